@@ -1,0 +1,81 @@
+"""A zoo of deep spiking residual networks: `zoo.load("danet20-t4")` is a trained one.
+
+    load(name)         a model with its weights, in eval mode
+    create(name)       the same architecture with random weights
+    list_models()      what there is
+    info(name)         what is known of one
+
+Importing `zoo` does not import torch; the first `load` or `create` does.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
+
+from zoo.datasets import DATASETS, DatasetSpec
+from zoo.errors import ConfigError, ExportError, InputError, UnknownName, WeightsError, ZooError
+from zoo.names import ModelSpec, WeightsSpec, architectures, manifest
+
+if TYPE_CHECKING:
+    from zoo.danet import DANet
+
+__version__ = "0.1.0"
+__all__ = [
+    "ConfigError",
+    "ExportError",
+    "InputError",
+    "ModelInfo",
+    "UnknownName",
+    "WeightsError",
+    "ZooError",
+    "create",
+    "info",
+    "list_models",
+    "load",
+]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a name means, and what its weights are worth if they exist."""
+
+    name: str
+    config: dict[str, Any]
+    data: DatasetSpec
+    weights: WeightsSpec | None
+
+
+def load(name: str, *, pretrained: bool = True, device: str = "cpu") -> "DANet":
+    """A model in eval mode. `name` is a name of `list_models`, with or without data set, or a local model folder.
+
+    Raises `UnknownName`, or `WeightsError` where the weights do not exist or are not what the manifest says.
+    """
+    from zoo import hub, weights
+
+    model = weights.read_model(hub.find(name)) if pretrained else create(name)
+    return model.eval().to(device)
+
+
+def create(name: str, **overrides: Any) -> "DANet":
+    """The architecture of `name` with random weights, in training mode; `overrides` are fields of `DANetConfig`."""
+    from zoo.danet import DANet, DANetConfig
+    from zoo.names import Origin
+
+    spec = manifest().resolve(ModelSpec.parse(name))
+    data = DATASETS[spec.dataset or "in1k"]
+    model = DANet(DANetConfig.from_dict(spec.config(data) | overrides))
+    model.origin = Origin(spec.name, data)
+    return model
+
+
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
+    """Names of all architectures at T = 4 (any T may be asked for), or of all weights; `pattern` is a shell wildcard."""
+    names = list(manifest().weights) if pretrained else architectures()
+    return [name for name in names if fnmatch(name, pattern)]
+
+
+def info(name: str) -> ModelInfo:
+    """Raises `UnknownName` for a name that means nothing."""
+    spec = manifest().resolve(ModelSpec.parse(name))
+    data = DATASETS[spec.dataset or "in1k"]
+    return ModelInfo(spec.name, spec.config(data), data, manifest().weights.get(spec.name))

@@ -1,0 +1,226 @@
+"""DANet: a deep spiking residual network whose stages are joined by densely additive (DA) links.
+
+Paper: Yudong Li, Yunlin Lei, Xu Yang, *Rethinking Residual Connection in Training Large-Scale Spiking Neural Networks*,
+arXiv 2311.05171 (2023). Its abstract is all that is established here; block orders, neuron and stem are our reconstruction,
+and MODEL_CARD.md says which is which.
+
+    x -> stem -> stage1 -> ... -> stageN -> head -> logits,   with links from the stem and every stage to each later one
+
+One network and one frozen config: the Spiking, SEW and MS ResNets of `zoo.baselines` are other words in the same config.
+
+Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes. Inside, time is folded into the batch.
+"""
+
+from collections import OrderedDict
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from zoo.blocks import Block, Neuron, Order, Projection, Stage
+from zoo.errors import ConfigError, InputError
+from zoo.names import Origin
+from zoo.neurons import ATan, Lif, Rectangle
+
+__all__ = ["DANet", "DANetConfig", "Head", "Readout", "Repeat", "Stem"]
+
+StemWord = Literal["imagenet", "small", "medium", "sew", "ms", "ms104"]
+
+
+@dataclass(frozen=True)
+class DANetConfig:
+    """Everything that determines the network but its weights. `config.json` of a model folder holds these fields."""
+
+    depths: tuple[int, ...] = (2, 2, 2, 2)  # blocks in each stage
+    widths: tuple[int, ...] = (64, 128, 256, 512)  # output channels of each stage
+    bottleneck: bool = False
+    order: Order = "a"
+    links: bool = True  # densely additive links between the stages
+    stem: StemWord = "imagenet"
+    steps: int = 4  # T
+    in_channels: int = 3
+    num_classes: int = 1000
+    join: Literal["add", "and", "iand"] = "add"
+    down: Literal["pool", "stride"] = "pool"  # how a shortcut changes resolution
+    shortcut_reads: Literal["spikes", "stream"] = "spikes"
+    beta: float = 0.5  # membrane decay per step
+    threshold: float = 1.0
+    surrogate: Literal["atan", "rectangle"] = "atan"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, words = getattr(self, field.name), getattr(field.type, "__args__", ())
+            if isinstance(value, str) and value not in words:
+                raise ConfigError(f"{field.name} = {value!r} is not one of {', '.join(map(repr, words))}")
+        if len(self.depths) != len(self.widths) or not self.depths:
+            raise ConfigError(f"depths {self.depths} and widths {self.widths} need one entry per stage")
+        sizes = {"depths": self.depths, "widths": self.widths, "steps": (self.steps,), "in_channels": (self.in_channels,)}
+        limits = {"depths": 256, "widths": 16384, "steps": 1024, "in_channels": 4096, "num_classes": 1_000_000}
+        for name, values in {**sizes, "num_classes": (self.num_classes,)}.items():
+            for value in values:
+                if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limits[name]:
+                    raise ConfigError(f"{name} = {value!r} is not an integer from 1 to {limits[name]}")
+        if not 0 <= self.beta <= 1 or not self.threshold > 0:
+            raise ConfigError(f"beta = {self.beta} must lie in [0, 1] and threshold = {self.threshold} above 0")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DANetConfig":
+        """From `config.json`. Raises `ConfigError` for a field that does not exist or a value that cannot be."""
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ConfigError(f"unknown config field {unknown[0]!r}; valid are {', '.join(f.name for f in fields(cls))}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def neuron(self) -> Lif:
+        return Lif(
+            self.steps,
+            beta=self.beta,
+            threshold=self.threshold,
+            spike_grad=ATan() if self.surrogate == "atan" else Rectangle(),
+        )
+
+
+class Repeat(nn.Module):
+    """A still image is the input of every step: `[B, C, H, W]` -> `[T*B, C, H, W]`."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(0).expand(self.steps, *x.shape).flatten(0, 1)
+
+
+class Stem(nn.Module):
+    """From pixels to the first stage's resolution. All that comes before the first neuron runs once for a still image.
+
+    `imagenet` conv7x7/2 - bn - avgpool3x3/2 (a max pool of real currents has no NIR form); `small` conv3x3 - bn (32 pixels);
+    `medium` conv3x3/2 - bn (64); `sew` conv7x7/2 - bn - lif - maxpool3x3/2; `ms` conv7x7/2 - bn; `ms104` three conv3x3 with
+    bias, the first strided, - bn. Where the stream carries spikes (orders c and post), a neuron follows.
+    """
+
+    # convolutions (kernel, stride), and the pool
+    LAYOUTS: dict[str, tuple[tuple[tuple[int, int], ...], str | None]] = {
+        "imagenet": (((7, 2),), "avg"),
+        "small": (((3, 1),), None),
+        "medium": (((3, 2),), None),
+        "sew": (((7, 2),), "max"),
+        "ms": (((7, 2),), None),
+        "ms104": (((3, 2), (3, 1), (3, 1)), None),
+    }
+
+    def __init__(self, word: StemWord, cin: int, cout: int, steps: int, neuron: Neuron | None) -> None:
+        super().__init__()
+        convs, pool = self.LAYOUTS[word]
+        currents: OrderedDict[str, nn.Module] = OrderedDict()
+        for i, (kernel, stride) in enumerate(convs):
+            name = f"conv{i + 1}" if len(convs) > 1 else "conv"
+            currents[name] = nn.Conv2d(cin if i == 0 else cout, cout, kernel, stride, kernel // 2, bias=len(convs) > 1)
+        currents["bn"] = nn.BatchNorm2d(cout)
+        if pool == "avg":
+            currents["pool"] = nn.AvgPool2d(3, 2, 1)
+        spikes: OrderedDict[str, nn.Module] = OrderedDict()
+        if neuron:
+            spikes["lif"] = neuron()
+        if pool == "max":
+            spikes["pool"] = nn.MaxPool2d(3, 2, 1)
+        for name, module in {**currents, "repeat": Repeat(steps), **spikes}.items():
+            self.add_module(name, module)
+        self._currents, self._spikes = list(currents), list(spikes)
+
+    def forward(self, x: Tensor, still: bool) -> Tensor:
+        for name in [*self._currents, *(["repeat"] if still else []), *self._spikes]:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+class Readout(nn.Module):
+    """Mean over time and pixels: `[T*B, C, H, W]` -> `[B, C]`."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(0, (self.steps, -1)).mean((0, 3, 4))
+
+
+class Head(nn.Module):
+    """`[[bn -] lif -] readout - fc`: `[T*B, C, H, W]` -> logits `[B, K]`. The neuron is there where the stream is real."""
+
+    def __init__(self, width: int, classes: int, steps: int, *, order: Order, neuron: Neuron) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(width) if order == "b" else None
+        self.lif = neuron() if order in "abd" else None
+        self.readout = Readout(steps)
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for module in (self.bn, self.lif):
+            x = x if module is None else module(x)
+        logits: Tensor = self.fc(self.readout(x))
+        return logits
+
+
+class DANet(nn.Module):
+    """`[B, C, H, W]` (still images) or `[T, B, C, H, W]` (events) -> logits `[B, K]`."""
+
+    def __init__(self, config: DANetConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        width = c.widths[0] // 4 if c.bottleneck else c.widths[0]
+        self.stem = Stem(c.stem, c.in_channels, width, c.steps, c.neuron if c.order in ("c", "post") else None)
+        sources = [(width, 1)]  # channels and resolution (as a divisor of the stem's) of every source of links
+        for k, (depth, cout) in enumerate(zip(c.depths, c.widths, strict=True)):
+            cin, divisor = sources[-1]
+            stride = 1 if k == 0 and not c.stem.startswith("ms") else 2
+            blocks = [
+                Block(
+                    cin if i == 0 else cout,
+                    cout,
+                    stride if i == 0 else 1,
+                    order=c.order,
+                    bottleneck=c.bottleneck,
+                    neuron=c.neuron,
+                    join=c.join,
+                    down=c.down,
+                    shortcut_reads=c.shortcut_reads,
+                )
+                for i in range(depth)
+            ]
+            divisor *= stride
+            neuron = c.neuron if c.order in ("c", "post") else None
+            links = [Projection(s, cout, divisor // d, neuron=neuron) for s, d in sources] if c.links else []
+            self.add_module(f"stage{k + 1}", Stage(blocks, links))
+            sources.append((cout, divisor))
+        self.head = Head(c.widths[-1], c.num_classes, c.steps, order=c.order, neuron=c.neuron)
+        self.initialise()
+        self.origin: Origin | None = None  # set by `zoo.load` and `zoo.create`
+
+    def initialise(self) -> None:
+        """He's initialisation by fan-out for convolutions (He et al. 2015); normalisations start at one and zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        still = self._check(x)
+        stream = self.stem(x if still else x.flatten(0, 1), still)
+        sources: list[Tensor] = []
+        for k in range(len(self.config.depths)):
+            stream, sources = self.get_submodule(f"stage{k + 1}")(stream, sources)
+        logits: Tensor = self.head(stream)
+        return logits
+
+    def _check(self, x: Tensor) -> bool:
+        """True for still images, False for events; raises `InputError` for anything else."""
+        c = self.config
+        still = x.dim() == 4
+        if not still and (x.dim() != 5 or x.shape[0] != c.steps):
+            raise InputError(f"input of shape {list(x.shape)}: expected [B, C, H, W] or [{c.steps}, B, C, H, W]")
+        if x.shape[-3] != c.in_channels:
+            raise InputError(f"input has {x.shape[-3]} channels: this model takes {c.in_channels}")
+        return still

@@ -1,0 +1,64 @@
+"""What a model has to know of the data it was trained on. Facts only: reading the data is `zoo.training.data`'s job."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from zoo.errors import ConfigError
+
+__all__ = ["DATASETS", "DatasetSpec"]
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One data set, or any other description of what a model takes and says."""
+
+    tag: str
+    title: str
+    size: int  # pixels, height and width
+    channels: int
+    num_classes: int
+    mean: tuple[float, ...]  # of pixels in [0, 1], per channel
+    std: tuple[float, ...]
+    classes: tuple[str, ...] = ()  # names in the order of the logits, where they are known
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.size <= 65536 and len(self.mean) == len(self.std) == self.channels and all(s > 0 for s in self.std)):
+            raise ConfigError(
+                f"data {self.tag!r}: size {self.size}, {self.channels} channels, mean {self.mean}, std {self.std} do not fit"
+            )
+        if self.classes and len(self.classes) != self.num_classes:
+            raise ConfigError(f"data {self.tag!r}: {len(self.classes)} class names for {self.num_classes} classes")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DatasetSpec":
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        except TypeError as error:
+            raise ConfigError(f"data description: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def label(self, index: int) -> str:
+        return self.classes[index] if self.classes else f"class {index}"
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's
+
+DATASETS: dict[str, DatasetSpec] = {
+    spec.tag: spec
+    for spec in (
+        DatasetSpec("in1k", "ImageNet-1k", 224, 3, 1000, IMAGENET_MEAN, IMAGENET_STD),
+        DatasetSpec("tin200", "Tiny-ImageNet", 64, 3, 200, (0.480, 0.448, 0.398), (0.277, 0.269, 0.282)),
+        DatasetSpec(
+            "cifar10", "CIFAR-10", 32, 3, 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
+            ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        ),
+        DatasetSpec(
+            "fmnist", "Fashion-MNIST", 28, 1, 10, (0.2860,), (0.3530,),
+            ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+            "MIT, (c) 2017 Zalando SE",
+        ),
+    )
+}  # fmt: skip

@@ -1,0 +1,27 @@
+"""What can go wrong for a user. Every message is one line: what was given, what is valid, what to do."""
+
+__all__ = ["ConfigError", "ExportError", "InputError", "UnknownName", "WeightsError", "ZooError"]
+
+
+class ZooError(Exception):
+    """The base of every error that the zoo raises on purpose."""
+
+
+class UnknownName(ZooError):
+    """A model name that does not exist."""
+
+
+class ConfigError(ZooError, ValueError):
+    """A configuration that describes no network."""
+
+
+class InputError(ZooError, ValueError):
+    """An image, tensor or data set that the model cannot take."""
+
+
+class WeightsError(ZooError):
+    """Weights that are missing, damaged, or do not belong to the model."""
+
+
+class ExportError(ZooError):
+    """A model that cannot be exported, or an export that is not the model."""

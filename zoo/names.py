@@ -1,0 +1,210 @@
+"""Names of models, what each name means, and the manifest of weights. Imports no torch, so that `zoo list` is quick.
+
+    {danet|spiking-resnet|sew-resnet|ms-resnet}{depth}[variant]-t{T}[.{dataset}]
+
+The variant is DANet's block order `a`-`d` (`a` is understood), or SEW's join `and`, `iand` (`add` is understood). Without a data set
+the name means the manifest's default tag for that architecture, or `in1k` where nothing was trained yet.
+"""
+
+import difflib
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from zoo.datasets import DATASETS, DatasetSpec
+from zoo.errors import ConfigError, UnknownName
+
+__all__ = ["FileSpec", "Manifest", "ModelSpec", "Origin", "WeightsSpec", "architectures", "manifest", "weights_folder"]
+
+# depth -> blocks in each stage, bottleneck
+BASIC_20, RESNETS = {20: ((3, 3, 3), False)}, {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}  # fmt: skip
+DEPTHS: dict[str, dict[int, tuple[tuple[int, ...], bool]]] = {
+    "danet": BASIC_20 | RESNETS,
+    "spiking-resnet": BASIC_20 | RESNETS,
+    "sew-resnet": BASIC_20 | RESNETS,
+    "ms-resnet": BASIC_20 | {18: RESNETS[18], 34: RESNETS[34], 104: ((3, 8, 32, 8), False)},
+}
+VARIANTS = {"danet": ("", "b", "c", "d"), "spiking-resnet": ("",), "sew-resnet": ("", "and", "iand"), "ms-resnet": ("",)}
+STEMS = {"in1k": "imagenet", "tin200": "medium", "cifar10": "small", "fmnist": "small"}
+
+# snnTorch fires strictly above the threshold; the largest float32 below one makes it fire at one (SEW, Spiking ResNet).
+JUST_BELOW_ONE = 1 - 2**-24
+
+GRAMMAR = re.compile(
+    r"(?P<family>danet|spiking-resnet|sew-resnet|ms-resnet)(?P<depth>\d{1,4})(?P<variant>[a-d]|and|iand|add)?"
+    r"-t(?P<steps>\d{1,4})(?:\.(?P<dataset>[a-z0-9]+))?"
+)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A parsed name."""
+
+    family: str
+    depth: int
+    variant: str  # "" for the understood one
+    steps: int
+    dataset: str | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> "ModelSpec":
+        """Raises `UnknownName` with the three nearest names."""
+        match = GRAMMAR.fullmatch(name)
+        if match is None:
+            raise UnknownName(f"unknown model {name!r}{_nearest(name)}")
+        family, depth, steps, dataset = match["family"], int(match["depth"]), int(match["steps"]), match["dataset"]
+        variant = {"a": "", "add": ""}.get(match["variant"] or "", match["variant"] or "")
+        if depth not in DEPTHS[family] or variant not in VARIANTS[family]:
+            raise UnknownName(f"unknown model {name!r}{_nearest(name)}")
+        if not 1 <= steps <= 1024:
+            raise UnknownName(f"{name!r}: T = {steps} time steps; valid are 1 to 1024")
+        if dataset is not None and dataset not in DATASETS:
+            raise UnknownName(f"{name!r}: unknown data set {dataset!r}; valid are {', '.join(DATASETS)}")
+        return cls(family, depth, variant, steps, dataset)
+
+    @property
+    def architecture(self) -> str:
+        return f"{self.family}{self.depth}{self.variant}-t{self.steps}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.architecture}.{self.dataset}" if self.dataset else self.architecture
+
+    def config(self, dataset: DatasetSpec) -> dict[str, Any]:
+        """The fields of `DANetConfig` for this name on that data."""
+        depths, bottleneck = DEPTHS[self.family][self.depth]
+        base = 16 if self.depth == 20 else 256 if bottleneck else 64
+        values: dict[str, Any] = {
+            "depths": depths,
+            "widths": tuple(base * 2**i for i in range(len(depths))),
+            "bottleneck": bottleneck,
+            "steps": self.steps,
+            "in_channels": dataset.channels,
+            "num_classes": dataset.num_classes,
+            "stem": STEMS.get(dataset.tag, "imagenet"),
+        }
+        return values | self._family_config(large=values["stem"] == "imagenet")
+
+    def _family_config(self, large: bool) -> dict[str, Any]:
+        if self.family == "danet":
+            return {"order": self.variant or "a"}
+        plain: dict[str, Any] = {"links": False, "down": "stride"}
+        if self.family == "ms-resnet":
+            # Hu et al. 2021; the published 104 has a deep stem and pools before a shortcut's convolution.
+            stem = {"stem": "ms104" if self.depth == 104 else "ms"} if large else {}
+            down = {"down": "pool"} if self.depth == 104 else {}
+            neuron = {"beta": 0.25, "threshold": 0.5, "surrogate": "rectangle"}
+            return {**plain, **stem, **down, **neuron, "order": "a", "shortcut_reads": "stream"}
+        # Fang et al. 2021: integrate-and-fire, beta 1, firing at the threshold.
+        neuron = {"beta": 1.0, "threshold": JUST_BELOW_ONE}
+        stem = {"stem": "sew"} if large else {}
+        order = {"order": "c", "join": self.variant or "add"} if self.family == "sew-resnet" else {"order": "post"}
+        return {**plain, **stem, **neuron, **order}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model in memory comes from; exports and reports repeat it."""
+
+    name: str
+    data: DatasetSpec
+    weights: tuple[Path, ...] = ()  # the safetensors files; none: random weights
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class WeightsSpec:
+    """One entry of the manifest: trained weights, where they are, and what they are worth."""
+
+    name: str
+    files: dict[str, FileSpec]
+    data: DatasetSpec
+    metrics: dict[str, Any]
+    licence: str
+    provenance: str  # `trained` (our recipe, our log) or `converted`
+    recipe: str
+    repo: str | None = None  # on the Hub
+    revision: str | None = None  # full commit sha
+    parameters: int = 0
+
+    def __post_init__(self) -> None:
+        if self.provenance not in ("trained", "converted"):
+            raise ConfigError(f"manifest: {self.name}: provenance {self.provenance!r} is neither 'trained' nor 'converted'")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    weights: dict[str, WeightsSpec]
+    defaults: dict[str, str] = field(default_factory=dict)  # architecture -> data set tag
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """Raises `ConfigError` if the file is not a manifest of version 1."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values["version"] != 1:
+                raise ConfigError(f"{path}: version {values['version']!r}; this zoo reads version 1")
+            weights = {
+                name: WeightsSpec(
+                    name=name,
+                    **{k: v for k, v in entry.items() if k not in ("files", "data")},
+                    files={f: FileSpec(**spec) for f, spec in entry["files"].items()},
+                    data=DatasetSpec.from_dict(entry["data"]),
+                )
+                for name, entry in values["weights"].items()
+            }
+            return cls(weights, values["defaults"])
+        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is not a manifest: {error!r}") from None
+
+    def resolve(self, spec: ModelSpec) -> ModelSpec:
+        """The same spec with its data set named."""
+        if spec.dataset:
+            return spec
+        tag = self.defaults.get(spec.architecture, "in1k")
+        return ModelSpec(spec.family, spec.depth, spec.variant, spec.steps, tag)
+
+    def tags(self, architecture: str) -> list[str]:
+        """The data sets for which an architecture has weights."""
+        return [name.partition(".")[2] for name in self.weights if name.partition(".")[0] == architecture]
+
+
+def weights_folder() -> Path:
+    """Where the bundled weights and the manifest lie: inside an installed package, or beside it in a checkout."""
+    installed = Path(__file__).parent / "weights"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "weights"
+
+
+@cache
+def manifest() -> Manifest:
+    return Manifest.read(weights_folder() / "manifest.json")
+
+
+def architectures(steps: int = 4) -> list[str]:
+    """Every architecture that can be created, at `steps` time steps."""
+    return [
+        ModelSpec(family, depth, variant, steps).architecture
+        for family, depths in DEPTHS.items()
+        for depth in depths
+        for variant in VARIANTS[family]
+    ]
+
+
+def _nearest(name: str) -> str:
+    known = [*architectures(), *manifest().weights]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+    return f"; nearest are {', '.join(near)} (see `zoo list --all`)"

@@ -1,0 +1,161 @@
+"""The training loop. Everything random and every rate follows from the seed and the global step, so a run that was killed
+and resumed is the run that was never killed.
+
+A run's folder holds `recipe.json`, `checkpoint.pt` (written beside and renamed), `metrics.jsonl`, and at the end the model folder.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.danet import DANet
+from zoo.datasets import DATASETS
+from zoo.errors import ConfigError, ZooError
+from zoo.training import augment
+from zoo.training.config import Recipe
+from zoo.training.data import Images, normalise
+from zoo.training.evaluate import accuracy
+
+__all__ = ["train"]
+
+log = logging.getLogger(__name__)
+CHECKPOINT_SECONDS = 120
+
+Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, what to show
+
+
+def train(
+    model: DANet, recipe: Recipe, data: Images, test: Images, run: Path, *, progress: Progress | None = None, name: str = ""
+) -> dict[str, Any]:
+    """Train `model` in place, resuming from `run` if a checkpoint lies there; returns the last line of the metrics.
+
+    Raises `ZooError` if the loss stops being finite, `ConfigError` if `run` belongs to another recipe.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    resolved = {"name": name, "model": model.config.to_dict(), "recipe": recipe.to_dict(), "torch": torch.__version__}
+    _claim(run / "recipe.json", resolved)
+    model.train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(_groups(model, recipe.weight_decay), lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
+    per_epoch = len(data.labels) // recipe.batch_size
+    total = per_epoch * recipe.epochs
+    step = _resume(run / "checkpoint.pt", model, optimizer)
+    seen: dict[str, float] = {"loss": 0.0, "correct": 0.0, "images": 0.0}
+    started = saved = time.monotonic()
+    last: dict[str, Any] = {}
+
+    while step < total:
+        pixels, labels = _batch(data, recipe, step, per_epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = _rate(recipe, step, per_epoch, total)
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=recipe.bf16):
+            logits = model(pixels)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+        if not math.isfinite(loss.item()):
+            raise ZooError(
+                f"the loss is {loss.item()} at step {step} (epoch {step // per_epoch}): lower the rate with --set lr=..."
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        step += 1
+
+        seen["loss"] += loss.item() * len(labels)
+        seen["correct"] += float((logits.argmax(1) == labels).sum())
+        seen["images"] += len(labels)
+        if progress:
+            progress(step, total, {"loss": seen["loss"] / seen["images"], "top1": seen["correct"] / seen["images"]})
+        if step % per_epoch == 0:
+            last = {
+                "epoch": step // per_epoch,
+                "step": step,
+                "lr": optimizer.param_groups[0]["lr"],
+                "train_loss": seen["loss"] / seen["images"],
+                "train_top1": seen["correct"] / seen["images"],
+                "test_top1": accuracy(model, test, recipe.dataset),
+                "seconds": round(time.monotonic() - started, 1),
+                "images": int(seen["images"]),
+            }
+            model.train()
+            with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(last) + "\n")
+            log.info("%s", last)
+            seen, started = dict.fromkeys(seen, 0.0), time.monotonic()
+        if step % per_epoch == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            _save(run / "checkpoint.pt", {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step})
+            saved = time.monotonic()
+    model.eval()
+    return last or _last_line(run / "metrics.jsonl")
+
+
+def _batch(data: Images, recipe: Recipe, step: int, per_epoch: int) -> tuple[Tensor, Tensor]:
+    """The batch of a global step: the epoch's own shuffle, the step's own augmentation."""
+    epoch, position = divmod(step, per_epoch)
+    shuffle = torch.randperm(len(data.labels), generator=_generator(recipe.seed, 0, epoch))
+    index = shuffle[position * recipe.batch_size : (position + 1) * recipe.batch_size]
+    spec, generator = DATASETS[recipe.dataset], _generator(recipe.seed, 1, step)
+    images = normalise(data.pixels[index], spec.mean, spec.std)
+    if recipe.crop_padding:
+        images = augment.crop(images, recipe.crop_padding, generator)
+    if recipe.flip:
+        images = augment.flip(images, generator)
+    if recipe.erase:
+        images = augment.erase(images, recipe.erase, generator)
+    return images.contiguous(memory_format=torch.channels_last), data.labels[index]
+
+
+def _generator(seed: int, stream: int, position: int) -> torch.Generator:
+    return torch.Generator().manual_seed(((seed * 2 + stream) << 40) + position)
+
+
+def _rate(recipe: Recipe, step: int, per_epoch: int, total: int) -> float:
+    warmup = recipe.warmup_epochs * per_epoch
+    if step < warmup:
+        return recipe.lr * (step + 1) / warmup
+    return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def _groups(model: nn.Module, weight_decay: float) -> Iterator[dict[str, Any]]:
+    """Weights of two or more dimensions decay; normalisation, bias and neuron parameters do not."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    yield {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay}
+    yield {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0}
+
+
+def _claim(path: Path, resolved: dict[str, Any]) -> None:
+    """Write the resolved recipe, or find that this folder already belongs to the same one."""
+    text = json.dumps(resolved, indent=2) + "\n"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if {**before, "torch": None} != {**json.loads(text), "torch": None}:
+            raise ConfigError(f"{path.parent} holds a run of another recipe: resume that one, or name a new folder with --run")
+    else:
+        path.write_text(text, encoding="utf-8")
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    beside = path.with_suffix(".tmp")
+    torch.save(state, beside)
+    beside.replace(path)
+
+
+def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    log.info("resumed at step %d", state["step"])
+    return int(state["step"])
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+    return values

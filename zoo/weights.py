@@ -1,0 +1,126 @@
+"""Model folders in Hub layout: `config.json` and `model.safetensors` (one file, or shards with an index). Nothing is unpickled.
+
+`config.json`: `{"format": 1, "name": ..., "model": {DANetConfig}, "data": {DatasetSpec}}`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from zoo.danet import DANet, DANetConfig
+from zoo.datasets import DatasetSpec
+from zoo.errors import ConfigError, WeightsError
+from zoo.names import FileSpec, Origin
+
+__all__ = ["check_files", "digest", "read_model", "sha256", "write_model"]
+
+CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+
+
+def read_model(folder: Path) -> DANet:
+    """The model of a folder, built without a random number drawn. Raises `WeightsError` naming the file or key that is wrong."""
+    values = _read_json(folder / CONFIG)
+    try:
+        config, data = DANetConfig.from_dict(values["model"]), DatasetSpec.from_dict(values["data"])
+        name = str(values["name"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{folder / CONFIG} lacks {error}: expected the keys name, model and data") from None
+    except ConfigError as error:
+        raise WeightsError(f"{folder / CONFIG}: {error}") from None
+    with torch.device("meta"):
+        model = DANet(config)
+    expected = model.state_dict()
+    tensors: dict[str, Tensor] = {}
+    files = _weight_files(folder)
+    for path in files:
+        for key, tensor in _read_tensors(path):
+            if key not in expected:
+                raise WeightsError(f"{path}: unexpected key {key!r}; the model has none of that name")
+            if tensor.shape != expected[key].shape:
+                raise WeightsError(f"{path}: {key} has shape {list(tensor.shape)}, expected {list(expected[key].shape)}")
+            tensors[key] = tensor.to(expected[key].dtype)
+    missing = [key for key in expected if key not in tensors]
+    if missing:
+        raise WeightsError(f"{folder}: {len(missing)} of {len(expected)} tensors are missing, the first is {missing[0]}")
+    model.load_state_dict(tensors, strict=True, assign=True)
+    model.origin = Origin(name, data, tuple(files))
+    return model.eval()
+
+
+def write_model(folder: Path, model: DANet, *, name: str, data: DatasetSpec, half: bool = True) -> dict[str, FileSpec]:
+    """Write `config.json` and `model.safetensors` (floats of more than one element as float16 if `half`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"format": 1, "name": name, "model": model.config.to_dict(), "data": data.to_dict()}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    tensors = {
+        key: (t.half() if half and t.is_floating_point() and t.numel() > 1 else t).contiguous()
+        for key, t in model.state_dict().items()
+    }
+    beside = folder / (SINGLE + ".tmp")
+    save_file(tensors, beside, metadata={"format": "pt"})
+    beside.replace(folder / SINGLE)
+    return {file: FileSpec(sha256(folder / file), (folder / file).stat().st_size) for file in (CONFIG, SINGLE)}
+
+
+def check_files(folder: Path, files: dict[str, FileSpec]) -> None:
+    """Every file against its size and sha256 in the manifest; `WeightsError` names the first that differs."""
+    for file, spec in files.items():
+        path = folder / file
+        if not path.is_file():
+            raise WeightsError(f"{path} is missing: reinstall the package, or name a folder that holds it")
+        size = path.stat().st_size
+        if size != spec.bytes:
+            raise WeightsError(f"{path} has {size} bytes, expected {spec.bytes}: fetch it again")
+        found = sha256(path)
+        if found != spec.sha256:
+            raise WeightsError(f"{path} has sha256 {found}, expected {spec.sha256}: fetch it again")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(files: tuple[Path, ...]) -> str:
+    """One sha256 for the weights of a model: the file's own, or that of its shards' in order; empty for random weights."""
+    digests = [sha256(path) for path in files]
+    return "".join(digests) if len(digests) < 2 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    if not (folder / INDEX).is_file():
+        raise WeightsError(f"{folder} holds neither {SINGLE} nor {INDEX}")
+    shards = _read_json(folder / INDEX).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(s, str) and Path(s).name == s for s in shards.values()):
+        raise WeightsError(f"{folder / INDEX}: weight_map must map tensors to file names in the same folder")
+    return [folder / shard for shard in sorted(set(shards.values()))]
+
+
+def _read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # not a mapping
+                yield key, file.get_tensor(key)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {error}") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise WeightsError(f"{path} holds no JSON object")
+    return values
