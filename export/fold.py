@@ -1,6 +1,7 @@
 """Inference form of a network: every BatchNorm that follows a convolution is folded into it."""
 
 import copy
+from collections import Counter
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from export.trace import Call, trace
 from zoo.danet import DANet
 from zoo.errors import ExportError
 
-__all__ = ["fold", "still_image"]
+__all__ = ["fold", "folded_norms", "still_image"]
 
 
 def still_image(model: DANet, batch: int = 1) -> torch.Tensor:
@@ -21,25 +22,22 @@ def still_image(model: DANet, batch: int = 1) -> torch.Tensor:
     return torch.zeros(batch, data.channels, data.size, data.size)
 
 
-def fold(model: DANet) -> tuple[DANet, dict[str, str]]:
-    """A copy in eval mode whose folded BatchNorms are `nn.Identity`, and the map from their paths to their convolutions'.
+def folded_norms(calls: list[Call]) -> dict[str, str]:
+    """The paths of the BatchNorms that fold, and of their convolutions: each the only reader of its own.
 
-    The convolution's output in the copy is the BatchNorm's output in the model. A BatchNorm that reads a sum (block order b) stays.
+    A BatchNorm that reads a sum (block order b) stays.
     """
+    convs = {call.path for call in calls if isinstance(call.module, nn.Conv2d)}
+    readers = Counter(path for call in calls for path in call.inputs)
+    norms = (call for call in calls if isinstance(call.module, nn.BatchNorm2d))
+    return {norm.path: norm.inputs[0] for norm in norms if norm.inputs[0] in convs and readers[norm.inputs[0]] == 1}
+
+
+def fold(model: DANet) -> DANet:
+    """A copy in eval mode whose folded BatchNorms are `nn.Identity`: a convolution's output there is its BatchNorm's in `model`."""
     folded = copy.deepcopy(model).eval()
-    calls = trace(folded, still_image(model))
-    by_path = {call.path: call for call in calls}
-    merged: dict[str, str] = {}
-    for call in calls:
-        if not isinstance(call.module, nn.BatchNorm2d):
-            continue
-        source = by_path.get(call.inputs[0])
-        if source and isinstance(source.module, nn.Conv2d) and _readers(calls, source.path) == 1:
-            folded.set_submodule(source.path, fuse_conv_bn_eval(source.module, call.module))
-            folded.set_submodule(call.path, nn.Identity())
-            merged[call.path] = source.path
-    return folded, merged
-
-
-def _readers(calls: list[Call], path: str) -> int:
-    return sum(call.inputs.count(path) for call in calls)
+    for norm, conv in folded_norms(trace(folded, still_image(model))).items():
+        # The modules are what folded_norms found them to be.
+        folded.set_submodule(conv, fuse_conv_bn_eval(folded.get_submodule(conv), folded.get_submodule(norm)))  # type: ignore[type-var, arg-type]
+        folded.set_submodule(norm, nn.Identity())
+    return folded

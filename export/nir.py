@@ -25,7 +25,7 @@ from export.fold import fold, still_image
 from export.trace import INPUT, Call, trace
 from zoo.blocks import Add, And, IAnd, SamePool
 from zoo.danet import DANet, Readout, Repeat
-from zoo.errors import ExportError
+from zoo.errors import ExportError, VerificationError
 from zoo.neurons import Lif
 
 __all__ = ["DT", "node_name", "to_nir", "write_nir"]
@@ -41,18 +41,38 @@ def node_name(path: str) -> str:
 
 def to_nir(model: DANet) -> nir.NIRGraph:
     """The graph of `model` for still images of its own size. Raises `ExportError` for what NIR cannot say."""
-    folded, _ = fold(model)
+    folded = fold(model)
     builder = _Builder(trace(folded, still_image(model)), model.config.steps)
     return builder.graph()
 
 
 def write_nir(model: DANet, path: Path) -> nir.NIRGraph:
-    """Write the graph beside and rename."""
+    """Write the graph, read it back, and only then give it its name. Raises `VerificationError` if what was read is not what was meant."""
     graph = to_nir(model)
-    beside = path.with_suffix(".tmp.nir")
-    nir.write(beside, graph)
-    beside.replace(path)
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        nir.write(beside, graph)
+        difference = _difference(graph, nir.read(beside))
+        if difference:
+            raise VerificationError(f"the NIR file read back is not the graph: {difference}; no file was written to {path}")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
     return graph
+
+
+def _difference(one: nir.NIRGraph, other: nir.NIRGraph) -> str:
+    """The first thing in which two graphs differ, or nothing. The order of nodes and edges means nothing."""
+    if set(one.nodes) != set(other.nodes) or set(one.edges) != set(other.edges):
+        return f"{set(one.nodes) ^ set(other.nodes)} {set(one.edges) ^ set(other.edges)}"
+    for name, node in one.nodes.items():
+        ours, theirs = node.to_dict(), other.nodes[name].to_dict()
+        if type(node) is not type(other.nodes[name]) or set(ours) != set(theirs):
+            return name
+        for field, value in ours.items():
+            if field != "metadata" and not np.array_equal(np.asarray(value), np.asarray(theirs[field])):
+                return f"{name}.{field}"
+    return ""
 
 
 class _Builder:

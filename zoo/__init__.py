@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from zoo.datasets import DATASETS, DatasetSpec
-from zoo.errors import ConfigError, ExportError, InputError, UnknownName, WeightsError, ZooError
+from zoo.errors import ConfigError, ExportError, InputError, UnknownName, VerificationError, WeightsError, ZooError
 from zoo.names import ModelSpec, WeightsSpec, architectures, manifest
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "InputError",
     "ModelInfo",
     "UnknownName",
+    "VerificationError",
     "WeightsError",
     "ZooError",
     "create",

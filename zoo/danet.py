@@ -13,7 +13,7 @@ Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes.
 
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from torch import Tensor, nn
 
@@ -49,9 +49,13 @@ class DANetConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, words = getattr(self, field.name), getattr(field.type, "__args__", ())
-            if isinstance(value, str) and value not in words:
-                raise ConfigError(f"{field.name} = {value!r} is not one of {', '.join(map(repr, words))}")
+            value, words = getattr(self, field.name), get_args(field.type)
+            kind: Any = get_origin(field.type) or field.type
+            if kind is Literal:
+                if value not in words:
+                    raise ConfigError(f"{field.name} = {value!r} is not one of {', '.join(map(repr, words))}")
+            elif isinstance(value, bool) != (kind is bool) or not isinstance(value, {float: int | float}.get(kind, kind)):
+                raise ConfigError(f"{field.name} = {value!r} is not of type {kind.__name__}")
         if len(self.depths) != len(self.widths) or not self.depths:
             raise ConfigError(f"depths {self.depths} and widths {self.widths} need one entry per stage")
         sizes = {"depths": self.depths, "widths": self.widths, "steps": (self.steps,), "in_channels": (self.in_channels,)}
@@ -60,6 +64,8 @@ class DANetConfig:
             for value in values:
                 if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limits[name]:
                     raise ConfigError(f"{name} = {value!r} is not an integer from 1 to {limits[name]}")
+        if self.bottleneck and any(width % 4 for width in self.widths):
+            raise ConfigError(f"widths {self.widths} of bottleneck blocks must be multiples of 4")
         if not 0 <= self.beta <= 1 or not self.threshold > 0:
             raise ConfigError(f"beta = {self.beta} must lie in [0, 1] and threshold = {self.threshold} above 0")
 
@@ -69,7 +75,8 @@ class DANetConfig:
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ConfigError(f"unknown config field {unknown[0]!r}; valid are {', '.join(f.name for f in fields(cls))}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        kwargs: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -103,7 +110,7 @@ class Stem(nn.Module):
     """
 
     # convolutions (kernel, stride), and the pool
-    LAYOUTS: dict[str, tuple[tuple[tuple[int, int], ...], str | None]] = {
+    LAYOUTS: ClassVar[dict[str, tuple[tuple[tuple[int, int], ...], str | None]]] = {
         "imagenet": (((7, 2),), "avg"),
         "small": (((3, 1),), None),
         "medium": (((3, 2),), None),
@@ -145,7 +152,7 @@ class Readout(nn.Module):
         self.steps = steps
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(0, (self.steps, -1)).mean((0, 3, 4))
+        return x.reshape(self.steps, -1, *x.shape[1:]).mean((0, 3, 4))
 
 
 class Head(nn.Module):

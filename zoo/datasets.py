@@ -33,7 +33,8 @@ class DatasetSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DatasetSpec":
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            kwargs: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**kwargs)
         except TypeError as error:
             raise ConfigError(f"data description: {error}") from None
 

@@ -1,6 +1,6 @@
 """What can go wrong for a user. Every message is one line: what was given, what is valid, what to do."""
 
-__all__ = ["ConfigError", "ExportError", "InputError", "UnknownName", "WeightsError", "ZooError"]
+__all__ = ["ConfigError", "ExportError", "InputError", "UnknownName", "VerificationError", "WeightsError", "ZooError"]
 
 
 class ZooError(Exception):
@@ -24,4 +24,8 @@ class WeightsError(ZooError):
 
 
 class ExportError(ZooError):
-    """A model that cannot be exported, or an export that is not the model."""
+    """A model that cannot be exported."""
+
+
+class VerificationError(ExportError):
+    """An export that is not the model."""

@@ -19,21 +19,23 @@ from zoo.errors import ConfigError, UnknownName
 
 __all__ = ["FileSpec", "Manifest", "ModelSpec", "Origin", "WeightsSpec", "architectures", "manifest", "weights_folder"]
 
-# depth -> blocks in each stage, bottleneck
-BASIC_20, RESNETS = {20: ((3, 3, 3), False)}, {
+Depths = dict[int, tuple[tuple[int, ...], bool]]  # depth -> blocks in each stage, bottleneck
+SMALL: Depths = {20: ((3, 3, 3), False)}
+RESNETS: Depths = {
     18: ((2, 2, 2, 2), False),
     34: ((3, 4, 6, 3), False),
     50: ((3, 4, 6, 3), True),
     101: ((3, 4, 23, 3), True),
     152: ((3, 8, 36, 3), True),
-}  # fmt: skip
-DEPTHS: dict[str, dict[int, tuple[tuple[int, ...], bool]]] = {
-    "danet": BASIC_20 | RESNETS,
-    "spiking-resnet": BASIC_20 | RESNETS,
-    "sew-resnet": BASIC_20 | RESNETS,
-    "ms-resnet": BASIC_20 | {18: RESNETS[18], 34: RESNETS[34], 104: ((3, 8, 32, 8), False)},
+}
+DEPTHS: dict[str, Depths] = {
+    "danet": SMALL | RESNETS,
+    "spiking-resnet": SMALL | RESNETS,
+    "sew-resnet": SMALL | RESNETS,
+    "ms-resnet": SMALL | {18: RESNETS[18], 34: RESNETS[34], 104: ((3, 8, 32, 8), False)},
 }
 VARIANTS = {"danet": ("", "b", "c", "d"), "spiking-resnet": ("",), "sew-resnet": ("", "and", "iand"), "ms-resnet": ("",)}
+UNDERSTOOD = {"danet": "a", "sew-resnet": "add"}
 STEMS = {"in1k": "imagenet", "tin200": "medium", "cifar10": "small", "fmnist": "small"}
 
 # snnTorch fires strictly above the threshold; the largest float32 below one makes it fire at one (SEW, Spiking ResNet).
@@ -41,7 +43,8 @@ JUST_BELOW_ONE = 1 - 2**-24
 
 GRAMMAR = re.compile(
     r"(?P<family>danet|spiking-resnet|sew-resnet|ms-resnet)(?P<depth>\d{1,4})(?P<variant>[a-d]|and|iand|add)?"
-    r"-t(?P<steps>\d{1,4})(?:\.(?P<dataset>[a-z0-9]+))?"
+    r"-t(?P<steps>\d{1,4})(?:\.(?P<dataset>[a-z0-9]+))?",
+    re.ASCII,  # \d means 0 to 9
 )
 
 
@@ -62,7 +65,8 @@ class ModelSpec:
         if match is None:
             raise UnknownName(f"unknown model {name!r}{_nearest(name)}")
         family, depth, steps, dataset = match["family"], int(match["depth"]), int(match["steps"]), match["dataset"]
-        variant = {"a": "", "add": ""}.get(match["variant"] or "", match["variant"] or "")
+        variant = match["variant"] or ""
+        variant = "" if variant == UNDERSTOOD.get(family) else variant
         if depth not in DEPTHS[family] or variant not in VARIANTS[family]:
             raise UnknownName(f"unknown model {name!r}{_nearest(name)}")
         if not 1 <= steps <= 1024:
@@ -122,6 +126,8 @@ class Origin:
 
 @dataclass(frozen=True)
 class FileSpec:
+    """What a file of a model folder has to be."""
+
     sha256: str
     bytes: int
 
@@ -148,6 +154,8 @@ class WeightsSpec:
 
 @dataclass(frozen=True)
 class Manifest:
+    """Every weights entry there is, and the data set that a bare name means."""
+
     weights: dict[str, WeightsSpec]
     defaults: dict[str, str] = field(default_factory=dict)  # architecture -> data set tag
 
@@ -191,6 +199,7 @@ def weights_folder() -> Path:
 
 @cache
 def manifest() -> Manifest:
+    """The manifest of this installation."""
     return Manifest.read(weights_folder() / "manifest.json")
 
 

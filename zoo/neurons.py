@@ -91,7 +91,7 @@ class Lif(nn.Module):
         snn.SpikingNeuron.instances.remove(self.neuron)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.unflatten(0, (self.steps, -1))  # [T, B, ...]
+        x = x.reshape(self.steps, -1, *x.shape[1:])  # [T, B, ...]
         if self.fused and self._known():
             spikes: Tensor = _FusedLif.apply(x, self.neuron.beta, self.neuron.threshold, self.neuron.spike_grad)  # type: ignore[no-untyped-call]
         else:

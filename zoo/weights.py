@@ -84,6 +84,7 @@ def check_files(folder: Path, files: dict[str, FileSpec]) -> None:
 
 
 def sha256(path: Path) -> str:
+    """Of the file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -100,9 +101,13 @@ def _weight_files(folder: Path) -> list[Path]:
     if not (folder / INDEX).is_file():
         raise WeightsError(f"{folder} holds neither {SINGLE} nor {INDEX}")
     shards = _read_json(folder / INDEX).get("weight_map")
-    if not isinstance(shards, dict) or not all(isinstance(s, str) and Path(s).name == s for s in shards.values()):
-        raise WeightsError(f"{folder / INDEX}: weight_map must map tensors to file names in the same folder")
+    if not isinstance(shards, dict) or not all(map(_is_shard, shards.values())):
+        raise WeightsError(f"{folder / INDEX}: weight_map must map tensors to safetensors file names in the same folder")
     return [folder / shard for shard in sorted(set(shards.values()))]
+
+
+def _is_shard(name: object) -> bool:
+    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")
 
 
 def _read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -119,7 +124,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WeightsError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise WeightsError(f"{path} holds no JSON object")

@@ -5,6 +5,7 @@ them.
 """
 
 import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from zoo.datasets import DATASETS
 from zoo.errors import InputError
 
-__all__ = ["FOLDERS", "Images", "load_images", "normalise"]
+__all__ = ["FOLDERS", "Images", "load_images"]
 
 
 # Where a data set lies if nobody says otherwise.
@@ -28,13 +29,6 @@ class Images:
 
     pixels: Tensor
     labels: Tensor
-
-
-def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Bytes `[B, C, H, W]` to the float32 that a model takes."""
-    shape = (1, -1, 1, 1)
-    offset, scale = torch.tensor(mean, device=pixels.device).view(shape), torch.tensor(std, device=pixels.device).view(shape)
-    return (pixels.float() / 255 - offset) / scale
 
 
 def load_images(dataset: str, split: str, folder: Path | None = None) -> Images:
@@ -57,7 +51,7 @@ def _read_idx(path: Path, dims: int) -> np.ndarray:
         raw = gzip.decompress(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: install Debian's dataset-fashion-mnist, or name the folder with --data") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
     sizes = np.frombuffer(raw, ">u4", dims, 4) if len(raw) >= 4 + 4 * dims else np.zeros(dims, int)
     if raw[:4] != bytes((0, 0, 8, dims)) or len(raw) != 4 + 4 * dims + int(np.prod(sizes.astype(np.int64))):

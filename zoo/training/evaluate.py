@@ -1,27 +1,28 @@
 """Accuracy on a whole split, every image once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from zoo.datasets import DATASETS
-from zoo.training.data import Images, normalise
+from zoo.datasets import DatasetSpec
+from zoo.images import normalise
+from zoo.training.data import Images
 
-__all__ = ["accuracy", "batches"]
+__all__ = ["top1"]
 
-
-def batches(images: Images, dataset: str, size: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalised images `[B, C, H, W]` and their labels `[B]`, in order; the last batch may be smaller."""
-    spec = DATASETS[dataset]
-    for start in range(0, len(images.labels), size):
-        part = slice(start, start + size)
-        yield normalise(images.pixels[part], spec.mean, spec.std), images.labels[part]
+BATCH = 250
 
 
 @torch.inference_mode()
-def accuracy(model: nn.Module, images: Images, dataset: str) -> float:
-    """Top-1 of `model` (put into eval mode) in [0, 1]."""
-    model.eval()
-    correct = sum(int((model(x).argmax(1) == y).sum()) for x, y in batches(images, dataset))
-    return correct / len(images.labels)
+def top1(
+    predict: Callable[[Tensor], Tensor], images: Images, data: DatasetSpec, *, progress: Callable[[int, int], None] | None = None
+) -> float:
+    """The share of images in [0, 1] whose largest logit is their label's. `predict`: normalised `[B, C, H, W]` -> `[B, K]`."""
+    correct, total = 0, len(images.labels)
+    for start in range(0, total, BATCH):
+        part = slice(start, start + BATCH)
+        correct += int((predict(normalise(images.pixels[part], data)).argmax(1) == images.labels[part]).sum())
+        if progress:
+            progress(min(start + BATCH, total), total)
+    return correct / total

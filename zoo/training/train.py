@@ -19,10 +19,11 @@ from torch.nn import functional as F
 from zoo.danet import DANet
 from zoo.datasets import DATASETS
 from zoo.errors import ConfigError, ZooError
+from zoo.images import normalise
 from zoo.training import augment
 from zoo.training.config import Recipe
-from zoo.training.data import Images, normalise
-from zoo.training.evaluate import accuracy
+from zoo.training.data import Images
+from zoo.training.evaluate import top1
 
 __all__ = ["train"]
 
@@ -33,18 +34,20 @@ Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, w
 
 
 def train(
-    model: DANet, recipe: Recipe, data: Images, test: Images, run: Path, *, progress: Progress | None = None, name: str = ""
+    model: DANet, recipe: Recipe, data: Images, test: Images, run: Path, *, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Train `model` in place, resuming from `run` if a checkpoint lies there; returns the last line of the metrics.
 
     Raises `ZooError` if the loss stops being finite, `ConfigError` if `run` belongs to another recipe.
     """
     run.mkdir(parents=True, exist_ok=True)
-    resolved = {"name": name, "model": model.config.to_dict(), "recipe": recipe.to_dict(), "torch": torch.__version__}
+    resolved = {"model": model.config.to_dict(), "recipe": recipe.to_dict(), "torch": torch.__version__}
     _claim(run / "recipe.json", resolved)
-    model.train().to(memory_format=torch.channels_last)
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
     optimizer = torch.optim.SGD(_groups(model, recipe.weight_decay), lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
     per_epoch = len(data.labels) // recipe.batch_size
+    if not per_epoch:
+        raise ConfigError(f"recipe: batch_size = {recipe.batch_size} is more than the {len(data.labels)} training images")
     total = per_epoch * recipe.epochs
     step = _resume(run / "checkpoint.pt", model, optimizer)
     seen: dict[str, float] = {"loss": 0.0, "correct": 0.0, "images": 0.0}
@@ -63,7 +66,7 @@ def train(
                 f"the loss is {loss.item()} at step {step} (epoch {step // per_epoch}): lower the rate with --set lr=..."
             )
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         step += 1
 
@@ -79,7 +82,7 @@ def train(
                 "lr": optimizer.param_groups[0]["lr"],
                 "train_loss": seen["loss"] / seen["images"],
                 "train_top1": seen["correct"] / seen["images"],
-                "test_top1": accuracy(model, test, recipe.dataset),
+                "test_top1": top1(model.eval(), test, DATASETS[recipe.dataset]),
                 "seconds": round(time.monotonic() - started, 1),
                 "images": int(seen["images"]),
             }
@@ -101,7 +104,7 @@ def _batch(data: Images, recipe: Recipe, step: int, per_epoch: int) -> tuple[Ten
     shuffle = torch.randperm(len(data.labels), generator=_generator(recipe.seed, 0, epoch))
     index = shuffle[position * recipe.batch_size : (position + 1) * recipe.batch_size]
     spec, generator = DATASETS[recipe.dataset], _generator(recipe.seed, 1, step)
-    images = normalise(data.pixels[index], spec.mean, spec.std)
+    images = normalise(data.pixels[index], spec)
     if recipe.crop_padding:
         images = augment.crop(images, recipe.crop_padding, generator)
     if recipe.flip:

@@ -1,0 +1,40 @@
+# make report   the main job on real images: classify, export, verify, count the energy (about a minute after the installation)
+# make test     ruff, mypy --strict, and all tests
+# make benchmark   the table of the README, beside peers, in an environment of its own
+
+PYTHON ?= python3
+BIN := .venv/bin
+MODEL := danet20-t4.fmnist
+
+.PHONY: report test benchmark clean
+
+report: .venv/installed
+	@mkdir -p report
+	$(BIN)/zoo classify $(MODEL)
+	$(BIN)/zoo export $(MODEL) --to onnx --out report
+	$(BIN)/zoo classify report/$(MODEL).onnx
+	$(BIN)/zoo energy $(MODEL) --out report
+
+test: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -m slow
+
+benchmark: .venv-bench/installed
+	.venv-bench/bin/python benchmarks/run.py
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.venv-bench/installed: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-bench report

@@ -1,0 +1,87 @@
+"""Other people's libraries, called the way their own documentation calls them."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import torch
+from neurobench.metrics.utils.layers import single_layer_MACs
+from neurobench.metrics.workload import SynapticOperations
+from neurobench.models import TorchModel
+from torch import Tensor
+
+from zoo.danet import DANet
+
+__all__ = ["NeuroBench", "spikingjelly_sew_resnet"]
+
+
+def spikingjelly_sew_resnet(depth: int, steps: int) -> Callable[[Tensor], Tensor]:
+    """SpikingJelly's SEW-ResNet in multi-step mode, as published: additive join, integrate-and-fire. `[B, 3, H, W]` -> `[B, 1000]`.
+
+    Repeating the image over time and resetting the neurons belong to every call.
+    """
+    with _stub_torchvision():
+        from spikingjelly.activation_based import functional, neuron, surrogate
+        from spikingjelly.activation_based.model import sew_resnet
+
+    build = getattr(sew_resnet, f"sew_resnet{depth}")
+    net = build(cnf="ADD", spiking_neuron=neuron.IFNode, surrogate_function=surrogate.ATan(), detach_reset=True)
+    functional.set_step_mode(net, "m")
+    net.eval()
+
+    def run(x: Tensor) -> Tensor:
+        logits: Tensor = net(x.unsqueeze(0).repeat(steps, 1, 1, 1, 1)).mean(0)
+        functional.reset_net(net)
+        return logits
+
+    return run
+
+
+@contextmanager
+def _stub_torchvision() -> Iterator[None]:
+    """SpikingJelly's models import a downloader from torchvision, which does not import beside a CPU build of torch.
+
+    Taken away again afterwards: torch.onnx would find the stub and take it for torchvision.
+    """
+    stubs = {name: ModuleType(name) for name in ("torchvision", "torchvision._internally_replaced_utils")}
+    vars(stubs["torchvision._internally_replaced_utils"])["load_state_dict_from_url"] = None
+    sys.modules.update(stubs)
+    try:
+        yield
+    finally:
+        for name in stubs:
+            del sys.modules[name]
+
+
+class NeuroBench:
+    """NeuroBench's `SynapticOperations` on a network of the zoo, which keeps its hooks until `close`."""
+
+    def __init__(self, model: DANet) -> None:
+        self.model = TorchModel(model)
+        self.model.register_hooks()
+        self.paths = {id(module): path for path, module in model.named_modules()}
+
+    def run(self, x: Tensor) -> dict[str, float]:
+        """One batch as NeuroBench's own benchmark runs it: `Effective_ACs`, `Effective_MACs` and `Dense` per image."""
+        with torch.inference_mode():
+            predictions = self.model(x)
+            counts: dict[str, float] = SynapticOperations()(self.model, predictions, (x, None))
+        self.model.reset_hooks()
+        return counts
+
+    def layers(self, x: Tensor) -> dict[str, int]:
+        """Operations of every layer's path for the whole batch, by the function that the metric sums."""
+        counts: dict[str, int] = {}
+        with torch.inference_mode():
+            self.model(x)
+            for hook in self.model.connection_hooks:
+                (inputs,) = hook.inputs[0]
+                hook.close()
+                counts[self.paths[id(hook.layer)]], _ = single_layer_MACs(inputs, hook.layer)
+                hook.register_hook()
+        self.model.reset_hooks()
+        return counts
+
+    def close(self) -> None:
+        self.model.cleanup_hooks()

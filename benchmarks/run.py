@@ -1,0 +1,286 @@
+"""Side-by-side measurements of what the zoo promises about speed, memory and counting.
+
+    python benchmarks/run.py [speed] [export] [energy] [list] [load] [--rounds N] [--markdown] [--small]
+
+Without a section it runs all of them. README.md says what is measured and how.
+"""
+
+import argparse
+import copy
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from timing import Times, compare, machine, ratio, versions
+from torch import Tensor, nn
+
+import zoo
+from zoo.danet import DANet
+
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table in the project's README."""
+
+    work: str
+    target: str
+    measured: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Which networks stand for "large", "small" and "deep"."""
+
+    large: str
+    small: str
+    deep: str
+    peer_depth: int  # of SpikingJelly's SEW-ResNet, at the image size of `large`
+    batch: int  # images of the energy section
+    rounds: int
+
+
+FULL = Scale("danet50-t4.in1k", "danet50-t4.cifar10", "danet152-t4.in1k", peer_depth=50, batch=4, rounds=7)
+SMOKE = Scale("danet20-t4.cifar10", "danet20-t4.fmnist", "danet34-t4.fmnist", peer_depth=18, batch=2, rounds=1)
+COUNTED = "danet20-t4.fmnist"  # small enough for NeuroBench's float32 sums to be exact
+
+
+def network(name: str) -> DANet:
+    """Random weights, but the BatchNorm statistics of a batch of noise, so that every layer spikes as in a trained network."""
+    torch.manual_seed(0)
+    model = zoo.create(name)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(images(model, 2))
+    return model.eval()
+
+
+def images(model: DANet, batch: int = 1) -> Tensor:
+    assert model.origin is not None
+    data = model.origin.data
+    return torch.randn(batch, data.channels, data.size, data.size, generator=torch.Generator().manual_seed(1))
+
+
+def title(model: DANet) -> str:
+    """`danet50-t4, 224x224`."""
+    assert model.origin is not None
+    size = model.origin.data.size
+    return f"{model.origin.name.partition('.')[0]}, {size}x{size}"
+
+
+def speed(scale: Scale, rounds: int) -> list[Row]:
+    from peers import spikingjelly_sew_resnet
+
+    model = network(scale.large)
+    peer = spikingjelly_sew_resnet(scale.peer_depth, STEPS)
+    name = f"SpikingJelly sew_resnet{scale.peer_depth}"
+    x = images(model)
+    large = _forwards(model, {name: lambda: peer(x)}, rounds)
+    small = _forwards(network(scale.small), {}, rounds)
+    work = f"{title(model)}, batch 1, exported"
+    return [
+        Row(f"{work}, against the snnTorch loop", "3.0x faster", _faster(large, "snnTorch loop", "onnxruntime")),
+        Row(f"{work}, against {name}, multi-step", "2.5x faster", _faster(large, name, "onnxruntime")),
+        Row(f"{scale.small}, batch 1, exported, against the loop", "8x faster", _faster(small, "snnTorch loop", "onnxruntime")),
+        Row(f"{title(model)}, torch forward, against the loop", "1.5x faster", _faster(large, "snnTorch loop", "torch")),
+        Row(
+            f"{title(model)}, torch, BN folded, channels_last, against the loop",
+            "",
+            _faster(large, "snnTorch loop", "torch, BN folded, channels_last"),
+        ),
+    ]
+
+
+def _forwards(model: DANet, peers: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
+    """One image through every form of `model`, and through `peers`."""
+    from loop import Loop, assert_same
+
+    from export.fold import fold
+    from export.onnx import write_onnx
+    from export.runtime import OnnxModel
+
+    x = images(model)
+    assert_same(model, x)
+    loop, folded = Loop(model), fold(model).to(memory_format=torch.channels_last)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        write_onnx(model, path, verify=False)
+        exported = OnnxModel(path, threads=1)
+    calls: dict[str, Callable[[], object]] = {
+        "snnTorch loop": lambda: loop(x),
+        "torch": lambda: model(x),
+        "torch, BN folded, channels_last": lambda: folded(x.contiguous(memory_format=torch.channels_last)),
+        "onnxruntime": lambda: exported.run(x.numpy()),
+    }
+    with torch.inference_mode():
+        return compare(f"{title(model)}, batch 1", calls | peers, rounds)
+
+
+def _faster(times: dict[str, Times], base: str, other: str) -> str:
+    return f"{ratio(times[base], times[other])}; {times[base].milliseconds:.0f} against {times[other].milliseconds:.0f} ms"
+
+
+def export(scale: Scale, rounds: int) -> list[Row]:
+    print(f"\nexport of {scale.deep} to ONNX, each in a process of its own, with torch's own number of threads")
+    rows = []
+    for how, flags in {"verified": [], "not verified": ["--no-verify"]}.items():
+        runs = [_export_once(scale.deep, flags) for _ in range(min(rounds, 3))]
+        wall, cpu, peak = (median(run[key] for run in runs) for key in ("wall", "cpu", "peak"))
+        measured = f"{wall:.1f} s ({cpu:.1f} s CPU), {peak / 1e9:.2f} GB peak"
+        print(f"  {how:42} {measured}")
+        rows.append(Row(f"export of {scale.deep} to ONNX, {how}", "20 s, 2.5 GB peak", measured))
+    return rows
+
+
+def _export_once(name: str, flags: list[str]) -> dict[str, float]:
+    script = Path(__file__).with_name("export_once.py")
+    output = subprocess.run([sys.executable, script, name, *flags], check=True, stdout=subprocess.PIPE, text=True).stdout
+    result: dict[str, float] = json.loads(output.splitlines()[-1])
+    return result
+
+
+def energy(scale: Scale, rounds: int) -> list[Row]:
+    from peers import NeuroBench
+
+    from export.energy.counting import count
+    from export.energy.executors import run_torch
+    from export.energy.structure import structure
+    from export.nir import to_nir
+
+    model = network(scale.large)
+    x, layers = images(model, scale.batch), structure(to_nir(model))
+    plain = copy.deepcopy(model)  # without the hooks that NeuroBench keeps on its copy
+    bench = NeuroBench(copy.deepcopy(model))
+
+    def counted() -> None:
+        for _, maps in run_torch(model, x, batch=scale.batch):
+            count(layers, maps)
+
+    calls: dict[str, Callable[[], object]] = {
+        "forward": lambda: plain(x),
+        "forward, counted by the zoo": counted,
+        "forward, counted by NeuroBench": lambda: bench.run(x),
+    }
+    with torch.inference_mode():
+        times = compare(f"{title(model)}, batch {scale.batch}, counting operations", calls, rounds)
+    ours, theirs = (ratio(times[name], times["forward"]) for name in list(calls)[1:])
+    work = f"energy counting on top of a plain forward, {title(model)}, batch {scale.batch}"
+    return [
+        Row(work, "+15 %", ours.overhead),
+        Row("the same with NeuroBench's `SynapticOperations`", "+170 %", theirs.overhead),
+        _agreement(network(COUNTED)),
+    ]
+
+
+def _agreement(model: DANet) -> Row:
+    """Operations of one image in every weighted layer, counted by the zoo and by NeuroBench.
+
+    Where a convolution reads the image or a neuron, both count connections, and the integers must be equal. Behind an average pool
+    (the shortcuts and links that change resolution, and the classifier) NeuroBench counts one operation for a non-zero average, the
+    zoo one for each of its spikes, since pool and convolution are together one convolution of spikes.
+    """
+    from peers import NeuroBench
+
+    from export.energy.counting import count
+    from export.energy.executors import run_torch
+    from export.energy.structure import structure
+    from export.nir import node_name, to_nir
+
+    x, layers = images(model), structure(to_nir(model))
+    ((_, maps),) = run_torch(model, x)
+    ours = {row.name: int(row.acs.sum()) + row.macs for row in count(layers, maps)}
+    theirs = NeuroBench(copy.deepcopy(model)).layers(x)
+    kernels = {layer.name: layer.node.weight.shape for layer in layers if hasattr(layer.node, "weight")}
+
+    print(f"\n{title(model)}, operations of one image\n  {'layer':42} {'zoo':>12} {'NeuroBench':>12}")
+    equal = comparable = 0
+    for path, operations in theirs.items():
+        name, module = node_name(path), model.get_submodule(path)
+        pooled = isinstance(module, nn.Linear) or kernels[name] != tuple(module.weight.shape)
+        print(f"  {path:42} {ours[name]:12d} {operations:12d}{'  reads averages of spikes' if pooled else ''}")
+        comparable += not pooled
+        equal += not pooled and ours[name] == operations
+    return Row(f"operations equal to NeuroBench's, {title(model)}", "every layer without a pool", f"{equal} of {comparable} layers")
+
+
+def list_(scale: Scale, rounds: int) -> list[Row]:
+    def run(*arguments: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+    calls = {"zoo list": run("-m", "zoo", "list"), "Python, doing nothing": run("-c", "")}
+    times = compare("zoo list", calls, rounds)
+    whole, start = (median(times[name].wall) for name in calls)
+    return [Row("`zoo list`", "0.3 s", f"{whole:.2f} s, of which Python's start {start:.2f} s")]
+
+
+def load(scale: Scale, rounds: int) -> list[Row]:
+    from safetensors.torch import load_file
+
+    from zoo.weights import write_model
+
+    def read(file: Path) -> dict[str, Tensor]:
+        """Every tensor in the type in which the model has it; a bare `load_file` maps the file and reads next to nothing."""
+        return {key: t.float() if t.is_floating_point() else t for key, t in load_file(file).items()}
+
+    model = zoo.create(scale.deep)
+    assert model.origin is not None
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_model(folder, model, name=scale.deep, data=model.origin.data)
+        file = folder / "model.safetensors"
+        calls: dict[str, Callable[[], object]] = {
+            "zoo.load": lambda: zoo.load(str(folder)),
+            "safetensors, tensors as float32": lambda: read(file),
+            "safetensors, file mapped, not read": lambda: load_file(file),
+        }
+        times = compare(f"loading {scale.deep}, float16 file of {file.stat().st_size / 1e6:.0f} MB", calls, rounds)
+    against = ratio(times["zoo.load"], times["safetensors, tensors as float32"])
+    work = f"loading {scale.deep} from a local folder, against reading its file with safetensors"
+    return [Row(work, "1.5x", f"{against}; {times['zoo.load'].milliseconds:.0f} ms")]
+
+
+SECTIONS: dict[str, Callable[[Scale, int], list[Row]]] = {
+    "speed": speed,
+    "export": export,
+    "energy": energy,
+    "list": list_,
+    "load": load,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the zoo side by side with its peers.")
+    parser.add_argument("sections", nargs="*", metavar="section", help=f"any of {', '.join(SECTIONS)}; all if none is given")
+    parser.add_argument("--rounds", type=int, help=f"interleaved rounds (default {FULL.rounds})")
+    parser.add_argument("--markdown", action="store_true", help="end with a table for the README")
+    parser.add_argument("--small", action="store_true", help="a smoke run: tiny networks, one round, meaningless figures")
+    options = parser.parse_args()
+    if unknown := [section for section in options.sections if section not in SECTIONS]:
+        parser.error(f"unknown section {unknown[0]!r}; valid are {', '.join(SECTIONS)}")
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+
+    scale = SMOKE if options.small else FULL
+    torch.set_num_threads(1)
+    print(f"{machine()}\n{versions()}\none thread unless said otherwise")
+    rows = [row for name in options.sections or SECTIONS for row in SECTIONS[name](scale, options.rounds or scale.rounds)]
+    print("\n" + (markdown(rows) if options.markdown else "\n".join(f"{row.work}: {row.measured}" for row in rows)))
+
+
+def markdown(rows: list[Row]) -> str:
+    lines = ["| work | target | measured |", "|---|---|---|"]
+    lines += [f"| {row.work} | {row.target} | {row.measured} |" for row in rows]
+    return "\n".join([*lines, "", f"Measured on one core of {machine()}: {versions()}."])
+
+
+if __name__ == "__main__":
+    main()

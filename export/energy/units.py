@@ -1,0 +1,48 @@
+"""Numbers as a reader wants them: three or four digits and a unit."""
+
+from export.energy.profiles import Energy
+
+__all__ = ["band", "count", "joules", "percent", "standard_error", "summary"]
+
+Scale = tuple[tuple[float, str], ...]
+COUNT: Scale = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
+JOULES: Scale = ((1e12, " J"), (1e9, " mJ"), (1e6, " µJ"), (1e3, " nJ"), (1, " pJ"))  # of picojoules
+
+
+def count(value: float) -> str:
+    """`1814073344` -> `1.814 G`."""
+    return _scaled(value, COUNT, 4)
+
+
+def joules(picojoules: float) -> str:
+    """`2808315.6` -> `2.81 µJ`."""
+    return _scaled(picojoules, JOULES, 3)
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def band(e: Energy) -> str:
+    """The profile's band, where it has one."""
+    if e.total is None or e.total.lo == e.total.hi:
+        return ""
+    return f"{joules(e.total.lo)} to {joules(e.total.hi)}"
+
+
+def standard_error(e: Energy) -> str:
+    """The standard error of the mean over images, where there is one."""
+    return "" if e.standard_error is None else f"± {joules(e.standard_error)} over images"
+
+
+def summary(e: Energy) -> str:
+    """The total of an image, or why there is none."""
+    return f"no total: no price for {', '.join(e.unpriced)}" if e.total is None else joules(e.total.typ)
+
+
+def _scaled(value: float, scale: Scale, digits: int) -> str:
+    factor, unit = next(((f, u) for f, u in scale if abs(value) >= f), (1.0, " pJ" if scale is JOULES else ""))
+    number = value / factor
+    whole = len(str(int(abs(number))))
+    text = f"{number:.{max(0, digits - whole)}f}"
+    return ("0" if not value else text if unit or number % 1 else str(int(number))) + unit

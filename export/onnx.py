@@ -1,0 +1,184 @@
+"""A model as ONNX, in `sequence` form: all time steps inside, time folded into the batch, batch size free.
+
+    images [B, C, H, W] -> logits [B, K], and for every neuron layer `<path>.count` [B], its spikes summed over time and space
+
+Every value that is a module's output carries that module's dotted path. The neuron is one custom operator for `torch.export`,
+translated to plain ONNX: Split over time, then Mul, Where, Add, Greater for each step, in snnTorch's order of rounding, then Concat.
+"""
+
+import ast
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnx import TensorProto, helper
+from onnxscript import opset20 as op
+from torch import Tensor, nn
+
+import zoo
+from export.fold import fold, still_image
+from export.trace import leaves
+from export.verify import Verification, verify_onnx
+from zoo.danet import DANet
+from zoo.errors import ExportError, VerificationError
+from zoo.neurons import Lif
+from zoo.weights import digest
+
+__all__ = ["COUNT", "to_onnx", "write_onnx"]
+
+COUNT = ".count"
+OPSET = 20
+
+
+def to_onnx(model: DANet) -> onnx.ModelProto:
+    """The ONNX form of `model` for still images of its own size. Raises `ExportError` for a neuron that has none."""
+    folded = fold(model)
+    neurons = [(path, module) for path, module in folded.named_modules() if isinstance(module, Lif)]
+    for path, lif in neurons:
+        if not lif.exportable:
+            raise ExportError(f"{path}: only snn.Leaky with zero reset and reset_delay=True can be exported")
+        folded.set_submodule(path, _Neuron(lif))
+    last = "head.fc"
+    with _quiet():
+        program = torch.onnx.export(
+            folded,
+            (still_image(model, batch=2),),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            custom_translation_table={torch.ops.zoo.lif.default: _translate_lif},
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    _name(proto.graph, {path for path, _ in leaves(folded)} - {last})
+    _count(proto.graph, [path for path, _ in neurons], model.config.steps)
+    _describe(proto, model)
+    return proto
+
+
+def write_onnx(model: DANet, path: Path, *, verify: bool = True) -> Verification | None:
+    """Write `path`, verified against `model` unless told otherwise. Raises `VerificationError`, and
+    leaves no file, if it is not the model."""
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        onnx.save(to_onnx(model), beside)
+        result = verify_onnx(model, beside) if verify else None
+        if result and not result.ok:
+            raise VerificationError(f"the export is not the model: {result.worst()}; no file was written to {path}")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return result
+
+
+@torch.library.custom_op("zoo::lif", mutates_args=())
+def _lif(x: Tensor, beta: Tensor, threshold: Tensor, steps: int) -> Tensor:
+    raise AssertionError("an operator to be translated, not run")
+
+
+@_lif.register_fake
+def _(x: Tensor, beta: Tensor, threshold: Tensor, steps: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+class _Neuron(nn.Module):
+    """A `Lif` as the custom operator."""
+
+    def __init__(self, lif: Lif) -> None:
+        super().__init__()
+        self.steps = lif.steps
+        self.register_buffer("beta", lif.neuron.beta.detach().clamp(0, 1))
+        self.register_buffer("threshold", lif.neuron.threshold.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.zoo.lif(x, self.beta, self.threshold, self.steps)  # type: ignore[no-any-return]
+
+
+def _translate_lif(x: Any, beta: Any, threshold: Any, steps: int) -> Any:
+    currents = op.Split(x, axis=0, num_outputs=steps) if steps > 1 else x
+    zero = op.Constant(value_float=0.0)
+    mem: Any = None
+    fired: Any = None
+    spikes: list[Any] = []
+    for current in currents if isinstance(currents, Sequence) else [currents]:
+        mem = current if mem is None else op.Add(op.Where(fired, zero, op.Mul(mem, beta)), current)
+        fired = op.Greater(mem, threshold)
+        spikes.append(op.Cast(fired, to=TensorProto.FLOAT))
+    return op.Concat(*spikes, axis=0) if steps > 1 else spikes[0]
+
+
+def _name(graph: onnx.GraphProto, paths: set[str]) -> None:
+    """Give every module's output the module's path, and every node a name under it; drop what the exporter left of this machine."""
+    renamed: dict[str, str] = {}
+    for node in graph.node:
+        scopes = [p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"]
+        path = ast.literal_eval(scopes[0])[-2] if scopes else ""
+        node.name = f"{path}/{node.name.removeprefix('node_')}"
+        if path in paths:
+            renamed = {old: new for old, new in renamed.items() if new != path} | {node.output[0]: path}  # the module's last node
+        del node.metadata_props[:]
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    for initializer in graph.initializer:
+        del initializer.metadata_props[:]
+        initializer.doc_string = ""
+    del graph.value_info[:]
+    del graph.metadata_props[:]
+
+
+def _count(graph: onnx.GraphProto, paths: list[str], steps: int) -> None:
+    """Add the outputs `<path>.count`: `[T*B, C, H, W]` -> `[T*B]` -> `[T, B]` -> `[B]`, each within what float32 counts exactly."""
+    for name, values in {"count.space": [1, 2, 3], "count.fold": [steps, -1], "count.time": [0]}.items():
+        graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
+    for path in paths:
+        name = path + COUNT
+        graph.node.extend(
+            [
+                helper.make_node("ReduceSum", [path, "count.space"], [name + ".steps"], f"{path}/sum", keepdims=0),
+                helper.make_node("Reshape", [name + ".steps", "count.fold"], [name + ".fold"], f"{path}/fold"),
+                helper.make_node("ReduceSum", [name + ".fold", "count.time"], [name], f"{path}/count", keepdims=0),
+            ]
+        )
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]))
+
+
+def _describe(proto: onnx.ModelProto, model: DANet) -> None:
+    assert model.origin is not None
+    data = model.origin.data
+    proto.graph.name = model.origin.name
+    proto.graph.doc_string = proto.doc_string = ""
+    helper.set_model_props(
+        proto,
+        {
+            "name": model.origin.name,
+            "steps": str(model.config.steps),
+            "data": json.dumps(data.to_dict()),
+            "weights_sha256": digest(model.origin.weights),
+            "zoo_version": zoo.__version__,
+        },
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.onnx warns of torchvision's absence and prints its progress; neither is for our users."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

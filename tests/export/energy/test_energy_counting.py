@@ -1,0 +1,182 @@
+import nir
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from export.energy import SpikeMaps, count, merge, run_torch, structure
+from export.nir import to_nir
+from zoo.errors import InputError
+
+STILL = {"input": "still image, every step"}
+
+
+def lif(*shape):
+    full = np.ones(shape, np.float32)
+    return nir.LIF(tau=full, r=full, v_leak=0 * full, v_threshold=full, v_reset=0 * full)
+
+
+def graph(nodes, edges, metadata=None):
+    return nir.NIRGraph(nodes, edges, metadata or {}, type_check=False)
+
+
+def chain(shape, *nodes, metadata=None):
+    """Input, the nodes by their place, output."""
+    named = {"input": nir.Input({"input": np.array(shape)}), **{str(i): n for i, n in enumerate(nodes)}}
+    named["output"] = nir.Output({"output": np.array([1])})
+    return graph(named, list(zip(named, list(named)[1:], strict=False)), metadata)
+
+
+def maps_of(spikes):
+    """Spikes `[T, B, C, H, W]` of each node -> maps."""
+    arrays = {name: value.numpy().astype(np.int64) for name, value in spikes.items()}
+    pixels = {name: a.sum((0, 2)) for name, a in arrays.items()}
+    return SpikeMaps(len(next(iter(arrays.values()))), pixels, {name: a.sum((2, 3, 4)) for name, a in arrays.items()})
+
+
+def convolution(cin, cout, kernel, stride, padding, dilation, groups):
+    weight = np.zeros((cout, cin // groups, *kernel), np.float32)
+    return nir.Conv2d(None, weight, stride, padding, dilation, groups, np.ones(cout, np.float32))
+
+
+CONVOLUTIONS = [
+    # size, kernel, stride, padding, dilation, groups
+    ((7, 7), (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    ((9, 6), (3, 2), (2, 1), (1, 0), (1, 2), 2),
+    ((8, 11), (1, 1), (2, 3), (0, 0), (1, 1), 1),
+    ((5, 8), (5, 3), (3, 2), (4, 2), (1, 1), 4),
+    ((10, 10), (2, 2), (4, 4), (1, 1), (3, 3), 1),
+    ((6, 7), (7, 5), (1, 2), (3, 2), (1, 1), 2),
+    ((12, 5), (4, 4), (4, 4), (2, 2), (1, 1), 1),
+    ((7, 6), (4, 3), (1, 1), "same", (1, 2), 1),
+    ((7, 6), (4, 3), (1, 1), "valid", (1, 1), 1),
+]
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding", "dilation", "groups"), CONVOLUTIONS)
+def test_convolution_of_spikes(size, kernel, stride, padding, dilation, groups):
+    spikes = (torch.rand(3, 2, 4, *size, generator=torch.Generator().manual_seed(1)) < 0.3).double()
+    node = convolution(4, 8, kernel, stride, padding, dilation, groups)
+    _, row = count(structure(chain((4, *size), lif(4, *size), node)), maps_of({"0": spikes}))
+    ones = torch.ones(8, 4 // groups, *kernel, dtype=torch.float64)
+
+    def connections(x):
+        return F.conv2d(x, ones, None, stride, padding, dilation, groups)
+
+    hits = connections(spikes.flatten(0, 1))
+    assert row.acs.tolist() == hits.unflatten(0, (3, 2)).sum((0, 2, 3, 4)).long().tolist()
+    assert row.acs.dtype == np.int64
+    assert (row.input_kind, row.input_bound, row.macs) == ("binary", 1, 0)
+    assert row.outputs == hits[0].numel()
+    assert row.bias_adds == 3 * row.outputs
+    assert row.dense_macs_valid == connections(torch.ones(1, 4, *size, dtype=torch.float64)).sum()
+    assert row.dense_macs_padded == row.outputs * ones[0].numel()
+
+
+@pytest.mark.parametrize(("metadata", "times"), [(STILL, 1), ({}, 3)])
+def test_stem_runs_once_for_a_still_image(metadata, times):
+    nodes = convolution(2, 4, (3, 3), (2, 2), (1, 1), (1, 1), 1), nir.SumPool2d(3, 2, 1), lif(4, 2, 2)
+    conv, pool, neurons = count(structure(chain((2, 7, 7), *nodes, metadata=metadata)), maps_of({"2": torch.zeros(3, 2, 4, 2, 2)}))
+    assert (conv.macs, conv.input_kind, conv.bias_adds) == (times * conv.dense_macs_valid, "real", times * 4 * 4 * 4)
+    assert pool.adds.tolist() == 2 * [times * 4 * (36 - 4)]  # windows of 3 pixels on 4, padded by 1, read 2 + 3 an axis
+    assert neurons.updates == 3 * neurons.outputs
+
+
+def test_pool_flatten_and_linear():
+    spikes = (torch.rand(2, 3, 4, 6, 5) < 0.4).double()
+    nodes = lif(4, 6, 5), nir.SumPool2d((3, 2), (2, 1), (1, 0)), nir.Flatten({"input": np.array([4, 3, 4])}, 0, -1)
+    weight = np.zeros((7, 48), np.float32)
+    network = chain((4, 6, 5), *nodes, nir.Affine(weight, np.zeros(7)), lif(7), nir.Linear(np.zeros((2, 7))))
+    hidden = (torch.rand(2, 3, 7, 1, 1) < 0.5).double()
+    _, pool, affine, _, linear = count(structure(network), maps_of({"0": spikes, "4": hidden}))
+    pooled = F.conv2d(spikes.flatten(0, 1), torch.ones(4, 1, 3, 2).double(), None, (2, 1), (1, 0), groups=4)
+    events = pooled.unflatten(0, (2, 3)).sum((0, 2, 3, 4)).long()
+    assert pool.adds.tolist() == events.tolist()
+    assert affine.acs.tolist() == (7 * events).tolist()
+    assert (affine.input_kind, affine.input_bound, affine.bias_adds) == ("integer", 6, 0)
+    assert linear.acs.tolist() == (2 * hidden.sum((0, 2, 3, 4)).long()).tolist()
+
+
+def residual(blocks, kind):
+    """A stream `x0`, to which every block adds what it makes of it; two readers of the last sum."""
+    make = {"real": lambda: convolution(2, 2, (1, 1), 1, 0, 1, 1), "spikes": lambda: lif(2, 3, 3)}[kind]
+    nodes = {"input": nir.Input({"input": np.array([2, 3, 3])}), "x0": make(), "output": nir.Output({"output": np.array([2, 3, 3])})}
+    edges = [("input", "x0")]
+    stream = ["x0"]
+    for i in range(blocks):
+        nodes[f"read{i}"], nodes[f"branch{i}"] = (make(), make())
+        edges += [*((source, f"read{i}") for source in reversed(stream)), (f"read{i}", f"branch{i}")]
+        stream.append(f"branch{i}")
+    nodes["twin"] = make()
+    edges += [(source, target) for target in ("output", "twin") for source in stream]
+    return graph(nodes, edges)
+
+
+def test_running_sums_are_counted_once():
+    layers = structure(residual(5, "real"))
+    neuron = {"n": np.zeros((2, 3, 3), np.int64)}
+    sums = [row for row in count(layers, SpikeMaps(4, {}, {})) if row.kind == "sum"] if neuron else []
+    assert len(sums) == 5  # one a block; the second reader of the last sum adds nothing
+    assert all(layer.terms == () or len(layer.terms) == 2 for layer in layers if layer.name != "x0" and len(layer.sources) > 1)
+
+
+def test_running_sums_of_spikes():
+    network = residual(3, "spikes")
+    names = [name for name, node in network.nodes.items() if isinstance(node, nir.LIF)]
+    spikes = {name: (torch.rand(4, 2, 2, 3, 3) < 0.5).double() for name in names}
+    rows = {row.name: row for row in count(structure(network), maps_of(spikes))}
+    sums = [row for row in rows.values() if row.kind == "sum"]
+    events = {name: value.sum((0, 2, 3, 4)).long().tolist() for name, value in spikes.items()}
+    assert [row.adds.tolist() for row in sums] == [events[f"branch{i}"] for i in range(3)]
+    assert [row.input_bound for row in sums] == [2, 3, 4]
+
+
+def test_maps_that_are_no_spikes():
+    layers = structure(chain((2, 3, 3), lif(2, 3, 3)))
+    good = maps_of({"0": torch.ones(4, 1, 2, 3, 3)})
+    count(layers, good)
+    for bad, message in [
+        (good.pixels["0"] + 1, "0' has values from 9 to 9: 2 channels of binary spikes over 4 steps give 0 to 8"),
+        (good.pixels["0"] - 9, "from -1 to -1"),
+        (good.pixels["0"][:, :2], "expected integers"),
+        (good.pixels["0"] / 2, "float64"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            count(layers, SpikeMaps(4, {"0": bad}, {}))
+    for pixels, message in [({}, "'0' is a neuron node without"), ({**good.pixels, "z": good.pixels["0"]}, "'z' has a spike map but")]:
+        with pytest.raises(InputError, match=message):
+            count(layers, SpikeMaps(4, pixels, {}))
+
+
+def test_graphs_that_cannot_be_counted():
+    ones = np.ones((2, 3, 3))
+    with pytest.raises(InputError, match="'0' is a Threshold, whose operations cannot be counted; valid are Input"):
+        structure(chain((2, 3, 3), nir.Threshold(ones)))
+    with pytest.raises(InputError, match="'0' \\(Linear\\) cannot take an input of shape \\[2, 3, 3\\]"):
+        structure(chain((2, 3, 3), nir.Linear(np.zeros((4, 5)))))
+    looped = chain((2, 3, 3), lif(2, 3, 3), lif(2, 3, 3))
+    looped.edges.append(("1", "0"))
+    with pytest.raises(InputError, match="a loop through '0'"):
+        structure(looped)
+    with pytest.raises(InputError, match="an edge 'nobody' -> '0'"):
+        structure(graph(chain((2, 3, 3), lif(2, 3, 3)).nodes, [("nobody", "0")]))
+
+
+def test_batches_do_not_matter(tiny):
+    layers = structure(to_nir(tiny))
+    images = torch.randn(5, 1, 20, 20, generator=torch.Generator().manual_seed(2))
+    whole, parts = (merge([count(layers, maps) for _, maps in run_torch(tiny, images, batch=n)]) for n in (5, 2))
+    nothing = merge([count(layers, maps) for _, maps in run_torch(tiny, 0 * images)])
+    for one, other, zero in zip(whole, parts, nothing, strict=True):
+        assert one.acs.tolist() == other.acs.tolist()
+        assert one.adds.tolist() == other.adds.tolist()
+        assert one.spikes.tolist() == other.spikes.tolist()
+        assert (one.input_kind, one.input_bound, one.macs) == (zero.input_kind, zero.input_bound, zero.macs)
+
+
+def test_a_graph_from_a_file_counts_the_same(tiny, tmp_path):
+    nir.write(tmp_path / "tiny.nir", to_nir(tiny))
+    images = torch.randn(2, 1, 20, 20)
+    ((_, maps),) = run_torch(tiny, images)
+    ours, read = (count(structure(g), maps) for g in (to_nir(tiny), nir.read(tmp_path / "tiny.nir")))
+    assert {r.name: (r.macs, *r.acs, *r.adds) for r in ours} == {r.name: (r.macs, *r.acs, *r.adds) for r in read}

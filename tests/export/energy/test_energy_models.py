@@ -1,0 +1,76 @@
+"""Whole networks against counts by torch, and against published integers."""
+
+import pytest
+import torch
+from conftest import brute_force, brute_force_adds, lively
+
+import zoo
+from export.energy import count, energy_report, run_torch, structure
+from export.nir import to_nir
+
+TINY = {"widths": (4, 6, 8)}
+SMALL = {"widths": (4, 6, 8, 8), "num_classes": 5}
+MODELS = [
+    ("danet20-t2.fmnist", 28, TINY),
+    ("danet20-t3.fmnist", 21, TINY),  # sizes that no pool divides
+    ("danet20b-t2.fmnist", 20, TINY),
+    ("danet20c-t2.fmnist", 20, TINY),
+    ("danet20d-t2.fmnist", 20, TINY),
+    ("danet18-t2.in1k", 32, SMALL),
+    ("danet50c-t2.cifar10", 21, SMALL),
+    ("sew-resnet18-t2.in1k", 32, SMALL),
+    ("spiking-resnet20-t2.fmnist", 20, TINY),
+]
+
+
+@pytest.mark.parametrize(("name", "size", "config"), MODELS)
+def test_report_agrees_with_torch(name, size, config):
+    model = lively(name, size, **config)
+    images = torch.randn(3, model.config.in_channels, size, size, generator=torch.Generator().manual_seed(3))
+    report = energy_report(model, images, batch=2)
+    rows = {row.name: row for row in report.layers}
+    expected = brute_force(model, images)
+    assert {name for name, row in rows.items() if row.kind in ("conv", "linear") and row.input_kind != "real"} == set(expected)
+    assert {name: rows[name].acs.tolist() for name in expected} == {name: acs.tolist() for name, acs in expected.items()}
+    assert sum(acs.sum() for acs in expected.values()) > 0
+    if model.config.order != "post":  # whose sums mix currents and spikes
+        sums = [row.adds for row in rows.values() if row.kind == "sum"]
+        assert sum(sums).tolist() == brute_force_adds(model, images).tolist()
+
+
+def test_kinds_of_input():
+    model = lively("danet20c-t2.fmnist", 20, **TINY)
+    ((_, maps),) = run_torch(model, torch.randn(1, 1, 20, 20))
+    rows = {row.name: row for row in count(structure(to_nir(model)), maps)}
+    kinds = {name: (rows[name].input_kind, rows[name].input_bound) for name in ("stem_conv", "stage1_block0_conv1", "stage1_block2_conv1")}
+    assert kinds == {"stem_conv": ("real", None), "stage1_block0_conv1": ("binary", 1), "stage1_block2_conv1": ("integer", 3)}
+    assert rows["head_fc"].input_bound == 25 * len([e for e in to_nir(model).edges if e[1] == "head_readout_pool"])
+
+
+def test_max_pool_is_a_layer_of_neurons():
+    model = lively("sew-resnet18-t2.in1k", 32, **SMALL)
+    ((_, maps),) = run_torch(model, torch.randn(2, 3, 32, 32))
+    rows = {row.name: row for row in count(structure(to_nir(model)), maps)}
+    assert (rows["stem_pool"].kind, rows["stem_pool_sum"].kind) == ("neuron", "pool")
+    assert rows["stem_pool"].outputs == 4 * 8 * 8
+    assert (rows["stem_pool_sum"].adds >= rows["stem_pool"].spikes).all()
+
+
+def test_graded_neurons_are_refused(tiny):
+    handle = tiny.get_submodule("head.lif").register_forward_hook(lambda module, args, spikes: spikes / 2)
+    with pytest.raises(zoo.InputError, match="'head_lif' emit values that are no spikes"):
+        list(run_torch(tiny, torch.randn(1, 1, 20, 20)))
+    handle.remove()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("depth", "padded", "valid"),
+    [(18, 1_814_073_344, 1_680_390_912), (50, 4_089_184_256, 3_948_251_904), (152, 11_513_626_624, 11_028_499_200)],
+)
+def test_published_macs(depth, padded, valid):
+    layers = structure(to_nir(zoo.create(f"spiking-resnet{depth}-t1.in1k")))
+    from export.energy.counting import dense_macs
+
+    macs = [dense_macs(layer) for layer in layers]
+    assert (sum(m[0] for m in macs), sum(m[1] for m in macs)) == (padded, valid)

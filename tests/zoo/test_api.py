@@ -1,0 +1,36 @@
+"""Every public name exists and says what it is."""
+
+import importlib
+import inspect
+import pkgutil
+from types import ModuleType
+
+import pytest
+
+import zoo
+import zoo.errors
+
+MODULES = [
+    importlib.import_module(m.name) for m in pkgutil.walk_packages(zoo.__path__, "zoo.") if not m.name.endswith("__main__")
+] + [zoo]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
+def test_public_names_exist_and_are_documented(module: ModuleType) -> None:
+    assert module.__doc__
+    for name in getattr(module, "__all__", ()):
+        value = inspect.unwrap(getattr(module, name))
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert value.__doc__, f"{name} has no docstring"
+            assert not value.__doc__.startswith(f"{name}("), f"{name} has only the docstring that dataclasses generate"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
+def test_public_names_are_sorted_and_unique(module: ModuleType) -> None:
+    names = list(getattr(module, "__all__", ()))
+    assert len(names) == len(set(names))
+
+
+def test_every_error_is_public_and_a_zoo_error() -> None:
+    assert set(zoo.errors.__all__) <= set(zoo.__all__)
+    assert all(issubclass(getattr(zoo, name), zoo.ZooError) for name in zoo.errors.__all__)

@@ -1,0 +1,247 @@
+"""The network: parameter counts, shapes, what each convolution reads, and the densely additive sum."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import zoo
+from zoo.blocks import Block, Projection
+from zoo.danet import DANet, DANetConfig, Head, Readout, Repeat, Stem
+from zoo.errors import ConfigError, InputError
+from zoo.neurons import Lif
+
+Build = Callable[..., DANet]
+ORDERS = ["a", "b", "c", "d"]
+STEMS = list(Stem.LAYOUTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "with_links", "without"),
+    [
+        ("danet18-t4.in1k", 12_043_944, 11_689_512),
+        ("danet34-t4.in1k", 22_152_104, 21_797_672),
+        ("danet50-t4.in1k", 30_415_400, 25_557_032),
+        ("danet101-t4.in1k", 49_407_528, 44_549_160),
+        ("danet152-t4.in1k", 65_051_176, 60_192_808),
+    ],
+)
+@pytest.mark.parametrize("order", ["", "c"])
+def test_parameter_counts_are_those_of_resnet_plus_links(name: str, with_links: int, without: int, order: str) -> None:
+    with torch.device("meta"):
+        counts = [parameters(zoo.create(name.replace("-t4", f"{order}-t4"), links=links)) for links in (True, False)]
+    assert counts == [with_links, without]
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("links", [True, False], ids=["links", "plain"])
+@pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
+@pytest.mark.parametrize("order", [*ORDERS, "post"])
+def test_a_still_image_is_the_same_image_at_every_step(
+    order: str, bottleneck: bool, links: bool, stem: str, exact: Build, pixels: Callable[..., Tensor], record: Callable[..., Any]
+) -> None:
+    model = exact(order=order, bottleneck=bottleneck, links=links, stem=stem)
+    still, calls = pixels(3, 1, 27, 29), record(model)
+    logits = model(still)
+    assert logits.shape == (3, 5)
+    assert any(spikes.any() for made in calls.values() for _, spikes in made)
+    torch.testing.assert_close(model(still.expand(2, 3, 1, 27, 29)), logits)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_events_of_every_step_count(order: str, exact: Build, pixels: Callable[..., Tensor]) -> None:
+    model, events = exact(order=order), pixels(2, 3, 1, 9, 9)
+    assert not torch.equal(model(events), model(events.flip(0)))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_stem_runs_once_for_a_still_image(order: str, tiny: Build, record: Callable[..., Any]) -> None:
+    model = tiny(order=order, steps=4)
+    calls = record(model.stem, nn.Conv2d)
+    model(torch.rand(3, 1, 8, 8))
+    model(torch.rand(4, 3, 1, 8, 8))
+    assert [len(x) for x, _ in calls["conv"]] == [3, 12]
+
+
+@pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_convolutions_read_spikes(order: str, bottleneck: bool, exact: Build, record: Callable[..., Any]) -> None:
+    """Binary in a, b and d; integer counts, above one where blocks add up, in c. Projections pool before they convolve, so theirs is
+    what the pool reads."""
+    model = exact(order=order, bottleneck=bottleneck, depths=(2, 3))
+    calls = record(model, (nn.Conv2d, Projection))
+    model(torch.randn(4, 1, 16, 16) * 3)
+    read = {
+        name: calls[name][0][0]
+        for name in calls
+        if not name.startswith("stem.") and not name.endswith(("shortcut.conv", "link0.conv", "link1.conv"))
+    }
+    assert len(read) == 5 * (3 if bottleneck else 2) + 3 + {"d": 0}.get(order, 1 + bottleneck * 1)
+    for name, x in read.items():
+        assert torch.equal(x, x.round()) and x.min() >= 0, name
+        assert order == "c" or x.max() <= 1, name
+    peak = max(x.max() for x in read.values())
+    assert peak > 1 if order == "c" else peak == 1
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_densely_additive_sum(order: str, exact: Build, record: Callable[..., Any], pixels: Callable[..., Tensor]) -> None:
+    """`f'_k = f_k + sum_{j<k} P_jk(f'_j)`, every term computed here from the weights."""
+    model = exact(order=order, depths=(1, 2, 1), widths=(4, 8, 16))
+    calls = record(model, nn.Module)
+    model(pixels(3, 1, 12, 12))
+    weights = model.state_dict()
+
+    def projected(source: Tensor, path: str, window: int) -> Tensor:
+        y = F.conv2d(F.avg_pool2d(source, window), weights[f"{path}.conv.weight"])
+        bn = (weights[f"{path}.bn.{key}"] for key in ("running_mean", "running_var", "weight", "bias"))
+        y = F.batch_norm(y, *bn, eps=2**-40)
+        return Lif(2)(y) if order == "c" else y
+
+    for k, last in enumerate(("block0", "block1", "block0"), 1):
+        expected = calls[f"stage{k}.{last}"][0][1]  # f_k
+        for j in range(k):
+            source = calls[f"stage{j + 1}.block0"][0][0]  # f'_j
+            if order != "c":
+                opening = ["bn1", "lif1"] if order == "b" else ["lif1"]
+                for part in opening:
+                    source = model.get_submodule(f"stage{j + 1}.block0.{part}")(source)
+            expected = expected + projected(source, f"stage{k}.link{j}", 2 ** (k - max(j, 1)))
+        found = calls[f"stage{k}"][0][1][0]
+        assert torch.equal(found, expected), f"stage{k}"
+        assert not torch.equal(found, calls[f"stage{k}.{last}"][0][1])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_neuron_runs_once(order: str, exact: Build, record: Callable[..., Any]) -> None:
+    """The neuron that opens a stage is shared by its convolution, its shortcut and all links of that source."""
+    model = exact(order=order, depths=(1, 1, 1), widths=(4, 8, 16))
+    calls = record(model, Lif)
+    model(torch.rand(2, 1, 8, 8))
+    assert {name: len(made) for name, made in calls.items()} == {n: 1 for n, m in model.named_modules() if isinstance(m, Lif)}
+
+
+def test_only_the_links_carry_the_sum_in_order_d(tiny: Build) -> None:
+    model = tiny(order="d")
+    assert not any(block.add or block.shortcut for block in model.modules() if isinstance(block, Block))
+    assert Counter(type(m).__name__ for m in model.modules())["Projection"] == 3  # stem -> 1, stem -> 2, 1 -> 2
+
+
+@pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
+@pytest.mark.parametrize("links", [True, False], ids=["links", "plain"])
+@pytest.mark.parametrize("order", [*ORDERS, "post"])
+def test_gradient_reaches_every_parameter(order: str, links: bool, bottleneck: bool, tiny: Build) -> None:
+    model = tiny(order=order, links=links, bottleneck=bottleneck)
+    F.cross_entropy(model(torch.randn(8, 1, 9, 11)), torch.arange(8) % 5).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_deterministic_and_stateless(order: str, tiny: Build) -> None:
+    model, x = tiny(order=order).eval(), torch.randn(3, 1, 8, 8)
+    first = model(x)
+    model(torch.randn(5, 1, 10, 10))
+    assert torch.equal(model(x), first)
+
+
+def test_the_seed_determines_the_weights(tiny: Build) -> None:
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        weights.append(tiny().state_dict())
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+class StepLif(nn.Module):
+    """One step at a time, with a memory: what a simulator or a chip does."""
+
+    def __init__(self, lif: Lif) -> None:
+        super().__init__()
+        self.neuron, self.mem = lif.neuron, torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes, self.mem = self.neuron(x, self.mem.expand_as(x))
+        return spikes
+
+
+@pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
+@pytest.mark.parametrize("order", [*ORDERS, "post"])
+def test_time_folded_into_the_batch_is_a_loop_over_time(
+    order: str, bottleneck: bool, exact: Build, pixels: Callable[..., Tensor]
+) -> None:
+    model = exact(order=order, bottleneck=bottleneck, steps=4)
+    stepwise = exact(order=order, bottleneck=bottleneck, steps=1)
+    stepwise.load_state_dict(model.state_dict())
+    for name in [n for n, m in stepwise.named_modules() if isinstance(m, Lif)]:
+        stepwise.set_submodule(name, StepLif(stepwise.get_submodule(name)))
+    events = pixels(4, 3, 1, 10, 10)
+    torch.testing.assert_close(torch.stack([stepwise(x) for x in events]).mean(0), model(events))
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (3, 2, 1, 8, 8), (1, 2, 2, 1, 8, 8), (2, 3, 8, 8), (2, 2, 3, 8, 8)])
+def test_input_of_a_wrong_shape_is_refused(shape: tuple[int, ...], tiny: Build) -> None:
+    with pytest.raises(InputError, match="expected|channels") as error:
+        tiny()(torch.zeros(shape))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"order": "e"}, "'e' is not one of 'a', 'b', 'c', 'd', 'post'"),
+        ({"order": 5}, "order = 5"),
+        ({"join": None}, "join = None"),
+        ({"stem": "large"}, "stem = 'large'"),
+        ({"links": "yes"}, "links = 'yes'"),
+        ({"bottleneck": 1}, "bottleneck = 1"),
+        ({"depths": (2, 2)}, r"depths \(2, 2\)"),
+        ({"depths": 3}, "depths = 3"),
+        ({"depths": (), "widths": ()}, r"depths \(\)"),
+        ({"depths": (1, 0, 1, 1)}, "depths = 0"),
+        ({"depths": (1, 2.0, 1, 1)}, "depths = 2.0"),
+        ({"widths": (10**9, 1, 1, 1)}, "widths = 1000000000"),
+        ({"widths": (2, 4, 8, 16), "bottleneck": True}, "multiples of 4"),
+        ({"steps": 0}, "steps = 0"),
+        ({"steps": True}, "steps = True"),
+        ({"steps": 10**6}, "steps = 1000000"),
+        ({"in_channels": -1}, "in_channels = -1"),
+        ({"num_classes": 0}, "num_classes = 0"),
+        ({"beta": 1.5}, "beta = 1.5"),
+        ({"beta": float("nan")}, "beta = nan"),
+        ({"beta": None}, "beta = None"),
+        ({"threshold": 0.0}, "threshold = 0.0"),
+        ({"threshold": [1.0]}, "threshold = "),
+    ],
+    ids=str,
+)
+def test_a_config_that_describes_no_network_is_refused(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named) as error:
+        DANetConfig.from_dict(fields)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_config_field_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"unknown config field 'colour'; valid are depths, .*, surrogate"):
+        DANetConfig.from_dict({"colour": 1})
+
+
+@pytest.mark.parametrize("surrogate", ["atan", "rectangle"])
+def test_config_round_trip(surrogate: str) -> None:
+    config = DANetConfig(depths=(1,), widths=(8,), surrogate=surrogate, beta=0.25, threshold=0.5)
+    assert DANetConfig.from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in config.to_dict().items()}) == config
+
+
+def test_small_parts() -> None:
+    x = torch.arange(2.0).view(2, 1, 1, 1)
+    assert Repeat(3)(x).flatten().tolist() == [0, 1, 0, 1, 0, 1]
+    assert Readout(2)(torch.tensor([1.0, 2.0, 5.0, 8.0]).view(4, 1, 1, 1)).tolist() == [[3.0], [5.0]]
+    assert Head(4, 2, 2, order="c", neuron=lambda: Lif(2)).lif is None

@@ -1,0 +1,86 @@
+"""`zoo.load` and `zoo.create`: from a name, or a folder, to a model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import zoo
+from zoo.danet import DANet
+from zoo.datasets import DATASETS, DatasetSpec
+from zoo.errors import ConfigError, UnknownName, WeightsError
+from zoo.weights import write_model
+
+
+def test_load_by_name_short_name_and_folder_is_one_model(bundled: Path) -> None:
+    x = torch.randn(2, 1, 8, 8)
+    models = [zoo.load(name) for name in ("danet20-t2.fmnist", "danet20-t2", "danet20a-t2", str(bundled / "danet20-t2.fmnist"))]
+    assert not any(model.training for model in models)
+    assert all(torch.equal(model(x), models[0](x)) for model in models)
+
+
+def test_load_is_deterministic_and_draws_nothing(bundled: Path) -> None:
+    before = torch.get_rng_state()
+    assert torch.equal(*(zoo.load("danet20-t2").head.fc.weight for _ in range(2)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_never_trained_say_what_there_is(bundled: Path) -> None:
+    with pytest.raises(WeightsError, match=r"danet20-t2\.cifar10 was never trained: weights of danet20-t2 exist for fmnist; train it"):
+        zoo.load("danet20-t2.cifar10")
+    with pytest.raises(WeightsError, match=r"danet50-t4\.in1k was never trained: weights exist for danet20-t2\.fmnist.*pretrained=False"):
+        zoo.load("danet50-t4")
+
+
+def test_without_weights_the_network_is_random() -> None:
+    model = zoo.load("danet20-t2.fmnist", pretrained=False)
+    assert not model.training and model(torch.randn(1, 1, 28, 28)).shape == (1, 10)
+    assert model.origin is not None and (model.origin.name, model.origin.weights) == ("danet20-t2.fmnist", ())
+
+
+def test_create_is_in_training_mode_and_takes_fields() -> None:
+    model = zoo.create("danet20b-t3.cifar10", widths=(8, 16, 32), num_classes=3)
+    assert model.training and model.config.order == "b"
+    assert model.origin is not None and model.origin.data == DATASETS["cifar10"]
+    assert model(torch.randn(2, 3, 16, 16)).shape == (2, 3)
+    with pytest.raises(ConfigError, match="unknown config field 'width'"):
+        zoo.create("danet20-t4", width=3)
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_an_unknown_name(pretrained: bool) -> None:
+    with pytest.raises(UnknownName, match="nearest are"):
+        zoo.load("danet21-t4", pretrained=pretrained)
+
+
+def test_edited_bytes_of_the_same_length_are_refused(bundled: Path) -> None:
+    path = bundled / "danet20-t2.fmnist" / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    expected = json.loads((bundled / "manifest.json").read_text())["weights"]["danet20-t2.fmnist"]["files"][path.name]["sha256"]
+    with pytest.raises(WeightsError, match=rf"model\.safetensors has sha256 [0-9a-f]{{64}}, expected {expected}") as error:
+        zoo.load("danet20-t2")
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_another_seed_are_refused(bundled: Path, tiny: Callable[..., DANet], digits: DatasetSpec) -> None:
+    """A whole, valid folder that is not the one of the manifest."""
+    write_model(bundled / "danet20-t2.fmnist", tiny(), name="danet20-t2.fmnist", data=digits)
+    with pytest.raises(WeightsError, match="sha256"):
+        zoo.load("danet20-t2")
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(bundled: Path, file: str) -> None:
+    (bundled / "danet20-t2.fmnist" / file).unlink()
+    with pytest.raises(WeightsError, match=rf"{file} is missing"):
+        zoo.load("danet20-t2")
+
+
+def test_weights_that_are_not_installed_are_said_to_be(bundled: Path) -> None:
+    (bundled / "danet20-t2.fmnist").rename(bundled / "elsewhere")
+    with pytest.raises(WeightsError, match=r"danet20-t2\.fmnist are not part of this installation"):
+        zoo.load("danet20-t2")

@@ -1,0 +1,149 @@
+"""The grammar of names, the manifest, and what a name costs: no torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zoo
+from zoo import names
+from zoo.danet import DANetConfig
+from zoo.datasets import DATASETS
+from zoo.errors import ConfigError, UnknownName
+from zoo.names import DEPTHS, VARIANTS, Manifest, ModelSpec, architectures
+
+ALL = [(family, depth, variant) for family in DEPTHS for depth in DEPTHS[family] for variant in VARIANTS[family]]
+
+
+@pytest.mark.parametrize("dataset", [None, *DATASETS])
+@pytest.mark.parametrize("steps", [1, 4, 1024])
+def test_every_name_parses_back(steps: int, dataset: str | None) -> None:
+    for family, depth, variant in ALL:
+        spec = ModelSpec(family, depth, variant, steps, dataset)
+        assert ModelSpec.parse(spec.name) == spec
+        assert spec.name == f"{family}{depth}{variant}-t{steps}" + (f".{dataset}" if dataset else "")
+
+
+@pytest.mark.parametrize(
+    ("long", "short"),
+    [("danet50a-t4", "danet50-t4"), ("danet20a-t2.fmnist", "danet20-t2.fmnist"), ("sew-resnet18add-t4", "sew-resnet18-t4")],
+)
+def test_the_understood_variant_may_be_said(long: str, short: str) -> None:
+    assert ModelSpec.parse(long).name == short
+
+
+@pytest.mark.parametrize(("family", "depth", "variant"), ALL)
+def test_every_name_means_a_network(family: str, depth: int, variant: str) -> None:
+    for data in DATASETS.values():
+        config = DANetConfig.from_dict(ModelSpec(family, depth, variant, 3).config(data))
+        assert (config.in_channels, config.num_classes, config.steps) == (data.channels, data.num_classes, 3)
+        blocks = (depth - 2) // (3 if config.bottleneck else 2)  # ResNet counts the stem, the convolutions and the classifier
+        assert sum(config.depths) == blocks
+
+
+UNKNOWN = [
+    *("", "danet", "danet18", "danet-t4", "danet18-t", "resnet18-t4", "danet18-t4.", "danet18-t4.in1k.in1k", "danet18-t-4"),
+    *("DANet18-t4", " danet18-t4", "danet18-t4\n", "danet18e-t4", "danet19-t4", "danet18and-t4", "danet18add-t4", "sew-resnet18b-t4"),
+    *("sew-resnet18a-t4", "spiking-resnet18a-t4", "ms-resnet50-t4", "danet9999-t4", "danet" + "9" * 5000 + "-t4", "danet18-t99999"),
+    *("danet１８-t4", "../danet18-t4", "danet18-t4/", "💥"),  # noqa: RUF001
+]
+
+
+@pytest.mark.parametrize("name", UNKNOWN, ids=lambda name: repr(name[:24]))
+def test_an_unknown_name_is_answered_with_the_nearest_three(name: str) -> None:
+    with pytest.raises(UnknownName, match=r"^unknown model .*; nearest are \S+, \S+, \S+ \(see `zoo list --all`\)$") as error:
+        ModelSpec.parse(name)
+    assert repr(name) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("danet51-t4", "danet50-t4"), ("dannet18-t4", "danet18-t4"), ("sewresnet34-t4", "sew-resnet34-t4")]
+)
+def test_a_typing_error_finds_the_name_meant(name: str, meant: str) -> None:
+    with pytest.raises(UnknownName, match=rf"\b{meant}\b"):
+        ModelSpec.parse(name)
+
+
+def test_nearest_names_include_those_with_weights(bundled: Path) -> None:
+    with pytest.raises(UnknownName, match=r"danet20-t2\.fmnist"):
+        ModelSpec.parse("danet20-t2-fmnist")
+
+
+@pytest.mark.parametrize("steps", [0, 1025, 9999])
+def test_steps_out_of_range_are_said_to_be(steps: int) -> None:
+    with pytest.raises(UnknownName, match=rf"T = {steps} time steps; valid are 1 to 1024"):
+        ModelSpec.parse(f"danet18-t{steps}")
+
+
+def test_an_unknown_data_set_is_answered_with_the_known() -> None:
+    with pytest.raises(UnknownName, match="unknown data set 'mnist'; valid are in1k, tin200, cifar10, fmnist"):
+        ModelSpec.parse("danet18-t4.mnist")
+
+
+def test_a_bare_name_means_the_default_data_set(bundled: Path) -> None:
+    known = names.manifest()
+    assert known.resolve(ModelSpec.parse("danet20-t2")).name == "danet20-t2.fmnist"
+    assert known.resolve(ModelSpec.parse("danet20-t2.cifar10")).name == "danet20-t2.cifar10"
+    assert known.resolve(ModelSpec.parse("danet18-t4")).name == "danet18-t4.in1k"
+    assert (known.tags("danet20-t2"), known.tags("danet18-t4")) == (["fmnist"], [])
+
+
+def test_list_models(bundled: Path) -> None:
+    assert zoo.list_models() == architectures() == [ModelSpec(*spec, 4).name for spec in ALL]
+    assert zoo.list_models("sew-resnet18*") == ["sew-resnet18-t4", "sew-resnet18and-t4", "sew-resnet18iand-t4"]
+    assert zoo.list_models(pretrained=True) == ["danet20-t2.fmnist"]
+    assert zoo.list_models("*.in1k", pretrained=True) == []
+
+
+def test_info(bundled: Path) -> None:
+    known, unknown = zoo.info("danet20-t2"), zoo.info("danet50b-t8")
+    assert (known.name, known.data.tag, known.config["order"]) == ("danet20-t2.fmnist", "fmnist", "a")
+    assert known.weights is not None and known.weights.metrics == {"top1": 0.2}
+    assert (unknown.name, unknown.weights, unknown.config["steps"], unknown.config["order"]) == ("danet50b-t8.in1k", None, 8, "b")
+
+
+def broken(values: dict[str, Any], **changes: Any) -> str:
+    entry = values["weights"]["danet20-t2.fmnist"] | changes
+    return json.dumps(values | {"weights": {"danet20-t2.fmnist": entry}})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda _: "{", "is not a manifest"),
+        (lambda _: "[]", "is not a manifest"),
+        (lambda values: json.dumps(values | {"version": 2}), "version 2; this zoo reads version 1"),
+        (lambda values: json.dumps({"version": 1, "weights": {}}), "'defaults'"),
+        (lambda values: broken(values, provenance="borrowed"), "danet20-t2.fmnist: provenance 'borrowed'"),
+        (lambda values: broken(values, files={"a": {}}), "is not a manifest"),
+        (lambda values: broken(values, colour="red"), "colour"),
+    ],
+)
+def test_a_broken_manifest_is_refused(bundled: Path, change: Any, said: str) -> None:
+    path = bundled / "manifest.json"
+    path.write_text(change(json.loads(path.read_text())))
+    with pytest.raises(ConfigError) as error:
+        Manifest.read(path)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_manifest_of_this_installation_fits_its_networks() -> None:
+    known = names.manifest()
+    for name, weights in known.weights.items():
+        assert weights.name == name == ModelSpec.parse(name).name
+        assert weights.data == DATASETS[weights.data.tag]
+        assert {"config.json", "model.safetensors"} <= weights.files.keys()
+    for architecture, tag in known.defaults.items():
+        assert f"{architecture}.{tag}" in known.weights
+
+
+QUICK = ["import zoo", "import zoo.names", "import zoo; zoo.list_models(); zoo.info('danet152-t4')"]
+
+
+@pytest.mark.parametrize("statement", QUICK)
+def test_names_are_known_without_torch(statement: str) -> None:
+    code = f"{statement}; import sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(zoo.__file__).parents[1]).returncode == 0

@@ -1,0 +1,226 @@
+"""Model folders: what is written is what is read, and anything else is refused in one line that names the culprit."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from zoo.danet import DANet
+from zoo.datasets import DatasetSpec
+from zoo.errors import WeightsError
+from zoo.names import FileSpec
+from zoo.weights import check_files, digest, read_model, sha256, write_model
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def model(tiny: Callable[..., DANet]) -> DANet:
+    """With statistics of a batch seen, so that buffers differ from their defaults."""
+    model = tiny()
+    model(torch.randn(8, 1, 8, 8))
+    return model.eval()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: DANet, digits: DatasetSpec) -> Path:
+    write_model(tmp_path / "tiny", model, name="tiny", data=digits, half=False)
+    return tmp_path / "tiny"
+
+
+def test_full_precision_comes_back_bit_for_bit(folder: Path, model: DANet, digits: DatasetSpec) -> None:
+    read, x = read_model(folder), torch.randn(3, 1, 8, 8)
+    assert read.config == model.config and not read.training
+    assert all(p.requires_grad for p in read.parameters())
+    assert read.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(t, read.state_dict()[key]) and t.dtype == read.state_dict()[key].dtype for key, t in model.state_dict().items())
+    assert torch.equal(read(x), model(x))
+    assert read.origin is not None
+    assert (read.origin.name, read.origin.data, read.origin.weights) == ("tiny", digits, (folder / "model.safetensors",))
+
+
+def test_half_precision_is_the_default_and_rounds_once(tmp_path: Path, model: DANet, digits: DatasetSpec) -> None:
+    write_model(tmp_path, model, name="tiny", data=digits)
+    stored, read = load_file(tmp_path / "model.safetensors"), read_model(tmp_path).state_dict()
+    for key, t in model.state_dict().items():
+        floats = t.is_floating_point() and t.numel() > 1
+        assert stored[key].dtype == (torch.float16 if floats else t.dtype), key
+        assert torch.equal(read[key], t.half().to(t.dtype) if floats else t), key
+    assert stored["stage1.block0.lif1.neuron.threshold"].dtype == torch.float32
+
+
+def test_channels_last_weights_are_written(tmp_path: Path, model: DANet, digits: DatasetSpec) -> None:
+    expected = {key: t.clone() for key, t in model.state_dict().items()}
+    write_model(tmp_path, model.to(memory_format=torch.channels_last), name="tiny", data=digits, half=False)
+    assert all(torch.equal(t, expected[key]) for key, t in read_model(tmp_path).state_dict().items())
+
+
+def test_a_model_read_can_be_trained(folder: Path) -> None:
+    model = read_model(folder).train()
+    model(torch.randn(4, 1, 8, 8)).square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_reading_draws_no_random_number(folder: Path) -> None:
+    before = torch.get_rng_state()
+    read_model(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_write_model_returns_what_the_manifest_holds(tmp_path: Path, model: DANet, digits: DatasetSpec) -> None:
+    files = write_model(tmp_path, model, name="tiny", data=digits)
+    assert {path.name for path in tmp_path.iterdir()} == files.keys() == {"config.json", "model.safetensors"}
+    assert files == {name: FileSpec(sha256(tmp_path / name), (tmp_path / name).stat().st_size) for name in files}
+    check_files(tmp_path, files)
+
+
+def shard(folder: Path) -> list[str]:
+    """Split the file of a folder in three, as large models are; returns the names of the shards."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = [f"model-{i}-of-3.safetensors" for i in range(3)]
+    for i, name in enumerate(names):
+        save_file({key: tensors[key] for key in list(tensors)[i::3]}, folder / name)
+    where = {key: names[i % 3] for i, key in enumerate(tensors)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    return names
+
+
+def test_shards_are_one_model(folder: Path, model: DANet) -> None:
+    single = digest((folder / "model.safetensors",))
+    names = shard(folder)
+    read, x = read_model(folder), torch.randn(3, 1, 8, 8)
+    assert torch.equal(read(x), model(x))
+    assert read.origin is not None and [path.name for path in read.origin.weights] == names
+    assert len({single, digest(read.origin.weights), digest(read.origin.weights[::-1])}) == 3
+
+
+def test_digest_of_one_file_is_its_own(folder: Path) -> None:
+    assert digest((folder / "model.safetensors",)) == sha256(folder / "model.safetensors")
+    assert digest(()) == ""
+
+
+def refused(folder: Path, *said: str) -> None:
+    with pytest.raises(WeightsError) as error:
+        read_model(folder)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in said:
+        assert part in message
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, -1])
+def test_a_truncated_file_is_refused(folder: Path, keep: int) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(folder, str(path), "not a whole safetensors file")
+
+
+def test_a_wrong_shape_names_the_key_and_both_shapes(folder: Path) -> None:
+    rewrite(folder / "model.safetensors", lambda t: t.update({"head.fc.weight": torch.zeros(7, 3)}))
+    refused(folder, "model.safetensors", "head.fc.weight", "[7, 3]", "[5, 32]")
+
+
+def test_a_missing_key_is_named(folder: Path) -> None:
+    rewrite(folder / "model.safetensors", lambda t: (t.pop("head.fc.bias"), t.pop("stem.bn.weight")))
+    refused(folder, str(folder), "2 of ", "stem.bn.weight")
+
+
+def test_an_extra_key_is_named(folder: Path) -> None:
+    rewrite(folder / "model.safetensors", lambda t: t.update({"tail.weight": torch.zeros(1)}))
+    refused(folder, "model.safetensors", "unexpected key 'tail.weight'")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", str(tmp_path / "nowhere" / "config.json"), "does not exist")
+
+
+def test_a_folder_without_weights_is_named(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    refused(folder, str(folder), "neither model.safetensors nor model.safetensors.index.json")
+
+
+def test_a_missing_shard_is_named(folder: Path) -> None:
+    (folder / shard(folder)[1]).unlink()
+    refused(folder, "model-1-of-3.safetensors")
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", 7, None])
+def test_a_shard_outside_the_folder_is_refused(folder: Path, name: Any) -> None:
+    shard(folder)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"head.fc.bias": name}}))
+    refused(folder, "model.safetensors.index.json", "safetensors file names in the same folder")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "nul\0", '{"weight_map": []}', "{}"])
+def test_an_index_that_is_none_is_refused(folder: Path, text: str) -> None:
+    shard(folder)
+    (folder / "model.safetensors.index.json").write_text(text)
+    refused(folder, "model.safetensors.index.json")
+
+
+def in_model(**fields: Any) -> Change:
+    return lambda values: values | {"model": values["model"] | fields}
+
+
+def in_data(**fields: Any) -> Change:
+    return lambda values: values | {"data": values["data"] | fields}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (in_model(colour="red"), "unknown config field 'colour'"),
+        (in_model(widths=[10**9, 10**9]), "widths = 1000000000"),
+        (in_model(num_classes=10**9), "num_classes = 1000000000"),
+        (in_model(depths=[1] * 3), "depths"),
+        (in_model(depths=3), "depths = 3"),
+        (in_model(order="z"), "'z' is not one of 'a'"),
+        (in_model(order=None), "order = None"),
+        (in_model(beta="half"), "beta = 'half'"),
+        (in_model(steps=-1), "steps = -1"),
+        (in_data(size=0), "size 0"),
+        (in_data(mean=[]), "mean ()"),
+        (in_data(colour="red"), "colour"),
+        (in_data(classes=["one"]), "1 class names for 5 classes"),
+        (lambda values: values | {"model": []}, "config.json"),
+        (lambda values: values | {"data": None}, "config.json"),
+        (lambda values: {key: values[key] for key in ("name", "data")}, "'model'"),
+        (lambda values: {key: values[key] for key in ("name", "model")}, "'data'"),
+        (lambda values: {key: values[key] for key in ("model", "data")}, "'name'"),
+        (lambda values: [values], "holds no JSON object"),
+    ],
+)
+def test_a_wrong_config_is_refused(folder: Path, change: Change, said: str) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    refused(folder, str(path), said)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"not json", b"[" * 100_000])
+def test_a_config_that_is_not_json_is_refused(folder: Path, raw: bytes) -> None:
+    (folder / "config.json").write_bytes(raw)
+    refused(folder, str(folder / "config.json"), "is not JSON")
+
+
+def test_check_files_names_the_first_that_differs(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    files = {path.name: FileSpec(sha256(path), path.stat().st_size)}
+    check_files(folder, files)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(WeightsError, match=rf"model.safetensors has {path.stat().st_size} bytes, expected {path.stat().st_size - 1}"):
+        check_files(folder, files)
+    path.unlink()
+    with pytest.raises(WeightsError, match=r"model.safetensors is missing"):
+        check_files(folder, files)

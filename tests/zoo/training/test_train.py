@@ -1,0 +1,180 @@
+"""A run that was killed and resumed is the run that was never killed; a run that cannot go on says why."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zoo.danet import DANet
+from zoo.errors import ConfigError, ZooError
+from zoo.training import train as loop
+from zoo.training.config import Recipe
+from zoo.training.data import Images
+from zoo.training.train import train
+
+RECIPE = Recipe(dataset="fmnist", epochs=2, batch_size=8, lr=0.05, label_smoothing=0.1, crop_padding=1, flip=True, erase=3)
+STEPS = 6  # 26 images: three batches of eight an epoch, two images left over
+
+
+def images(n: int) -> Images:
+    return Images(torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8), torch.arange(n) % 5)
+
+
+@pytest.fixture
+def fit(tiny: Callable[..., DANet], tmp_path: Path) -> Callable[..., tuple[dict[str, Tensor], dict[str, Any]]]:
+    """`fit(run, recipe, progress)`: the weights and the last metrics of a new model, always from the same start and data."""
+
+    def fit(run: str = "run", recipe: Recipe = RECIPE, progress: loop.Progress | None = None, poison: bool = False) -> Any:
+        torch.manual_seed(7)
+        model = tiny(widths=(8, 8))
+        if poison:
+            nn.init.constant_(model.head.fc.bias, math.nan)
+        last = train(model, recipe, images(26), images(11), tmp_path / run, progress=progress, name="tiny")
+        return model.state_dict(), last
+
+    return fit
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_at(step: int) -> loop.Progress:
+    def progress(at: int, total: int, shown: dict[str, float]) -> None:
+        if at == step:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["f32", "bf16"])
+@pytest.mark.parametrize("steps", [[1], [2], [4], [6], [3, 5]], ids=str)
+def test_killed_and_resumed_is_never_killed(steps: list[int], bf16: bool, fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(RECIPE, bf16=bf16)
+    expected, metrics = fit("whole", recipe)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # after every step
+    for step in steps:
+        with pytest.raises(Killed):
+            fit("cut", recipe, kill_at(step))
+        torch.rand(step)  # a new process would not draw the same numbers either
+    resumed, found = fit("cut", recipe)
+    assert all(torch.equal(resumed[key], expected[key]) for key in expected)
+    assert (found["step"], found["test_top1"]) == (metrics["step"], metrics["test_top1"])
+
+
+def test_a_resumed_run_starts_at_its_checkpoint(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
+    with pytest.raises(Killed):
+        fit(progress=kill_at(3))
+    seen: list[int] = []
+    fit(progress=lambda step, total, shown: seen.append(step))
+    assert seen == [3, 4, 5, 6]
+
+
+def test_a_finished_run_is_not_trained_again(fit: Any) -> None:
+    first, metrics = fit()
+    seen: list[int] = []
+    again, repeated = fit(progress=lambda step, total, shown: seen.append(step))
+    assert seen == [] and repeated == metrics
+    assert all(torch.equal(again[key], first[key]) for key in first)
+
+
+def test_the_folder_of_a_run(fit: Any, tmp_path: Path) -> None:
+    _, last = fit()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.json", "checkpoint.pt", "metrics.jsonl"}
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["epoch"], line["step"], line["images"]) for line in lines] == [(1, 3, 24), (2, 6, 24)]
+    assert lines[-1] == last
+    assert {line["test_top1"] * 11 % 1 for line in lines} <= {0.0} or all(
+        math.isclose(line["test_top1"] * 11, round(line["test_top1"] * 11)) for line in lines
+    )
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"] == RECIPE.to_dict()
+
+
+def test_progress_counts_every_step(fit: Any) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def progress(step: int, total: int, shown: dict[str, float]) -> None:
+        seen.append((step, total))
+        assert shown.keys() == {"loss", "top1"} and shown["loss"] > 0 and 0 <= shown["top1"] <= 1
+
+    fit(progress=progress)
+    assert seen == [(step, STEPS) for step in range(1, STEPS + 1)]
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.01}, {"seed": 1}, {"epochs": 3}, {"flip": False}], ids=str)
+def test_a_folder_belongs_to_one_recipe(change: dict[str, Any], fit: Any) -> None:
+    fit()
+    with pytest.raises(ConfigError, match="run holds a run of another recipe: .* --run"):
+        fit(recipe=replace(RECIPE, **change))
+
+
+def test_the_seed_matters(fit: Any) -> None:
+    weights = [fit(str(seed), replace(RECIPE, seed=seed))[0]["head.fc.weight"] for seed in (0, 0, 1)]
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_loss_that_is_not_finite_stops_at_once(fit: Any, tmp_path: Path) -> None:
+    with pytest.raises(ZooError, match=r"the loss is nan at step 0 \(epoch 0\): lower the rate with --set lr=") as error:
+        fit(poison=True)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_run_that_diverges_names_the_step(tiny: Callable[..., DANet], tmp_path: Path) -> None:
+    model = tiny(widths=(8, 8))
+
+    def poison(step: int, total: int, shown: dict[str, float]) -> None:
+        if step == 4:
+            nn.init.constant_(model.head.fc.bias, math.inf)
+
+    with pytest.raises(ZooError, match=r"at step 4 \(epoch 1\)"):
+        train(model, RECIPE, images(26), images(5), tmp_path, progress=poison)
+
+
+def test_fewer_images_than_a_batch_are_refused(fit: Any) -> None:
+    with pytest.raises(ConfigError, match="batch_size = 27 is more than the 26 training images"):
+        fit(recipe=replace(RECIPE, batch_size=27))
+
+
+def test_the_rate_warms_up_and_falls_to_zero() -> None:
+    recipe = Recipe(dataset="fmnist", epochs=4, lr=0.8, warmup_epochs=1.0)
+    rates = [loop._rate(recipe, step, 10, 40) for step in range(41)]
+    assert rates[:10] == pytest.approx([0.08 * (step + 1) for step in range(10)])
+    assert max(rates) == rates[9] == rates[10] == pytest.approx(0.8)
+    assert rates[25] == pytest.approx(0.4) and rates[40] == pytest.approx(0.0)
+    assert sorted(rates[10:], reverse=True) == rates[10:]
+
+
+def test_an_epoch_takes_every_image_at_most_once() -> None:
+    data, recipe = images(26), replace(RECIPE, crop_padding=0, flip=False, erase=0)
+    data = replace(data, labels=torch.arange(26))
+    epochs = [torch.cat([loop._batch(data, recipe, step, 3)[1] for step in range(3 * e, 3 * e + 3)]).tolist() for e in range(2)]
+    assert all(len(set(epoch)) == 24 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_only_weights_decay(tiny: Callable[..., DANet]) -> None:
+    model = tiny()
+    decaying, others = loop._groups(model, 0.1)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert decaying["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
+    assert all("conv" in names[id(p)] or names[id(p)] == "head.fc.weight" for p in decaying["params"])
+    assert all(".bn" in names[id(p)] or names[id(p)] == "head.fc.bias" for p in others["params"])
+    assert len(decaying["params"]) + len(others["params"]) == len(names)
+
+
+def test_a_tiny_network_learns_what_is_easy(tiny: Callable[..., DANet], tmp_path: Path) -> None:
+    """Five brightnesses, five classes: the loss falls."""
+    labels = torch.arange(40) % 5
+    data = Images((labels * 60).to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8).contiguous(), labels)
+    recipe = Recipe(dataset="fmnist", epochs=8, batch_size=10, lr=0.1)
+    last = train(tiny(widths=(8, 8)), recipe, data, data, tmp_path)
+    first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert last["train_loss"] < 0.7 * first["train_loss"]

@@ -1,0 +1,380 @@
+"""The `zoo` command: the front door, from which both rooms, `zoo` and `export`, are entered.
+
+Every command imports what it needs when it runs, so `zoo list` never waits for torch. Exit status: 0 if what was asked for is
+true or done, 1 if a check found otherwise, 2 if it could not be asked.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zoo
+from zoo.errors import InputError, VerificationError, ZooError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+    from torch import Tensor
+
+    from zoo.danet import DANet
+    from zoo.datasets import DatasetSpec
+
+__all__ = ["main"]
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; errors of the zoo become one line on stderr."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if getattr(args, "verbose", False) else logging.WARNING, format="%(message)s")
+    command: Command = args.command
+    try:
+        return command(args)
+    except VerificationError as error:
+        return _fail(error, 1)
+    except (ZooError, OSError) as error:
+        return _fail(error, 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(error: Exception, status: int) -> int:
+    print(f"zoo: {error}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="zoo", description="Trained deep spiking residual networks: load, classify, export, verify, and count their energy."
+    )
+    parser.add_argument("--version", action="version", version=f"zoo {zoo.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str, *, table: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(command=command)
+        if table:
+            sub.add_argument("--json", action="store_true", help="print JSON instead of text")
+        return sub
+
+    sub = add("list", _list, "list trained models, or every architecture")
+    sub.add_argument("pattern", nargs="?", default="*", help="shell wildcard, as in 'danet50*'")
+    sub.add_argument("--all", action="store_true", help="every architecture that can be created, trained or not")
+
+    sub = add("info", _info, "show what a name means and what its weights are worth")
+    sub.add_argument("name", help="as in danet50-t4.in1k")
+
+    sub = add("classify", _classify, "classify images (the bundled ones if none are given)")
+    sub.add_argument("model", help="a name, a model folder, or an exported .onnx file")
+    sub.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files of the model's size")
+
+    sub = add("evaluate", _evaluate, "measure top-1 accuracy on a whole split")
+    sub.add_argument("model", help="a name, a model folder, or an exported .onnx file")
+    sub.add_argument("--data", type=Path, metavar="FOLDER", help="where the data set lies")
+    sub.add_argument("--split", choices=("train", "test"), default="test")
+
+    sub = add("export", _export, "write a model as ONNX and NIR, verified layer by layer")
+    sub.add_argument("name", help="a name or a model folder")
+    sub.add_argument("--to", nargs="+", choices=("onnx", "nir"), default=["onnx"], help="formats (default: onnx)")
+    sub.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where to write (default: here)")
+
+    sub = add("verify", _verify, "check weights against the manifest, or an export against its model")
+    sub.add_argument("name", help="a name or a model folder")
+    sub.add_argument("--export", type=Path, metavar="FILE.onnx", help="check this export, layer by layer")
+
+    sub = add("energy", _energy, "count the operations of each layer on real images and price them")
+    sub.add_argument("name", help="a name or a model folder")
+    sub.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files (default: the bundled ones)")
+    sub.add_argument("--out", type=Path, metavar="FOLDER", help="also write NAME.json and NAME.html there")
+
+    sub = add("train", _train, "train a model after its data set's recipe; resumes where it was stopped", table=False)
+    sub.add_argument("name", help="with a data set, as in danet20-t4.fmnist")
+    sub.add_argument("--data", type=Path, metavar="FOLDER", help="where the data set lies")
+    sub.add_argument("--run", type=Path, metavar="FOLDER", help="checkpoints, metrics and weights (default: runs/NAME)")
+    sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override values of the recipe")
+    return parser
+
+
+def _list(args: argparse.Namespace) -> int:
+    from zoo.names import manifest
+
+    names = zoo.list_models(args.pattern, pretrained=not args.all)
+    entries = [manifest().weights.get(name) for name in names]
+    if args.json:
+        return _json(
+            [{"name": n, "trained": e is not None, "metrics": e.metrics if e else {}} for n, e in zip(names, entries, strict=True)]
+        )
+    if args.all:
+        print("\n".join(names))
+        return 0
+    table = _table("model", "data", "top-1", "parameters", "provenance")
+    for name, e in zip(names, entries, strict=True):
+        assert e is not None
+        table.add_row(name, e.data.title, f"{e.metrics['top1']:.2%}", f"{e.parameters:,}", e.provenance)
+    _console().print(table)
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    info = zoo.info(args.name)
+    values: dict[str, Any] = {
+        "name": info.name,
+        "model": info.config,
+        "data": info.data.to_dict(),
+        "trained": info.weights is not None,
+    }
+    if info.weights:
+        w = info.weights
+        values |= {
+            "parameters": w.parameters,
+            "metrics": w.metrics,
+            "licence": w.licence,
+            "provenance": w.provenance,
+            "recipe": w.recipe,
+        }
+        values["files"] = {name: {"sha256": f.sha256, "bytes": f.bytes} for name, f in w.files.items()}
+    if args.json:
+        return _json(values)
+    table = _table("", "")
+    table.show_header = False
+    for key, value in values.items():
+        lines = value.items() if isinstance(value, dict) else [("", value)]
+        for i, (field, v) in enumerate(lines):
+            table.add_row(key if i == 0 else "", f"{field}: {v}" if field else str(v))
+    _console().print(table)
+    return 0
+
+
+def _classify(args: argparse.Namespace) -> int:
+    predict, data, name = _predictor(args.model)
+    pixels, labels, titles = _images(args.images, data)
+    logits = predict(_normalised(pixels, data))
+    chosen = logits.argmax(1).tolist()
+    correct = sum(c == y for c, y in zip(chosen, labels, strict=True)) if labels else None
+    rows = [
+        {"image": t, "prediction": data.label(c), "confidence": round(float(p.max()), 4)}
+        | ({"label": data.label(labels[i])} if labels else {})
+        for i, (t, c, p) in enumerate(zip(titles, chosen, logits.softmax(1), strict=True))
+    ]
+    if args.json:
+        return _json({"model": name, "images": len(rows), "correct": correct, "predictions": rows})
+    table = _table("image", "prediction", "confidence", *(["label"] if labels else []))
+    shown = rows[:8] if labels else rows
+    for row in shown:
+        table.add_row(
+            str(row["image"]), str(row["prediction"]), f"{row['confidence']:.0%}", *([str(row["label"])] if labels else [])
+        )
+    _console().print(table)
+    if correct is not None:
+        print(
+            f"{name}: {correct} of {len(rows)} bundled {data.title} images right ({correct / len(rows):.1%}); the first {len(shown)} above"
+        )
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from zoo.training.data import load_images
+    from zoo.training.evaluate import top1
+
+    predict, data, name = _predictor(args.model)
+    images = load_images(data.tag, args.split, args.data)
+    with _progress() as progress:
+        accuracy = top1(lambda x: predict(x), images, data, progress=_advance(progress, "images"))
+    values = {"model": name, "data": data.title, "split": args.split, "images": len(images.labels), "top1": accuracy}
+    if args.json:
+        return _json(values)
+    print(f"{name}: top-1 {accuracy:.2%} on the {len(images.labels):,} {args.split} images of {data.title}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    _our_export()
+    model, name = _model(args.name)
+    args.out.mkdir(parents=True, exist_ok=True)
+    written: list[dict[str, Any]] = []
+    if "onnx" in args.to:
+        from export.onnx import write_onnx
+
+        path = args.out / f"{name}.onnx"
+        with _status(f"exporting and verifying {path.name}"):
+            result = write_onnx(model, path)
+        written.append({"file": str(path), "bytes": path.stat().st_size, "verification": str(result)})
+    if "nir" in args.to:
+        from export.nir import write_nir
+
+        path = args.out / f"{name}.nir"
+        with _status(f"writing {path.name}"):
+            graph = write_nir(model, path)
+        structure = f"{len(graph.nodes)} nodes, {len(graph.edges)} edges; read back equal"
+        written.append({"file": str(path), "bytes": path.stat().st_size, "verification": structure})
+    if args.json:
+        return _json(written)
+    for item in written:
+        print(f"{item['file']} ({item['bytes']:,} bytes): {item['verification']}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    if args.export:
+        _our_export()
+        from export.verify import verify_onnx
+
+        model, name = _model(args.name)
+        with _status(f"verifying {args.export}"):
+            result = verify_onnx(model, args.export)
+        ok, text, what = result.ok, str(result), str(args.export)
+    else:
+        from zoo import hub
+
+        hub.find(args.name)  # raises if a file differs
+        ok, text, what = True, "every file has the size and sha256 of the manifest", zoo.info(args.name).name
+    if args.json:
+        _json({"checked": what, "ok": ok, "result": text})
+    else:
+        print(f"{what}: {text}")
+    return 0 if ok else 1
+
+
+def _energy(args: argparse.Namespace) -> int:
+    _our_export()
+    from export.energy import energy_report
+
+    model, name = _model(args.name)
+    assert model.origin is not None
+    data = model.origin.data
+    pixels, labels, _ = _images(args.images, data)
+    with _progress() as progress:
+        report = energy_report(model, _normalised(pixels, data), labels or None, progress=_advance(progress, "images"))
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        for suffix, text in (("json", json.dumps(report.to_json(), indent=2) + "\n"), ("html", report.to_html())):
+            (args.out / f"{name}.{suffix}").write_text(text, encoding="utf-8")
+    if args.json:
+        return _json(report.to_json())
+    report.print(_console())
+    if args.out:
+        print(f"written to {args.out / name}.json and .html")
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from zoo.training.run import train_name
+
+    overrides = dict(item.partition("=")[::2] for item in args.set)
+    with _progress() as progress:
+        result = train_name(args.name, run=args.run, data=args.data, overrides=overrides, progress=_advance(progress, "steps"))
+    print(result)
+    return 0
+
+
+def _model(name: str) -> "tuple[DANet, str]":
+    model = zoo.load(name)
+    assert model.origin is not None
+    return model, model.origin.name
+
+
+def _predictor(model: str) -> "tuple[Callable[[Tensor], Tensor], DatasetSpec, str]":
+    """Normalised images `[B, C, H, W]` -> logits `[B, K]`, by torch or, for an `.onnx` file, by onnxruntime."""
+    import torch
+
+    if model.endswith(".onnx"):
+        _our_export()
+        from export.runtime import OnnxModel
+
+        exported = OnnxModel(Path(model))
+        return lambda x: torch.from_numpy(exported.run(x.numpy()).logits), exported.data, f"{exported.name} (onnxruntime)"
+    network, name = _model(model)
+    assert network.origin is not None
+    return torch.inference_mode()(network), network.origin.data, name
+
+
+def _images(paths: list[Path], data: "DatasetSpec") -> "tuple[Tensor, list[int], list[str]]":
+    """Pixels, labels (none for files), and a title for each."""
+    import torch
+
+    from zoo.images import read_image
+    from zoo.samples import samples
+
+    if paths:
+        return torch.stack([read_image(path, data) for path in paths]), [], [str(path) for path in paths]
+    pixels, labels = samples(data.tag)
+    return pixels, labels.tolist(), [f"#{i}" for i in range(len(labels))]
+
+
+def _normalised(pixels: "Tensor", data: "DatasetSpec") -> "Tensor":
+    from zoo.images import normalise
+
+    return normalise(pixels, data)
+
+
+def _our_export() -> None:
+    """The package index has another `export`, whose installation overwrites ours."""
+    if find_spec("export.verify") is None:
+        raise InputError(
+            "the package `export` of the package index has overwritten the zoo's: uninstall it, then reinstall danet-zoo"
+        )
+
+
+def _json(value: Any) -> int:
+    print(json.dumps(value, indent=2))
+    return 0
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120, soft_wrap=False)
+
+
+def _table(*columns: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _progress() -> "Progress":
+    """A bar on stderr, where a person waits; nothing when it is piped."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _advance(progress: "Progress", unit: str) -> Callable[..., None]:
+    """`done, total[, values]` -> the bar."""
+    task = progress.add_task(unit, total=None, note="")
+
+    def advance(done: int, total: int, values: dict[str, float] | None = None) -> None:
+        note = "  ".join(f"{key} {value:.3f}" for key, value in (values or {}).items())
+        progress.update(task, completed=done, total=total, note=note)
+
+    return advance
+
+
+def _status(text: str) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True).status(text)

@@ -1,0 +1,40 @@
+"""Image files as the tensors that a model takes."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from zoo.datasets import DatasetSpec
+from zoo.errors import InputError
+
+__all__ = ["normalise", "read_image"]
+
+
+def normalise(pixels: Tensor, data: DatasetSpec) -> Tensor:
+    """Bytes `[B, C, H, W]` to float32 of zero mean and unit deviation over the training split."""
+    shape = (1, -1, 1, 1)
+    mean, std = (torch.tensor(values, device=pixels.device).view(shape) for values in (data.mean, data.std))
+    return (pixels.float() / 255 - mean) / std
+
+
+def read_image(path: Path, data: DatasetSpec) -> Tensor:
+    """One image file as bytes `[C, H, W]`. Raises `InputError` if it is no image, or not of the model's size and channels."""
+    try:
+        with Image.open(path) as image:
+            array = np.array(image)
+            mode = image.mode
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{path} is not an image that can be read: {str(error).splitlines()[0]}") from None
+    if array.dtype != np.uint8:
+        raise InputError(f"{path} has mode {mode}: convert it to 8 bits a channel")
+    array = array[..., None] if array.ndim == 2 else array
+    height, width, channels = array.shape
+    if (channels, height, width) != (data.channels, data.size, data.size):
+        expected = f"{data.size}x{data.size} with {data.channels} channel{'s' if data.channels > 1 else ''}"
+        raise InputError(f"{path} is {width}x{height} with {channels} channels ({mode}); the model takes {expected}: convert it")
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
