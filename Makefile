@@ -31,9 +31,10 @@ benchmark: .venv-bench/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-.venv-bench/installed: pyproject.toml benchmarks/requirements.txt
+.venv-bench/installed: pyproject.toml benchmarks/requirements.txt benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt --editable .
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --editable . --requirement benchmarks/requirements.txt
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement benchmarks/peers.txt
 	@touch $@
 
 clean:

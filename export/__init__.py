@@ -1,1 +1,4 @@
-"""What a model becomes: a NIR graph, an ONNX file, a verification, an energy figure. `export` imports `zoo`, never the other way."""
+"""What a model becomes: a NIR graph, an ONNX file, a verification, an energy figure.
+
+`export` imports `zoo`, never the other way.
+"""

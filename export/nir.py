@@ -1,8 +1,8 @@
 """A model as a NIR graph (Pedersen et al. 2024): the one description of its structure.
 
-A sum is several edges into one node, so the graph has no node for it. Time: `tau dv/dt = v_leak - v + r I`, integrated by Euler with
-`dt`, is `v[t] = beta v[t-1] + (1 - beta) (v_leak + r I)` for `tau = dt / (1 - beta)`. With the threshold scaled by `1 - beta`, `r` = 1
-and a constant current in `v_leak`, `v / (1 - beta)` is snnTorch's membrane.
+A sum is several edges into one node, so the graph has no node for it. Time: `tau dv/dt = v_leak - v + r I`, integrated by Euler
+with `dt`, is `v[t] = beta v[t-1] + (1 - beta) (v_leak + r I)` for `tau = dt / (1 - beta)`. With the threshold scaled by
+`1 - beta`, `r` = 1 and a constant current in `v_leak`, `v / (1 - beta)` is snnTorch's membrane.
 
     Lif            LIF, or IF where beta is 1
     conv [+ bn]    Conv2d with bias
@@ -47,7 +47,10 @@ def to_nir(model: DANet) -> nir.NIRGraph:
 
 
 def write_nir(model: DANet, path: Path) -> nir.NIRGraph:
-    """Write the graph, read it back, and only then give it its name. Raises `VerificationError` if what was read is not what was meant."""
+    """Write the graph, read it back, and only then give it its name.
+
+    Raises `VerificationError` if what was read is not what was meant.
+    """
     graph = to_nir(model)
     beside = path.with_name(path.name + ".tmp")
     try:
@@ -66,9 +69,10 @@ def _difference(one: nir.NIRGraph, other: nir.NIRGraph) -> str:
     if set(one.nodes) != set(other.nodes) or set(one.edges) != set(other.edges):
         return f"{set(one.nodes) ^ set(other.nodes)} {set(one.edges) ^ set(other.edges)}"
     for name, node in one.nodes.items():
-        ours, theirs = node.to_dict(), other.nodes[name].to_dict()
+        ours: dict[str, Any] = node.to_dict()
+        theirs: dict[str, Any] = other.nodes[name].to_dict()
         if type(node) is not type(other.nodes[name]) or set(ours) != set(theirs):
-            return name
+            return str(name)
         for field, value in ours.items():
             if field != "metadata" and not np.array_equal(np.asarray(value), np.asarray(theirs[field])):
                 return f"{name}.{field}"

@@ -3,7 +3,7 @@
     images [B, C, H, W] -> logits [B, K], and for every neuron layer `<path>.count` [B], its spikes summed over time and space
 
 Every value that is a module's output carries that module's dotted path. The neuron is one custom operator for `torch.export`,
-translated to plain ONNX: Split over time, then Mul, Where, Add, Greater for each step, in snnTorch's order of rounding, then Concat.
+translated to plain ONNX: Split over time, then Mul, Where, Add, Greater for each step, in snnTorch's order of rounding, and Concat.
 """
 
 import ast

@@ -58,5 +58,7 @@ class OnnxModel:
         expected = (self.data.channels, self.data.size, self.data.size)
         if images.ndim != 4 or images.shape[1:] != expected:
             raise InputError(f"input of shape {list(images.shape)}: {self.name} takes [B, {', '.join(map(str, expected))}]")
+        if not np.isfinite(images).all():
+            raise InputError("input holds NaN or infinite values")
         values = dict(zip(self._outputs, self._session.run(None, {"images": images.astype(np.float32)}), strict=True))
         return OnnxOutput(values.pop("logits"), {name.removesuffix(".count"): value for name, value in values.items()})

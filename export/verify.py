@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
 from torch import Tensor, nn
 
-from export.fold import folded_norms, still_image
+from export.fold import fold, folded_norms, still_image
 from export.runtime import session
-from export.trace import INPUT, Call, trace
+from export.trace import INPUT, Call, leaves, trace
 from zoo.danet import DANet
 from zoo.errors import ExportError
 from zoo.neurons import Lif
@@ -56,13 +58,14 @@ class Line:
 class Verification:
     lines: tuple[Line, ...]
     missing: tuple[str, ...]  # neurons and weighted layers of the model without a value in the export
+    altered: tuple[str, ...]  # weighted layers whose stored weights are not the model's, whether or not a spike reached them
     batches: tuple[int, ...]
     same_argmax: int  # images whose end-to-end prediction agrees, a report and not a condition
     images: int
 
     @property
     def ok(self) -> bool:
-        return not self.missing and all(line.ok for line in self.lines)
+        return not (self.missing or self.altered) and all(line.ok for line in self.lines)
 
     @property
     def neurons(self) -> int:
@@ -80,6 +83,8 @@ class Verification:
     def worst(self) -> str:
         if self.missing:
             return f"it has no value for {self.missing[0]}"
+        if self.altered:
+            return f"it stores other weights for {self.altered[0]}"
         return str(max(self.lines, key=lambda line: (not line.ok, line.wrong_spikes / line.elements, line.deviation)))
 
     def __str__(self) -> str:
@@ -99,8 +104,10 @@ def verify_onnx(model: DANet, path: Path, images: Tensor | None = None) -> Verif
         images = torch.randn(still_image(model, sum(BATCHES)).shape, generator=torch.Generator().manual_seed(0))
     try:
         proto = onnx.load(path)
-    except Exception as error:
+    except (OSError, DecodeError) as error:
         raise ExportError(f"{path} is not an ONNX file: {str(error).splitlines()[0]}") from None
+    if not proto.opset_import:
+        raise ExportError(f"{path} is not an ONNX file: it names no operator set")
     exported = {name for node in proto.graph.node for name in node.output}
     calls = trace(model, still_image(model))
     names = _exported_names(calls, exported)
@@ -118,7 +125,18 @@ def verify_onnx(model: DANet, path: Path, images: Tensor | None = None) -> Verif
     covered = {line.path for line in lines}
     covered |= {c.inputs[0] for c in calls if c.path in covered and isinstance(c.module, nn.BatchNorm2d)}  # conv inside its bn
     wanted = weighted | {c.path for c in calls if isinstance(c.module, Lif)}
-    return Verification(tuple(lines), tuple(sorted(wanted - covered)), BATCHES, same, sum(BATCHES))
+    return Verification(tuple(lines), tuple(sorted(wanted - covered)), _altered(model, proto), BATCHES, same, sum(BATCHES))
+
+
+def _altered(model: DANet, proto: onnx.ModelProto) -> tuple[str, ...]:
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    layers = [(path, m) for path, m in leaves(fold(model)) if isinstance(m, nn.Conv2d | nn.Linear)]
+    return tuple(
+        path
+        for path, layer in layers
+        if (name := f"{path}.weight") not in stored
+        or not np.array_equal(numpy_helper.to_array(stored[name]), layer.weight.detach().numpy())
+    )
 
 
 def _exported_names(calls: list[Call], exported: set[str]) -> dict[str, str]:
@@ -129,7 +147,7 @@ def _exported_names(calls: list[Call], exported: set[str]) -> dict[str, str]:
 
 
 def _groups(calls: list[Call], batch: int) -> Iterator[list[Call]]:
-    """Consecutive calls whose values fit into `TAP_BYTES` together; a convolution stays with the BatchNorm that it was folded into."""
+    """Consecutive calls whose values fit into `TAP_BYTES` together; a convolution stays with its BatchNorm."""
     group: list[Call] = []
     size = 0
     for i, call in enumerate(calls):

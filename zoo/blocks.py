@@ -172,8 +172,8 @@ class Block(nn.Module):
 class Stage(nn.Module):
     """Blocks of one width, `block0` to `blockN`, and the DA links that end here, `link0` (from the stem) to `linkK`.
 
-    The densely additive connection `f'_k = f_k + sum_{j<k} P_jk(f'_j)` (Li, Lei and Yang 2023; see MODEL_CARD.md): `f_k` is what the
-    blocks make, `P_jk` the projection of source `j`, and there is no term of the stage's own.
+    The densely additive connection `f'_k = f_k + sum_{j<k} P_jk(f'_j)` (Li, Lei and Yang 2023; see MODEL_CARD.md): `f_k` is what
+    the blocks make, `P_jk` the projection of source `j`, and there is no term of the stage's own.
     """
 
     def __init__(self, blocks: list[Block], links: list[Projection]) -> None:

@@ -25,8 +25,9 @@ tags: [spiking-neural-network, snntorch, neuromorphic]
 ---
 # {name}
 
-A spiking residual network, {parameters:,} parameters, T = {steps} time steps, trained from random weights on {title} ({licence}) with the
-recipe in `recipe.json`; its log is `metrics.jsonl`. Top-1 on the {images:,} images of the {split} split: **{top1:.2%}**.
+A spiking residual network, {parameters:,} parameters, T = {steps} time steps, trained from random weights on {title}
+({licence}) with the recipe in `recipe.json`; its log is `metrics.jsonl`.
+Top-1 on the {images:,} images of the {split} split: **{top1:.2%}**.
 
     import zoo
     model = zoo.load("{name}")
@@ -36,7 +37,10 @@ What of its architecture is established and what is reconstruction is told in th
 
 
 def bundle(folder: Path, target: Path) -> WeightsSpec:
-    """Copy the trained model in `folder` to `target/NAME` and return its manifest entry. Raises `WeightsError` for an unfinished one."""
+    """Copy the trained model in `folder` to `target/NAME` and return its manifest entry.
+
+    Raises `WeightsError` for an unfinished one.
+    """
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         raise WeightsError(f"{folder} lacks {missing[0]}: it is not what a finished `zoo train` leaves")
@@ -70,7 +74,9 @@ def bundle(folder: Path, target: Path) -> WeightsSpec:
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """As `Manifest.read` takes it, entries sorted by name."""
     weights = {name: {k: v for k, v in asdict(spec).items() if k != "name"} for name, spec in sorted(manifest.weights.items())}
-    path.write_text(json.dumps({"version": 1, "defaults": manifest.defaults, "weights": weights}, indent=2) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps({"version": 1, "defaults": manifest.defaults, "weights": weights}, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def main(folder: str) -> None:

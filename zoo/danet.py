@@ -15,6 +15,7 @@ from collections import OrderedDict
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
+import torch
 from torch import Tensor, nn
 
 from zoo.blocks import Block, Neuron, Order, Projection, Stage
@@ -230,4 +231,8 @@ class DANet(nn.Module):
             raise InputError(f"input of shape {list(x.shape)}: expected [B, C, H, W] or [{c.steps}, B, C, H, W]")
         if x.shape[-3] != c.in_channels:
             raise InputError(f"input has {x.shape[-3]} channels: this model takes {c.in_channels}")
+        # A membrane of NaN never fires, so the logits would look as if nothing were wrong.
+        checkable = not (self.training or torch.compiler.is_compiling() or x.is_meta)
+        if checkable and not torch.isfinite(x).all():
+            raise InputError("input holds NaN or infinite values")
         return still

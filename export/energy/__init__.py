@@ -9,7 +9,7 @@ model -- run_torch --> spikes --+
 """
 
 from export.energy.conventions import CONVENTIONS, Convention
-from export.energy.counting import LayerCounts, count, merge
+from export.energy.counting import LayerCounts, count, dense_macs, merge
 from export.energy.executors import run_torch
 from export.energy.profiles import Band, Energy, Profile, Term, energy, read_profiles
 from export.energy.report import EnergyReport, energy_report
@@ -28,6 +28,7 @@ __all__ = [
     "SpikeMaps",
     "Term",
     "count",
+    "dense_macs",
     "energy",
     "energy_report",
     "merge",

@@ -24,10 +24,10 @@ import nir
 import numpy as np
 
 from export.energy.spikes import SpikeMaps
-from export.energy.structure import NEURONS, POOLS, Layer
+from export.energy.structure import NEURONS, Layer
 from export.energy.windows import Array, windows
 
-__all__ = ["OPERATIONS", "LayerCounts", "count", "merge"]
+__all__ = ["OPERATIONS", "LayerCounts", "count", "dense_macs", "merge"]
 
 OPERATIONS = ("mac", "ac", "add", "multiply", "update")  # what a profile can put a price on
 
@@ -65,12 +65,29 @@ def count(layers: list[Layer], maps: SpikeMaps) -> list[LayerCounts]:
     return _Counter(layers, maps).rows()
 
 
+def dense_macs(layer: Layer) -> tuple[int, int]:
+    """MACs of one step as a dense layer: with the taps that meet padding, and only those that meet the image."""
+    match layer.node:
+        case nir.Conv2d() as node:
+            valid = math.prod(int(w.taps(n).sum()) for w, n in zip(windows(node), layer.in_shape[1:], strict=True))
+            return layer.outputs * math.prod(node.weight.shape[1:]), layer.in_shape[0] * _fan_out(node) * valid
+        case nir.Affine() | nir.Linear():
+            return layer.inputs * layer.outputs, layer.inputs * layer.outputs
+    return 0, 0
+
+
 def merge(batches: Sequence[list[LayerCounts]]) -> list[LayerCounts]:
     """One list of rows for the images of all batches, in order."""
     return [
         replace(rows[0], **{key: np.concatenate([getattr(row, key) for row in rows]) for key in ("acs", "adds", "spikes")})
         for rows in zip(*batches, strict=True)
     ]
+
+
+def _fan_out(node: nir.Conv2d) -> int:
+    """Outputs that one input channel reaches through one tap."""
+    fan_out: int = node.weight.shape[0] // node.groups
+    return fan_out
 
 
 class _Counter:
@@ -91,8 +108,10 @@ class _Counter:
             match layer.node:
                 case nir.Conv2d():
                     rows.append(self._conv(layer, layer.node))
-                case nir.Affine() | nir.Linear():
-                    rows.append(self._linear(layer, layer.node))
+                case nir.Affine():
+                    rows.append(self._linear(layer, layer.node.bias))
+                case nir.Linear():
+                    rows.append(self._linear(layer, 0))
                 case nir.SumPool2d() | nir.AvgPool2d():
                     rows.append(self._pool(layer, layer.node))
                 case nir.Scale():
@@ -133,34 +152,33 @@ class _Counter:
         return self._row(layer, "sum", name, outputs=layer.inputs, adds=adds)
 
     def _conv(self, layer: Layer, node: nir.Conv2d) -> LayerCounts:
-        taps_y, taps_x = (w.taps(n) for w, n in zip(windows(node), layer.in_shape[1:], strict=True))
-        fan_out = node.weight.shape[0] // node.groups  # of an input channel at one tap
-        counts: dict[str, Any] = {
-            "dense_macs_padded": layer.outputs * math.prod(node.weight.shape[1:]),
-            "dense_macs_valid": layer.in_shape[0] * fan_out * int(taps_y.sum()) * int(taps_x.sum()),
-            "bias_adds": self._bias_adds(layer, node.bias),
-        }
         if layer.in_bound is None:
-            counts["macs"] = counts["dense_macs_valid"] * self._times(layer)
-        else:
-            counts["acs"] = fan_out * ((self._incoming(layer.sources) @ taps_x) @ taps_y)
-        return self._row(layer, "conv", **counts)
+            return self._weighted(layer, "conv", node.bias)
+        rows, columns = (w.taps(n) for w, n in zip(windows(node), layer.in_shape[1:], strict=True))
+        return self._weighted(layer, "conv", node.bias, acs=_fan_out(node) * (self._incoming(layer.sources) @ columns @ rows))
 
-    def _linear(self, layer: Layer, node: nir.Affine | nir.Linear) -> LayerCounts:
-        dense = layer.inputs * layer.outputs
-        counts: dict[str, Any] = {"dense_macs_padded": dense, "dense_macs_valid": dense}
-        counts["bias_adds"] = self._bias_adds(layer, node.bias) if isinstance(node, nir.Affine) else 0
+    def _linear(self, layer: Layer, bias: Any) -> LayerCounts:
         if layer.in_bound is None:
-            counts["macs"] = dense * self._times(layer)
-        else:
-            counts["acs"] = layer.outputs * self._incoming(layer.sources).sum((1, 2))
-        return self._row(layer, "linear", **counts)
+            return self._weighted(layer, "linear", bias)
+        return self._weighted(layer, "linear", bias, acs=layer.outputs * self._incoming(layer.sources).sum((1, 2)))
+
+    def _weighted(self, layer: Layer, kind: str, bias: Any, acs: Array | None = None) -> LayerCounts:
+        """`acs`: None where the input is real."""
+        padded, valid = dense_macs(layer)
+        return self._row(
+            layer,
+            kind,
+            acs=self.none if acs is None else acs,
+            macs=valid * self._times(layer) if acs is None else 0,
+            bias_adds=self._bias_adds(layer, bias),
+            dense_macs_padded=padded,
+            dense_macs_valid=valid,
+        )
 
     def _bias_adds(self, layer: Layer, bias: Any) -> int:
         return layer.outputs * self._times(layer) if np.any(bias) else 0
 
     def _pool(self, layer: Layer, node: nir.SumPool2d | nir.AvgPool2d) -> LayerCounts:
-        assert isinstance(node, POOLS)
         rows, columns = (w.connections(n) for w, n in zip(windows(node), layer.in_shape[1:], strict=True))
         if layer.in_bound is None:
             reads = layer.in_shape[0] * int(rows.sum()) * int(columns.sum())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["render"]
 
 GROUPS = {"conv": "weights", "linear": "weights", "neuron": "neurons"}  # kind of row -> colour; all others are `sums`
-NARROW = 9  # percent of a plot, below which there is no room for a label
+NARROW = 4  # percent of a plot, below which there is no room for a label; on a phone, the template hides more
 
 
 @dataclass(frozen=True)

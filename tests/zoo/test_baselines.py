@@ -48,7 +48,9 @@ class Reference:
         return F.conv2d(x, weight, self.weights.get(f"{name}.bias"), stride, weight.shape[-1] // 2)
 
     def bn(self, name: str, x: Tensor) -> Tensor:
-        return F.batch_norm(x, *(self.weights[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")), eps=2**-40)
+        return F.batch_norm(
+            x, *(self.weights[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")), eps=2**-40
+        )
 
     def stride_of(self, conv: int, stride: int) -> int:
         """In a bottleneck the 3x3, its second convolution, carries the stride."""

@@ -74,8 +74,8 @@ def test_the_stem_runs_once_for_a_still_image(order: str, tiny: Build, record: C
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
 @pytest.mark.parametrize("order", ORDERS)
 def test_convolutions_read_spikes(order: str, bottleneck: bool, exact: Build, record: Callable[..., Any]) -> None:
-    """Binary in a, b and d; integer counts, above one where blocks add up, in c. Projections pool before they convolve, so theirs is
-    what the pool reads."""
+    """Binary in a, b and d; integer counts, above one where blocks add up, in c. A projection pools before it convolves:
+    what counts is what its pool reads."""
     model = exact(order=order, bottleneck=bottleneck, depths=(2, 3))
     calls = record(model, (nn.Conv2d, Projection))
     model(torch.randn(4, 1, 16, 16) * 3)
@@ -189,9 +189,18 @@ def test_time_folded_into_the_batch_is_a_loop_over_time(
 
 @pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (3, 2, 1, 8, 8), (1, 2, 2, 1, 8, 8), (2, 3, 8, 8), (2, 2, 3, 8, 8)])
 def test_input_of_a_wrong_shape_is_refused(shape: tuple[int, ...], tiny: Build) -> None:
-    with pytest.raises(InputError, match="expected|channels") as error:
+    with pytest.raises(InputError, match=r"expected|channels") as error:
         tiny()(torch.zeros(shape))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_input_that_is_not_finite_is_refused(value: float, tiny: Build) -> None:
+    """A neuron would swallow it."""
+    x = torch.zeros(2, 1, 8, 8)
+    x[1, 0, 3, 4] = value
+    with pytest.raises(InputError, match="NaN or infinite"):
+        tiny().eval()(x)
 
 
 @pytest.mark.parametrize(

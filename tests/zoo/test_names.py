@@ -46,7 +46,16 @@ def test_every_name_means_a_network(family: str, depth: int, variant: str) -> No
 
 UNKNOWN = [
     *("", "danet", "danet18", "danet-t4", "danet18-t", "resnet18-t4", "danet18-t4.", "danet18-t4.in1k.in1k", "danet18-t-4"),
-    *("DANet18-t4", " danet18-t4", "danet18-t4\n", "danet18e-t4", "danet19-t4", "danet18and-t4", "danet18add-t4", "sew-resnet18b-t4"),
+    *(
+        "DANet18-t4",
+        " danet18-t4",
+        "danet18-t4\n",
+        "danet18e-t4",
+        "danet19-t4",
+        "danet18and-t4",
+        "danet18add-t4",
+        "sew-resnet18b-t4",
+    ),
     *("sew-resnet18a-t4", "spiking-resnet18a-t4", "ms-resnet50-t4", "danet9999-t4", "danet" + "9" * 5000 + "-t4", "danet18-t99999"),
     *("danet１８-t4", "../danet18-t4", "danet18-t4/", "💥"),  # noqa: RUF001
 ]

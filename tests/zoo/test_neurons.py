@@ -50,7 +50,9 @@ def assert_same_gradient(found: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 8])
 @pytest.mark.parametrize("threshold", [1.0, 0.5, JUST_BELOW_ONE])
 @pytest.mark.parametrize("beta", [0.5, 0.75, 0.9, 1.0])
-def test_fused_spikes_are_the_loop(beta: float, threshold: float, steps: int, dtype: torch.dtype, layout: torch.memory_format) -> None:
+def test_fused_spikes_are_the_loop(
+    beta: float, threshold: float, steps: int, dtype: torch.dtype, layout: torch.memory_format
+) -> None:
     x = currents(steps, threshold=threshold).to(dtype=dtype, memory_format=layout)
     lif = Lif(steps, beta=beta, threshold=threshold)
     spikes = lif(x)

@@ -38,7 +38,9 @@ def test_full_precision_comes_back_bit_for_bit(folder: Path, model: DANet, digit
     assert read.config == model.config and not read.training
     assert all(p.requires_grad for p in read.parameters())
     assert read.state_dict().keys() == model.state_dict().keys()
-    assert all(torch.equal(t, read.state_dict()[key]) and t.dtype == read.state_dict()[key].dtype for key, t in model.state_dict().items())
+    assert all(
+        torch.equal(t, read.state_dict()[key]) and t.dtype == read.state_dict()[key].dtype for key, t in model.state_dict().items()
+    )
     assert torch.equal(read(x), model(x))
     assert read.origin is not None
     assert (read.origin.name, read.origin.data, read.origin.weights) == ("tiny", digits, (folder / "model.safetensors",))
@@ -219,7 +221,9 @@ def test_check_files_names_the_first_that_differs(folder: Path) -> None:
     files = {path.name: FileSpec(sha256(path), path.stat().st_size)}
     check_files(folder, files)
     path.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(WeightsError, match=rf"model.safetensors has {path.stat().st_size} bytes, expected {path.stat().st_size - 1}"):
+    with pytest.raises(
+        WeightsError, match=rf"model.safetensors has {path.stat().st_size} bytes, expected {path.stat().st_size - 1}"
+    ):
         check_files(folder, files)
     path.unlink()
     with pytest.raises(WeightsError, match=r"model.safetensors is missing"):

@@ -101,9 +101,9 @@ def train(
 def _batch(data: Images, recipe: Recipe, step: int, per_epoch: int) -> tuple[Tensor, Tensor]:
     """The batch of a global step: the epoch's own shuffle, the step's own augmentation."""
     epoch, position = divmod(step, per_epoch)
-    shuffle = torch.randperm(len(data.labels), generator=_generator(recipe.seed, 0, epoch))
+    shuffle = torch.randperm(len(data.labels), generator=_generator(recipe.seed, epoch))
     index = shuffle[position * recipe.batch_size : (position + 1) * recipe.batch_size]
-    spec, generator = DATASETS[recipe.dataset], _generator(recipe.seed, 1, step)
+    spec, generator = DATASETS[recipe.dataset], _generator(recipe.seed, step)
     images = normalise(data.pixels[index], spec)
     if recipe.crop_padding:
         images = augment.crop(images, recipe.crop_padding, generator)
@@ -114,8 +114,9 @@ def _batch(data: Images, recipe: Recipe, step: int, per_epoch: int) -> tuple[Ten
     return images.contiguous(memory_format=torch.channels_last), data.labels[index]
 
 
-def _generator(seed: int, stream: int, position: int) -> torch.Generator:
-    return torch.Generator().manual_seed(((seed * 2 + stream) << 40) + position)
+def _generator(seed: int, position: int) -> torch.Generator:
+    """torch's CPU generator looks at 32 bits of a seed, so the recipe's is spread over these (Knuth's multiplicative hash)."""
+    return torch.Generator().manual_seed((seed * 2_654_435_761 + position) % 2**32)
 
 
 def _rate(recipe: Recipe, step: int, per_epoch: int, total: int) -> float:

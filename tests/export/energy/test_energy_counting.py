@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from export.energy import SpikeMaps, count, merge, run_torch, structure
+from export.energy.windows import windows
 from export.nir import to_nir
 from zoo.errors import InputError
 
@@ -48,7 +49,7 @@ CONVOLUTIONS = [
     ((10, 10), (2, 2), (4, 4), (1, 1), (3, 3), 1),
     ((6, 7), (7, 5), (1, 2), (3, 2), (1, 1), 2),
     ((12, 5), (4, 4), (4, 4), (2, 2), (1, 1), 1),
-    ((7, 6), (4, 3), (1, 1), "same", (1, 2), 1),
+    ((7, 6), (5, 3), (1, 1), "same", (1, 2), 1),
     ((7, 6), (4, 3), (1, 1), "valid", (1, 1), 1),
 ]
 
@@ -73,12 +74,18 @@ def test_convolution_of_spikes(size, kernel, stride, padding, dilation, groups):
     assert row.dense_macs_padded == row.outputs * ones[0].numel()
 
 
+def test_same_padding_of_an_even_kernel_is_longer_at_the_end():
+    vertical, horizontal = windows(convolution(1, 1, (4, 3), 1, "same", 1, 1))
+    assert (vertical.begin, vertical.end, horizontal.begin, horizontal.end) == (1, 2, 1, 1)
+    assert vertical.taps(5).tolist() == [2, 3, 4, 4, 3]  # outputs 0 to 4 read -1 to 2, ..., 3 to 6
+
+
 @pytest.mark.parametrize(("metadata", "times"), [(STILL, 1), ({}, 3)])
 def test_stem_runs_once_for_a_still_image(metadata, times):
     nodes = convolution(2, 4, (3, 3), (2, 2), (1, 1), (1, 1), 1), nir.SumPool2d(3, 2, 1), lif(4, 2, 2)
     conv, pool, neurons = count(structure(chain((2, 7, 7), *nodes, metadata=metadata)), maps_of({"2": torch.zeros(3, 2, 4, 2, 2)}))
     assert (conv.macs, conv.input_kind, conv.bias_adds) == (times * conv.dense_macs_valid, "real", times * 4 * 4 * 4)
-    assert pool.adds.tolist() == 2 * [times * 4 * (36 - 4)]  # windows of 3 pixels on 4, padded by 1, read 2 + 3 an axis
+    assert pool.adds.tolist() == 2 * [times * 4 * (25 - 4)]  # windows of 3 pixels on 4, padded by 1, read 2 + 3 an axis
     assert neurons.updates == 3 * neurons.outputs
 
 
@@ -100,7 +107,11 @@ def test_pool_flatten_and_linear():
 def residual(blocks, kind):
     """A stream `x0`, to which every block adds what it makes of it; two readers of the last sum."""
     make = {"real": lambda: convolution(2, 2, (1, 1), 1, 0, 1, 1), "spikes": lambda: lif(2, 3, 3)}[kind]
-    nodes = {"input": nir.Input({"input": np.array([2, 3, 3])}), "x0": make(), "output": nir.Output({"output": np.array([2, 3, 3])})}
+    nodes = {
+        "input": nir.Input({"input": np.array([2, 3, 3])}),
+        "x0": make(),
+        "output": nir.Output({"output": np.array([2, 3, 3])}),
+    }
     edges = [("input", "x0")]
     stream = ["x0"]
     for i in range(blocks):
@@ -114,8 +125,7 @@ def residual(blocks, kind):
 
 def test_running_sums_are_counted_once():
     layers = structure(residual(5, "real"))
-    neuron = {"n": np.zeros((2, 3, 3), np.int64)}
-    sums = [row for row in count(layers, SpikeMaps(4, {}, {})) if row.kind == "sum"] if neuron else []
+    sums = [row for row in count(layers, SpikeMaps(4, {}, {})) if row.kind == "sum"]
     assert len(sums) == 5  # one a block; the second reader of the last sum adds nothing
     assert all(layer.terms == () or len(layer.terms) == 2 for layer in layers if layer.name != "x0" and len(layer.sources) > 1)
 
@@ -143,7 +153,10 @@ def test_maps_that_are_no_spikes():
     ]:
         with pytest.raises(InputError, match=message):
             count(layers, SpikeMaps(4, {"0": bad}, {}))
-    for pixels, message in [({}, "'0' is a neuron node without"), ({**good.pixels, "z": good.pixels["0"]}, "'z' has a spike map but")]:
+    for pixels, message in [
+        ({}, "'0' is a neuron node without"),
+        ({**good.pixels, "z": good.pixels["0"]}, "'z' has a spike map but"),
+    ]:
         with pytest.raises(InputError, match=message):
             count(layers, SpikeMaps(4, pixels, {}))
 

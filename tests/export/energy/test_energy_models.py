@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import brute_force, brute_force_adds, lively
+from brute_force import brute_force, brute_force_adds, lively
 
 import zoo
-from export.energy import count, energy_report, run_torch, structure
+from export.energy import count, dense_macs, energy_report, run_torch, structure
 from export.nir import to_nir
 
 TINY = {"widths": (4, 6, 8)}
@@ -17,7 +17,7 @@ MODELS = [
     ("danet20c-t2.fmnist", 20, TINY),
     ("danet20d-t2.fmnist", 20, TINY),
     ("danet18-t2.in1k", 32, SMALL),
-    ("danet50c-t2.cifar10", 21, SMALL),
+    ("danet50c-t2.cifar10", 21, {"widths": (8, 8, 16, 16)}),
     ("sew-resnet18-t2.in1k", 32, SMALL),
     ("spiking-resnet20-t2.fmnist", 20, TINY),
 ]
@@ -42,9 +42,21 @@ def test_kinds_of_input():
     model = lively("danet20c-t2.fmnist", 20, **TINY)
     ((_, maps),) = run_torch(model, torch.randn(1, 1, 20, 20))
     rows = {row.name: row for row in count(structure(to_nir(model)), maps)}
-    kinds = {name: (rows[name].input_kind, rows[name].input_bound) for name in ("stem_conv", "stage1_block0_conv1", "stage1_block2_conv1")}
+    kinds = {
+        name: (rows[name].input_kind, rows[name].input_bound)
+        for name in ("stem_conv", "stage1_block0_conv1", "stage1_block2_conv1")
+    }
     assert kinds == {"stem_conv": ("real", None), "stage1_block0_conv1": ("binary", 1), "stage1_block2_conv1": ("integer", 3)}
     assert rows["head_fc"].input_bound == 25 * len([e for e in to_nir(model).edges if e[1] == "head_readout_pool"])
+
+
+def test_a_shortcut_of_currents_is_dense_at_every_step():
+    model = lively("ms-resnet20-t3.fmnist", 20, **TINY)
+    ((_, maps),) = run_torch(model, torch.randn(1, 1, 20, 20))
+    rows = {row.name: row for row in count(structure(to_nir(model)), maps)}
+    shortcut = rows["stage2_block0_shortcut_conv"]
+    assert (shortcut.input_kind, shortcut.macs, shortcut.acs.tolist()) == ("real", 3 * 4 * 6 * 10 * 10, [0])
+    assert rows["stem_conv"].macs == rows["stem_conv"].dense_macs_valid
 
 
 def test_max_pool_is_a_layer_of_neurons():
@@ -70,7 +82,5 @@ def test_graded_neurons_are_refused(tiny):
 )
 def test_published_macs(depth, padded, valid):
     layers = structure(to_nir(zoo.create(f"spiking-resnet{depth}-t1.in1k")))
-    from export.energy.counting import dense_macs
-
     macs = [dense_macs(layer) for layer in layers]
     assert (sum(m[0] for m in macs), sum(m[1] for m in macs)) == (padded, valid)

@@ -59,7 +59,10 @@ GOOD = 'lo = 1, typ = 2, hi = 3, evidence = "measured", source = "a paper"'
         (f'[chip]\ntitle = "t"\nac = {{{GOOD.replace("typ = 2", "typ = 4")}}}', "term 'ac': lo, typ, hi = \\[1, 4, 3\\] must be"),
         (f'[chip]\ntitle = "t"\nac = {{{GOOD.replace("hi = 3", "hi = inf")}}}', "term 'ac': lo, typ, hi = "),
         (f'[chip]\ntitle = "t"\nac = {{{GOOD.replace("lo = 1", "lo = true")}}}', "term 'ac': lo, typ, hi = "),
-        (f'[chip]\ntitle = "t"\nac = {{{GOOD.replace("measured", "rumour")}}}', "term 'ac': evidence 'rumour' must be one of measured"),
+        (
+            f'[chip]\ntitle = "t"\nac = {{{GOOD.replace("measured", "rumour")}}}',
+            "term 'ac': evidence 'rumour' must be one of measured",
+        ),
         (f'[chip]\ntitle = "t"\nac = {{{GOOD.replace("a paper", "")}}}', "source a text"),
         ("[chip", "is not a file of profiles"),
     ],

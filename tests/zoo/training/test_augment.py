@@ -59,7 +59,7 @@ def test_crop_is_a_window_of_the_padded_image() -> None:
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4])
 def test_erase_sets_one_square_to_zero(side: int) -> None:
-    x = numbered(400, 8, 8)
+    x = numbered(900, 8, 8)
     changed = erase(x, side, generator())
     erased = changed == 0
     assert torch.equal(changed[~erased], x[~erased])

@@ -1,0 +1,87 @@
+"""Small networks that spike, and a count of their operations that shares nothing with the counter: torch convolutions with ones."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import zoo
+from zoo.blocks import Add, Block, SamePool
+from zoo.danet import DANet, Readout
+from zoo.names import Origin
+
+
+def lively(name: str, size: int, **overrides: Any) -> DANet:
+    """A random network for images of `size` pixels whose every layer spikes."""
+    torch.manual_seed(0)
+    model = zoo.create(name, **overrides).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.bias, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    model.origin = Origin(model.origin.name, replace(model.origin.data, size=size))
+    return model
+
+
+def brute_force(model: DANet, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Layer -> accumulates of each image. Every convolution of the stem is left out: its input is real."""
+    counts: dict[str, torch.Tensor] = {}
+    windows = {path.rpartition(".")[0]: m.window for path, m in model.named_modules() if isinstance(m, SamePool)}
+
+    def conv(path: str) -> Callable[..., None]:
+        def hook(module: nn.Conv2d, args: Any, output: Any) -> None:
+            if path.startswith("stem"):
+                return
+            events = args[0].double() * windows.get(path.rpartition(".")[0], 1) ** 2
+            assert torch.equal(events, events.round())
+            ones = torch.ones_like(module.weight, dtype=torch.float64)
+            hits = F.conv2d(events, ones, None, module.stride, module.padding, module.dilation, module.groups)
+            counts[path.replace(".", "_")] = hits.unflatten(0, (model.config.steps, -1)).sum((0, 2, 3, 4)).long()
+
+        return hook
+
+    def readout(module: nn.Module, args: Any, output: Any) -> None:
+        events = args[0].unflatten(0, (model.config.steps, -1)).sum((0, 2, 3, 4))
+        counts["head_fc"] = events.long() * model.config.num_classes
+
+    with hooked(model, nn.Conv2d, conv), hooked(model, Readout, lambda path: readout):
+        model(images)
+    return counts
+
+
+def brute_force_adds(model: DANet, images: torch.Tensor) -> torch.Tensor:
+    """Additions of all sums, of each image: of elements, or in order c of events."""
+    adds: list[torch.Tensor] = []
+    identity = {f"{path}.add" for path, m in model.named_modules() if isinstance(m, Block) and m.shortcut is None}
+
+    def add(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            added = args[:1] if path in identity else args[1:]  # the stream is what others are added to
+            for value in added:
+                value = value if model.config.order == "c" else torch.ones_like(value)
+                adds.append(value.unflatten(0, (model.config.steps, -1)).sum((0, 2, 3, 4)))
+
+        return hook
+
+    with hooked(model, Add, add):
+        model(images)
+    return torch.stack(adds).sum(0).long()
+
+
+class hooked:
+    """Forward hooks on all modules of a kind, gone on exit."""
+
+    def __init__(self, model: nn.Module, kind: type[nn.Module], hook: Callable[[str], Any]) -> None:
+        self.handles = [m.register_forward_hook(hook(path)) for path, m in model.named_modules() if isinstance(m, kind)]
+        self.inference = torch.inference_mode()
+
+    def __enter__(self) -> None:
+        self.inference.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.inference.__exit__(*error)
+        for handle in self.handles:
+            handle.remove()

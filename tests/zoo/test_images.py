@@ -1,0 +1,84 @@
+"""Image files: read as the model takes them, or refused with what they are and what they should be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zoo.datasets import DATASETS, DatasetSpec
+from zoo.errors import InputError
+from zoo.images import normalise, read_image
+from zoo.samples import samples
+
+
+def save(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    Image.fromarray(array).save(path)
+    return array
+
+
+def test_grey_and_colour_images(tmp_path: Path) -> None:
+    grey, colour = save(tmp_path / "grey.png", (28, 28)), save(tmp_path / "colour.png", (32, 32, 3))
+    assert np.array_equal(read_image(tmp_path / "grey.png", DATASETS["fmnist"]).numpy(), grey[None])
+    assert np.array_equal(read_image(tmp_path / "colour.png", DATASETS["cifar10"]).numpy(), colour.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "tag", "said"),
+    [
+        ((28, 27), "fmnist", "27x28 with 1 channels"),
+        ((28, 28, 3), "fmnist", "28x28 with 3 channels (RGB)"),
+        ((32, 32), "cifar10", "32x32 with 1 channels (L)"),
+    ],
+)
+def test_an_image_of_another_size_is_refused(tmp_path: Path, shape: tuple[int, ...], tag: str, said: str) -> None:
+    save(tmp_path / "image.png", shape)
+    refused(tmp_path / "image.png", DATASETS[tag], "image.png", said)
+
+
+def refused(path: Path, data: DatasetSpec, *said: str) -> None:
+    with pytest.raises(InputError) as error:
+        read_image(path, data)
+    message = str(error.value)
+    assert "\n" not in message and all(part in message for part in said), message
+
+
+@pytest.mark.parametrize("raw", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_no_image_is_refused(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "image.png").write_bytes(raw)
+    refused(tmp_path / "image.png", DATASETS["fmnist"], "image.png", "not an image that can be read")
+
+
+def test_a_truncated_image_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "image.png", (28, 28))
+    (tmp_path / "image.png").write_bytes((tmp_path / "image.png").read_bytes()[:-200])
+    refused(tmp_path / "image.png", DATASETS["fmnist"], "image.png")
+
+
+def test_a_missing_image_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path / "image.png", DATASETS["fmnist"], "image.png does not exist")
+
+
+def test_sixteen_bits_a_channel_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((28, 28), np.uint16)).save(tmp_path / "image.png")
+    refused(tmp_path / "image.png", DATASETS["fmnist"], "convert it to 8 bits")
+
+
+@pytest.mark.parametrize("tag", ["fmnist", "cifar10"])
+def test_normalise(tag: str) -> None:
+    data = DATASETS[tag]
+    pixels = torch.randint(0, 256, (2, data.channels, 4, 4), dtype=torch.uint8)
+    for c in range(data.channels):
+        expected = (pixels[:, c].double() / 255 - data.mean[c]) / data.std[c]
+        torch.testing.assert_close(normalise(pixels, data)[:, c].double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_bundled_samples_fit_their_data_set() -> None:
+    data = DATASETS["fmnist"]
+    pixels, labels = samples("fmnist")
+    assert pixels.dtype == torch.uint8 and pixels.shape[1:] == (data.channels, data.size, data.size)
+    assert len(labels) == len(pixels) and set(labels.tolist()) == set(range(data.num_classes))
+    with pytest.raises(InputError, match="no bundled images of 'in1k'; there are some of fmnist"):
+        samples("in1k")

@@ -1,0 +1,49 @@
+"""`train_name`: from a name to a folder that `zoo.load` takes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import zoo
+from zoo.errors import ConfigError, UnknownName
+from zoo.training import run as module
+from zoo.training.data import Images
+from zoo.training.run import train_name
+
+ONE_STEP = {"epochs": "1", "batch_size": "4", "bf16": "false"}
+
+
+@pytest.fixture
+def eight_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Images(torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8), torch.arange(8))
+    monkeypatch.setattr(module, "load_images", lambda dataset, split, folder: data)
+
+
+def test_a_name_becomes_a_folder_that_loads(eight_images: None, tmp_path: Path) -> None:
+    said = train_name("danet20-t1.fmnist", run=tmp_path, overrides=ONE_STEP)
+    folder = tmp_path / "model"
+    model = zoo.load(str(folder))
+    assert str(folder) in said and said.startswith("danet20-t1.fmnist: top-1 ")
+    assert model.origin is not None and model.origin.name == "danet20-t1.fmnist"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["images"] == 8 and f"{metrics['top1']:.2%}" in said
+    assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "recipe.json", "metrics.jsonl"}
+
+
+def test_training_starts_from_the_seed_of_the_recipe(eight_images: None, tmp_path: Path) -> None:
+    weights = []
+    for run in ("one", "two"):
+        torch.rand(len(run) + len(weights))
+        train_name("danet20-t1.fmnist", run=tmp_path / run, overrides=ONE_STEP)
+        weights.append(zoo.load(str(tmp_path / run / "model")).state_dict())
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_name_without_data_set_or_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match=r"try danet20-t4\.fmnist"):
+        train_name("danet20-t4", run=tmp_path)
+    with pytest.raises(ConfigError, match="no recipe for data set 'in1k'"):
+        train_name("danet20-t4.in1k", run=tmp_path)
+    assert not list(tmp_path.iterdir())
