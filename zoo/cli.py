@@ -177,9 +177,8 @@ def _classify(args: argparse.Namespace) -> int:
         )
     _console().print(table)
     if correct is not None:
-        print(
-            f"{name}: {correct} of {len(rows)} bundled {data.title} images right ({correct / len(rows):.1%}); the first {len(shown)} above"
-        )
+        share = f"{correct} of {len(rows)} bundled {data.title} images right ({correct / len(rows):.1%})"
+        print(f"{name}: {share}; the first {len(shown)} above")
     return 0
 
 
@@ -230,7 +229,7 @@ def _verify(args: argparse.Namespace) -> int:
         _our_export()
         from export.verify import verify_onnx
 
-        model, name = _model(args.name)
+        model, _ = _model(args.name)
         with _status(f"verifying {args.export}"):
             result = verify_onnx(model, args.export)
         ok, text, what = result.ok, str(result), str(args.export)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zoo.errors import WeightsError
+from zoo.errors import UnknownName, WeightsError
 from zoo.names import ModelSpec, manifest, weights_folder
 from zoo.weights import check_files
 
@@ -10,14 +10,17 @@ __all__ = ["find"]
 
 
 def find(name: str) -> Path:
-    """The verified folder that holds the weights of `name`, which may itself be a folder.
+    """The folder that holds the weights of `name`: a name of the zoo (verified against the manifest), or a path.
 
-    Raises `UnknownName` for a name that means nothing, `WeightsError` for one whose weights do not exist or are damaged.
+    Raises `UnknownName` for what is neither, `WeightsError` for a name whose weights do not exist or are damaged.
     """
-    if Path(name).is_dir():
-        return Path(name)
     known = manifest()
-    spec = known.resolve(ModelSpec.parse(name))
+    try:
+        spec = known.resolve(ModelSpec.parse(name))
+    except UnknownName:
+        if Path(name).is_dir():
+            return Path(name)
+        raise
     if spec.name not in known.weights:
         raise WeightsError(_no_weights(spec))
     folder = weights_folder() / spec.name
@@ -30,7 +33,6 @@ def find(name: str) -> Path:
 def _no_weights(spec: ModelSpec) -> str:
     known = manifest()
     tags = known.tags(spec.architecture)
-    exist = (
-        f"weights of {spec.architecture} exist for {', '.join(tags)}" if tags else f"weights exist for {', '.join(known.weights)}"
-    )
-    return f"{spec.name} was never trained: {exist}; train it with `zoo train {spec.name}`, or pass pretrained=False for random weights"
+    exist = f"for {', '.join(tags)}" if tags else f"only of {', '.join(known.weights) or 'no model'}"
+    remedy = f"train it with `zoo train {spec.name}`, or pass pretrained=False for random weights"
+    return f"{spec.name} was never trained: there are weights {exist}; {remedy}"

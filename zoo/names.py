@@ -2,8 +2,8 @@
 
     {danet|spiking-resnet|sew-resnet|ms-resnet}{depth}[variant]-t{T}[.{dataset}]
 
-The variant is DANet's block order `a`-`d` (`a` is understood), or SEW's join `and`, `iand` (`add` is understood). Without a data set
-the name means the manifest's default tag for that architecture, or `in1k` where nothing was trained yet.
+The variant is DANet's block order `a`-`d` (`a` is understood), or SEW's join `and`, `iand` (`add` is understood). Without a data
+set the name means the manifest's default tag for that architecture, or `in1k` where nothing was trained yet.
 """
 
 import difflib
@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from zoo.baselines import baseline_config
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError, UnknownName
 
@@ -38,12 +39,9 @@ VARIANTS = {"danet": ("", "b", "c", "d"), "spiking-resnet": ("",), "sew-resnet":
 UNDERSTOOD = {"danet": "a", "sew-resnet": "add"}
 STEMS = {"in1k": "imagenet", "tin200": "medium", "cifar10": "small", "fmnist": "small"}
 
-# snnTorch fires strictly above the threshold; the largest float32 below one makes it fire at one (SEW, Spiking ResNet).
-JUST_BELOW_ONE = 1 - 2**-24
-
 GRAMMAR = re.compile(
-    r"(?P<family>danet|spiking-resnet|sew-resnet|ms-resnet)(?P<depth>\d{1,4})(?P<variant>[a-d]|and|iand|add)?"
-    r"-t(?P<steps>\d{1,4})(?:\.(?P<dataset>[a-z0-9]+))?",
+    r"(?P<family>danet|spiking-resnet|sew-resnet|ms-resnet)(?P<depth>[1-9]\d{0,3})(?P<variant>[a-d]|and|iand|add)?"
+    r"-t(?P<steps>0|[1-9]\d{0,3})(?:\.(?P<dataset>[a-z0-9]+))?",
     re.ASCII,  # \d means 0 to 9
 )
 
@@ -96,23 +94,10 @@ class ModelSpec:
             "num_classes": dataset.num_classes,
             "stem": STEMS.get(dataset.tag, "imagenet"),
         }
-        return values | self._family_config(large=values["stem"] == "imagenet")
-
-    def _family_config(self, large: bool) -> dict[str, Any]:
         if self.family == "danet":
-            return {"order": self.variant or "a"}
-        plain: dict[str, Any] = {"links": False, "down": "stride"}
-        if self.family == "ms-resnet":
-            # Hu et al. 2021; the published 104 has a deep stem and pools before a shortcut's convolution.
-            stem = {"stem": "ms104" if self.depth == 104 else "ms"} if large else {}
-            down = {"down": "pool"} if self.depth == 104 else {}
-            neuron = {"beta": 0.25, "threshold": 0.5, "surrogate": "rectangle"}
-            return {**plain, **stem, **down, **neuron, "order": "a", "shortcut_reads": "stream"}
-        # Fang et al. 2021: integrate-and-fire, beta 1, firing at the threshold.
-        neuron = {"beta": 1.0, "threshold": JUST_BELOW_ONE}
-        stem = {"stem": "sew"} if large else {}
-        order = {"order": "c", "join": self.variant or "add"} if self.family == "sew-resnet" else {"order": "post"}
-        return {**plain, **stem, **neuron, **order}
+            return values | {"order": self.variant or "a"}
+        large = values["stem"] == "imagenet"
+        return values | baseline_config(self.family, self.depth, self.variant, large_images=large)
 
 
 @dataclass(frozen=True)

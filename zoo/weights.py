@@ -55,14 +55,11 @@ def read_model(folder: Path) -> DANet:
 
 
 def write_model(folder: Path, model: DANet, *, name: str, data: DatasetSpec, half: bool = True) -> dict[str, FileSpec]:
-    """Write `config.json` and `model.safetensors` (floats of more than one element as float16 if `half`)."""
+    """Write `config.json` and `model.safetensors` (weights of two or more dimensions as float16 if `half`)."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"format": 1, "name": name, "model": model.config.to_dict(), "data": data.to_dict()}
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    tensors = {
-        key: (t.half() if half and t.is_floating_point() and t.numel() > 1 else t).contiguous()
-        for key, t in model.state_dict().items()
-    }
+    tensors = {key: (t.half() if half and t.dim() > 1 else t).contiguous() for key, t in model.state_dict().items()}
     beside = folder / (SINGLE + ".tmp")
     save_file(tensors, beside, metadata={"format": "pt"})
     beside.replace(folder / SINGLE)

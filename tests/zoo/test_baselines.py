@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
+from zoo.baselines import JUST_BELOW_ONE
 from zoo.danet import DANet
 from zoo.datasets import DATASETS
-from zoo.names import JUST_BELOW_ONE, ModelSpec
+from zoo.names import ModelSpec
 
 STEPS = 4
 SMALL = {"depths": (2, 1), "widths": (16, 32), "steps": STEPS, "links": False, "down": "stride"}

@@ -50,7 +50,7 @@ def test_half_precision_is_the_default_and_rounds_once(tmp_path: Path, model: DA
     write_model(tmp_path, model, name="tiny", data=digits)
     stored, read = load_file(tmp_path / "model.safetensors"), read_model(tmp_path).state_dict()
     for key, t in model.state_dict().items():
-        floats = t.is_floating_point() and t.numel() > 1
+        floats = t.dim() > 1  # normalisation and biases are few, and their range is wider than float16
         assert stored[key].dtype == (torch.float16 if floats else t.dtype), key
         assert torch.equal(read[key], t.half().to(t.dtype) if floats else t), key
     assert stored["stage1.block0.lif1.neuron.threshold"].dtype == torch.float32

@@ -7,6 +7,7 @@ A run's folder holds `recipe.json`, `checkpoint.pt` (written beside and renamed)
 import json
 import logging
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from zoo.danet import DANet
 from zoo.datasets import DATASETS
-from zoo.errors import ConfigError, ZooError
+from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.images import normalise
 from zoo.training import augment
 from zoo.training.config import Recipe
@@ -49,8 +50,7 @@ def train(
     if not per_epoch:
         raise ConfigError(f"recipe: batch_size = {recipe.batch_size} is more than the {len(data.labels)} training images")
     total = per_epoch * recipe.epochs
-    step = _resume(run / "checkpoint.pt", model, optimizer)
-    seen: dict[str, float] = {"loss": 0.0, "correct": 0.0, "images": 0.0}
+    step, seen = _resume(run, model, optimizer)
     started = saved = time.monotonic()
     last: dict[str, Any] = {}
 
@@ -92,7 +92,10 @@ def train(
             log.info("%s", last)
             seen, started = dict.fromkeys(seen, 0.0), time.monotonic()
         if step % per_epoch == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS:
-            _save(run / "checkpoint.pt", {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step})
+            _save(
+                run / "checkpoint.pt",
+                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seen": seen},
+            )
             saved = time.monotonic()
     model.eval()
     return last or _last_line(run / "metrics.jsonl")
@@ -150,14 +153,23 @@ def _save(path: Path, state: dict[str, Any]) -> None:
     beside.replace(path)
 
 
-def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    log.info("resumed at step %d", state["step"])
-    return int(state["step"])
+def _resume(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
+    """The step to go on with, and what the epoch has seen so far. Metrics of steps that will be done again are dropped."""
+    path, metrics = run / "checkpoint.pt", run / "metrics.jsonl"
+    step, seen = 0, {"loss": 0.0, "correct": 0.0, "images": 0.0}
+    if path.exists():
+        try:
+            state = torch.load(path, weights_only=True)
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            step, seen = state["step"], state["seen"]
+        except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            raise WeightsError(f"{path} is not a checkpoint of this run ({str(error).splitlines()[0]}): delete it") from None
+        log.info("resumed at step %d", step)
+    if metrics.exists():
+        lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        metrics.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
+    return step, seen
 
 
 def _last_line(path: Path) -> dict[str, Any]:

@@ -1,29 +1,14 @@
 """Small networks that spike, and a count of their operations that shares nothing with the counter: torch convolutions with ones."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-import zoo
 from zoo.blocks import Add, Block, SamePool
 from zoo.danet import DANet, Readout
-from zoo.names import Origin
-
-
-def lively(name: str, size: int, **overrides: Any) -> DANet:
-    """A random network for images of `size` pixels whose every layer spikes."""
-    torch.manual_seed(0)
-    model = zoo.create(name, **overrides).eval()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.constant_(module.bias, 0.5)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    model.origin = Origin(model.origin.name, replace(model.origin.data, size=size))
-    return model
 
 
 def brute_force(model: DANet, images: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,5 +1,5 @@
 import pytest
-from brute_force import lively
+from networks import lively
 
 from zoo.danet import DANet
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from brute_force import brute_force, brute_force_adds, lively
+from brute_force import brute_force, brute_force_adds
+from networks import lively
 
 import zoo
 from export.energy import count, dense_macs, energy_report, run_torch, structure

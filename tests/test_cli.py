@@ -1,0 +1,187 @@
+"""The command as a user types it: what it prints, what it writes, and its exit status."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo import cli
+from zoo.samples import samples
+
+MODEL = "danet20-t4.fmnist"
+
+
+def zoo(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    status = cli.main(argv)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    assert cli.main(["export", "danet20-t4", "--to", "onnx", "nir", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_list_imports_no_torch_and_is_quick() -> None:
+    code = "import sys; from zoo.cli import main; main(['list', '--all']); print('torch' in sys.modules, 'rich' in sys.modules)"
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
+    assert {"danet152-t4", "sew-resnet18and-t4", "ms-resnet104-t4"} <= set(done.stdout.split())
+    assert time.monotonic() - started < 5  # the benchmark says how quick; this notices a heavy import
+
+
+def test_list_and_info(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = zoo(capsys, "list")
+    assert status == 0 and MODEL in out and "trained" in out
+    status, out, _ = zoo(capsys, "list", "danet*", "--json")
+    assert json.loads(out)[0]["metrics"]["top1"] >= 0.92
+    status, out, _ = zoo(capsys, "info", "danet20-t4", "--json")
+    info = json.loads(out)
+    assert status == 0 and info["name"] == MODEL and info["provenance"] == "trained" and info["model"]["widths"] == [16, 32, 64]
+    status, out, _ = zoo(capsys, "info", "danet152b-t8")
+    assert status == 0 and "152" in out and "False" in out
+
+
+def test_classify_bundled_images(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = zoo(capsys, "classify", "danet20-t4", "--json")
+    result = json.loads(out)
+    assert status == 0 and result["images"] == 256 and len(result["predictions"]) == 256
+    assert result["correct"] == sum(p["prediction"] == p["label"] for p in result["predictions"]) >= 0.9 * 256
+    status, out, _ = zoo(capsys, "classify", "danet20-t4")
+    assert "256 bundled Fashion-MNIST images right" in out
+
+
+def test_classify_a_file_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pixels, labels = samples("fmnist")
+    Image.fromarray(pixels[0, 0].numpy()).save(tmp_path / "boot.png")
+    status, out, _ = zoo(capsys, "classify", "danet20-t4", str(tmp_path / "boot.png"), "--json")
+    (prediction,) = json.loads(out)["predictions"]
+    assert status == 0 and prediction["prediction"] == "Ankle boot" and int(labels[0]) == 9
+    assert "label" not in prediction
+
+
+def test_the_export_classifies_as_the_model_does(capsys: pytest.CaptureFixture[str], exported: Path) -> None:
+    assert {p.name for p in exported.iterdir()} == {f"{MODEL}.onnx", f"{MODEL}.nir"}
+    capsys.readouterr()
+    _, ours, _ = zoo(capsys, "classify", "danet20-t4", "--json")
+    _, theirs, _ = zoo(capsys, "classify", str(exported / f"{MODEL}.onnx"), "--json")
+    same = [
+        a["prediction"] == b["prediction"] for a, b in zip(*(json.loads(o)["predictions"] for o in (ours, theirs)), strict=True)
+    ]
+    assert np.mean(same) >= 0.99  # a borderline spike may differ
+
+
+def test_verify_weights_and_exports(capsys: pytest.CaptureFixture[str], exported: Path) -> None:
+    status, out, _ = zoo(capsys, "verify", "danet20-t4")
+    assert status == 0 and "sha256" in out
+    status, out, _ = zoo(capsys, "verify", "danet20-t4", "--export", str(exported / f"{MODEL}.onnx"), "--json")
+    assert status == 0 and json.loads(out)["ok"]
+
+
+def test_a_failed_check_is_status_one(capsys: pytest.CaptureFixture[str], exported: Path, tmp_path: Path) -> None:
+    """The export of one model is not another's."""
+    import zoo as package
+    from zoo.weights import write_model
+
+    other = package.create(MODEL).eval()
+    assert other.origin is not None
+    write_model(tmp_path / "other", other, name=MODEL, data=other.origin.data)
+    status, out, _ = zoo(capsys, "verify", str(tmp_path / "other"), "--export", str(exported / f"{MODEL}.onnx"))
+    assert status == 1 and "NOT verified" in out
+
+
+def test_energy_writes_its_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, out, _ = zoo(capsys, "energy", "danet20-t4", "--out", str(tmp_path))
+    assert status == 0 and "45nm-fp32" in out and "exact" in out
+    report = json.loads((tmp_path / f"{MODEL}.json").read_text())
+    assert report["schema"] == 1
+    page = (tmp_path / f"{MODEL}.html").read_text()
+    assert page.startswith("<!doctype html>") and "http://" not in page.replace("http://www.w3.org", "")
+
+
+WRONG = [
+    (["classify", "danet51-t4"], "nearest are danet50-t4"),
+    (["classify", "danet50-t4.tin200"], "was never trained"),
+    (["classify", "danet20-t0.fmnist"], "T = 0 time steps; valid are 1 to 1024"),
+    (["info", "danet20-t4.mnist"], "unknown data set 'mnist'; valid are in1k"),
+    (["classify", "danet20-t4", "text.png"], "text.png is not an image"),
+    (["classify", "danet20-t4", "absent.png"], "absent.png does not exist"),
+    (["classify", "danet20-t4", "colour.png"], "28x28 with 3 channels (RGB); the model takes 28x28 with 1 channel"),
+    (["classify", "danet20-t4", "large.png"], "large.png is 30x29 with 1 channels (L)"),
+    (["classify", "absent.onnx"], "absent.onnx does not exist"),
+    (["classify", "text.onnx"], "text.onnx is not an ONNX file"),
+    (["energy", "danet20-t4", "text.png"], "text.png is not an image"),
+    (["energy", "danet20-t4", "--out", "text.png"], "text.png"),
+    (["export", "danet20-t4", "--out", "text.png/below"], "text.png"),
+    (["export", "sew-resnet20and-t4.fmnist", "--to", "nir"], "was never trained"),
+    (["verify", "danet20-t4", "--export", "text.onnx"], "text.onnx is not an ONNX file"),
+    (["evaluate", "danet20-t4", "--data", "."], "t10k-images-idx3-ubyte.gz does not exist"),
+    (["train", "danet20-t4"], "names no data set"),
+    (["train", "danet20-t4.in1k"], "no recipe for data set 'in1k'"),
+    (["train", "danet20-t4.fmnist", "--set", "rate=1"], "unknown key 'rate'; valid are dataset, epochs"),
+    (["train", "danet20-t4.fmnist", "--data", "."], "train-images-idx3-ubyte.gz does not exist"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), WRONG, ids=[" ".join(argv) for argv, _ in WRONG])
+def test_bad_input_is_one_line_and_status_two(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.png").write_text("not an image")
+    Path("text.onnx").write_text("not a protobuf")
+    Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save("colour.png")
+    Image.fromarray(np.zeros((29, 30), np.uint8)).save("large.png")
+    before = sorted(tmp_path.iterdir())
+    status, out, err = zoo(capsys, *argv)
+    assert status == 2 and message in err
+    assert err.count("\n") == 1 and not out
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_unusable_command_line_is_status_two(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in ([], ["paint"], ["export", "x", "--to", "caffe"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(argv)
+        assert stop.value.code == 2
+
+
+def test_another_package_called_export_is_noticed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    status, _, err = zoo(capsys, "energy", "danet20-t4")
+    assert status == 2 and "has overwritten the zoo's: uninstall it" in err
+
+
+@pytest.mark.parametrize(("module", "argv"), [("zoo", ["info", MODEL]), ("export", ["--help"])])
+def test_both_packages_run_as_modules(module: str, argv: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", module, *argv], capture_output=True, text=True, check=True)
+    assert ("usage: zoo export" if module == "export" else MODEL) in done.stdout
+
+
+def test_evaluate_reads_the_split(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    import gzip
+
+    pixels, labels = samples("fmnist")
+    images, targets = pixels[:50, 0].numpy(), labels[:50].numpy().astype(np.uint8)
+    for name, array in (("t10k-images-idx3-ubyte.gz", images), ("t10k-labels-idx1-ubyte.gz", targets)):
+        header = bytes((0, 0, 8, array.ndim)) + b"".join(int(n).to_bytes(4, "big") for n in array.shape)
+        (tmp_path / name).write_bytes(gzip.compress(header + array.tobytes()))
+    status, out, _ = zoo(capsys, "evaluate", "danet20-t4", "--data", str(tmp_path), "--json")
+    _, predictions, _ = zoo(capsys, "classify", "danet20-t4", "--json")
+    expected = np.mean([p["prediction"] == p["label"] for p in json.loads(predictions)["predictions"][:50]])
+    assert status == 0 and json.loads(out) | {"top1": None} == {
+        "model": MODEL,
+        "data": "Fashion-MNIST",
+        "split": "test",
+        "images": 50,
+        "top1": None,
+    }
+    assert json.loads(out)["top1"] == pytest.approx(expected)

@@ -1,0 +1,53 @@
+"""The bundled weights still say what they said when they were published.
+
+Another processor may round a convolution otherwise and flip a borderline spike, so totals may move by a thousandth; a change of
+the network's meaning moves them by far more.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import zoo
+from export.energy import run_torch
+from zoo.images import normalise
+from zoo.names import manifest, weights_folder
+from zoo.samples import samples
+from zoo.weights import check_files
+
+GOLDEN = json.loads(Path(__file__).with_suffix(".json").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(manifest().weights))
+def test_outputs(name: str) -> None:
+    model = zoo.load(name)
+    assert model.origin is not None
+    pixels, labels = samples(model.origin.data.tag)
+    ((logits, maps),) = run_torch(model, normalise(pixels, model.origin.data), batch=len(pixels))
+    golden = GOLDEN[name]
+    assert int((logits.argmax(1) == labels).sum()) == pytest.approx(golden["correct"], abs=1)
+    torch.testing.assert_close(logits[:4], torch.tensor(golden["logits"]), atol=0.05, rtol=0)
+    totals = {node: int(pixels.sum()) for node, pixels in maps.pixels.items()}
+    assert totals == pytest.approx(golden["spikes"], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(manifest().weights))
+def test_the_folder_is_what_the_manifest_says(name: str) -> None:
+    entry, folder = manifest().weights[name], weights_folder() / name
+    check_files(folder, entry.files)
+    assert {file.name for file in folder.iterdir()} == set(entry.files)
+    recipe = json.loads((folder / "recipe.json").read_text())
+    log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == list(range(1, recipe["recipe"]["epochs"] + 1))
+    assert log[-1]["test_top1"] == pytest.approx(entry.metrics["top1"], abs=0.0005)  # float16 storage costs under 0.05 points
+    assert entry.metrics == json.loads((folder / "metrics.json").read_text())
+
+
+def test_the_model_card_and_the_readme_say_the_same() -> None:
+    root = Path(__file__).parent.parent
+    for entry in manifest().weights.values():
+        for page in ("MODEL_CARD.md", "README.md"):
+            assert f"{entry.metrics['top1']:.2%}" in (root / page).read_text(), page
+        assert f"{entry.parameters:,}" in (root / "MODEL_CARD.md").read_text()

@@ -1,0 +1,64 @@
+"""The wheel: built, installed into an environment of its own, and used from there."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"zoo", "export"}
+    for name in (
+        "zoo/py.typed",
+        "export/py.typed",
+        "zoo/weights/manifest.json",
+        "zoo/weights/danet20-t4.fmnist/model.safetensors",
+        "zoo/samples/fmnist.safetensors",
+        "zoo/samples/LICENSE.fmnist",
+        "zoo/training/recipes/fmnist.toml",
+        "export/energy/profiles.toml",
+        "export/energy/report.html.j2",
+    ):
+        assert name in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert wheel.stat().st_size < 2_000_000
+
+
+def test_installed_it_loads_and_classifies(wheel: Path, tmp_path: Path) -> None:
+    """The environment holds the wheel alone; its dependencies are borrowed, since downloading them again would prove nothing."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], check=True, capture_output=True)
+    (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+    def run(*command: str) -> str:
+        done = subprocess.run([python, *command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = run("-c", "import zoo, export, zoo.names; print(zoo.__file__, export.__file__, zoo.names.weights_folder())").split()
+    assert all(Path(path).is_relative_to(site) for path in where)
+    result = json.loads(run("-m", "zoo", "classify", "danet20-t4", "--json"))
+    assert result["correct"] >= 0.9 * 256
+    assert run(str(python.parent / "zoo"), "--version").startswith("zoo ")
