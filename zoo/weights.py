@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def read_model(folder: Path) -> DANet:
         raise WeightsError(f"{folder / CONFIG} lacks {error}: expected the keys name, model and data") from None
     except ConfigError as error:
         raise WeightsError(f"{folder / CONFIG}: {error}") from None
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name, re.ASCII):  # exports are named after it
+        raise WeightsError(f"{folder / CONFIG}: name {name[:100]!r} is not one of letters, digits, '.', '_' and '-'")
     with torch.device("meta"):
         model = DANet(config)
     expected = model.state_dict()

@@ -202,6 +202,8 @@ def in_data(**fields: Any) -> Change:
         (lambda values: {key: values[key] for key in ("name", "model")}, "'data'"),
         (lambda values: {key: values[key] for key in ("model", "data")}, "'name'"),
         (lambda values: [values], "holds no JSON object"),
+        (lambda values: values | {"name": "../../escape"}, "name '../../escape' is not one of letters"),
+        (lambda values: values | {"name": "two\nlines"}, "is not one of letters"),
     ],
 )
 def test_a_wrong_config_is_refused(folder: Path, change: Change, said: str) -> None:
