@@ -31,7 +31,7 @@ def test_weights_never_trained_say_what_there_is(bundled: Path) -> None:
     with pytest.raises(WeightsError, match=r"danet20-t2\.cifar10 was never trained: there are weights for fmnist; train it"):
         zoo.load("danet20-t2.cifar10")
     with pytest.raises(
-        WeightsError, match=r"danet50-t4\.in1k was never trained: weights exist for danet20-t2\.fmnist.*pretrained=False"
+        WeightsError, match=r"danet50-t4\.in1k was never trained: there are weights only of danet20-t2\.fmnist.*pretrained=False"
     ):
         zoo.load("danet50-t4")
 
