@@ -76,26 +76,17 @@ def train(
         if progress:
             progress(step, total, {"loss": seen["loss"] / seen["images"], "top1": seen["correct"] / seen["images"]})
         if step % per_epoch == 0:
-            last = {
-                "epoch": step // per_epoch,
-                "step": step,
-                "lr": optimizer.param_groups[0]["lr"],
-                "train_loss": seen["loss"] / seen["images"],
-                "train_top1": seen["correct"] / seen["images"],
-                "test_top1": top1(model.eval(), test, DATASETS[recipe.dataset]),
-                "seconds": round(time.monotonic() - started, 1),
-                "images": int(seen["images"]),
-            }
+            last = {"epoch": step // per_epoch, "step": step, "lr": optimizer.param_groups[0]["lr"]}
+            last |= {"train_loss": seen["loss"] / seen["images"], "train_top1": seen["correct"] / seen["images"]}
+            last |= {"test_top1": top1(model.eval(), test, DATASETS[recipe.dataset]), "images": int(seen["images"])}
+            last |= {"seconds": round(time.monotonic() - started, 1)}
             model.train()
             with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(last) + "\n")
             log.info("%s", last)
             seen, started = dict.fromkeys(seen, 0.0), time.monotonic()
         if step % per_epoch == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS:
-            _save(
-                run / "checkpoint.pt",
-                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seen": seen},
-            )
+            _save(run, model, optimizer, step, seen)
             saved = time.monotonic()
     model.eval()
     return last or _last_line(run / "metrics.jsonl")
@@ -147,10 +138,10 @@ def _claim(path: Path, resolved: dict[str, Any]) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _save(path: Path, state: dict[str, Any]) -> None:
-    beside = path.with_suffix(".tmp")
-    torch.save(state, beside)
-    beside.replace(path)
+def _save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, seen: dict[str, float]) -> None:
+    beside = run / "checkpoint.tmp"
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seen": seen}, beside)
+    beside.replace(run / "checkpoint.pt")
 
 
 def _resume(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
