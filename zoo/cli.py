@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zoo
+from zoo import terminal
 from zoo.errors import InputError, VerificationError, ZooError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-    from rich.table import Table
     from torch import Tensor
 
     from zoo.danet import DANet
@@ -118,11 +116,11 @@ def _list(args: argparse.Namespace) -> int:
     if args.all:
         print("\n".join(names))
         return 0
-    table = _table("model", "data", "top-1", "parameters", "provenance")
+    table = terminal.table("model", "data", "top-1", "parameters", "provenance")
     for name, e in zip(names, entries, strict=True):
         assert e is not None
         table.add_row(name, e.data.title, f"{e.metrics['top1']:.2%}", f"{e.parameters:,}", e.provenance)
-    _console().print(table)
+    terminal.console().print(table)
     return 0
 
 
@@ -146,13 +144,13 @@ def _info(args: argparse.Namespace) -> int:
         values["files"] = {name: {"sha256": f.sha256, "bytes": f.bytes} for name, f in w.files.items()}
     if args.json:
         return _json(values)
-    table = _table("", "")
+    table = terminal.table("", "")
     table.show_header = False
     for key, value in values.items():
         lines = value.items() if isinstance(value, dict) else [("", value)]
         for i, (field, v) in enumerate(lines):
             table.add_row(key if i == 0 else "", f"{field}: {v}" if field else str(v))
-    _console().print(table)
+    terminal.console().print(table)
     return 0
 
 
@@ -169,13 +167,13 @@ def _classify(args: argparse.Namespace) -> int:
     ]
     if args.json:
         return _json({"model": name, "images": len(rows), "correct": correct, "predictions": rows})
-    table = _table("image", "prediction", "confidence", *(["label"] if labels else []))
+    table = terminal.table("image", "prediction", "confidence", *(["label"] if labels else []))
     shown = rows[:8] if labels else rows
     for row in shown:
         table.add_row(
             str(row["image"]), str(row["prediction"]), f"{row['confidence']:.0%}", *([str(row["label"])] if labels else [])
         )
-    _console().print(table)
+    terminal.console().print(table)
     if correct is not None:
         share = f"{correct} of {len(rows)} bundled {data.title} images right ({correct / len(rows):.1%})"
         print(f"{name}: {share}; the first {len(shown)} above")
@@ -188,8 +186,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     predict, data, name = _predictor(args.model)
     images = load_images(data.tag, args.split, args.data)
-    with _progress() as progress:
-        accuracy = top1(lambda x: predict(x), images, data, progress=_advance(progress, "images"))
+    with terminal.progress() as bar:
+        accuracy = top1(lambda x: predict(x), images, data, progress=terminal.advance(bar, "images"))
     values = {"model": name, "data": data.title, "split": args.split, "images": len(images.labels), "top1": accuracy}
     if args.json:
         return _json(values)
@@ -206,14 +204,14 @@ def _export(args: argparse.Namespace) -> int:
         from export.onnx import write_onnx
 
         path = args.out / f"{name}.onnx"
-        with _status(f"exporting and verifying {path.name}"):
+        with terminal.status(f"exporting and verifying {path.name}"):
             result = write_onnx(model, path)
         written.append({"file": str(path), "bytes": path.stat().st_size, "verification": str(result)})
     if "nir" in args.to:
         from export.nir import write_nir
 
         path = args.out / f"{name}.nir"
-        with _status(f"writing {path.name}"):
+        with terminal.status(f"writing {path.name}"):
             graph = write_nir(model, path)
         structure = f"{len(graph.nodes)} nodes, {len(graph.edges)} edges; read back equal"
         written.append({"file": str(path), "bytes": path.stat().st_size, "verification": structure})
@@ -230,7 +228,7 @@ def _verify(args: argparse.Namespace) -> int:
         from export.verify import verify_onnx
 
         model, _ = _model(args.name)
-        with _status(f"verifying {args.export}"):
+        with terminal.status(f"verifying {args.export}"):
             result = verify_onnx(model, args.export)
         ok, text, what = result.ok, str(result), str(args.export)
     else:
@@ -259,15 +257,15 @@ def _energy(args: argparse.Namespace) -> int:
     assert model.origin is not None
     data = model.origin.data
     pixels, labels, _ = _images(args.images, data)
-    with _progress() as progress:
-        report = energy_report(model, _normalised(pixels, data), labels or None, progress=_advance(progress, "images"))
+    with terminal.progress() as bar:
+        report = energy_report(model, _normalised(pixels, data), labels or None, progress=terminal.advance(bar, "images"))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         for suffix, text in (("json", json.dumps(report.to_json(), indent=2) + "\n"), ("html", report.to_html())):
             (args.out / f"{name}.{suffix}").write_text(text, encoding="utf-8")
     if args.json:
         return _json(report.to_json())
-    report.print(_console())
+    report.print(terminal.console())
     if args.out:
         print(f"written to {args.out / name}.json and .html")
     return 0
@@ -277,8 +275,8 @@ def _train(args: argparse.Namespace) -> int:
     from zoo.training.run import train_name
 
     overrides = dict(item.partition("=")[::2] for item in args.set)
-    with _progress() as progress:
-        result = train_name(args.name, run=args.run, data=args.data, overrides=overrides, progress=_advance(progress, "steps"))
+    with terminal.progress() as bar:
+        result = train_name(args.name, run=args.run, data=args.data, overrides=overrides, progress=terminal.advance(bar, "steps"))
     print(result)
     return 0
 
@@ -334,52 +332,3 @@ def _our_export() -> None:
 def _json(value: Any) -> int:
     print(json.dumps(value, indent=2))
     return 0
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 120, soft_wrap=False)
-
-
-def _table(*columns: str) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column)
-    return table
-
-
-def _progress() -> "Progress":
-    """A bar on stderr, where a person waits; nothing when it is piped."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _advance(progress: "Progress", unit: str) -> Callable[..., None]:
-    """`done, total[, values]` -> the bar."""
-    task = progress.add_task(unit, total=None, note="")
-
-    def advance(done: int, total: int, values: dict[str, float] | None = None) -> None:
-        note = "  ".join(f"{key} {value:.3f}" for key, value in (values or {}).items())
-        progress.update(task, completed=done, total=total, note=note)
-
-    return advance
-
-
-def _status(text: str) -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True).status(text)
