@@ -211,7 +211,7 @@ class DANet(nn.Module):
     def initialise(self) -> None:
         """He's initialisation by fan-out for convolutions (He et al. 2015); normalisations start at one and zero."""
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
