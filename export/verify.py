@@ -13,12 +13,13 @@ import numpy as np
 import onnx
 import torch
 from google.protobuf.message import DecodeError
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.fold import fold, folded_norms, still_image
+from export.fold import folded_norms, still_image
 from export.runtime import session
-from export.trace import INPUT, Call, leaves, trace
+from export.trace import INPUT, Call, trace
 from zoo.danet import DANet
 from zoo.errors import ExportError
 from zoo.neurons import Lif
@@ -27,7 +28,7 @@ __all__ = ["TOLERANCE", "Line", "Verification", "verify_onnx"]
 
 TOLERANCE = 2e-5  # of the standard deviation
 BATCHES = (1, 2)  # the export was made with 2
-TAP_BYTES = 1 << 28  # of values fetched from one run
+PIECE_BYTES = 1 << 27  # of values held at once
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,7 @@ def verify_onnx(model: DANet, path: Path, images: Tensor | None = None) -> Verif
     for batch in BATCHES:
         x = images[start : start + batch]
         start += batch
-        for group in _groups(calls, batch):
-            lines += _compare(proto, group, names, x)
+        lines += _compare(proto, calls, names, x)
         with torch.inference_mode():
             logits = session(str(path)).run(["logits"], {"images": x.numpy()})[0]
             same += int((model(x).argmax(1) == torch.from_numpy(np.asarray(logits)).argmax(1)).sum())
@@ -125,18 +125,23 @@ def verify_onnx(model: DANet, path: Path, images: Tensor | None = None) -> Verif
     covered = {line.path for line in lines}
     covered |= {c.inputs[0] for c in calls if c.path in covered and isinstance(c.module, nn.BatchNorm2d)}  # conv inside its bn
     wanted = weighted | {c.path for c in calls if isinstance(c.module, Lif)}
-    return Verification(tuple(lines), tuple(sorted(wanted - covered)), _altered(model, proto), BATCHES, same, sum(BATCHES))
+    missing = tuple(sorted(wanted - covered))
+    return Verification(tuple(lines), missing, _altered(calls, proto), BATCHES, same, sum(BATCHES))
 
 
-def _altered(model: DANet, proto: onnx.ModelProto) -> tuple[str, ...]:
+def _altered(calls: list[Call], proto: onnx.ModelProto) -> tuple[str, ...]:
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
-    layers = [(path, m) for path, m in leaves(fold(model)) if isinstance(m, nn.Conv2d | nn.Linear)]
-    return tuple(
-        path
-        for path, layer in layers
-        if (name := f"{path}.weight") not in stored
-        or not np.array_equal(numpy_helper.to_array(stored[name]), layer.weight.detach().numpy())
-    )
+    norms = {conv: norm for norm, conv in folded_norms(calls).items()}
+    modules = {call.path: call.module for call in calls}
+    altered = []
+    for path, layer in modules.items():
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        expected = fuse_conv_bn_eval(layer, modules[norms[path]]).weight if path in norms else layer.weight  # type: ignore[type-var, arg-type]
+        found = stored.get(f"{path}.weight")
+        if found is None or not np.array_equal(numpy_helper.to_array(found), expected.detach().numpy()):
+            altered.append(path)
+    return tuple(altered)
 
 
 def _exported_names(calls: list[Call], exported: set[str]) -> dict[str, str]:
@@ -146,31 +151,68 @@ def _exported_names(calls: list[Call], exported: set[str]) -> dict[str, str]:
     return {INPUT: "images"} | {path: name for path, name in names.items() if name in exported}
 
 
-def _groups(calls: list[Call], batch: int) -> Iterator[list[Call]]:
-    """Consecutive calls whose values fit into `TAP_BYTES` together; a convolution stays with its BatchNorm."""
-    group: list[Call] = []
+def _compare(proto: onnx.ModelProto, calls: list[Call], names: dict[str, str], x: Tensor) -> Iterator[Line]:
+    """Run the export piece by piece, each piece on the export's own values, and every module on the same; compare their outputs."""
+    values = {"images": x}
+    last_use = {names[path]: i for i, call in enumerate(calls) for path in call.inputs if path in names}
+    done = 0
+    for piece in _pieces(calls, len(x)):
+        wanted = sorted({names[call.path] for call in piece if call.path in names})
+        values |= dict(zip(wanted, _run_piece(proto, values, wanted), strict=True))
+        yield from _compare_piece(piece, names, values)
+        done += len(piece)
+        values = {name: value for name, value in values.items() if last_use.get(name, 0) >= done}
+
+
+def _pieces(calls: list[Call], batch: int) -> Iterator[list[Call]]:
+    """Consecutive calls whose values fit into `PIECE_BYTES` together; a convolution stays with its BatchNorm."""
+    piece: list[Call] = []
     size = 0
     for i, call in enumerate(calls):
-        group.append(call)
-        size += 8 * batch * int(np.prod(call.out_shape))
+        piece.append(call)
+        size += 4 * batch * int(np.prod(call.out_shape))
         followed = i + 1 < len(calls) and isinstance(calls[i + 1].module, nn.BatchNorm2d)
-        if size > TAP_BYTES and not followed:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+        if size > PIECE_BYTES and not followed:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
+def _run_piece(proto: onnx.ModelProto, values: dict[str, Tensor], wanted: list[str]) -> list[Tensor]:
+    """The values of `wanted`, computed by the export's own nodes from those of its values that are known already."""
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    maker = {output: i for i, node in enumerate(proto.graph.node) for output in node.output}
+    nodes: set[int] = set()
+    inputs: set[str] = set()
+    weights: set[str] = set()
+    queue = list(wanted)
+    while queue:
+        name = queue.pop()
+        if name in values:
+            inputs.add(name)
+        elif name in stored:
+            weights.add(name)
+        elif name and maker[name] not in nodes:
+            nodes.add(maker[name])
+            queue += proto.graph.node[maker[name]].input
+    graph = helper.make_graph(
+        [proto.graph.node[i] for i in sorted(nodes)],
+        "piece",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs],
+        [helper.make_empty_tensor_value_info(name) for name in wanted],
+        [stored[name] for name in weights],
+    )
+    piece = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
+    outputs = session(piece.SerializeToString()).run(wanted, {name: values[name].numpy() for name in inputs})
+    return [torch.from_numpy(output) for output in outputs]
 
 
 @torch.inference_mode()
-def _compare(proto: onnx.ModelProto, calls: list[Call], names: dict[str, str], x: Tensor) -> Iterator[Line]:
-    """Run each module on the export's values and compare its output with the export's."""
-    read = {p for call in calls for p in (*call.inputs, call.path)}
-    taps = sorted({names[p] for p in read if p in names} - {"images"})
-    values = dict(zip(taps, _tapped(proto, taps, x), strict=True)) | {"images": x}
+def _compare_piece(calls: list[Call], names: dict[str, str], values: dict[str, Tensor]) -> Iterator[Line]:
     local: dict[str, Tensor] = {}  # outputs that the export does not have
     for call in calls:
-        inputs = [values[names[p]] if p in names else local[p] for p in call.inputs]
-        expected = call.module(*inputs)
+        expected = call.module(*(values[names[p]] if p in names else local[p] for p in call.inputs))
         if call.path not in names:
             local[call.path] = expected
             continue
@@ -179,16 +221,4 @@ def _compare(proto: onnx.ModelProto, calls: list[Call], names: dict[str, str], x
             raise ExportError(f"{call.path}: the export's value has shape {list(found.shape)}, the model's {list(expected.shape)}")
         neuron = isinstance(call.module, Lif)
         deviation = 0.0 if neuron else float((found - expected).abs().max() / expected.std().clamp_min(1e-12))
-        yield Line(call.path, neuron, len(x), expected.numel(), int((found != expected).sum()) if neuron else 0, deviation)
-
-
-def _tapped(proto: onnx.ModelProto, names: list[str], x: Tensor) -> list[Tensor]:
-    """The values of `names` in one run of the graph."""
-    outputs = list(proto.graph.output)
-    del proto.graph.output[:]
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    try:
-        return [torch.from_numpy(v) for v in session(proto.SerializeToString()).run(names, {"images": x.numpy()})]
-    finally:
-        del proto.graph.output[:]
-        proto.graph.output.extend(outputs)
+        yield Line(call.path, neuron, len(expected), expected.numel(), int((found != expected).sum()) if neuron else 0, deviation)
