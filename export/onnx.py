@@ -56,6 +56,7 @@ def to_onnx(model: DANet) -> onnx.ModelProto:
             custom_translation_table={torch.ops.zoo.lif.default: _translate_lif},
             input_names=["images"],
             output_names=["logits"],
+            optimize=False,
             verbose=False,
         )
     assert program is not None

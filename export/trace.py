@@ -4,6 +4,7 @@ Everything between two modules of a zoo network is a module too (sums, pools, th
 the whole computation, in an order in which it can be repeated.
 """
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,8 +44,8 @@ def leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def trace(model: DANet, x: Tensor) -> list[Call]:
     """The calls of `model(x)`, for a still image `x` of `[B, C, H, W]`, in the order in which they ran."""
     calls: list[Call] = []
-    kept: list[Tensor] = [x]  # an id is only unique while its tensor lives
     producer = {id(x): INPUT}
+    forget: list[Any] = []  # an id is only unique while its tensor lives, so it is forgotten with it
 
     def record(path: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         try:
@@ -52,8 +53,9 @@ def trace(model: DANet, x: Tensor) -> list[Call]:
         except KeyError:
             raise ExportError(f"{path} reads a tensor that no module made: only networks of modules can be exported") from None
         calls.append(Call(path, module, inputs, tuple(args[0].shape), tuple(output.shape)))
-        kept.append(output)
-        producer[id(output)] = path
+        key = id(output)
+        producer[key] = path
+        forget.append(weakref.ref(output, lambda _: producer.pop(key, None)))
 
     with _hooked(model, record), torch.inference_mode():
         model(x)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import torch
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
@@ -112,21 +113,23 @@ def verify_onnx(model: DANet, path: Path, images: Tensor | None = None) -> Verif
     exported = {name for node in proto.graph.node for name in node.output}
     calls = trace(model, still_image(model))
     names = _exported_names(calls, exported)
-    lines: list[Line] = []
-    same, start = 0, 0
+    batches: list[Tensor] = []
+    same = start = 0
     for batch in BATCHES:
-        x = images[start : start + batch]
+        batches.append(images[start : start + batch])
         start += batch
-        lines += _compare(proto, calls, names, x)
-        with torch.inference_mode():
-            logits = session(str(path)).run(["logits"], {"images": x.numpy()})[0]
-            same += int((model(x).argmax(1) == torch.from_numpy(np.asarray(logits)).argmax(1)).sum())
+    lines = tuple(_compare(proto, calls, names, batches))
+    whole = session(str(path))
+    with torch.inference_mode():
+        for x in batches:
+            logits = torch.from_numpy(whole.run(["logits"], {"images": x.numpy()})[0])
+            same += int((model(x).argmax(1) == logits.argmax(1)).sum())
     weighted = {c.path for c in calls if isinstance(c.module, nn.Conv2d | nn.Linear)}
     covered = {line.path for line in lines}
     covered |= {c.inputs[0] for c in calls if c.path in covered and isinstance(c.module, nn.BatchNorm2d)}  # conv inside its bn
     wanted = weighted | {c.path for c in calls if isinstance(c.module, Lif)}
     missing = tuple(sorted(wanted - covered))
-    return Verification(tuple(lines), missing, _altered(calls, proto), BATCHES, same, sum(BATCHES))
+    return Verification(lines, missing, _altered(calls, proto), BATCHES, same, sum(BATCHES))
 
 
 def _altered(calls: list[Call], proto: onnx.ModelProto) -> tuple[str, ...]:
@@ -151,17 +154,21 @@ def _exported_names(calls: list[Call], exported: set[str]) -> dict[str, str]:
     return {INPUT: "images"} | {path: name for path, name in names.items() if name in exported}
 
 
-def _compare(proto: onnx.ModelProto, calls: list[Call], names: dict[str, str], x: Tensor) -> Iterator[Line]:
+def _compare(proto: onnx.ModelProto, calls: list[Call], names: dict[str, str], batches: list[Tensor]) -> Iterator[Line]:
     """Run the export piece by piece, each piece on the export's own values, and every module on the same; compare their outputs."""
-    values = {"images": x}
+    batch_values = [{"images": x} for x in batches]
     last_use = {names[path]: i for i, call in enumerate(calls) for path in call.inputs if path in names}
     done = 0
-    for piece in _pieces(calls, len(x)):
+    for piece in _pieces(calls, sum(map(len, batches))):
         wanted = sorted({names[call.path] for call in piece if call.path in names})
-        values |= dict(zip(wanted, _run_piece(proto, values, wanted), strict=True))
-        yield from _compare_piece(piece, names, values)
+        known = batch_values[0].keys()
+        inputs, run = _cut(proto, set(known), wanted)
         done += len(piece)
-        values = {name: value for name, value in values.items() if last_use.get(name, 0) >= done}
+        for i, values in enumerate(batch_values):
+            outputs = run.run(wanted, {name: values[name].numpy() for name in inputs})
+            values |= {name: torch.from_numpy(output) for name, output in zip(wanted, outputs, strict=True)}
+            yield from _compare_piece(piece, names, values)
+            batch_values[i] = {name: value for name, value in values.items() if last_use.get(name, 0) >= done}
 
 
 def _pieces(calls: list[Call], batch: int) -> Iterator[list[Call]]:
@@ -179,8 +186,8 @@ def _pieces(calls: list[Call], batch: int) -> Iterator[list[Call]]:
         yield piece
 
 
-def _run_piece(proto: onnx.ModelProto, values: dict[str, Tensor], wanted: list[str]) -> list[Tensor]:
-    """The values of `wanted`, computed by the export's own nodes from those of its values that are known already."""
+def _cut(proto: onnx.ModelProto, known: set[str], wanted: list[str]) -> tuple[set[str], ort.InferenceSession]:
+    """The part of the export that computes `wanted` from values that are `known`, and which of these it needs."""
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
     maker = {output: i for i, node in enumerate(proto.graph.node) for output in node.output}
     nodes: set[int] = set()
@@ -189,7 +196,7 @@ def _run_piece(proto: onnx.ModelProto, values: dict[str, Tensor], wanted: list[s
     queue = list(wanted)
     while queue:
         name = queue.pop()
-        if name in values:
+        if name in known:
             inputs.add(name)
         elif name in stored:
             weights.add(name)
@@ -204,8 +211,7 @@ def _run_piece(proto: onnx.ModelProto, values: dict[str, Tensor], wanted: list[s
         [stored[name] for name in weights],
     )
     piece = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
-    outputs = session(piece.SerializeToString()).run(wanted, {name: values[name].numpy() for name in inputs})
-    return [torch.from_numpy(output) for output in outputs]
+    return inputs, session(piece.SerializeToString())
 
 
 @torch.inference_mode()

@@ -99,7 +99,7 @@ class Repeat(nn.Module):
         self.steps = steps
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unsqueeze(0).expand(self.steps, *x.shape).flatten(0, 1)
+        return torch.cat([x] * self.steps)
 
 
 class Stem(nn.Module):
