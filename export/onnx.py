@@ -8,6 +8,7 @@ translated to plain ONNX: Split over time, for each step the equation of `zoo.ne
 
 import ast
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -74,6 +75,7 @@ def write_onnx(model: DANet, path: Path, *, verify: bool = True) -> Verification
     beside = path.with_name(path.name + ".tmp")
     try:
         onnx.save(to_onnx(model), beside)
+        gc.collect()  # the exporter leaves copies of the weights in reference cycles
         result = verify_onnx(model, beside) if verify else None
         if result and not result.ok:
             raise VerificationError(f"the export is not the model: {result.worst()}; no file was written to {path}")

@@ -29,7 +29,7 @@ __all__ = ["TOLERANCE", "Line", "Verification", "verify_onnx"]
 
 TOLERANCE = 2e-5  # of the standard deviation
 BATCHES = (1, 2)  # the export was made with 2
-PIECE_BYTES = 1 << 27  # of values held at once
+PIECE_BYTES = 1 << 26  # of values held at once
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,12 @@ def console() -> "Console":
     return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
-def table(*columns: str) -> "Table":
-    """An empty table."""
+def table(*columns: str, title: str | None = None) -> "Table":
+    """A table without rows yet."""
     from rich import box
     from rich.table import Table
 
-    empty = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    empty = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         empty.add_column(column)
     return empty

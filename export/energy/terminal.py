@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from export.energy import units
+from zoo import terminal
 
 if TYPE_CHECKING:
     from export.energy.report import EnergyReport
@@ -33,7 +34,7 @@ def _layers(report: "EnergyReport") -> Table:
     energies = [0.0 if band is None else band.typ for band in priced.layers]
     order = sorted(range(len(energies)), key=energies.__getitem__, reverse=True)[:TOP]
     title = f"{escape(report.model)}: energy of an image, {len(order)} costliest of {len(energies)} rows"
-    table = Table(title=title, title_justify="left")
+    table = terminal.table(title=title)
     table.add_column("layer", no_wrap=True)
     table.add_column("input")
     for column in ("MAC", "SynOps", "adds", "updates", "rate", priced.profile.name):
@@ -54,9 +55,8 @@ def _layers(report: "EnergyReport") -> Table:
 
 
 def _totals(report: "EnergyReport") -> Table:
-    table = Table(title=f"energy of an image, convention {report.convention.name}", title_justify="left")
-    for column in ("profile", "typ", "lo to hi", "standard error"):
-        table.add_column(column)
+    title = f"energy of an image, convention {report.convention.name}"
+    table = terminal.table("profile", "typ", "lo to hi", "standard error", title=title)
     for e in report.energies:
         table.add_row(e.profile.name, units.summary(e), units.band(e), units.standard_error(e))
     return table
