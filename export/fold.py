@@ -11,7 +11,7 @@ from export.trace import Call, trace
 from zoo.danet import DANet
 from zoo.errors import ExportError
 
-__all__ = ["fold", "folded_norms", "still_image"]
+__all__ = ["fold", "folded_norms", "fused", "still_image"]
 
 
 def still_image(model: DANet, batch: int = 1) -> torch.Tensor:
@@ -33,11 +33,16 @@ def folded_norms(calls: list[Call]) -> dict[str, str]:
     return {norm.path: norm.inputs[0] for norm in norms if norm.inputs[0] in convs and readers[norm.inputs[0]] == 1}
 
 
+def fused(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    """One convolution that does the work of a convolution and the BatchNorm behind it."""
+    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    return fuse_conv_bn_eval(conv, norm)
+
+
 def fold(model: DANet) -> DANet:
     """A copy in eval mode whose folded BatchNorms are `nn.Identity`: a convolution's output there is its BatchNorm's in `model`."""
     folded = copy.deepcopy(model).eval()
     for norm, conv in folded_norms(trace(folded, still_image(model))).items():
-        # The modules are what folded_norms found them to be.
-        folded.set_submodule(conv, fuse_conv_bn_eval(folded.get_submodule(conv), folded.get_submodule(norm)))  # type: ignore[type-var, arg-type]
+        folded.set_submodule(conv, fused(folded.get_submodule(conv), folded.get_submodule(norm)))
         folded.set_submodule(norm, nn.Identity())
     return folded

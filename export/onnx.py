@@ -105,7 +105,7 @@ class _Neuron(nn.Module):
         self.register_buffer("threshold", lif.neuron.threshold.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.zoo.lif(x, self.beta, self.threshold, self.steps)  # type: ignore[no-any-return]
+        return torch.ops.zoo.lif(x, self.beta, self.threshold, self.steps)  # type: ignore[no-any-return]  # torch.ops is untyped
 
 
 def _translate_lif(x: Any, beta: Any, threshold: Any, steps: int) -> Any:

@@ -16,9 +16,8 @@ import torch
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.fold import folded_norms, still_image
+from export.fold import folded_norms, fused, still_image
 from export.runtime import session
 from export.trace import INPUT, Call, trace
 from zoo.danet import DANet
@@ -140,7 +139,7 @@ def _altered(calls: list[Call], proto: onnx.ModelProto) -> tuple[str, ...]:
     for path, layer in modules.items():
         if not isinstance(layer, nn.Conv2d | nn.Linear):
             continue
-        expected = fuse_conv_bn_eval(layer, modules[norms[path]]).weight if path in norms else layer.weight  # type: ignore[type-var, arg-type]
+        expected = (fused(layer, modules[norms[path]]) if path in norms else layer).weight
         found = stored.get(f"{path}.weight")
         if found is None or not np.array_equal(numpy_helper.to_array(found), expected.detach().numpy()):
             altered.append(path)

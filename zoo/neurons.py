@@ -48,7 +48,7 @@ class Rectangle:
     height: float = 1.0
 
     def __call__(self, u: Tensor) -> Tensor:
-        return surrogate.custom_surrogate(lambda x, g, _: g * self.derivative(x))(u)  # type: ignore[no-any-return]
+        return surrogate.custom_surrogate(lambda x, g, _: g * self.derivative(x))(u)  # type: ignore[no-any-return]  # as above
 
     def derivative(self, u: Tensor) -> Tensor:
         return u.abs().lt(self.half_width).to(u.dtype).mul_(self.height)
@@ -93,7 +93,11 @@ class Lif(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.reshape(self.steps, -1, *x.shape[1:])  # [T, B, ...]
         if self.fused and self._known():
-            spikes: Tensor = _FusedLif.apply(x, self.neuron.beta, self.neuron.threshold, self.neuron.spike_grad)  # type: ignore[no-untyped-call]
+            neuron = self.neuron
+            fused = _FusedLif.apply  # autograd's apply is untyped
+            spikes: Tensor = fused(  # type: ignore[no-untyped-call]
+                x, neuron.beta, neuron.threshold, neuron.graded_spikes_factor, neuron.spike_grad
+            )
         else:
             spikes = self._loop(x)
         return spikes.flatten(0, 1)
@@ -104,13 +108,17 @@ class Lif(nn.Module):
     @property
     def exportable(self) -> bool:
         """Whether `self.neuron` is the neuron of this module's equation, and nothing more."""
+        return self._plain() and float(self.neuron.graded_spikes_factor) == 1
+
+    def _plain(self) -> bool:
         n = self.neuron
-        plain = type(n) is snn.Leaky and n.reset_mechanism == "zero" and n.reset_delay and float(n.graded_spikes_factor) == 1
-        return plain and not (n.state_quant or n.inhibition or n.init_hidden or n.output)
+        # Not `n.reset_mechanism`: to set it changes what snnTorch says, not what it does.
+        zero = type(n) is snn.Leaky and n.state_function == n._base_zero and n.reset_delay
+        return zero and not (n.state_quant or n.inhibition or n.init_hidden or n.output)
 
     def _known(self) -> bool:
         n = self.neuron
-        return self.exportable and isinstance(n.spike_grad, ATan | Rectangle) and not any(p.requires_grad for p in n.parameters())
+        return self._plain() and isinstance(n.spike_grad, ATan | Rectangle) and not any(p.requires_grad for p in n.parameters())
 
     def _loop(self, x: Tensor) -> Tensor:
         mem = torch.zeros_like(x[0], dtype=torch.float32)
@@ -127,25 +135,24 @@ class _FusedLif(torch.autograd.Function):
     which recomputes the membranes."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, beta: Tensor, threshold: Tensor, spike_grad: ATan | Rectangle) -> Tensor:
-        ctx.save_for_backward(x, beta, threshold)
+    def forward(ctx: Any, x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, spike_grad: ATan | Rectangle) -> Tensor:
+        ctx.save_for_backward(x, beta, threshold, height)
         ctx.spike_grad = spike_grad
         spikes = torch.empty_like(x)
         for part in _parts(x):
             fired = torch.empty_like(x[:, part], dtype=torch.float32)
             for t, (mem, _) in enumerate(_membranes(x[:, part].float(), beta, threshold)):
                 torch.gt(mem, threshold, out=fired[t])
-            spikes[:, part] = fired
+            spikes[:, part] = fired.mul_(height)
         return spikes
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        x, beta, threshold = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        x, beta, threshold, height = ctx.saved_tensors
         grad_x = torch.empty_like(x)
         for part in _parts(x):
             keeps = []
-            grad_mem = grad[:, part].float()
-            grad_mem = grad_mem.clone() if grad_mem.dtype == grad.dtype else grad_mem
+            grad_mem = grad[:, part].float() * height
             for t, (mem, keep) in enumerate(_membranes(x[:, part].float(), beta, threshold)):
                 keeps.append(keep)
                 grad_mem[t] *= ctx.spike_grad.derivative(mem - threshold)
@@ -153,7 +160,7 @@ class _FusedLif(torch.autograd.Function):
             for t in reversed(range(x.shape[0] - 1)):
                 grad_mem[t].addcmul_(grad_mem[t + 1], keeps[t])
             grad_x[:, part] = grad_mem
-        return grad_x, None, None, None
+        return grad_x, None, None, None, None
 
 
 def _membranes(x: Tensor, beta: Tensor, threshold: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

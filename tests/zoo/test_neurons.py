@@ -146,6 +146,7 @@ REPLACEMENTS = {
     "soft reset": {"beta": 0.7, "reset_mechanism": "subtract"},
     "no reset": {"beta": 0.7, "reset_mechanism": "none"},
     "graded spikes": {"beta": 0.5, "graded_spikes_factor": 2.0},
+    "graded spikes, fused": {"beta": 0.5, "graded_spikes_factor": 2.0, "spike_grad": ATan()},
     "learnable beta": {"beta": 0.6, "learn_beta": True},
     "learnable threshold": {"beta": 0.6, "threshold": 0.8, "learn_threshold": True},
 }
@@ -162,6 +163,15 @@ def test_a_replaced_neuron_behaves_as_itself(options: dict[str, object]) -> None
     if options.get("learn_beta"):
         assert found_beta != 0
         torch.testing.assert_close(found_beta, lif.neuron.beta.grad)
+
+
+def test_a_reset_renamed_after_the_fact_is_still_the_old_one() -> None:
+    """Setting `reset_mechanism` on a finished snn.Leaky changes its buffer and not what it does."""
+    lif, x = Lif(4), currents(4)
+    lif.neuron = snn.Leaky(beta=0.5, spike_grad=ATan(), reset_mechanism="subtract")
+    lif.neuron.reset_mechanism = "zero"
+    assert not lif.exportable
+    assert torch.equal(lif(x), loop(lif.neuron, x, 4))
 
 
 def test_a_network_trains_a_learnable_beta(tiny: Callable[..., DANet]) -> None:
