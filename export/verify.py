@@ -57,6 +57,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Verification:
+    """What was compared, and what came of it."""
+
     lines: tuple[Line, ...]
     missing: tuple[str, ...]  # neurons and weighted layers of the model without a value in the export
     altered: tuple[str, ...]  # weighted layers whose stored weights are not the model's, whether or not a spike reached them

@@ -32,22 +32,23 @@ Command = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors of the zoo become one line on stderr."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO if getattr(args, "verbose", False) else logging.WARNING, format="%(message)s")
     command: Command = args.command
     try:
         return command(args)
     except VerificationError as error:
         return _fail(error, 1)
-    except (ZooError, OSError) as error:
+    except ZooError as error:
         return _fail(error, 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return _fail(f"{error.filename or 'the file system'} cannot be read or written: {error.strerror or error}", 2)
     except KeyboardInterrupt:
         return 130
 
 
-def _fail(error: Exception, status: int) -> int:
+def _fail(error: object, status: int) -> int:
     print(f"zoo: {error}", file=sys.stderr)
     return status
 
@@ -274,6 +275,7 @@ def _energy(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     from zoo.training.run import train_name
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # a line for each epoch
     overrides = dict(item.partition("=")[::2] for item in args.set)
     with terminal.progress() as bar:
         result = train_name(args.name, run=args.run, data=args.data, overrides=overrides, progress=terminal.advance(bar, "steps"))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from zoo.errors import UnknownName, WeightsError
 from zoo.names import ModelSpec, manifest, weights_folder
+from zoo.training.config import recipes
 from zoo.weights import check_files
 
 __all__ = ["find"]
@@ -34,5 +35,8 @@ def _no_weights(spec: ModelSpec) -> str:
     known = manifest()
     tags = known.tags(spec.architecture)
     exist = f"for {', '.join(tags)}" if tags else f"only of {', '.join(known.weights) or 'no model'}"
-    remedy = f"train it with `zoo train {spec.name}`, or pass pretrained=False for random weights"
-    return f"{spec.name} was never trained: there are weights {exist}; {remedy}"
+    if spec.dataset in recipes():
+        how = f"train it with `zoo train {spec.name}`"
+    else:
+        how = f"there are recipes to train it for {', '.join(recipes())}, as in `zoo train {spec.architecture}.{recipes()[0]}`"
+    return f"{spec.name} was never trained: there are weights {exist}; {how}, or pass pretrained=False for random weights"

@@ -8,6 +8,8 @@ __all__ = ["CONVENTIONS", "Convention"]
 
 @dataclass(frozen=True)
 class Convention:
+    """One named way of counting, explained in a line."""
+
     name: str
     explanation: str
     reference: str

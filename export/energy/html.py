@@ -66,6 +66,7 @@ class Row:
 
 
 def render(report: "EnergyReport") -> str:
+    """The page, as text."""
     return _template().render(
         report=report,
         units=units,

@@ -41,6 +41,8 @@ class Term:
 
 @dataclass(frozen=True)
 class Profile:
+    """A device's prices."""
+
     name: str
     title: str
     terms: dict[str, Term]  # operation -> price

@@ -18,6 +18,7 @@ TOP = 12  # layers shown
 
 
 def render(report: "EnergyReport", console: Console) -> None:
+    """Print the costliest layers, the totals of every profile, and what the figures stand on."""
     console.print(_layers(report))
     console.print(_totals(report))
     accuracy = "no labels" if report.accuracy is None else f"accuracy {units.percent(report.accuracy)}"

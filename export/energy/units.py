@@ -20,6 +20,7 @@ def joules(picojoules: float) -> str:
 
 
 def percent(value: float) -> str:
+    """`0.241` -> `24.1 %`."""
     return f"{100 * value:.1f} %"
 
 

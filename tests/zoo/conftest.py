@@ -96,7 +96,7 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[...,
     }
     values = {"version": 1, "defaults": {"danet20-t2": "fmnist"}, "weights": {name: entry}}
     (tmp_path / "manifest.json").write_text(json.dumps(values))
-    for module in ("zoo.names", "zoo.hub"):
+    for module in ("zoo.hub", "zoo.names"):  # in this order: to import the first would copy the patch of the second
         monkeypatch.setattr(f"{module}.weights_folder", lambda: tmp_path)
     names.manifest.cache_clear()
     yield tmp_path

@@ -7,7 +7,15 @@ from typing import Any
 
 from zoo.errors import ConfigError
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "recipes"]
+
+
+RECIPES = files("zoo.training") / "recipes"
+
+
+def recipes() -> list[str]:
+    """The data sets that there are recipes for."""
+    return sorted(path.name.removesuffix(".toml") for path in RECIPES.iterdir() if path.name.endswith(".toml"))
 
 
 @dataclass(frozen=True)
@@ -41,13 +49,9 @@ class Recipe:
     @classmethod
     def load(cls, dataset: str, overrides: dict[str, str] | None = None) -> "Recipe":
         """The recipe of a data set, with `--set key=value` overrides (values as TOML writes them)."""
-        path = files("zoo.training") / "recipes" / f"{dataset}.toml"
-        if not path.is_file():
-            known = sorted(
-                p.name.removesuffix(".toml") for p in (files("zoo.training") / "recipes").iterdir() if p.name.endswith(".toml")
-            )
-            raise ConfigError(f"no recipe for data set {dataset!r}; there are recipes for {', '.join(known)}")
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        if dataset not in recipes():
+            raise ConfigError(f"no recipe for data set {dataset!r}; there are recipes for {', '.join(recipes())}")
+        values: dict[str, Any] = tomllib.loads((RECIPES / f"{dataset}.toml").read_text(encoding="utf-8"))
         for key, text in (overrides or {}).items():
             try:
                 values[key] = tomllib.loads(f"value = {text}")["value"]

@@ -7,12 +7,16 @@ from types import ModuleType
 
 import pytest
 
+import export
 import zoo
 import zoo.errors
 
-MODULES = [
-    importlib.import_module(m.name) for m in pkgutil.walk_packages(zoo.__path__, "zoo.") if not m.name.endswith("__main__")
-] + [zoo]
+MODULES = [zoo, export] + [
+    importlib.import_module(m.name)
+    for room in (zoo, export)
+    for m in pkgutil.walk_packages(room.__path__, f"{room.__name__}.")
+    if not m.name.endswith("__main__")
+]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
