@@ -2,3 +2,5 @@
 
 `export` imports `zoo`, never the other way.
 """
+
+PROJECT = "danet-zoo"  # by which the command tells this package from another of the same name

@@ -1,6 +1,7 @@
 """The command as a user types it: what it prints, what it writes, and its exit status."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -154,10 +155,15 @@ def test_an_unusable_command_line_is_status_two(capsys: pytest.CaptureFixture[st
         assert stop.value.code == 2
 
 
-def test_another_package_called_export_is_noticed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
-    status, _, err = zoo(capsys, "energy", "danet20-t4")
-    assert status == 2 and "has overwritten the zoo's: uninstall it" in err
+def test_another_package_called_export_is_noticed(tmp_path: Path) -> None:
+    """As the package index has one: here it lies before ours on the path."""
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "__init__.py").write_text("")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "zoo", "energy", "danet20-t4"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"zoo: {tmp_path / 'export'} is not the zoo's: `pip uninstall export`, then install danet-zoo again\n"
 
 
 @pytest.mark.parametrize(("module", "argv"), [("zoo", ["info", MODEL]), ("export", ["--help"])])

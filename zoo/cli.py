@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -324,11 +323,12 @@ def _normalised(pixels: "Tensor", data: "DatasetSpec") -> "Tensor":
 
 
 def _our_export() -> None:
-    """The package index has another `export`, whose installation overwrites ours."""
-    if find_spec("export.verify") is None:
-        raise InputError(
-            "the package `export` of the package index has overwritten the zoo's: uninstall it, then reinstall danet-zoo"
-        )
+    """The package index has another `export`: installed later, it overwrites our `__init__.py`, or hides a checkout."""
+    import export
+
+    if getattr(export, "PROJECT", "") != "danet-zoo":
+        where = Path(export.__file__ or "").parent
+        raise InputError(f"{where} is not the zoo's: `pip uninstall export`, then install danet-zoo again")
 
 
 def _json(value: Any) -> int:

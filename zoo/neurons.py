@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 CACHED_ELEMENTS = 1 << 18  # of one time step, about what keeps its membranes in a core's second-level cache
 
-__all__ = ["ATan", "Lif", "Rectangle", "fires_at"]
+__all__ = ["ATan", "Lif", "Rectangle"]
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,6 @@ class Rectangle:
 
     def derivative(self, u: Tensor) -> Tensor:
         return u.abs().lt(self.half_width).to(u.dtype).mul_(self.height)
-
-
-def fires_at(threshold: float) -> float:
-    """The snnTorch threshold of a neuron that fires at `mem >= threshold`: snnTorch itself fires strictly above."""
-    return torch.nextafter(torch.tensor(threshold), torch.tensor(-math.inf)).item()
 
 
 class Lif(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zoo import neurons
 from zoo.danet import DANet
-from zoo.neurons import ATan, Lif, Rectangle, fires_at
+from zoo.neurons import ATan, Lif, Rectangle
 
 JUST_BELOW_ONE = 1 - 2**-24
 SURROGATES = [ATan(), ATan(alpha=3.0), Rectangle(), Rectangle(half_width=0.25, height=2.0)]
@@ -108,15 +108,12 @@ def test_hard_reset_lif_in_plain_python(beta: float, threshold: float) -> None:
     assert Lif(steps, beta=beta, threshold=threshold)(x).T.flatten().tolist() == expected
 
 
-@pytest.mark.parametrize("threshold", [0.5, 1.0, 3.0])
-def test_fires_at_includes_the_threshold(threshold: float) -> None:
-    x = torch.tensor([threshold, fires_at(threshold)])
-    assert Lif(1, threshold=fires_at(threshold))(x).tolist() == [1.0, 0.0]
-    assert Lif(1, threshold=threshold)(x).tolist() == [0.0, 0.0]
-
-
-def test_fires_at_one_is_the_baselines_threshold() -> None:
-    assert fires_at(1.0) == JUST_BELOW_ONE
+def test_just_below_one_fires_at_one_and_not_below() -> None:
+    below = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0)).item()
+    assert below == JUST_BELOW_ONE
+    x = torch.tensor([1.0, below])
+    assert Lif(1, threshold=JUST_BELOW_ONE)(x).tolist() == [1.0, 0.0]
+    assert Lif(1, threshold=1.0)(x).tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("fused", [True, False])
