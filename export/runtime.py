@@ -7,11 +7,23 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as status
 
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
 
-__all__ = ["OnnxModel", "OnnxOutput", "session"]
+__all__ = ["ERRORS", "OnnxModel", "OnnxOutput", "session"]
+
+# onnxruntime raises a class of its own for each of its status codes, without a common base
+ERRORS = (
+    status.Fail,
+    status.InvalidArgument,
+    status.InvalidGraph,
+    status.InvalidProtobuf,
+    status.NoSuchFile,
+    status.NotImplemented,
+    status.RuntimeException,
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -49,7 +61,7 @@ class OnnxModel:
             self.data = DatasetSpec.from_dict(json.loads(meta["data"]))
         except KeyError as error:
             raise InputError(f"{path} is an ONNX file, but none of the zoo's: it has no metadata {error}") from None
-        except Exception as error:  # onnxruntime raises a class of its own for each of its status codes
+        except ERRORS as error:
             raise InputError(f"{path} is not an ONNX file that onnxruntime reads: {str(error).splitlines()[0]}") from None
         self._outputs = [output.name for output in self._session.get_outputs()]
 

@@ -18,10 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from export.fold import folded_norms, fused, still_image
-from export.runtime import session
+from export.runtime import ERRORS, session
 from export.trace import INPUT, Call, trace
 from zoo.danet import DANet
-from zoo.errors import ExportError
+from zoo.errors import ExportError, VerificationError
 from zoo.neurons import Lif
 
 __all__ = ["TOLERANCE", "Line", "Verification", "verify_onnx"]
@@ -101,16 +101,35 @@ class Verification:
 
 
 def verify_onnx(model: DANet, path: Path, images: Tensor | None = None) -> Verification:
-    """Compare the ONNX file at `path` with `model` on `images` (normalised, at least 3; noise if none are given)."""
-    model.eval()
-    if images is None:
-        images = torch.randn(still_image(model, sum(BATCHES)).shape, generator=torch.Generator().manual_seed(0))
+    """Compare the ONNX file at `path` with `model` on `images` (normalised, at least 3; noise if none are given).
+
+    Raises `ExportError` if it is no export of the zoo, `VerificationError` if it cannot even be run as this model.
+    """
+    proto = _read(path)
+    try:
+        return _verify(model.eval(), proto, path, images)
+    except ERRORS as error:
+        raise VerificationError(f"{path} cannot be run as this model: {str(error).splitlines()[0]}") from None
+
+
+def _read(path: Path) -> onnx.ModelProto:
     try:
         proto = onnx.load(path)
     except (OSError, DecodeError) as error:
         raise ExportError(f"{path} is not an ONNX file: {str(error).splitlines()[0]}") from None
     if not proto.opset_import:
         raise ExportError(f"{path} is not an ONNX file: it names no operator set")
+    inputs, outputs = ([value.name for value in values] for values in (proto.graph.input, proto.graph.output))
+    if inputs != ["images"] or "logits" not in outputs:
+        raise ExportError(
+            f"{path} is none of the zoo's exports: those go from images to logits, this from {inputs} to {outputs[:3]}"
+        )
+    return proto
+
+
+def _verify(model: DANet, proto: onnx.ModelProto, path: Path, images: Tensor | None) -> Verification:
+    if images is None:
+        images = torch.randn(still_image(model, sum(BATCHES)).shape, generator=torch.Generator().manual_seed(0))
     exported = {name for node in proto.graph.node for name in node.output}
     calls = trace(model, still_image(model))
     names = _exported_names(calls, exported)
@@ -162,11 +181,10 @@ def _compare(proto: onnx.ModelProto, calls: list[Call], names: dict[str, str], b
     done = 0
     for piece in _pieces(calls, sum(map(len, batches))):
         wanted = sorted({names[call.path] for call in piece if call.path in names})
-        known = batch_values[0].keys()
-        inputs, run = _cut(proto, set(known), wanted)
+        inputs, cut = _cut(proto, set(batch_values[0]), wanted)
         done += len(piece)
         for i, values in enumerate(batch_values):
-            outputs = run.run(wanted, {name: values[name].numpy() for name in inputs})
+            outputs = cut.run(wanted, {name: values[name].numpy() for name in inputs})
             values |= {name: torch.from_numpy(output) for name, output in zip(wanted, outputs, strict=True)}
             yield from _compare_piece(piece, names, values)
             batch_values[i] = {name: value for name, value in values.items() if last_use.get(name, 0) >= done}
@@ -180,11 +198,9 @@ def _pieces(calls: list[Call], batch: int) -> Iterator[list[Call]]:
         piece.append(call)
         size += 4 * batch * int(np.prod(call.out_shape))
         followed = i + 1 < len(calls) and isinstance(calls[i + 1].module, nn.BatchNorm2d)
-        if size > PIECE_BYTES and not followed:
+        if (size > PIECE_BYTES and not followed) or i + 1 == len(calls):
             yield piece
             piece, size = [], 0
-    if piece:
-        yield piece
 
 
 def _cut(proto: onnx.ModelProto, known: set[str], wanted: list[str]) -> tuple[set[str], ort.InferenceSession]:
@@ -201,7 +217,7 @@ def _cut(proto: onnx.ModelProto, known: set[str], wanted: list[str]) -> tuple[se
             inputs.add(name)
         elif name in stored:
             weights.add(name)
-        elif name and maker[name] not in nodes:
+        elif name in maker and maker[name] not in nodes:  # a name that nobody makes is onnxruntime's to refuse
             nodes.add(maker[name])
             queue += proto.graph.node[maker[name]].input
     graph = helper.make_graph(
@@ -225,7 +241,9 @@ def _compare_piece(calls: list[Call], names: dict[str, str], values: dict[str, T
             continue
         found = values[names[call.path]]
         if found.shape != expected.shape:
-            raise ExportError(f"{call.path}: the export's value has shape {list(found.shape)}, the model's {list(expected.shape)}")
+            raise VerificationError(
+                f"{call.path}: the export's value has shape {list(found.shape)}, the model's {list(expected.shape)}"
+            )
         neuron = isinstance(call.module, Lif)
         deviation = 0.0 if neuron else float((found - expected).abs().max() / expected.std().clamp_min(1e-12))
         yield Line(call.path, neuron, len(expected), expected.numel(), int((found != expected).sum()) if neuron else 0, deviation)

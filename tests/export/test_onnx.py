@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -179,6 +180,32 @@ def test_foreign_onnx_is_named_as_such(tmp_path: Path) -> None:
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), tmp_path / "f.onnx")
     with pytest.raises(InputError, match="none of the zoo's"):
         OnnxModel(tmp_path / "f.onnx")
+    with pytest.raises(
+        ExportError, match=r"none of the zoo's exports: those go from images to logits, this from \['x'\] to \['y'\]"
+    ):
+        verify_onnx(lively("danet20-t2.fmnist", 12, **SMALL), tmp_path / "f.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "fields", "said"),
+    [
+        ("danet20-t2.cifar10", 12, {}, "cannot be run as this model"),  # three channels
+        ("danet20-t2.fmnist", 16, {}, "cannot be run as this model"),
+        ("danet20-t2.fmnist", 12, {"widths": (4, 6, 10)}, "shape"),
+        ("danet20-t3.fmnist", 12, {}, "shape"),
+        ("danet20-t2.fmnist", 12, {"depths": (3, 3, 4)}, r"NOT verified: it has no value for stage3\.block3"),
+        ("danet20d-t2.fmnist", 12, {}, "NOT verified"),
+    ],
+)
+def test_the_export_of_another_network_is_no_export_of_this(
+    name: str, size: int, fields: dict[str, tuple[int, ...]], said: str, file: Path
+) -> None:
+    other = lively(name, size, **SMALL | fields)
+    try:
+        result = str(verify_onnx(other, file))
+    except VerificationError as error:
+        result = str(error)
+    assert re.search(said, result) and "\n" not in result, result
 
 
 @pytest.mark.parametrize("shape", [(1, 12, 12), (1, 3, 12, 12), (1, 1, 12, 13)])
