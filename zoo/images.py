@@ -24,17 +24,25 @@ def read_image(path: Path, data: DatasetSpec) -> Tensor:
     """One image file as bytes `[C, H, W]`. Raises `InputError` if it is no image, or not of the model's size and channels."""
     try:
         with Image.open(path) as image:
+            _check(path, image, data)  # before a pixel is decoded
             array = np.array(image)
-            mode = image.mode
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (UnidentifiedImageError, OSError) as error:
+    except InputError:
+        raise
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{path} is not an image that can be read: {str(error).splitlines()[0]}") from None
-    if array.dtype != np.uint8:
-        raise InputError(f"{path} has mode {mode}: convert it to 8 bits a channel")
     array = array[..., None] if array.ndim == 2 else array
-    height, width, channels = array.shape
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+
+def _check(path: Path, image: Image.Image, data: DatasetSpec) -> None:
+    width, height = image.size
+    channels = len(image.getbands())
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        raise InputError(f"{path} has mode {image.mode}: convert it to 8 bits a channel, grey or RGB")
     if (channels, height, width) != (data.channels, data.size, data.size):
         expected = f"{data.size}x{data.size} with {data.channels} channel{'s' if data.channels > 1 else ''}"
-        raise InputError(f"{path} is {width}x{height} with {channels} channels ({mode}); the model takes {expected}: convert it")
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+        raise InputError(
+            f"{path} is {width}x{height} with {channels} channels ({image.mode}); the model takes {expected}: convert it"
+        )

@@ -39,7 +39,7 @@ def test_a_tensor_that_no_module_made_is_refused() -> None:
 
     model = lively("danet20-t2.fmnist", 12, **SMALL)
     inner = model.head.forward
-    model.head.forward = lambda x: inner(x * 2)  # type: ignore[method-assign]
+    model.head.forward = lambda x: inner(x * 2)  # type: ignore[method-assign]  # on purpose
     with pytest.raises(ExportError, match=r"head\.lif reads a tensor that no module made"):
         trace(model, still_image(model))
 

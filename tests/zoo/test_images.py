@@ -66,6 +66,12 @@ def test_sixteen_bits_a_channel_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "image.png", DATASETS["fmnist"], "convert it to 8 bits")
 
 
+def test_an_image_that_claims_to_be_huge_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "image.png", (64, 64))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    refused(tmp_path / "image.png", DATASETS["fmnist"], "image.png")
+
+
 @pytest.mark.parametrize("tag", ["fmnist", "cifar10"])
 def test_normalise(tag: str) -> None:
     data = DATASETS[tag]

@@ -57,7 +57,7 @@ UNKNOWN = [
         "sew-resnet18b-t4",
     ),
     *("sew-resnet18a-t4", "spiking-resnet18a-t4", "ms-resnet50-t4", "danet9999-t4", "danet" + "9" * 5000 + "-t4", "danet18-t99999"),
-    *("danet１８-t4", "../danet18-t4", "danet18-t4/", "💥"),  # noqa: RUF001
+    *("danet１８-t4", "../danet18-t4", "danet18-t4/", "💥"),  # noqa: RUF001  # full-width digits, on purpose
 ]
 
 

@@ -131,7 +131,10 @@ def _claim(path: Path, resolved: dict[str, Any]) -> None:
     """Write the resolved recipe, or find that this folder already belongs to the same one."""
     text = json.dumps(resolved, indent=2) + "\n"
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError:
+            raise ConfigError(f"{path} is not a recipe that a run wrote: delete it, or name a new folder with --run") from None
         if {**before, "torch": None} != {**json.loads(text), "torch": None}:
             raise ConfigError(f"{path.parent} holds a run of another recipe: resume that one, or name a new folder with --run")
     else:
@@ -159,7 +162,8 @@ def _resume(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tu
         log.info("resumed at step %d", step)
     if metrics.exists():
         lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        metrics.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
+        whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
+        metrics.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")
     return step, seen
 
 

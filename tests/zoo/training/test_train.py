@@ -77,6 +77,23 @@ def test_a_resumed_run_starts_at_its_checkpoint(fit: Any, monkeypatch: pytest.Mo
     assert seen == [3, 4, 5, 6]
 
 
+def test_a_line_of_metrics_that_a_kill_cut_is_dropped(fit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
+    with pytest.raises(Killed):
+        fit(progress=kill_at(5))
+    path = tmp_path / "run" / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"epoch": 2, "st')
+    fit()
+    assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_a_damaged_recipe_of_a_run_is_refused(fit: Any, tmp_path: Path) -> None:
+    fit()
+    (tmp_path / "run" / "recipe.json").write_text('{"model": ')
+    with pytest.raises(ConfigError, match=r"recipe\.json is not a recipe that a run wrote"):
+        fit()
+
+
 def test_a_finished_run_is_not_trained_again(fit: Any) -> None:
     first, metrics = fit()
     seen: list[int] = []
