@@ -1,5 +1,6 @@
 """Where the weights of a name are: a local folder, or bundled with the package."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from zoo.errors import UnknownName, WeightsError
@@ -19,8 +20,9 @@ def find(name: str) -> Path:
     try:
         spec = known.resolve(ModelSpec.parse(name))
     except UnknownName:
-        if Path(name).is_dir():
-            return Path(name)
+        with suppress(OSError):  # a name too long for a path
+            if Path(name).is_dir():
+                return Path(name)
         raise
     if spec.name not in known.weights:
         raise WeightsError(_no_weights(spec))

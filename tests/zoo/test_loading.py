@@ -39,6 +39,11 @@ def test_weights_never_trained_say_what_there_is(bundled: Path) -> None:
         zoo.load("danet50-t4")
 
 
+def test_a_name_too_long_for_a_path_is_unknown() -> None:
+    with pytest.raises(UnknownName, match="unknown model 'xxx"):
+        zoo.load("x" * 5000)
+
+
 def test_without_weights_the_network_is_random() -> None:
     model = zoo.load("danet20-t2.fmnist", pretrained=False)
     assert not model.training and model(torch.randn(1, 1, 28, 28)).shape == (1, 10)
