@@ -61,12 +61,12 @@ class ModelSpec:
         """Raises `UnknownName` with the three nearest names."""
         match = GRAMMAR.fullmatch(name)
         if match is None:
-            raise UnknownName(f"unknown model {name[:100]!r}{_nearest(name[:100])}")
+            raise UnknownName(f"unknown model {name!r}{_nearest(name)}")
         family, depth, steps, dataset = match["family"], int(match["depth"]), int(match["steps"]), match["dataset"]
         variant = match["variant"] or ""
         variant = "" if variant == UNDERSTOOD.get(family) else variant
         if depth not in DEPTHS[family] or variant not in VARIANTS[family]:
-            raise UnknownName(f"unknown model {name[:100]!r}{_nearest(name[:100])}")
+            raise UnknownName(f"unknown model {name!r}{_nearest(name)}")
         if not 1 <= steps <= 1024:
             raise UnknownName(f"{name!r}: T = {steps} time steps; valid are 1 to 1024")
         if dataset is not None and dataset not in DATASETS:
