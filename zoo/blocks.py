@@ -8,12 +8,15 @@ Shapes: `T` time steps folded into the batch `B`, `C` channels, `H` x `W` pixels
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
+from contextlib import nullcontext
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from zoo.neurons import Lif
+from zoo.neurons import Lif, kept_as_bytes, normalise_again
 
 __all__ = ["ORDERS", "Add", "And", "Block", "IAnd", "Neuron", "Order", "Projection", "SamePool", "Stage"]
 
@@ -71,10 +74,30 @@ class SamePool(nn.Module):
         return (-height % self.window + 1) // 2, (-width % self.window + 1) // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, self.window, padding=self.padding(x.shape[-2], x.shape[-1]))
+        padding = self.padding(x.shape[-2], x.shape[-1])
+        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            pool = _AveragePool.apply  # autograd's apply is untyped
+            averages: Tensor = pool(x, self.window, padding)  # type: ignore[no-untyped-call]
+            return averages
+        return F.avg_pool2d(x, self.window, padding=padding)
 
     def extra_repr(self) -> str:
         return f"window={self.window}"
+
+
+class _AveragePool(torch.autograd.Function):
+    """`F.avg_pool2d` with the same gradient, written once: torch's fills it with zeros, then adds. Keeps nothing of its input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: int, padding: tuple[int, int]) -> Tensor:
+        ctx.size, ctx.window, ctx.padding = x.shape[-2:], window, padding
+        return F.avg_pool2d(x, window, padding=padding)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        spread = F.interpolate(grad / ctx.window**2, scale_factor=ctx.window, mode="nearest")
+        (height, width), (top, left) = ctx.size, ctx.padding
+        return spread[:, :, top : top + height, left : left + width], None, None
 
 
 class Projection(nn.Sequential):
@@ -94,6 +117,12 @@ class Projection(nn.Sequential):
         if neuron:
             parts["lif"] = neuron()
         super().__init__(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self:
+            with kept_as_bytes(x):
+                x = part(x)
+        return x
 
 
 class Block(nn.Module):
@@ -119,6 +148,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.shortcut_reads = shortcut_reads
+        self.checkpointing = False  # in training, keep only what comes in, and compute the rest again in the backward pass
         mid = cout // 4 if bottleneck else cout
         convs = (
             [(cin, mid, 1, 1), (mid, mid, 3, stride), (mid, cout, 1, 1)]
@@ -149,7 +179,11 @@ class Block(nn.Module):
 
     def _run(self, names: list[str], x: Tensor) -> Tensor:
         for name in names:
-            x = self.get_submodule(name)(x)
+            module, source = self.get_submodule(name), x
+            with nullcontext() if self.checkpointing else kept_as_bytes(source):
+                x = module(source)
+            if type(module) is nn.BatchNorm2d and not self.checkpointing:
+                normalise_again(x, module, source)
         return x
 
     def open(self, x: Tensor) -> Tensor:
@@ -158,6 +192,13 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, opened: Tensor | None = None) -> Tensor:
         """`opened`, where the caller already has it, is `self.open(x)`."""
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            again = (nullcontext(), _WithoutStatistics(self))
+            out: Tensor = checkpoint(self._forward, x, opened, use_reentrant=False, context_fn=lambda: again)
+            return out
+        return self._forward(x, opened)
+
+    def _forward(self, x: Tensor, opened: Tensor | None) -> Tensor:
         opened = self.open(x) if opened is None else opened
         branch = self._run(self._branch, opened)
         if self.add is None:
@@ -167,6 +208,28 @@ class Block(nn.Module):
         else:
             shortcut = self.shortcut(x if self.shortcut_reads == "stream" else opened)
         return self._run(self._closing, self.add(branch, shortcut))
+
+
+class _WithoutStatistics:
+    """Inside, the BatchNorms of `block` normalise by their batch without counting it: it was counted when it came first."""
+
+    def __init__(self, block: Block) -> None:
+        self.norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        self.before: list[tuple[float | None, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        # Not `track_running_stats = False`, with which autograd keeps other tensors than the first time.
+        for norm in self.norms:
+            counted = norm.num_batches_tracked
+            self.before.append((norm.momentum, counted if counted is None else counted.clone()))
+            norm.momentum = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        for norm, (momentum, counted) in zip(self.norms, self.before, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None and counted is not None:
+                norm.num_batches_tracked.copy_(counted)
+        self.before.clear()
 
 
 class Stage(nn.Module):

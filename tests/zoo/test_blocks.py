@@ -1,12 +1,18 @@
-"""Joins, pools and projections, each against its definition."""
+"""Joins, pools and projections, each against its definition; blocks that are computed again in the backward pass."""
+
+import copy
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.blocks import ORDERS, Add, And, Block, IAnd, Projection, SamePool
+from zoo import blocks
+from zoo.blocks import ORDERS, Add, And, Block, IAnd, Projection, SamePool, Stage
+from zoo.danet import DANet
 from zoo.neurons import Lif
+from zoo.training.parallel import SyncNorm
 
 
 def neuron() -> Lif:
@@ -86,3 +92,141 @@ def test_opened_is_what_the_block_computes_itself(order: str) -> None:
     opened: Tensor = block.open(x)
     assert torch.equal(block(x, opened), block(x))
     assert torch.equal(opened, x) is (order in ("c", "post"))
+
+
+def checkpointed(net: nn.Module) -> nn.Module:
+    """The same network, that computes each block again in the backward pass."""
+    net = copy.deepcopy(net)
+    for module in net.modules():
+        if isinstance(module, Block):
+            module.checkpointing = True
+    return net
+
+
+def trained(net: nn.Module, x: Tensor, call: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+    """What a step of training leaves: outputs, gradients, statistics."""
+    x = x.detach().clone().requires_grad_()
+    y = (call or net)(x)
+    (y.float() * (torch.arange(y.numel()).remainder(5).view(y.shape) - 1)).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+    return {"output": y, "input": x.grad, **dict(net.named_buffers()), **{f"{n}.grad": p.grad for n, p in net.named_parameters()}}
+
+
+def differing(found: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
+    assert found.keys() == expected.keys()
+    return [key for key in expected if not torch.equal(found[key], expected[key])]
+
+
+@pytest.mark.parametrize("opens", ["itself", "its caller"])
+@pytest.mark.parametrize(("cin", "stride"), [(16, 1), (8, 2)], ids=["identity", "projection"])
+@pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_block_computed_again_is_the_same_block(order: str, bottleneck: bool, cin: int, stride: int, opens: str) -> None:
+    block, x = Block(cin, 16, stride, order=order, bottleneck=bottleneck, neuron=neuron), torch.randn(4, cin, 6, 6) * 2
+    found, expected = (
+        trained(one, x, (lambda x, one=one: one(x, one.open(x))) if opens == "its caller" else None)
+        for one in (checkpointed(block), block)
+    )
+    assert differing(found, expected) == []
+    assert expected["bn1.num_batches_tracked"] == 1 and expected["conv1.weight.grad"].any() and expected["input"].any()
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["f32", "bf16"])
+@pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_network_computed_again_is_the_same_network(order: str, bottleneck: bool, bf16: bool, tiny: Callable[..., DANet]) -> None:
+    """With links, and blocks that read what the last one fired or normalised; for two steps."""
+    plain = tiny(order=order, bottleneck=bottleneck, depths=(2, 2), threshold=0.5)
+    again, x = checkpointed(plain), torch.randn(3, 1, 8, 8)
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found, expected = trained(again, x), trained(plain, x)
+        assert differing(found, expected) == []
+
+
+def bytes_kept(run: Callable[[], Tensor]) -> int:
+    """The bytes that are there after `run` and were not before, its result among them."""
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        result = run()
+    assert result.requires_grad
+    return sum(event.self_cpu_memory_usage for event in profile.function_events)
+
+
+@pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_block_computed_again_keeps_what_came_in_and_no_more(order: str, bottleneck: bool) -> None:
+    row = nn.Sequential(*(Block(16, 16, 1, order=order, bottleneck=bottleneck, neuron=neuron) for _ in range(3)))
+    again, x = checkpointed(row), torch.randn(8, 16, 16, 16, requires_grad=True)
+    kept = bytes_kept(lambda: again(x)) - 3 * torch.get_rng_state().nbytes
+    assert kept < 0.8 * bytes_kept(lambda: row(x))
+    assert 3 * x.nbytes <= kept <= 3 * x.nbytes * 1.3  # the streams, and a byte for each spike where a stream is spikes
+
+
+@pytest.mark.parametrize("mode", ["eval", "no_grad"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_without_training_nothing_is_computed_again(order: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("checkpointed")
+
+    monkeypatch.setattr(blocks, "checkpoint", never)
+    block, x = Block(8, 16, 2, order=order, bottleneck=False, neuron=neuron), torch.randn(4, 8, 6, 6)
+    block.train(mode == "no_grad")
+    again = checkpointed(block)
+    with torch.set_grad_enabled(mode == "eval"):
+        assert torch.equal(again(x), block(x))
+    assert all(torch.equal(a, b) for a, b in zip(again.buffers(), block.buffers(), strict=True))
+    with pytest.raises(AssertionError, match="checkpointed"):
+        again.train()(x)
+
+
+@pytest.mark.parametrize("failing", ["conv1", "conv2"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_exception_in_between_leaves_the_norms_as_they_were(order: str, failing: str) -> None:
+    block = checkpointed(Block(8, 8, 1, order=order, bottleneck=False, neuron=neuron))
+    loss = block(torch.randn(4, 8, 6, 6, requires_grad=True)).sum()
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = {key: value.clone() for key, value in block.named_buffers()}
+    options = [(norm.momentum, norm.track_running_stats) for norm in norms]
+    assert before["bn1.num_batches_tracked"] == before["bn2.num_batches_tracked"] == 1
+
+    def fail(*_: object) -> None:
+        raise KeyError(failing)
+
+    handle = block.get_submodule(failing).register_forward_pre_hook(fail)
+    with pytest.raises(KeyError, match=failing):
+        loss.backward()
+    handle.remove()
+    assert [(norm.momentum, norm.track_running_stats) for norm in norms] == options
+    assert differing(dict(block.named_buffers()), before) == []
+
+
+def test_a_graph_that_is_kept_is_computed_again_twice() -> None:
+    block = checkpointed(Block(8, 8, 1, order="a", bottleneck=False, neuron=neuron))
+    loss = block(torch.randn(4, 8, 6, 6)).square().sum()
+    first, second = (torch.autograd.grad(loss, block.conv1.weight, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second) and first.any()
+    assert block.bn1.num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_statistics_over_processes_are_counted_once_too(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The norm that stands in for BatchNorm where several processes share a batch; here there is one."""
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: None)
+    block = Block(8, 16, 2, order=order, bottleneck=False, neuron=neuron)
+    for module in block.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SyncNorm
+    x = torch.randn(4, 8, 6, 6) * 2
+    found, expected = (trained(one, x) for one in (checkpointed(block), block))
+    assert differing(found, expected) == []
+    assert expected["bn1.num_batches_tracked"] == 1 and expected["bn1.running_mean"].any()
+
+
+def test_a_stage_computed_again_opens_its_first_block_once(record: Callable[..., dict[str, list[object]]]) -> None:
+    """The first block's spikes are read by links too, and come in from without."""
+    stage = checkpointed(Stage([Block(8, 8, 1, order="a", bottleneck=False, neuron=neuron) for _ in range(2)], []))
+    calls = record(stage, nn.Module)
+    stage(torch.randn(4, 8, 6, 6), [])[0].sum().backward()
+    counts = {name: len(made) for name, made in calls.items()}
+    assert counts["block0.lif1"] == 1
+    assert counts["block0.conv1"] == counts["block1.lif1"] == counts["block1.conv2"] == 2

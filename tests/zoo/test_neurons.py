@@ -1,6 +1,12 @@
-"""The fused neuron is snnTorch's, spike for spike and gradient for gradient, and both are the hard-reset LIF of the literature."""
+"""The fused neuron is snnTorch's, spike for spike and gradient for gradient, and both are the hard-reset LIF of the literature.
 
+What autograd keeps of spikes and currents is less than they are, and enough for the same gradients.
+"""
+
+import copy
+import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import snntorch as snn
@@ -10,7 +16,7 @@ from torch import Tensor, nn
 
 from zoo import neurons
 from zoo.danet import DANet
-from zoo.neurons import ATan, Lif, Rectangle
+from zoo.neurons import ATan, Lif, Rectangle, kept_as_bytes, normalise_again
 
 JUST_BELOW_ONE = 1 - 2**-24
 SURROGATES = [ATan(), ATan(alpha=3.0), Rectangle(), Rectangle(half_width=0.25, height=2.0)]
@@ -202,3 +208,241 @@ def test_state_dict_keys() -> None:
     """Files of weights hold these keys."""
     keys = {"neuron.beta", "neuron.threshold", "neuron.graded_spikes_factor", "neuron.reset_mechanism_val"}
     assert set(Lif(2).state_dict()) == keys
+
+
+FORMATS = [torch.contiguous_format, torch.channels_last]
+READERS: dict[str, Callable[[], list[nn.Module]]] = {
+    "conv": lambda: [nn.Conv2d(6, 4, 3, padding=1, bias=False)],
+    "strided": lambda: [nn.Conv2d(6, 4, 1, stride=2)],
+    "pool": lambda: [nn.AvgPool2d(2)],
+    "max pool": lambda: [nn.MaxPool2d(3, 2, 1)],
+    "several": lambda: [nn.Conv2d(6, 4, 3, padding=1), nn.AvgPool2d(2), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 2, 3, stride=2)],
+}
+
+
+def graded(steps: int, height: float) -> Lif:
+    lif = Lif(steps)
+    lif.neuron = snn.Leaky(beta=0.5, spike_grad=ATan(), reset_mechanism="zero", graded_spikes_factor=height)
+    return lif
+
+
+def read(lif: Lif, readers: list[nn.Module], x: Tensor, as_bytes: bool, autocast: bool) -> list[Tensor]:
+    """The readers' outputs, and the gradients of the currents and of the readers' weights."""
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    outputs = []
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        spikes = lif(x)
+        for reader in readers:
+            reader.zero_grad()
+            with kept_as_bytes(spikes) if as_bytes else nullcontext():
+                outputs.append(reader(spikes))
+    weights = [torch.arange(y.numel()).remainder(5).view(y.shape) - 1.0 for y in outputs]
+    del spikes
+    sum((y.float() * w).sum() for y, w in zip(outputs, weights, strict=True)).backward()
+    return [*outputs, x.grad, *(p.grad.clone() for reader in readers for p in reader.parameters())]
+
+
+@pytest.mark.parametrize("layout", FORMATS, ids=["nchw", "channels_last"])
+@pytest.mark.parametrize("kind", ["f32", "f32 autocast", "bf16 autocast"])
+@pytest.mark.parametrize("height", [1.0, 0.5])
+@pytest.mark.parametrize("readers", READERS.values(), ids=READERS)
+def test_spikes_kept_as_bytes_give_the_same_gradients(
+    readers: Callable[[], list[nn.Module]], height: float, kind: str, layout: torch.memory_format
+) -> None:
+    x = currents(4).to(dtype=torch.bfloat16 if kind.startswith("bf16") else torch.float32, memory_format=layout)
+    lif, modules = graded(4, height), [module.to(memory_format=layout) for module in readers()]
+    expected, found = (read(lif, modules, x, as_bytes, "autocast" in kind) for as_bytes in (False, True))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert all(tensor.any() for tensor in expected)
+
+
+@pytest.mark.parametrize("layout", FORMATS, ids=["nchw", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
+@pytest.mark.parametrize("height", [1.0, 0.5])
+def test_what_the_readers_find_in_the_backward_pass_are_the_spikes(
+    height: float, dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    x = currents(4).to(dtype=dtype, memory_format=layout).requires_grad_()
+    lif, conv = graded(4, height), nn.Conv2d(6, 4, 3).to(dtype)
+    spikes = lif(x)
+    with kept_as_bytes(spikes):
+        y = conv(spikes)
+    found = y.grad_fn._saved_input
+    assert torch.equal(found, spikes) and found.dtype == dtype and found.stride() == spikes.stride()
+    assert found.data_ptr() != spikes.data_ptr()
+    assert torch.equal(y.grad_fn._saved_weight, conv.weight)  # anything else is kept as it is
+    assert y.grad_fn._saved_weight.data_ptr() == conv.weight.data_ptr()
+
+
+def bytes_kept(run: Callable[[], Tensor]) -> int:
+    """The bytes that are there after `run` and were not before, its result among them."""
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        result = run()
+    assert result.requires_grad
+    return sum(event.self_cpu_memory_usage for event in profile.function_events)
+
+
+SLACK = 512  # numbers and vectors of a channel each
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
+@pytest.mark.parametrize("readers", READERS.values(), ids=READERS)
+def test_all_readers_share_one_byte_for_each_spike(readers: Callable[[], list[nn.Module]], dtype: torch.dtype) -> None:
+    x, modules = currents(4, batch=20).to(dtype).requires_grad_(), [module.to(dtype) for module in readers()]
+    lif, indexes = Lif(4), 0
+    if isinstance(modules[0], nn.MaxPool2d):
+        indexes = modules[0](x)[0].numel() * len(x) * 8
+
+    def run(as_bytes: bool) -> Tensor:
+        spikes = lif(x)
+        total = torch.zeros(())
+        for reader in modules:
+            with kept_as_bytes(spikes) if as_bytes else nullcontext():
+                y = reader(spikes)
+            total = total + y.sum()
+        return total
+
+    assert x.numel() <= bytes_kept(lambda: run(True)) - indexes <= x.numel() + SLACK
+    assert bytes_kept(lambda: run(False)) - indexes >= x.nbytes
+
+
+def test_nothing_keeps_the_spikes_alive() -> None:
+    lif, conv, pool = Lif(4), nn.Conv2d(6, 4, 3), nn.AvgPool2d(2)
+    alive = []
+    for as_bytes in (False, True):
+        spikes = lif(currents(4).requires_grad_())
+        with kept_as_bytes(spikes) if as_bytes else nullcontext():
+            outputs = [conv(spikes), pool(spikes)]
+        watched = weakref.ref(spikes)
+        del spikes
+        alive.append(watched() is not None)
+        del outputs
+    assert alive == [True, False]
+
+
+def test_the_bytes_are_gone_after_the_backward_pass() -> None:
+    x, conv = currents(4).requires_grad_(), nn.Conv2d(6, 4, 3)
+    spikes = Lif(4)(x)
+    watched = weakref.ref(getattr(spikes, neurons.BYTES)[1][0])
+    with kept_as_bytes(spikes):
+        loss = conv(spikes).sum()
+    del spikes
+    assert watched() is not None
+    loss.backward()
+    assert watched() is None
+
+
+def test_a_graph_that_is_kept_can_be_gone_through_twice() -> None:
+    x, conv = currents(4).requires_grad_(), nn.Conv2d(6, 4, 3)
+    spikes = Lif(4)(x)
+    with kept_as_bytes(spikes):
+        loss = conv(spikes).square().sum()
+    first, second = (torch.autograd.grad(loss, [x, conv.weight], retain_graph=True) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("mode", ["eval", "no_grad", "inference"])
+def test_without_training_there_are_no_bytes(mode: str) -> None:
+    lif, x = Lif(4).train(mode != "eval"), currents(4, batch=20).requires_grad_()
+    expected = lif(x)
+    context = {"eval": nullcontext(), "no_grad": torch.no_grad(), "inference": torch.inference_mode()}[mode]
+    with context, torch.autograd.profiler.profile(profile_memory=True) as profile:
+        spikes = lif(x)
+    assert not hasattr(spikes, neurons.BYTES) and isinstance(kept_as_bytes(spikes), nullcontext)
+    assert torch.equal(spikes, expected)
+    assert sum(event.self_cpu_memory_usage for event in profile.function_events) <= x.nbytes + SLACK
+
+
+def test_only_what_a_neuron_just_fired_is_kept_as_bytes() -> None:
+    spikes = Lif(4)(currents(4).requires_grad_())
+    assert not isinstance(kept_as_bytes(spikes), nullcontext)
+    for other in (spikes + 1, spikes * 1, spikes.float().clone(), spikes[:2], spikes.detach(), Lif(4, fused=False)(spikes)):
+        assert isinstance(kept_as_bytes(other), nullcontext)
+    with torch.no_grad():
+        assert isinstance(kept_as_bytes(spikes), nullcontext)
+
+
+def test_spikes_that_were_changed_in_place_are_not_what_was_fired() -> None:
+    """As by a hook that silences neurons."""
+    conv, gradients = nn.Conv2d(6, 4, 3), []
+    for as_bytes in (False, True):
+        spikes = Lif(4)(currents(4).requires_grad_()).mul_(0)
+        with kept_as_bytes(spikes) if as_bytes else nullcontext():
+            y = conv(spikes)
+        gradients.append(torch.autograd.grad(y.sum(), conv.weight)[0])
+    assert torch.equal(*gradients) and not gradients[0].any()
+
+
+def normalised(x: Tensor, norm: nn.BatchNorm2d, lif: Lif, again: bool) -> list[Tensor]:
+    """The spikes, the gradients, and the norm's statistics."""
+    x, norm = x.detach().clone(memory_format=torch.preserve_format).requires_grad_(), copy.deepcopy(norm)
+    current = norm(x)
+    if again:
+        normalise_again(current, norm, x)
+    spikes = lif(current)
+    del current
+    (spikes * (torch.arange(x.numel()).remainder(7).view(x.shape) - 3)).sum().backward()
+    return [spikes, x.grad, norm.weight.grad, norm.bias.grad, *norm.buffers()]
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("layout", FORMATS, ids=["nchw", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
+def test_currents_that_are_normalised_again_give_the_same_gradients(
+    dtype: torch.dtype, layout: torch.memory_format, momentum: float | None
+) -> None:
+    x = (currents(4) * 3 + 1).to(dtype=dtype, memory_format=layout)
+    norm = nn.BatchNorm2d(6, eps=1e-3, momentum=momentum)
+    nn.init.uniform_(norm.weight, 0.5, 2)
+    nn.init.uniform_(norm.bias, 0.2, 1)
+    expected, found = (normalised(x, norm, Lif(4), again) for again in (False, True))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert all(tensor.any() for tensor in expected)
+    assert found[-1] == 1, "the batch is counted once"
+
+
+def test_a_norm_without_weights_is_repeated_too() -> None:
+    norm, x, gradients = nn.BatchNorm2d(6, affine=False), currents(4), []
+    for again in (False, True):
+        x = x.detach().clone().requires_grad_()
+        current = norm(x)
+        if again:
+            normalise_again(current, norm, x)
+        Lif(4)(current).square().sum().backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients) and gradients[0].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
+def test_currents_that_are_normalised_again_are_not_kept(dtype: torch.dtype) -> None:
+    x, norm, lif = currents(4, batch=20).to(dtype).requires_grad_(), nn.BatchNorm2d(6), Lif(4)
+
+    def run(again: bool) -> Tensor:
+        current = norm(x)
+        if again:
+            normalise_again(current, norm, x)
+        return lif(current).sum()
+
+    assert bytes_kept(lambda: run(True)) <= SLACK
+    assert bytes_kept(lambda: run(False)) >= x.nbytes
+
+
+@pytest.mark.parametrize("mode", ["eval", "no_grad"])
+def test_only_a_batch_s_own_normalisation_is_repeated(mode: str) -> None:
+    norm, x = nn.BatchNorm2d(6).train(mode != "eval"), currents(4).requires_grad_()
+    with torch.no_grad() if mode == "no_grad" else nullcontext():
+        current = norm(x)
+        normalise_again(current, norm, x)
+    assert not hasattr(current, neurons.NORMALISED)
+
+
+def test_currents_that_were_changed_in_place_are_not_what_was_normalised() -> None:
+    x, norm, gradients = currents(4), nn.BatchNorm2d(6), []
+    for again in (False, True):
+        x = x.detach().clone().requires_grad_()
+        current = norm(x)
+        if again:
+            normalise_again(current, norm, x)
+        Lif(4)(current.add_(0.75)).square().sum().backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients) and gradients[0].any()
