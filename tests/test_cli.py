@@ -124,11 +124,15 @@ WRONG = [
     (["export", "danet20-t4", "--out", "text.png/below"], "text.png"),
     (["export", "sew-resnet20and-t4.fmnist", "--to", "nir"], "was never trained"),
     (["verify", "danet20-t4", "--export", "text.onnx"], "text.onnx is not an ONNX file"),
-    (["evaluate", "danet20-t4", "--data", "."], "t10k-images-idx3-ubyte.gz does not exist"),
+    (["evaluate", "danet20-t4", "--data", "."], ". holds no images in a valid layout: train/CLASS/IMAGE"),
     (["train", "danet20-t4"], "names no data set"),
-    (["train", "danet20-t4.in1k"], "no recipe for data set 'in1k'"),
-    (["train", "danet20-t4.fmnist", "--set", "rate=1"], "unknown key 'rate'; valid are dataset, epochs"),
-    (["train", "danet20-t4.fmnist", "--data", "."], "train-images-idx3-ubyte.gz does not exist"),
+    (["train", "danet20-t4.in1k", "--data", "absent"], "absent is no folder: name one, or a data set on the Hub as ORG/NAME"),
+    (["train", "danet20-t4.nmnist"], "N-MNIST has no default place: name its folder or hub id with --data"),
+    (["train", "danet20-t4.fmnist", "--set", "epoch=1"], "unknown key 'epoch'; did you mean epochs? valid are dataset"),
+    (["train", "danet20-t4.fmnist", "--data", "."], ". holds no images in a valid layout: train/CLASS/IMAGE"),
+    (["train", "danet20-t4.fmnist", "--teacher", "danet99-t4"], "unknown model 'danet99-t4'"),
+    (["train", "danet20-t4.fmnist", "--teacher", "absent:build"], "teacher 'absent:build' cannot be imported"),
+    (["train", "danet20-t4.fmnist", "--shard"], "--shard needs several processes: start them with torchrun"),
 ]
 
 
@@ -189,5 +193,6 @@ def test_evaluate_reads_the_split(capsys: pytest.CaptureFixture[str], tmp_path: 
         "split": "test",
         "images": 50,
         "top1": None,
+        "skipped": 0,
     }
     assert json.loads(out)["top1"] == pytest.approx(expected)

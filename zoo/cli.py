@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +80,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("evaluate", _evaluate, "measure top-1 accuracy on a whole split")
     sub.add_argument("model", help="a name, a model folder, or an exported .onnx file")
-    sub.add_argument("--data", type=Path, metavar="FOLDER", help="where the data set lies")
-    sub.add_argument("--split", choices=("train", "test"), default="test")
+    sub.add_argument("--data", metavar="SOURCE", help="where the data set lies: a folder, or a hub id ORG/NAME")
+    sub.add_argument("--split", choices=("train", "test"), default="test", help="test (default) is the held-out one")
+    sub.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read, and say how many")
 
     sub = add("export", _export, "write a model as ONNX and NIR, verified layer by layer")
     sub.add_argument("name", help="a name or a model folder")
@@ -98,10 +100,21 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("train", _train, "train a model after its data set's recipe; resumes where it was stopped", table=False)
     sub.add_argument("name", help="with a data set, as in danet20-t4.fmnist")
-    sub.add_argument("--data", type=Path, metavar="FOLDER", help="where the data set lies")
+    sub.add_argument("--data", metavar="SOURCE", help="where the data set lies: a folder, or a hub id ORG/NAME")
     sub.add_argument("--run", type=Path, metavar="FOLDER", help="checkpoints, metrics and weights (default: runs/NAME)")
     sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override values of the recipe")
+    sub.add_argument("--teacher", metavar="MODEL", help="distil from a name, a model folder, or a Python module:function")
+    sub.add_argument("--save-every", type=_positive, default=500, metavar="STEPS", help="between two checkpoints (default: 500)")
+    sub.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read, and say how many")
+    sub.add_argument("--shard", action="store_true", help="divide the weights among the processes that torchrun started (FSDP2)")
     return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -155,7 +168,7 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _classify(args: argparse.Namespace) -> int:
-    predict, data, name = _predictor(args.model)
+    predict, data, name, _ = _predictor(args.model)
     pixels, labels, titles = _images(args.images, data)
     logits = predict(_normalised(pixels, data))
     chosen = logits.argmax(1).tolist()
@@ -181,17 +194,20 @@ def _classify(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from zoo.training.data import load_images
-    from zoo.training.evaluate import top1
+    from zoo.training.config import Recipe
+    from zoo.training.evaluate import correct
+    from zoo.training.run import load_data
 
-    predict, data, name = _predictor(args.model)
-    images = load_images(data.tag, args.split, args.data)
+    predict, data, name, steps = _predictor(args.model)
+    recipe = Recipe.load(data.tag)
+    split = load_data(replace(recipe, source=args.data or recipe.source), args.split, steps, skip_bad=args.skip_bad)
     with terminal.progress() as bar:
-        accuracy = top1(lambda x: predict(x), images, data, progress=terminal.advance(bar, "images"))
-    values = {"model": name, "data": data.title, "split": args.split, "images": len(images.labels), "top1": accuracy}
+        right, seen = correct(predict, split, data, progress=terminal.advance(bar, "images"))
+    values = {"model": name, "data": data.title, "split": args.split, "images": seen, "top1": right / seen}
     if args.json:
-        return _json(values)
-    print(f"{name}: top-1 {accuracy:.2%} on the {len(images.labels):,} {args.split} images of {data.title}")
+        return _json(values | {"skipped": split.skipped})
+    skipped = f" ({split.skipped} unreadable ones left out)" if split.skipped else ""
+    print(f"{name}: top-1 {right / seen:.2%} on the {seen:,} {args.split} images of {data.title}{skipped}")
     return 0
 
 
@@ -274,11 +290,17 @@ def _energy(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     from zoo.training.run import train_name
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")  # a line for each epoch
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("zoo").setLevel(logging.INFO if first else logging.ERROR)  # a line for each epoch
     overrides = dict(item.partition("=")[::2] for item in args.set)
     with terminal.progress() as bar:
-        result = train_name(args.name, run=args.run, data=args.data, overrides=overrides, progress=terminal.advance(bar, "steps"))
-    print(result)
+        result = train_name(
+            args.name, run=args.run, data=args.data, overrides=overrides, teacher=args.teacher, save_every=args.save_every,
+            skip_bad=args.skip_bad, shard=args.shard, progress=terminal.advance(bar, "steps") if first else None,
+        )  # fmt: skip
+    if first:
+        print(result)
     return 0
 
 
@@ -288,8 +310,8 @@ def _model(name: str) -> "tuple[DANet, str]":
     return model, model.origin.name
 
 
-def _predictor(model: str) -> "tuple[Callable[[Tensor], Tensor], DatasetSpec, str]":
-    """Normalised images `[B, C, H, W]` -> logits `[B, K]`, by torch or, for an `.onnx` file, by onnxruntime."""
+def _predictor(model: str) -> "tuple[Callable[[Tensor], Tensor], DatasetSpec, str, int]":
+    """Normalised images `[B, C, H, W]` -> logits `[B, K]`, by torch or, for an `.onnx` file, onnxruntime; the data; a name; T."""
     import torch
 
     if model.endswith(".onnx"):
@@ -297,10 +319,11 @@ def _predictor(model: str) -> "tuple[Callable[[Tensor], Tensor], DatasetSpec, st
         from export.runtime import OnnxModel
 
         exported = OnnxModel(Path(model))
-        return lambda x: torch.from_numpy(exported.run(x.numpy()).logits), exported.data, f"{exported.name} (onnxruntime)"
+        name = f"{exported.name} (onnxruntime)"
+        return lambda x: torch.from_numpy(exported.run(x.numpy()).logits), exported.data, name, exported.steps
     network, name = _model(model)
     assert network.origin is not None
-    return torch.inference_mode()(network), network.origin.data, name
+    return torch.inference_mode()(network), network.origin.data, name, network.config.steps
 
 
 def _images(paths: list[Path], data: "DatasetSpec") -> "tuple[Tensor, list[int], list[str]]":

@@ -23,7 +23,7 @@ from zoo.errors import ConfigError, InputError
 from zoo.names import Origin
 from zoo.neurons import ATan, Lif, Rectangle
 
-__all__ = ["DANet", "DANetConfig", "Head", "Readout", "Repeat", "Stem"]
+__all__ = ["DANet", "DANetConfig", "Head", "Readout", "Repeat", "Stem", "set_steps"]
 
 StemWord = Literal["imagenet", "small", "medium", "sew", "ms", "ms104"]
 
@@ -167,9 +167,20 @@ class Head(nn.Module):
         self.fc = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.readout(self.spikes(x)))
+        return logits
+
+    def spikes(self, x: Tensor) -> Tensor:
+        """What is read out, `[T*B, C, H, W]`."""
         for module in (self.bn, self.lif):
             x = x if module is None else module(x)
-        logits: Tensor = self.fc(self.readout(x))
+        return x
+
+    def per_step(self, x: Tensor) -> Tensor:
+        """The logits of every step, `[T, B, K]`; their mean over T is `forward`, up to rounding."""
+        x = self.spikes(x)
+        x = x.reshape(self.readout.steps, -1, *x.shape[1:]).mean((3, 4))  # [T, B, C]
+        logits: Tensor = self.fc(x)
         return logits
 
 
@@ -215,20 +226,28 @@ class DANet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self._stream(x))
+        return logits
+
+    def per_step(self, x: Tensor) -> Tensor:
+        """The logits of every step, `[T, B, K]`, for losses that look at each (TET, Deng et al. 2022)."""
+        return self.head.per_step(self._stream(x))
+
+    def _stream(self, x: Tensor) -> Tensor:
+        """What the head reads, `[T*B, C, H, W]`."""
         still = self._check(x)
-        stream = self.stem(x if still else x.flatten(0, 1), still)
+        stream: Tensor = self.stem(x if still else x.flatten(0, 1), still)
         sources: list[Tensor] = []
         for k in range(len(self.config.depths)):
             stream, sources = self.get_submodule(f"stage{k + 1}")(stream, sources)
-        logits: Tensor = self.head(stream)
-        return logits
+        return stream
 
     def _check(self, x: Tensor) -> bool:
         """True for still images, False for events; raises `InputError` for anything else."""
-        c = self.config
+        c, steps = self.config, self.head.readout.steps
         still = x.dim() == 4
-        if not still and (x.dim() != 5 or x.shape[0] != c.steps):
-            raise InputError(f"input of shape {list(x.shape)}: expected [B, C, H, W] or [{c.steps}, B, C, H, W]")
+        if not still and (x.dim() != 5 or x.shape[0] != steps):
+            raise InputError(f"input of shape {list(x.shape)}: expected [B, C, H, W] or [{steps}, B, C, H, W]")
         if x.shape[-3] != c.in_channels:
             raise InputError(f"input has {x.shape[-3]} channels: this model takes {c.in_channels}")
         # A membrane of NaN never fires, so the logits would look as if nothing were wrong.
@@ -236,3 +255,10 @@ class DANet(nn.Module):
         if checkable and not torch.isfinite(x).all():
             raise InputError("input holds NaN or infinite values")
         return still
+
+
+def set_steps(model: nn.Module, steps: int) -> None:
+    """Let `model` take `steps` time steps from now on: no parameter depends on T, and training may begin with fewer."""
+    for module in model.modules():
+        if isinstance(module, Lif | Repeat | Readout):
+            module.steps = steps

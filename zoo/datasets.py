@@ -21,6 +21,7 @@ class DatasetSpec:
     std: tuple[float, ...]
     classes: tuple[str, ...] = ()  # names in the order of the logits, where they are known
     licence: str = ""
+    events: bool = False  # counts of events in time bins, not images; a channel for each polarity
 
     def __post_init__(self) -> None:
         if not (1 <= self.size <= 65536 and len(self.mean) == len(self.std) == self.channels and all(s > 0 for s in self.std)):
@@ -46,6 +47,7 @@ class DatasetSpec:
 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's
+COUNTS = (0.0, 0.0), (1 / 255, 1 / 255)  # undo the division of bytes by 255: a model of events takes their number
 
 DATASETS: dict[str, DatasetSpec] = {
     spec.tag: spec
@@ -60,6 +62,13 @@ DATASETS: dict[str, DatasetSpec] = {
             "fmnist", "Fashion-MNIST", 28, 1, 10, (0.2860,), (0.3530,),
             ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
             "MIT, (c) 2017 Zalando SE",
+        ),
+        DatasetSpec("nmnist", "N-MNIST", 34, 2, 10, *COUNTS, tuple("0123456789"), events=True),
+        DatasetSpec(
+            "dvsgesture", "DVS128 Gesture", 128, 2, 11, *COUNTS,
+            ("hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter-clockwise",
+             "left arm clockwise", "left arm counter-clockwise", "arm roll", "air drums", "air guitar", "other gestures"),
+            events=True,
         ),
     )
 }  # fmt: skip

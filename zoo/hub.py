@@ -5,7 +5,6 @@ from pathlib import Path
 
 from zoo.errors import UnknownName, WeightsError
 from zoo.names import ModelSpec, manifest, weights_folder
-from zoo.training.config import recipes
 from zoo.weights import check_files
 
 __all__ = ["find"]
@@ -37,8 +36,5 @@ def _no_weights(spec: ModelSpec) -> str:
     known = manifest()
     tags = known.tags(spec.architecture)
     exist = f"for {', '.join(tags)}" if tags else f"only of {', '.join(known.weights) or 'no model'}"
-    if spec.dataset in recipes():
-        how = f"train it with `zoo train {spec.name}`"
-    else:
-        how = f"there are recipes to train it for {', '.join(recipes())}, as in `zoo train {spec.architecture}.{recipes()[0]}`"
+    how = f"train it with `zoo train {spec.name}`"
     return f"{spec.name} was never trained: there are weights {exist}; {how}, or pass pretrained=False for random weights"

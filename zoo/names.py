@@ -37,7 +37,7 @@ DEPTHS: dict[str, Depths] = {
 }
 VARIANTS = {"danet": ("", "b", "c", "d"), "spiking-resnet": ("",), "sew-resnet": ("", "and", "iand"), "ms-resnet": ("",)}
 UNDERSTOOD = {"danet": "a", "sew-resnet": "add"}
-STEMS = {"in1k": "imagenet", "tin200": "medium", "cifar10": "small", "fmnist": "small"}
+STEMS = {"in1k": "imagenet", "tin200": "medium", "cifar10": "small", "fmnist": "small", "nmnist": "small", "dvsgesture": "imagenet"}
 
 GRAMMAR = re.compile(
     r"(?P<family>danet|spiking-resnet|sew-resnet|ms-resnet)(?P<depth>[1-9]\d{0,3})(?P<variant>[a-d]|and|iand|add)?"

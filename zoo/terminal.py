@@ -51,7 +51,7 @@ def advance(bar: "Progress", unit: str) -> Callable[..., None]:
     task = bar.add_task(unit, total=None, note="")
 
     def move(done: int, total: int, values: dict[str, float] | None = None) -> None:
-        note = "  ".join(f"{key} {value:.3f}" for key, value in (values or {}).items())
+        note = "  ".join(f"{key} {value:.3f}" if value < 10 else f"{key} {value:,.0f}" for key, value in (values or {}).items())
         bar.update(task, completed=done, total=total, note=note)
 
     return move

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import zoo
 from zoo.blocks import Block, Projection
-from zoo.danet import DANet, DANetConfig, Head, Readout, Repeat, Stem
+from zoo.danet import DANet, DANetConfig, Head, Readout, Repeat, Stem, set_steps
 from zoo.errors import ConfigError, InputError
 from zoo.neurons import Lif
 
@@ -254,3 +254,86 @@ def test_small_parts() -> None:
     assert Repeat(3)(x).flatten().tolist() == [0, 1, 0, 1, 0, 1]
     assert Readout(2)(torch.tensor([1.0, 2.0, 5.0, 8.0]).view(4, 1, 1, 1)).tolist() == [[3.0], [5.0]]
     assert Head(4, 2, 2, order="c", neuron=lambda: Lif(2)).lif is None
+
+
+# The networks of the paper and of the baselines, in words of the config.
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{order: {"order": order} for order in ORDERS},
+    "bottleneck": {"bottleneck": True},
+    "spiking": {"order": "post", "links": False, "down": "stride"},
+    "sew": {"order": "c", "links": False, "stem": "sew", "down": "stride", "join": "iand"},
+    "ms": {"order": "a", "links": False, "stem": "ms", "shortcut_reads": "stream", "surrogate": "rectangle"},
+}
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return {"threshold": 0.5, **request.param}
+
+
+def images_or_events(kind: str, steps: int) -> Tensor:
+    return torch.randn(*([steps] if kind == "events" else []), 3, 1, 16, 16) * 2
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("kind", ["still", "events"])
+@pytest.mark.parametrize("steps", [1, 3, 6])
+def test_a_network_of_other_steps_is_one_created_with_them(
+    steps: int, kind: str, training: bool, variant: dict[str, Any], tiny: Build
+) -> None:
+    model, created = tiny(**variant, steps=4), tiny(**variant, steps=steps)
+    created.load_state_dict(model.state_dict())
+    x = images_or_events(kind, steps)
+    set_steps(model, steps)
+    timed = [module for module in model.modules() if hasattr(module, "steps")]
+    assert {type(module) for module in timed} == {Lif, Repeat, Readout} and {module.steps for module in timed} == {steps}
+    model.train(training), created.train(training)
+    logits = model(x)
+    assert torch.equal(logits, created(x)) and logits.shape == (3, 5)
+    assert all(torch.equal(a, b) for a, b in zip(model.buffers(), created.buffers(), strict=True))
+
+
+def test_other_steps_and_back_change_nothing(variant: dict[str, Any], tiny: Build) -> None:
+    model, x = tiny(**variant).eval(), images_or_events("still", 2)
+    before, weights = model(x), {key: value.clone() for key, value in model.state_dict().items()}
+    set_steps(model, 5)
+    set_steps(model, 2)
+    assert torch.equal(model(x), before)
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    assert model.config.steps == 2
+
+
+@pytest.mark.parametrize("given", [1, 2, 4])
+def test_events_of_another_number_of_steps_are_refused(given: int, tiny: Build) -> None:
+    model = tiny(steps=2)
+    set_steps(model, 3)
+    with pytest.raises(InputError, match=rf"\[{given}, 4, 1, 8, 8\]: expected \[B, C, H, W\] or \[3, B, C, H, W\]"):
+        model(torch.zeros(given, 4, 1, 8, 8))
+    with pytest.raises(InputError, match="expected"):
+        model.per_step(torch.zeros(given, 4, 1, 8, 8))
+    assert model(torch.zeros(3, 4, 1, 8, 8)).shape == (4, 5)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("kind", ["still", "events"])
+def test_the_mean_of_every_step_s_logits_is_forward(kind: str, training: bool, variant: dict[str, Any], tiny: Build) -> None:
+    model, x = tiny(**variant, steps=4).train(training), images_or_events(kind, 4)
+    per_step, logits = model.per_step(x), model(x)
+    assert per_step.shape == (4, 3, 5)
+    assert (per_step.mean(0) - logits).abs().max() <= 1e-6 * logits.abs().max()
+    assert (per_step - per_step[0]).abs().max() > 1e-3, "the steps differ"
+
+
+def test_a_step_s_logits_depend_on_no_later_step(variant: dict[str, Any], tiny: Build) -> None:
+    model, events = tiny(**variant, steps=4).eval(), images_or_events("events", 4)
+    whole = model.per_step(events)
+    changed = model.per_step(torch.cat([events[:2], -events[2:]]))
+    assert torch.equal(changed[:2], whole[:2]) and not torch.equal(changed[2:], whole[2:])
+    set_steps(model, 2)
+    torch.testing.assert_close(model.per_step(events[:2]), whole[:2])
+
+
+def test_every_step_s_logits_reach_every_parameter(variant: dict[str, Any], tiny: Build) -> None:
+    model = tiny(**variant, steps=3)
+    model.per_step(images_or_events("events", 3)).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []

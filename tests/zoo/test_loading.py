@@ -30,7 +30,7 @@ def test_load_is_deterministic_and_draws_nothing(bundled: Path) -> None:
 def test_weights_never_trained_say_what_there_is(bundled: Path) -> None:
     with pytest.raises(
         WeightsError,
-        match=r"danet20-t2\.cifar10 was never trained: there are weights for fmnist; there are recipes to train it for fmnist",
+        match=r"danet20-t2\.cifar10 was never trained: there are weights for fmnist; train it with `zoo train danet20-t2\.cifar10`",
     ):
         zoo.load("danet20-t2.cifar10")
     with pytest.raises(

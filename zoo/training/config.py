@@ -1,15 +1,18 @@
 """A training recipe: data, not code. `recipes/*.toml` holds one for each data set."""
 
+import difflib
+import math
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
-from typing import Any
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from zoo.errors import ConfigError
 
 __all__ = ["Recipe", "recipes"]
 
 
+HUGE = 1e300  # no value is beyond
 RECIPES = files("zoo.training") / "recipes"
 
 
@@ -20,47 +23,147 @@ def recipes() -> list[str]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with Nesterov momentum; the rate warms up linearly, then falls along a cosine to zero."""
+    """SGD with Nesterov momentum; the rate warms up linearly, then falls along a cosine to zero.
 
+    Random changes of an image happen in this order: `resized_crop`, the policies, `crop_padding`, `flip`, `erase`,
+    `random_erase`, and for the batch `mixup` or `cutmix`. Whatever is zero or empty does not happen.
+    """
+
+    # the data
     dataset: str
     epochs: int
-    batch_size: int = 128
+    source: str = ""  # where it lies: a folder, or a hub id `org/name`
+    images: int = 0  # of the training split; needed only where they cannot be counted (shards)
+    batch_size: int = 128  # over all processes together
+
+    # the optimiser
     lr: float = 0.1  # at its peak
     warmup_epochs: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 5e-4  # not on normalisation, bias or neuron parameters
-    label_smoothing: float = 0.0
+    clip: float = 0.0  # greatest norm of the gradient of all parameters together
+    ema: float = 0.0  # decay per step of an average of weights and BatchNorm statistics, which then is the result
+
+    # the images
+    resized_crop: tuple[float, ...] = ()  # least and greatest share of the area that is cut out and resized
     crop_padding: int = 0  # random crop of the image padded by this many zeros
     flip: bool = False  # random horizontal mirror
-    erase: int = 0  # side of a random square set to zero; 0 erases nothing
+    auto_augment: Literal["", "imagenet", "cifar10"] = ""  # the policy learnt on that data set
+    rand_augment: tuple[int, ...] = ()  # operations for each image, and their magnitude from 0 to 30
+    erase: int = 0  # side of a random square set to zero (Cutout)
+    random_erase: float = 0.0  # probability of a random rectangle set to zero
+    mixup: float = 0.0  # alpha of the Beta distribution
+    cutmix: float = 0.0  # likewise
+
+    # the loss
+    label_smoothing: float = 0.0
+    loss: Literal["mean", "tet"] = "mean"  # cross entropy of the mean logits, or mean of the cross entropies of all steps
+    tet_weight: float = 0.05  # of TET's second term, which pulls logits towards the threshold
+    distill: float = 0.5  # share of the teacher, where there is one
+    temperature: float = 4.0  # of teacher and student
+
+    # how it is computed
+    t_schedule: tuple[tuple[int, int], ...] = ()  # from epoch, with this many time steps; T of the name before evaluation
+    checkpointing: bool = False  # recompute each block in the backward pass: less memory, a third more time
     bf16: bool = False  # bfloat16 autocast; membranes stay float32
     seed: int = 0
+
+    # least and greatest value; math.ulp(0) is the least number above 0
+    LIMITS: ClassVar[dict[str, tuple[float, float]]] = {
+        "epochs": (1, math.inf), "images": (0, math.inf), "batch_size": (1, math.inf), "lr": (math.ulp(0), math.inf),
+        "warmup_epochs": (0, math.inf), "momentum": (math.ulp(0), 1), "weight_decay": (0, math.inf), "clip": (0, math.inf),
+        "ema": (0, 1),
+        "crop_padding": (0, 4096), "erase": (0, 4096), "random_erase": (0, 1), "mixup": (0, 100), "cutmix": (0, 100),
+        "label_smoothing": (0, 1), "tet_weight": (0, 1), "distill": (0, 1), "temperature": (math.ulp(0), math.inf),
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            wanted = {"int": int, "float": int | float, "bool": bool, "str": str}[str(getattr(field.type, "__name__", field.type))]
-            if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-                raise ConfigError(f"recipe: {field.name} = {value!r} is not of type {getattr(field.type, '__name__', field.type)}")
-        for name in ("epochs", "batch_size", "lr"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"recipe: {name} = {getattr(self, name)} must be above 0")
+            if not _fits(value, field.type):
+                raise ConfigError(f"recipe: {field.name} = {_shown(value)} is not {_described(field.type)}")
+            low, high = self.LIMITS.get(field.name, (-math.inf, math.inf))
+            if isinstance(value, int | float) and not max(low, -HUGE) <= value <= min(high, HUGE):
+                bounds = (
+                    "above 0" if low == math.ulp(0) else f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+                )
+                raise ConfigError(f"recipe: {field.name} = {_shown(value)} must be {bounds}{', and finite' * (value > HUGE)}")
+        if self.resized_crop and not (len(self.resized_crop) == 2 and 0 < self.resized_crop[0] <= self.resized_crop[1] <= 1):
+            raise ConfigError(f"recipe: resized_crop = {_shown(self.resized_crop)} must be [least, greatest] share of the area")
+        if self.rand_augment and not (len(self.rand_augment) == 2 and self.rand_augment[0] > 0 <= self.rand_augment[1] <= 30):
+            raise ConfigError(f"recipe: rand_augment = {_shown(self.rand_augment)} must be [operations, magnitude from 0 to 30]")
+        starts = [pair[0] for pair in self.t_schedule if len(pair) == 2 and pair[1] > 0]
+        if len(starts) < len(self.t_schedule) or starts != sorted(set(starts)) or starts[:1] not in ([], [0]):
+            raise ConfigError(
+                f"recipe: t_schedule = {_shown(self.t_schedule)} must be [[0, T], [epoch, T], ...], epochs rising, T above 0"
+            )
 
     @classmethod
     def load(cls, dataset: str, overrides: dict[str, str] | None = None) -> "Recipe":
         """The recipe of a data set, with `--set key=value` overrides (values as TOML writes them)."""
         if dataset not in recipes():
-            raise ConfigError(f"no recipe for data set {dataset!r}; there are recipes for {', '.join(recipes())}")
+            raise ConfigError(f"recipe: none for data set {dataset!r}; there are recipes for {', '.join(recipes())}")
         values: dict[str, Any] = tomllib.loads((RECIPES / f"{dataset}.toml").read_text(encoding="utf-8"))
         for key, text in (overrides or {}).items():
-            try:
-                values[key] = tomllib.loads(f"value = {text}")["value"]
-            except tomllib.TOMLDecodeError:
-                values[key] = text
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ConfigError(f"recipe: unknown key {unknown[0]!r}; valid are {', '.join(f.name for f in fields(cls))}")
-        return cls(**values)
+            values[key] = _parsed(text)
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
+        """Raises `ConfigError` for a key that does not exist, naming the nearest, or a value that cannot be."""
+        valid = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in valid:
+                near = difflib.get_close_matches(key, valid, 1, cutoff=0.5)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise ConfigError(f"recipe: unknown key {key!r}; {hint}valid are {', '.join(valid)}")
+        for key in ("dataset", "epochs"):
+            if key not in values:
+                raise ConfigError(f"recipe: {key} is missing")
+        return cls(**{key: _tuple(value) for key, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def steps_at(self, epoch: int, steps: int) -> int:
+        """T while the epoch lasts, for a network of `steps` time steps."""
+        return next((t for start, t in reversed(self.t_schedule) if start <= epoch), steps)
+
+
+def _parsed(text: str) -> Any:
+    """A value as TOML writes it; anything else is a string, which needs no quotes here."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        item = get_args(kind)[0]
+        return isinstance(value, tuple) and all(_fits(v, item) for v in value)
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def _described(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
+    return f"of type {kind if get_origin(kind) else kind.__name__}".replace("tuple", "list")
+
+
+def _shown(value: Any) -> str:
+    """As TOML writes it, cut where it is long."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_shown, value)) + "]"
+    huge = isinstance(value, int) and value.bit_length() > 1000  # Python refuses to write it in decimals
+    text = hex(value) if huge else repr(value)
+    return text if len(text) < 200 else text[:80] + "..."

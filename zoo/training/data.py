@@ -1,59 +1,126 @@
-"""Data sets that fit into memory, decoded once into bytes.
+"""What is trained and evaluated on: a split of a data set, in memory, in files, or in shards.
 
-Fashion-MNIST (Xiao et al. 2017, MIT licence) is read from its four IDX files, as Debian's package `dataset-fashion-mnist` installs
-them.
+Shapes: N images, T time bins of events, B batch, C channels, H and W height and width.
 """
 
-import gzip
-import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
+from typing import Literal, Protocol, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.datasets import DATASETS
+from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
+from zoo.training.events import read_events
+from zoo.training.plan import Plan, generator, share
+from zoo.training.sources import open_rows, read_idx
+from zoo.training.streams import Files, Shards
 
-__all__ = ["FOLDERS", "Images", "load_images"]
+__all__ = ["FOLDERS", "Images", "Plan", "Split", "generator", "load_split"]
 
-
-# Where a data set lies if nobody says otherwise.
+# Where a data set lies if nobody says otherwise: Debian's package `dataset-fashion-mnist`.
 FOLDERS = {"fmnist": Path("/usr/share/datasets/fashion-mnist")}
+MEMORY = 2**32  # bytes of decoded pixels that are held in memory; more are decoded at every use
+BATCH = 512  # images that a worker decodes at once where a split is read into memory
+
+
+class Split(Protocol):
+    """A labelled set of images, wherever they are."""
+
+    @property
+    def images(self) -> int:
+        """How many; 0 for shards of which nobody said."""
+
+    @property
+    def skipped(self) -> int:
+        """Unreadable ones that were left out or replaced so far."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same, with its batches on `device`."""
+
+    def training(self, plan: Plan, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """A rank's part of the batches of steps `start`, `start` + 1, ... without end: pixels uint8 `[B, C, H, W]` or events
+        `[B, T, C, H, W]`, labels int64 `[B]`."""
+
+    def evaluation(self, batch: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once over all ranks, in batches of at most `batch`; ranks may get different numbers."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """A labelled set of images: pixels uint8 `[N, C, H, W]`, labels int64 `[N]`."""
+    """A split in memory: pixels uint8 `[N, C, H, W]` or events `[N, T, C, H, W]`, labels int64 `[N]`."""
 
     pixels: Tensor
     labels: Tensor
+    skipped: int = 0
+
+    @property
+    def images(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Images":
+        """The same on `device`, where it is indexed too."""
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+
+    def training(self, plan: Plan, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in count(start):
+            index = plan.indexes(step).to(self.labels.device)
+            yield self.pixels[index], self.labels[index]
+
+    def evaluation(self, batch: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+        mine = share(self.images, rank, ranks)
+        for start in range(mine.start, mine.stop, batch):
+            part = slice(start, min(start + batch, mine.stop))
+            yield self.pixels[part], self.labels[part]
 
 
-def load_images(dataset: str, split: str, folder: Path | None = None) -> Images:
-    """A split (`train` or `test`) of a data set. Raises `InputError` where its files are missing or are not what they should be."""
-    if dataset not in FOLDERS:
-        raise InputError(f"data set {dataset!r} cannot be read; valid are {', '.join(FOLDERS)}")
-    spec = DATASETS[dataset]
-    folder = folder or FOLDERS[dataset]
-    prefix = {"train": "train", "test": "t10k"}[split]
-    pixels = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz", 3)
-    labels = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", 1)
-    if len(pixels) != len(labels) or pixels.shape[1:] != (spec.size, spec.size):
-        raise InputError(f"{folder}: {tuple(pixels.shape)} images and {len(labels)} labels are not {spec.title}")
-    return Images(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(labels).long())
+def load_split(
+    data: DatasetSpec,
+    split: Literal["train", "test"],
+    source: str | Path,
+    *,
+    steps: int = 1,
+    crop: tuple[float, float] | None = None,
+    skip_bad: bool = False,
+    images: int = 0,
+    workers: int | None = None,
+) -> Split:
+    """A split of a local folder or hub id (`ORG/NAME`); `test` is the held-out one, `validation` if there is one.
+
+    `steps`: time bins of events. `crop`: train on random boxes with this share of the area, from and to. `skip_bad`: leave out what
+    is unreadable. `images`: how many training images there are, which shards do not say; if given, a hub id is streamed, whichever
+    the split. `workers`: processes that decode. Raises `InputError` if the data cannot be read, or is not the data set.
+    """
+    folder, crop = Path(source), crop if split == "train" else None
+    if data.events:
+        frames, labels, skipped = read_events(data, split, folder, steps, skip_bad=skip_bad)
+        return Images(torch.from_numpy(frames), torch.from_numpy(labels), skipped)
+    if folder == FOLDERS.get(data.tag) or any(folder.glob("*-idx[13]-ubyte.gz")):
+        pixels, classes = read_idx(data, split, folder)
+        return Images(torch.from_numpy(pixels), torch.from_numpy(classes).long())
+    if data.channels not in (1, 3):
+        raise InputError(f"{data.title} has {data.channels} channels; image files have 1 or 3")
+    rows = open_rows(data, split, source, stream=images > 0)
+    if rows.streamed:
+        known = images if split == "train" and images else rows.images
+        if split == "train" and not known:
+            raise InputError(f"{source}: shards cannot be counted: say how many training images they hold with --set images=...")
+        return Shards(rows, data, crop, skip_bad, workers, images=known)
+    files = Files(rows, data, crop, skip_bad, workers)
+    return files if crop or rows.images * data.channels * data.size**2 > MEMORY else _decoded(files)
 
 
-def _read_idx(path: Path, dims: int) -> np.ndarray:
-    """A gzipped IDX file of bytes: magic 0x0000_08dd, `dd` sizes as big-endian uint32, the bytes."""
-    try:
-        raw = gzip.decompress(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: install Debian's dataset-fashion-mnist, or name the folder with --data") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    sizes = np.frombuffer(raw, ">u4", dims, 4) if len(raw) >= 4 + 4 * dims else np.zeros(dims, int)
-    if raw[:4] != bytes((0, 0, 8, dims)) or len(raw) != 4 + 4 * dims + int(np.prod(sizes.astype(np.int64))):
-        raise InputError(f"{path} is not a complete IDX file of bytes with {dims} dimensions")
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(sizes).copy()
+def _decoded(files: Files) -> Images:
+    """All of it in memory."""
+    data, kept = files.data, 0
+    pixels = torch.empty((files.images, data.channels, data.size, data.size), dtype=torch.uint8)
+    labels = torch.empty(files.images, dtype=torch.int64)
+    for part, said in files.evaluation(BATCH):
+        pixels[kept : kept + len(said)], labels[kept : kept + len(said)] = part, said
+        kept += len(said)
+    if not kept:
+        raise InputError(f"none of the {files.images} images of split {files.rows.split!r} can be read")
+    return Images(pixels[:kept], labels[:kept], files.skipped)

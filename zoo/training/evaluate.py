@@ -7,22 +7,36 @@ from torch import Tensor
 
 from zoo.datasets import DatasetSpec
 from zoo.images import normalise
-from zoo.training.data import Images
+from zoo.training.data import Split
 
-__all__ = ["top1"]
+__all__ = ["arrange", "correct"]
 
 BATCH = 250
 
 
+def arrange(pixels: Tensor) -> Tensor:
+    """Events of a batch, `[B, T, C, H, W]`, as a network takes them: `[T, B, C, H, W]`. Images stay as they are."""
+    return pixels.transpose(0, 1) if pixels.dim() == 5 else pixels
+
+
 @torch.inference_mode()
-def top1(
-    predict: Callable[[Tensor], Tensor], images: Images, data: DatasetSpec, *, progress: Callable[[int, int], None] | None = None
-) -> float:
-    """The share of images in [0, 1] whose largest logit is their label's. `predict`: normalised `[B, C, H, W]` -> `[B, K]`."""
-    correct, total = 0, len(images.labels)
-    for start in range(0, total, BATCH):
-        part = slice(start, start + BATCH)
-        correct += int((predict(normalise(images.pixels[part], data)).argmax(1) == images.labels[part]).sum())
+def correct(
+    predict: Callable[[Tensor], Tensor],
+    split: Split,
+    data: DatasetSpec,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[int, int]:
+    """How many images of this rank's part have their largest logit at their label, and how many there are.
+
+    `predict`: normalised `[B, C, H, W]` or `[T, B, C, H, W]` -> `[B, K]`.
+    """
+    right = seen = 0
+    for pixels, labels in split.evaluation(BATCH, rank, ranks):
+        right += int((predict(arrange(normalise(pixels, data))).argmax(1) == labels).sum())
+        seen += len(labels)
         if progress:
-            progress(min(start + BATCH, total), total)
-    return correct / total
+            progress(seen, split.images)
+    return right, seen

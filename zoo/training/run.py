@@ -1,52 +1,109 @@
 """From a name to a finished model folder: the recipe, the data, the training, and the accuracy of what came out."""
 
+import importlib
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
 import zoo
-from zoo.errors import UnknownName
+from zoo.datasets import DATASETS, DatasetSpec
+from zoo.errors import ConfigError, UnknownName
 from zoo.names import ModelSpec
+from zoo.training import parallel
 from zoo.training.config import Recipe
-from zoo.training.data import load_images
-from zoo.training.evaluate import top1
-from zoo.training.train import Progress, train
+from zoo.training.data import Split, load_split
+from zoo.training.evaluate import correct
+from zoo.training.train import Progress, Teacher, train
 from zoo.weights import read_model, write_model
 
-__all__ = ["train_name"]
+__all__ = ["load_data", "load_teacher", "train_name"]
 
 
 def train_name(
     name: str,
     *,
     run: Path | None = None,
-    data: Path | None = None,
+    data: str | None = None,
     overrides: dict[str, str] | None = None,
+    teacher: str | None = None,
+    save_every: int = 500,
+    skip_bad: bool = False,
+    shard: bool = False,
     progress: Progress | None = None,
 ) -> str:
     """Train `name` in the folder `run` (default `runs/NAME`) and write `run/model`, ready for `zoo.load`; returns one line on it.
 
-    The accuracy is that of the stored (float16) weights of the last step on the test split.
+    The accuracy is that of the stored (float16) weights of the last step on the held-out split. In a process that is not the
+    first of several, the line is empty.
     """
     spec = ModelSpec.parse(name)
     if spec.dataset is None:
         raise UnknownName(f"{name!r} names no data set: try {name}.fmnist")
     recipe = Recipe.load(spec.dataset, overrides)
+    recipe = replace(recipe, source=data or recipe.source)
+    if recipe.dataset != spec.dataset:
+        raise ConfigError(f"recipe: dataset = {recipe.dataset!r}, but {name} is trained on {spec.dataset!r}")
     run = run or Path("runs") / spec.name
-    images, test = load_images(spec.dataset, "train", data), load_images(spec.dataset, "test", data)
+    accelerator = parallel.accelerator()
     torch.manual_seed(recipe.seed)
     model = zoo.create(spec.name)
     assert model.origin is not None
-    train(model, recipe, images, test, run, progress=progress)
+    origin = model.origin
+    taught = load_teacher(teacher, origin.data, accelerator.device) if teacher else None
+    with accelerator.main_process_first():  # so that one of them fills the cache of a download
+        images = load_data(recipe, "train", spec.steps, skip_bad=skip_bad)
+        test = load_data(recipe, "test", spec.steps, skip_bad=skip_bad)
+    train(model, recipe, images, test, run, teacher=taught, save_every=save_every, shard=shard, progress=progress)
+    if not accelerator.is_main_process:
+        return ""
 
     folder = run / "model"
-    write_model(folder, model, name=spec.name, data=model.origin.data)
-    stored = read_model(folder)
-    accuracy = top1(stored, test, model.origin.data)
-    metrics = {"top1": accuracy, "split": "test", "images": len(test.labels), "weights": "last step, stored as float16"}
+    write_model(folder, model.cpu(), name=spec.name, data=origin.data)
+    stored = read_model(folder).to(accelerator.device)
+    right, seen = correct(stored, test.to(accelerator.device), origin.data)
+    metrics = {"top1": right / seen, "split": "test", "images": seen, "weights": "last step, stored as float16"}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     for file in ("recipe.json", "metrics.jsonl"):
         shutil.copyfile(run / file, folder / file)
-    return f"{spec.name}: top-1 {accuracy:.2%} on {len(test.labels):,} test images; load it with zoo.load({str(folder)!r})"
+    skipped = f" ({images.skipped} unreadable training images left out)" if images.skipped else ""
+    return f"{spec.name}: top-1 {right / seen:.2%} on {seen:,} test images{skipped}; load it with zoo.load({str(folder)!r})"
+
+
+def load_data(recipe: Recipe, split: Literal["train", "test"], steps: int, *, skip_bad: bool = False) -> Split:
+    """The recipe's `train` or `test` split; T = `steps` frames, where the data are events."""
+    if not recipe.source:
+        raise ConfigError(f"{DATASETS[recipe.dataset].title} has no default place: name its folder or hub id with --data")
+    crop = (recipe.resized_crop[0], recipe.resized_crop[1]) if recipe.resized_crop else None
+    return load_split(
+        DATASETS[recipe.dataset], split, recipe.source,
+        steps=steps, crop=crop, skip_bad=skip_bad, images=recipe.images,
+    )  # fmt: skip
+
+
+def load_teacher(word: str, data: DatasetSpec, device: torch.device) -> Teacher:
+    """A teacher of networks on `data`: a model of the zoo (name or folder), or what the function `module:function` returns.
+
+    The latter is any `nn.Module` from normalised images to logits `[B, K]`.
+    """
+    module, _, function = word.partition(":")
+    if function and not Path(word).exists():
+        try:
+            build: Callable[[], Any] = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"teacher {word!r} cannot be imported: {error}") from None
+        teacher = build()
+        if not isinstance(teacher, nn.Module):
+            raise ConfigError(f"teacher {word!r} returned {type(teacher).__name__}, not a torch.nn.Module")
+    else:
+        teacher = zoo.load(word)
+        classes = teacher.config.num_classes
+        if classes != data.num_classes:
+            raise ConfigError(f"teacher {word!r} tells {classes} classes; {data.title} has {data.num_classes}")
+    ready: nn.Module = teacher.to(device).eval().requires_grad_(False)
+    return ready

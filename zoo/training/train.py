@@ -1,13 +1,11 @@
 """The training loop. Everything random and every rate follows from the seed and the global step, so a run that was killed
 and resumed is the run that was never killed.
 
-A run's folder holds `recipe.json`, `checkpoint.pt` (written beside and renamed), `metrics.jsonl`, and at the end the model folder.
+A run's folder holds `recipe.json`, the last two checkpoints, `metrics.jsonl`, TensorBoard events, and at the end the model folder.
 """
 
-import json
-import logging
+import copy
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,103 +15,245 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.danet import DANet
-from zoo.datasets import DATASETS
-from zoo.errors import ConfigError, WeightsError, ZooError
+from zoo.blocks import Block
+from zoo.danet import DANet, set_steps
+from zoo.datasets import DATASETS, DatasetSpec
+from zoo.errors import ConfigError, ZooError
 from zoo.images import normalise
-from zoo.training import augment
+from zoo.training import augment, checkpoint, parallel
 from zoo.training.config import Recipe
-from zoo.training.data import Images
-from zoo.training.evaluate import top1
+from zoo.training.data import Plan, Split, generator
+from zoo.training.ema import Average
+from zoo.training.evaluate import arrange, correct
+from zoo.training.losses import objective
+from zoo.training.policies import auto_augment, rand_augment
+from zoo.training.watch import Watch, firing
 
-__all__ = ["train"]
+__all__ = ["Progress", "Teacher", "train"]
 
-log = logging.getLogger(__name__)
-CHECKPOINT_SECONDS = 120
+LOOK = {"cpu": 1}  # steps between two looks at the loss; on a GPU each look waits for all that was sent to it
+LOOK_GPU = 20
+FIRING = 200  # steps between two looks at the firing rates
 
 Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, what to show
+Teacher = Callable[[Tensor], Tensor]  # normalised images, as the network takes them -> logits [B, K]
 
 
 def train(
-    model: DANet, recipe: Recipe, data: Images, test: Images, run: Path, *, progress: Progress | None = None
+    model: DANet,
+    recipe: Recipe,
+    data: Split,
+    test: Split,
+    run: Path,
+    *,
+    teacher: Teacher | None = None,
+    save_every: int = 500,
+    shard: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train `model` in place, resuming from `run` if a checkpoint lies there; returns the last line of the metrics.
+    """Train `model`, resuming from `run` if a checkpoint lies there; returns the last line of the metrics.
 
-    Raises `ZooError` if the loss stops being finite, `ConfigError` if `run` belongs to another recipe.
+    `teacher` is distilled from; `save_every` is in steps; `shard` divides the weights among the processes. All processes that
+    torchrun started call this together. Raises `ZooError` if the loss stops being finite or memory runs out, `ConfigError` if
+    `run` belongs to another recipe.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    resolved = {"model": model.config.to_dict(), "recipe": recipe.to_dict(), "torch": torch.__version__}
-    _claim(run / "recipe.json", resolved)
-    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
-    optimizer = torch.optim.SGD(_groups(model, recipe.weight_decay), lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
-    per_epoch = len(data.labels) // recipe.batch_size
-    if not per_epoch:
-        raise ConfigError(f"recipe: batch_size = {recipe.batch_size} is more than the {len(data.labels)} training images")
-    total = per_epoch * recipe.epochs
-    step, seen = _resume(run, model, optimizer)
-    started = saved = time.monotonic()
-    last: dict[str, Any] = {}
+    try:
+        return _Training(model, recipe, data, test, run, teacher, save_every, shard, progress).go()
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise ZooError(
+            f"out of memory with batch_size = {recipe.batch_size}: try --set checkpointing=true, then bf16=true, then "
+            f"batch_size={max(1, recipe.batch_size // 2)} lr={recipe.lr / 2:g}"
+        ) from None
 
-    while step < total:
-        pixels, labels = _batch(data, recipe, step, per_epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = _rate(recipe, step, per_epoch, total)
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=recipe.bf16):
-            logits = model(pixels)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-        if not math.isfinite(loss.item()):
+
+class _Training:
+    """A run: what it needs, and its loop."""
+
+    def __init__(
+        self, model: DANet, recipe: Recipe, data: Split, test: Split, run: Path, teacher: Teacher | None, save_every: int,
+        shard: bool, progress: Progress | None,
+    ) -> None:  # fmt: skip
+        self.model, self.recipe, self.run, self.teacher = model, recipe, run, teacher
+        self.save_every, self.progress, self.spec = save_every, progress, DATASETS[recipe.dataset]
+        self.accelerator = a = parallel.accelerator()
+        self.device = a.device
+        if shard and a.num_processes == 1:
+            raise ConfigError("--shard needs several processes: start them with torchrun")
+        self.plan = Plan(data.images, recipe.batch_size, recipe.seed, a.process_index, a.num_processes)
+        self.steps = self.plan.per_epoch * recipe.epochs
+        if a.is_main_process:
+            run.mkdir(parents=True, exist_ok=True)
+            resolved = {"model": model.config.to_dict(), "recipe": recipe.to_dict(), "torch": torch.__version__}
+            checkpoint.claim(run / "recipe.json", resolved)
+        a.wait_for_everyone()
+        self.data, self.test = data.to(self.device), test.to(self.device)
+
+        # `net` is trained; `model` gets its weights, or their average, to be evaluated.
+        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+        self.net = copy.deepcopy(model).train()
+        for module in self.net.modules():
+            if isinstance(module, Block):
+                module.checkpointing = recipe.checkpointing
+        self.call = parallel.spread(PerStep(self.net) if recipe.loss == "tet" else self.net, a, shard=shard)
+        self.optimizer = torch.optim.SGD(
+            _groups(self.net, recipe.weight_decay), lr=recipe.lr, momentum=recipe.momentum, nesterov=True
+        )
+        self.average = Average(self.net, recipe.ema)
+
+        self.step, self.seen = 0, torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, correct and images of the epoch
+        self.failed = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
+        saved = checkpoint.latest(run)
+        if saved:
+            parallel.load_state(self.net, self.optimizer, self.average.values, saved)
+            self.step, self.seen = saved["step"], torch.tensor(saved["seen"], dtype=torch.float64, device=self.device)
+        self.watch = Watch(run, self.step) if a.is_main_process else None
+
+    def go(self) -> dict[str, Any]:
+        recipe, per_epoch = self.recipe, self.plan.per_epoch
+        look = LOOK.get(self.device.type, LOOK_GPU)
+        batches = self.data.training(self.plan, self.step)
+        started, looked, last = time.monotonic(), (self.step, time.monotonic()), {}
+        while self.step < self.steps:
+            epoch_ends = (self.step + 1) % per_epoch == 0
+            set_steps(self.net, recipe.steps_at(self.step // per_epoch, self.model.config.steps))
+            rates = self._update(*next(batches))
+            self.step += 1
+            saves = epoch_ends or self.step % self.save_every == 0
+            if saves or self.step % look == 0:
+                now = time.monotonic()
+                speed = (self.step - looked[0]) * recipe.batch_size / max(now - looked[1], 1e-9)
+                looked = self.step, now
+                self._look(rates, speed)
+            if epoch_ends:
+                last = self._evaluate(started)
+                started = time.monotonic()
+                looked = self.step, started
+            if saves:
+                self._save()
+        self._give()
+        if self.watch:
+            last = last or self.watch.last()
+            self.watch.close()
+        return last
+
+    def _update(self, pixels: Tensor, labels: Tensor) -> dict[str, tuple[float, float, float]]:
+        """One step of the optimiser; returns how the layers fired, if it is time to look."""
+        recipe, per_epoch = self.recipe, self.plan.per_epoch
+        for group in self.optimizer.param_groups:
+            group["lr"] = _rate(recipe, self.step, per_epoch, self.steps)
+        a = self.accelerator
+        random = generator(recipe.seed, self.step * a.num_processes + a.process_index)
+        x, targets = _augmented(pixels, labels, self.spec, self.model.config.num_classes, recipe, random)
+        looks = (self.step + 1) % FIRING == 0 or (self.step + 1) % per_epoch == 0
+        with firing(self.net if looks and a.is_main_process else nn.Identity()) as rates:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
+                logits = self.call(x[: self.net.head.readout.steps] if x.dim() == 5 else x)
+                wanted = self._taught(x)
+        loss = objective(recipe, logits, targets, wanted)
+        self.optimizer.zero_grad(set_to_none=True)
+        a.backward(loss)
+        if recipe.clip:
+            a.clip_grad_norm_(self.net.parameters(), recipe.clip)
+        self.optimizer.step()
+        self.average.update(self.net, self.step)
+
+        loss = loss.detach()
+        predicted = (logits.mean(0) if recipe.loss == "tet" else logits).argmax(1)
+        right = (predicted == labels).sum()
+        self.seen += torch.stack([loss.double() * len(labels), right.double(), right.new_full((), len(labels)).double()])
+        self.failed = torch.where((self.failed < 0) & ~loss.isfinite(), self.step, self.failed)
+        return rates
+
+    @torch.no_grad()
+    def _taught(self, x: Tensor) -> Tensor | None:
+        return self.teacher(x) if self.teacher else None
+
+    def _look(self, rates: dict[str, tuple[float, float, float]], speed: float) -> None:
+        """Stop if the loss is no number any more; else show how it goes."""
+        failed = int(self.failed)
+        if failed >= 0:
+            epoch, batch = divmod(failed, self.plan.per_epoch)
+            first = ", ".join(map(str, self.plan.indexes(failed)[:4].tolist()))
             raise ZooError(
-                f"the loss is {loss.item()} at step {step} (epoch {step // per_epoch}): lower the rate with --set lr=..."
+                f"the loss is not finite at step {failed} (epoch {epoch}, batch {batch}, whose first images are {first}): "
+                f"lower the rate with --set lr={self.recipe.lr / 2:g}, or clip the gradient with --set clip=1"
             )
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        optimizer.step()
-        step += 1
+        loss, right, images = self.seen.tolist()
+        shown = {"loss": loss / images, "top1": right / images, "images/s": speed}
+        if self.progress:
+            self.progress(self.step, self.steps, shown)
+        if self.watch and (rates or self.step % FIRING == 0):
+            values = {"train/loss": shown["loss"], "train/top1": shown["top1"], "images_per_second": speed}
+            self.watch.step(self.step, values | {"lr": self.optimizer.param_groups[0]["lr"]}, rates)
 
-        seen["loss"] += loss.item() * len(labels)
-        seen["correct"] += float((logits.argmax(1) == labels).sum())
-        seen["images"] += len(labels)
-        if progress:
-            progress(step, total, {"loss": seen["loss"] / seen["images"], "top1": seen["correct"] / seen["images"]})
-        if step % per_epoch == 0:
-            last = {"epoch": step // per_epoch, "step": step, "lr": optimizer.param_groups[0]["lr"]}
-            last |= {"train_loss": seen["loss"] / seen["images"], "train_top1": seen["correct"] / seen["images"]}
-            last |= {"test_top1": top1(model.eval(), test, DATASETS[recipe.dataset]), "images": int(seen["images"])}
-            last |= {"seconds": round(time.monotonic() - started, 1)}
-            model.train()
-            with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(last) + "\n")
-            log.info("%s", last)
-            seen, started = dict.fromkeys(seen, 0.0), time.monotonic()
-        if step % per_epoch == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS:
-            _save(run, model, optimizer, step, seen)
-            saved = time.monotonic()
-    model.eval()
-    return last or _last_line(run / "metrics.jsonl")
+    def _evaluate(self, started: float) -> dict[str, Any]:
+        """The epoch's line of metrics; every process evaluates its part of the test images."""
+        self._give()
+        a = self.accelerator
+        right, seen = correct(self.model, self.test, self.spec, rank=a.process_index, ranks=a.num_processes)
+        counts = torch.tensor([right, seen], dtype=torch.float64, device=self.device)
+        sums: Tensor = a.reduce(torch.cat([self.seen, counts]), "sum")
+        loss, train_right, images, right, seen = sums.tolist()
+        self.seen.zero_()
+        line = {"epoch": self.step // self.plan.per_epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
+        line |= {"train_loss": loss / images, "train_top1": train_right / images, "test_top1": right / seen}
+        line |= {"images": int(images), "seconds": round(time.monotonic() - started, 1)}
+        if self.data.skipped:
+            line |= {"skipped": self.data.skipped}
+        if self.watch:
+            self.watch.epoch(line)
+        return line
+
+    def _give(self) -> None:
+        """The weights so far, or their average, to `model`, in eval mode."""
+        values = self.average.values or self.net.state_dict()
+        self.model.load_state_dict(parallel.whole(values))
+        self.model.eval()
+
+    def _save(self) -> None:
+        saved = parallel.state(self.net, self.optimizer, self.average.values)
+        if self.accelerator.is_main_process:
+            checkpoint.save(self.run, self.step, {**saved, "step": self.step, "seen": self.seen.tolist()})
 
 
-def _batch(data: Images, recipe: Recipe, step: int, per_epoch: int) -> tuple[Tensor, Tensor]:
-    """The batch of a global step: the epoch's own shuffle, the step's own augmentation."""
-    epoch, position = divmod(step, per_epoch)
-    shuffle = torch.randperm(len(data.labels), generator=_generator(recipe.seed, epoch))
-    index = shuffle[position * recipe.batch_size : (position + 1) * recipe.batch_size]
-    spec, generator = DATASETS[recipe.dataset], _generator(recipe.seed, step)
-    images = normalise(data.pixels[index], spec)
+class PerStep(nn.Module):
+    """The network as losses want it that look at each time step: `[B, C, H, W]` -> `[T, B, K]`."""
+
+    def __init__(self, net: DANet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net.per_step(x).clone()  # FSDP2 hooks the output, which therefore should not be a view
+
+
+def _augmented(
+    pixels: Tensor, labels: Tensor, data: DatasetSpec, classes: int, recipe: Recipe, random: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Bytes as the network takes them, changed as the recipe says, and the targets that belong to them."""
+    if recipe.auto_augment:
+        pixels = auto_augment(pixels, recipe.auto_augment, random)
+    if recipe.rand_augment:
+        operations, magnitude = recipe.rand_augment
+        pixels = rand_augment(pixels, operations, magnitude, random)
+    x, targets = normalise(pixels, data), labels
     if recipe.crop_padding:
-        images = augment.crop(images, recipe.crop_padding, generator)
+        x = augment.crop(x, recipe.crop_padding, random)
     if recipe.flip:
-        images = augment.flip(images, generator)
+        x = augment.flip(x, random)
     if recipe.erase:
-        images = augment.erase(images, recipe.erase, generator)
-    return images.contiguous(memory_format=torch.channels_last), data.labels[index]
-
-
-def _generator(seed: int, position: int) -> torch.Generator:
-    """torch's CPU generator looks at 32 bits of a seed, so the recipe's is spread over these (Knuth's multiplicative hash)."""
-    return torch.Generator().manual_seed((seed * 2_654_435_761 + position) % 2**32)
+        x = augment.erase(x, recipe.erase, random)
+    if recipe.random_erase:
+        x = augment.random_erase(x, recipe.random_erase, random)
+    if recipe.mixup or recipe.cutmix:
+        x, targets = augment.mix(x, F.one_hot(labels, classes).float(), recipe.mixup, recipe.cutmix, random)
+    return (x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else arrange(x).contiguous()), targets
 
 
 def _rate(recipe: Recipe, step: int, per_epoch: int, total: int) -> float:
+    """The learning rate of a global step."""
     warmup = recipe.warmup_epochs * per_epoch
     if step < warmup:
         return recipe.lr * (step + 1) / warmup
@@ -125,48 +265,3 @@ def _groups(model: nn.Module, weight_decay: float) -> Iterator[dict[str, Any]]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     yield {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay}
     yield {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0}
-
-
-def _claim(path: Path, resolved: dict[str, Any]) -> None:
-    """Write the resolved recipe, or find that this folder already belongs to the same one."""
-    text = json.dumps(resolved, indent=2) + "\n"
-    if path.exists():
-        try:
-            before = dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError:
-            raise ConfigError(f"{path} is not a recipe that a run wrote: delete it, or name a new folder with --run") from None
-        if {**before, "torch": None} != {**json.loads(text), "torch": None}:
-            raise ConfigError(f"{path.parent} holds a run of another recipe: resume that one, or name a new folder with --run")
-    else:
-        path.write_text(text, encoding="utf-8")
-
-
-def _save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, seen: dict[str, float]) -> None:
-    beside = run / "checkpoint.tmp"
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seen": seen}, beside)
-    beside.replace(run / "checkpoint.pt")
-
-
-def _resume(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
-    """The step to go on with, and what the epoch has seen so far. Metrics of steps that will be done again are dropped."""
-    path, metrics = run / "checkpoint.pt", run / "metrics.jsonl"
-    step, seen = 0, {"loss": 0.0, "correct": 0.0, "images": 0.0}
-    if path.exists():
-        try:
-            state = torch.load(path, weights_only=True)
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            step, seen = state["step"], state["seen"]
-        except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            raise WeightsError(f"{path} is not a checkpoint of this run ({str(error).splitlines()[0]}): delete it") from None
-        log.info("resumed at step %d", step)
-    if metrics.exists():
-        lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
-        metrics.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")
-    return step, seen
-
-
-def _last_line(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
-    return values

@@ -1,16 +1,319 @@
-"""Fashion-MNIST's IDX files: read whole, or refused with the file's name."""
+"""Splits by where they lie: read whole and right, or refused with what is wrong."""
 
 import gzip
+import sys
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pictures import encoded, picture
 
+from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import InputError
-from zoo.training.data import load_images
+from zoo.training import data as module
+from zoo.training import sources
+from zoo.training.data import Files, Images, Plan, Shards, load_split
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
+FMNIST = DATASETS["fmnist"]
+
+
+def refused(said: str, *args: Any, **options: Any) -> None:
+    """`load_split` raises one line that holds `said`."""
+    with pytest.raises(InputError) as error:
+        load_split(*args, **options)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def numbers(split: Any) -> list[int]:
+    """Which pictures a split in memory holds, of which every label is checked."""
+    assert isinstance(split, Images)
+    assert (split.pixels.dtype, split.labels.dtype) == (torch.uint8, torch.int64)
+    assert split.pixels.shape == (split.images, 3, 8, 8)
+    assert torch.equal(split.pixels[:, 0, 0, 0] % 3, split.labels)
+    return [int(number) for number in split.pixels[:, 0, 0, 0]]
+
+
+# --- in memory
+
+
+def test_images_train_as_the_plan_says() -> None:
+    images = Images(torch.arange(26, dtype=torch.uint8).view(26, 1, 1, 1), torch.arange(26))
+    plan = Plan(26, 4, seed=1, rank=1, ranks=2)
+    batches = images.training(plan, 5)
+    for step in range(5, 30):
+        pixels, labels = next(batches)
+        assert torch.equal(labels, plan.indexes(step)) and torch.equal(pixels.view(-1), labels)
+
+
+@pytest.mark.parametrize("ranks", [1, 3, 30])
+def test_images_are_evaluated_once(ranks: int) -> None:
+    images = Images(torch.arange(26, dtype=torch.uint8).view(26, 1, 1, 1), torch.arange(26))
+    batches = [batch for rank in range(ranks) for batch in images.evaluation(4, rank, ranks)]
+    assert torch.cat([labels for _, labels in batches]).tolist() == list(range(26))
+    assert all(torch.equal(pixels.view(-1), labels) and 1 <= len(labels) <= 4 for pixels, labels in batches)
+
+
+def test_images_move_to_a_device() -> None:
+    images = Images(torch.zeros(6, 1, 2, 2, dtype=torch.uint8), torch.zeros(6, dtype=torch.int64), 3).to("meta")
+    assert (images.pixels.device.type, images.labels.device.type, images.images, images.skipped) == ("meta", "meta", 6, 3)
+    assert next(images.training(Plan(6, 2), 0))[0].device.type == "meta"
+
+
+# --- folders of images
+
+
+pytestmark = pytest.mark.usefixtures("offline")
+
+
+def test_folders_of_classes(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+    folder = write_folders(train=range(20), test=range(20, 29))
+    assert sorted(numbers(load_split(toy, "train", folder))) == list(range(20))
+    assert sorted(numbers(load_split(toy, "test", str(folder)))) == list(range(20, 29))
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "val"])
+def test_a_validation_split_goes_before_the_test_split(name: str, write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+    folder = write_folders(train=range(3), test=range(3, 6), **{name: range(6, 9)})
+    assert numbers(load_split(toy, "test", folder)) == [6, 7, 8]
+
+
+def test_what_is_no_image_in_a_folder_does_not_matter(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+    """A flat test split, notes, hidden files and folders, and images one folder deeper."""
+    folder = write_folders(train=range(6))
+    (folder / "test").mkdir()
+    for path in ("test/0.png", "train/a/boxes.txt", "train/a/.1.png", "train/notes.txt", "train/.cache/x.png", "other/x/1.png"):
+        (folder / path).parent.mkdir(exist_ok=True, parents=True)
+        (folder / path).write_bytes(b"")
+    (folder / "train/a/images").mkdir()
+    (folder / "train/a/000.png").rename(folder / "train/a/images/000.PNG")
+    assert sorted(numbers(load_split(toy, "train", folder))) == list(range(6))
+    refused("has no split 'validation' or 'valid' or 'val' or 'test'; there are train", toy, "test", folder)
+
+
+def test_a_class_that_a_split_lacks_shifts_no_label(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+    assert numbers(load_split(toy, "test", write_folders(train=range(3), val=[2, 5]))) == [2, 5]
+
+
+def test_images_that_do_not_fit_into_memory_stay_files(
+    write_folders: Callable[..., Path], toy: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folders(train=range(6), val=range(6))
+    assert isinstance(load_split(toy, "train", folder, crop=(0.1, 1.0)), Files)
+    assert isinstance(load_split(toy, "test", folder, crop=(0.1, 1.0)), Images), "there is no random crop in an evaluation"
+    monkeypatch.setattr(module, "MEMORY", 6 * 3 * 8 * 8 - 1)
+    files = load_split(toy, "test", folder, workers=0)
+    assert isinstance(files, Files)
+    monkeypatch.undo()
+    images = load_split(toy, "test", folder)
+    assert isinstance(images, Images)
+    assert torch.equal(next(files.evaluation(6))[0], images.pixels), "evaluated alike, wherever the images are"
+    assert torch.equal(next(files.training(Plan(6, 6), 0))[0], next(images.training(Plan(6, 6), 0))[0])
+
+
+# --- Parquet
+
+
+ROWS = [(encoded(picture(number)), number % 3) for number in range(20)]
+
+
+def test_parquet(write_parquet: Callable[..., Path], toy: DatasetSpec) -> None:
+    """As the Hub has it: any names of columns, any number of files, and more labels than are asked for."""
+    folder = write_parquet({"train-00000-of-00002": ROWS[:11], "train-00001-of-00002": ROWS[11:], "valid-00000-of-00001": ROWS[:4]})
+    assert numbers(load_split(toy, "train", folder)) == list(range(20))
+    assert numbers(load_split(toy, "test", folder)) == [0, 1, 2, 3]
+
+
+def test_parquet_that_does_not_fit_into_memory(
+    write_parquet: Callable[..., Path], toy: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_parquet({"train": ROWS, "test": ROWS[:3]})
+    small = load_split(toy, "train", folder, crop=(0.5, 1.0), workers=0)
+    monkeypatch.setattr(sources, "MEMORY", 0)
+    large = load_split(toy, "train", folder, crop=(0.5, 1.0), workers=0)
+    for one, other in zip(next(small.training(Plan(20, 5), 3)), next(large.training(Plan(20, 5), 3)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_parquet_that_names_neither_images_nor_classes(tmp_path: Path, toy: DatasetSpec) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"id": list(range(20)), "picture": [{"bytes": image, "path": None} for image, _ in ROWS], "cls": [y for _, y in ROWS]}
+    pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+    assert numbers(load_split(toy, "train", tmp_path)) == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("t - shirt / top", "Trouser"), None),
+        (("T-shirt/top", "TROUSER"), None),
+        (("n00000001", "n00000002"), None),
+        (("0", "1"), None),
+        (("Trouser", "T-shirt/top"), "split 'train': class 0 is 'Trouser'; that of Toy is 'T-shirt/top'"),
+        (("T-shirt/top", "Trouser", "Bag"), "split 'train' has 3 classes; Toy has 2"),
+    ],
+)
+def test_classes_have_to_be_those_of_the_data(names: tuple[str, ...], said: str | None, write_parquet: Callable[..., Path]) -> None:
+    data = DatasetSpec("toy", "Toy", 8, 3, 2, (0.5,) * 3, (0.5,) * 3, ("T-shirt/top", "Trouser"))
+    folder = write_parquet({"train": [(ROWS[0][0], 0), (ROWS[1][0], 1)]}, names=names, columns=("image", "label"))
+    if said:
+        refused(said, data, "train", folder)
+    else:
+        assert load_split(data, "train", folder).images == 2
+
+
+def test_the_labels_with_the_right_number_of_classes_are_taken(write_parquet: Callable[..., Path]) -> None:
+    """Of 3 fine and 7 coarse classes."""
+    data = DatasetSpec("toy", "Toy", 8, 3, 7, (0.5,) * 3, (0.5,) * 3)
+    images = load_split(data, "train", write_parquet({"train": ROWS}))
+    assert isinstance(images, Images) and images.labels.tolist() == [6] * 20
+
+
+@pytest.mark.parametrize(
+    ("label", "said"), [(-1, "has no labels: that of row 4 is -1"), (None, "has no labels: that of row 4 is -1")]
+)
+def test_a_split_without_labels_is_refused(
+    label: int | None, said: str, write_parquet: Callable[..., Path], toy: DatasetSpec
+) -> None:
+    refused(f"split 'test' {said}", toy, "test", write_parquet({"test": [*ROWS[:4], (ROWS[4][0], label)]}))
+
+
+def test_a_label_outside_the_classes_is_refused(tmp_path: Path, toy: DatasetSpec) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"image": [{"bytes": ROWS[0][0], "path": None}] * 4, "label": [0, 1, 3, 2]}
+    pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+    refused("split 'train': the label of row 2 is 3; valid for Toy are 0 to 2", toy, "train", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"text": ["a"], "label": [1]}, "has no column of images; there are text, label"),
+        ({"image": [{"bytes": b"", "path": ""}]}, "has no column of integer labels; there are image"),
+    ],
+)
+def test_a_missing_column_is_named(columns: dict[str, list[Any]], said: str, tmp_path: Path, toy: DatasetSpec) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+    refused(f"{tmp_path}: split 'train' {said}", toy, "train", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1 and PAR1"])
+def test_a_damaged_parquet_file_is_refused(content: bytes, tmp_path: Path, toy: DatasetSpec) -> None:
+    (tmp_path / "train.parquet").write_bytes(content)
+    refused(f"{tmp_path} cannot be read as a data set", toy, "train", tmp_path)
+
+
+# --- unreadable images
+
+
+def test_an_unreadable_image_is_named_or_left_out(
+    write_folders: Callable[..., Path], write_parquet: Callable[..., Path], toy: DatasetSpec
+) -> None:
+    folder = write_folders(train=range(7))
+    (path := folder / "train/b/004.png").write_bytes(encoded(picture(4))[:60])
+    rows = [*ROWS[:4], (path.read_bytes(), 1), *ROWS[5:7], (None, 2)]
+    parquet = write_parquet({"train": rows})
+    refused(f"{path} is not an image that can be read (", toy, "train", folder)
+    refused("row 4 of split 'train' is not an image that can be read (", toy, "train", parquet)
+    for source, bad in ((folder, 1), (parquet, 2)):
+        split = load_split(toy, "train", source, skip_bad=True)
+        assert sorted(numbers(split)) == [0, 1, 2, 3, 5, 6] and split.skipped == bad
+
+
+def test_a_split_of_unreadable_images_is_refused(write_parquet: Callable[..., Path], toy: DatasetSpec) -> None:
+    refused("none of the 2 images of split 'train'", toy, "train", write_parquet({"train": [(b"", 0)] * 2}), skip_bad=True)
+
+
+# --- shards
+
+
+def test_shards_have_to_be_counted(write_shards: Callable[..., Path], toy: DatasetSpec) -> None:
+    """Only to train on them: an evaluation ends where they end."""
+    rows = [(number, image, label) for number, (image, label) in enumerate(ROWS)]
+    folder = write_shards({"train-0": rows[:9], "train-1": rows[9:16], "val-0": rows[16:]})
+    refused(f"{folder}: shards cannot be counted: say how many training images they hold", toy, "train", folder)
+    train, test = load_split(toy, "train", folder, images=16), load_split(toy, "test", folder, workers=0)
+    assert isinstance(train, Shards) and isinstance(test, Shards)
+    assert (train.images, test.images) == (16, 0)
+    assert sum(len(labels) for _, labels in test.evaluation(3)) == 4
+
+
+# --- the Hub
+
+
+@pytest.mark.parametrize("source", ["org/name", "hf:org/name"])
+@pytest.mark.parametrize("images", [0, 20])
+def test_a_hub_id_is_loaded_or_streamed(
+    source: str, images: int, write_parquet: Callable[..., Path], toy: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    folder, load = str(write_parquet({"train": ROWS, "test": ROWS[:5]})), datasets.load_dataset
+    asked: list[tuple[Any, ...]] = []
+
+    def fake(name: str, *, streaming: bool) -> Any:
+        asked.append((name, streaming))
+        return load("parquet", data_dir=folder, streaming=streaming)
+
+    monkeypatch.setattr(datasets, "load_dataset", fake)
+    split = load_split(toy, "train", source, images=images, workers=0)
+    assert asked == [("org/name", images > 0)]
+    if images:
+        assert isinstance(split, Shards)
+        whole = [labels.tolist() for _, labels in islice(split.training(Plan(20, 4), 0), 12)]
+        assert [labels.tolist() for _, labels in islice(split.training(Plan(20, 4), 7), 5)] == whole[7:]
+    else:
+        assert numbers(split) == list(range(20))
+
+
+def test_a_hub_id_that_cannot_be_reached_is_one_line(toy: DatasetSpec) -> None:
+    refused("org/name is no folder, and cannot be read as a data set: ", toy, "train", "org/name")
+
+
+# --- what is no data set
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path, toy: DatasetSpec) -> None:
+    for source in (tmp_path / "no", str(tmp_path / "no"), "no", "../no", "a/b/c"):
+        refused(f"{source} is no folder: name one, or a data set on the Hub as ORG/NAME", toy, "train", source)
+
+
+def test_a_folder_without_images_is_answered_with_the_layouts(tmp_path: Path, toy: DatasetSpec) -> None:
+    refused(f"{tmp_path} holds no images in a valid layout: train/CLASS/IMAGE", toy, "train", tmp_path)
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    refused(f"{tmp_path / 'train'} holds no images: valid are .jpg", toy, "train", tmp_path)
+
+
+def test_folders_of_other_classes_are_refused(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+    refused("split 'train' has 2 classes; Toy has 3", toy, "train", write_folders(train=[0, 1]))
+
+
+@pytest.mark.parametrize(("package", "extra"), [("datasets", "train")])
+def test_a_missing_extra_is_named(
+    package: str, extra: str, write_folders: Callable[..., Path], toy: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folders(train=range(3))
+    monkeypatch.setitem(sys.modules, package, None)
+    refused(f"read by the package {package}: pip install 'danet-zoo[{extra}]'", toy, "train", folder)
+
+
+def test_images_of_two_channels_are_refused(write_folders: Callable[..., Path]) -> None:
+    data = DatasetSpec("toy", "Toy", 8, 2, 3, (0.5,) * 2, (0.25,) * 2)
+    refused("Toy has 2 channels; image files have 1 or 3", data, "train", write_folders(train=range(3)))
+
+
+# --- the IDX files of Fashion-MNIST
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -30,23 +333,19 @@ def folder(tmp_path: Path, pixels: np.ndarray) -> Path:
 
 
 def test_pixels_and_labels(folder: Path, pixels: np.ndarray) -> None:
-    images = load_images("fmnist", "test", folder)
+    images = load_split(FMNIST, "test", folder)
+    assert isinstance(images, Images)
     assert (images.pixels.dtype, images.labels.dtype) == (torch.uint8, torch.int64)
     assert np.array_equal(images.pixels.squeeze(1).numpy(), pixels)
     assert images.labels.tolist() == list(range(7))
 
 
-def refused(folder: Path, *said: str) -> None:
-    with pytest.raises(InputError) as error:
-        load_images("fmnist", "test", folder)
-    message = str(error.value)
-    assert "\n" not in message and all(part in message for part in said)
-
-
 @pytest.mark.parametrize("file", [IMAGES, LABELS])
 def test_a_missing_file_is_named(folder: Path, file: str) -> None:
     (folder / file).unlink()
-    refused(folder, file, "does not exist", "--data")
+    refused(
+        f"{file} does not exist: install Debian's dataset-fashion-mnist, or name the folder with --data", FMNIST, "test", folder
+    )
 
 
 @pytest.mark.parametrize("file", [IMAGES, LABELS])
@@ -54,7 +353,7 @@ def test_a_missing_file_is_named(folder: Path, file: str) -> None:
 def test_a_truncated_download_is_refused(folder: Path, file: str, keep: int) -> None:
     path = folder / file
     path.write_bytes(path.read_bytes()[:keep])
-    refused(folder, file)
+    refused(file, FMNIST, "test", folder)
 
 
 @pytest.mark.parametrize("position", range(12, 60, 7))
@@ -63,7 +362,7 @@ def test_edited_bytes_are_refused(folder: Path, position: int) -> None:
     raw = bytearray((folder / IMAGES).read_bytes())
     raw[position] ^= 0xFF
     (folder / IMAGES).write_bytes(raw)
-    refused(folder, IMAGES)
+    refused(IMAGES, FMNIST, "test", folder)
 
 
 @pytest.mark.parametrize(
@@ -81,15 +380,25 @@ def test_edited_bytes_are_refused(folder: Path, position: int) -> None:
 )
 def test_a_file_that_is_not_idx_images_is_refused(folder: Path, raw: bytes) -> None:
     (folder / IMAGES).write_bytes(gzip.compress(raw))
-    refused(folder, IMAGES, "not a complete IDX file of bytes with 3 dimensions")
+    refused(f"{IMAGES} is not a complete IDX file of bytes with 3 dimensions", FMNIST, "test", folder)
 
 
 @pytest.mark.parametrize("shape", [(6, 28, 28), (7, 28, 27), (7, 32, 32)])
 def test_images_that_are_not_the_data_set_are_refused(folder: Path, shape: tuple[int, ...]) -> None:
     (folder / IMAGES).write_bytes(gzip.compress(idx(np.zeros(shape))))
-    refused(folder, str(folder), "7 labels are not Fashion-MNIST")
+    refused(f"{folder}: {shape} images and 7 labels are not Fashion-MNIST", FMNIST, "test", folder)
 
 
-def test_a_data_set_that_cannot_be_read_is_answered_with_those_that_can() -> None:
-    with pytest.raises(InputError, match="'in1k' cannot be read; valid are fmnist"):
-        load_images("in1k", "test")
+def test_a_label_that_is_no_class_of_fashion_is_refused(folder: Path) -> None:
+    (folder / LABELS).write_bytes(gzip.compress(idx(np.array([0, 1, 10, 3, 4, 5, 6]))))
+    refused(f"{folder}: the label of row 2 is 10; valid for Fashion-MNIST are 0 to 9", FMNIST, "test", folder)
+
+
+def test_fashion_needs_no_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    assert load_split(FMNIST, "test", folder).images == 7
+
+
+def test_where_debian_installs_fashion_is_said_if_nothing_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(module.FOLDERS, "fmnist", tmp_path)
+    refused("install Debian's dataset-fashion-mnist", FMNIST, "train", tmp_path)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from zoo.datasets import DATASETS
 from zoo.training.data import Images
-from zoo.training.evaluate import top1
+from zoo.training.evaluate import correct
 
 FMNIST = DATASETS["fmnist"]
 
@@ -33,7 +33,7 @@ def test_every_image_counts_once(n: int, sizes: list[int]) -> None:
 
     wrong = n // 3
     images.labels[:wrong] = (images.labels[:wrong] + 1) % 10
-    assert top1(predict, images, FMNIST, progress=lambda done, total: shown.append((done, total))) == (n - wrong) / n
+    assert correct(predict, images, FMNIST, progress=lambda done, total: shown.append((done, total))) == (n - wrong, n)
     assert seen == sizes
     assert shown == [(min(250 * i, n), n) for i in range(1, len(sizes) + 1)]
 
@@ -46,5 +46,27 @@ def test_no_gradient_is_kept() -> None:
         outputs.append(read_label(x) * weight)
         return outputs[-1]
 
-    top1(predict, coded(3), FMNIST)
+    correct(predict, coded(3), FMNIST)
     assert not outputs[0].requires_grad
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 251, 1000])
+def test_every_image_counts_once_over_all_ranks(n: int) -> None:
+    images = coded(n)
+    images.labels[::3] = (images.labels[::3] + 1) % 10
+    parts = [correct(read_label, images, FMNIST, rank=rank, ranks=3) for rank in range(3)]
+    right, seen = (sum(part) for part in zip(*parts, strict=True))
+    assert (right, seen) == correct(read_label, images, FMNIST) == (n - len(images.labels[::3]), n)
+
+
+def test_events_come_with_time_first() -> None:
+    events = Images(torch.randint(0, 3, (7, 4, 2, 5, 6), dtype=torch.uint8), torch.zeros(7, dtype=torch.int64))
+    shapes = []
+
+    def predict(x: Tensor) -> Tensor:
+        shapes.append(tuple(x.shape))
+        assert torch.equal(x, events.pixels.transpose(0, 1).float())  # counts, not shares of 255
+        return torch.zeros(7, 10)
+
+    assert correct(predict, events, DATASETS["nmnist"]) == (7, 7)
+    assert shapes == [(4, 7, 2, 5, 6)]

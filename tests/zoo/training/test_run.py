@@ -18,7 +18,7 @@ ONE_STEP = {"epochs": "1", "batch_size": "4", "bf16": "false"}
 @pytest.fixture
 def eight_images(monkeypatch: pytest.MonkeyPatch) -> None:
     data = Images(torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8), torch.arange(8))
-    monkeypatch.setattr(module, "load_images", lambda dataset, split, folder: data)
+    monkeypatch.setattr(module, "load_split", lambda *args, **options: data)
 
 
 def test_a_name_becomes_a_folder_that_loads(eight_images: None, tmp_path: Path) -> None:
@@ -44,6 +44,8 @@ def test_training_starts_from_the_seed_of_the_recipe(eight_images: None, tmp_pat
 def test_a_name_without_data_set_or_recipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match=r"try danet20-t4\.fmnist"):
         train_name("danet20-t4", run=tmp_path)
-    with pytest.raises(ConfigError, match="no recipe for data set 'in1k'"):
-        train_name("danet20-t4.in1k", run=tmp_path)
+    with pytest.raises(ConfigError, match="N-MNIST has no default place: name its folder or hub id with --data"):
+        train_name("danet20-t4.nmnist", run=tmp_path)
+    with pytest.raises(ConfigError, match=r"dataset = 'cifar10', but danet20-t4\.fmnist is trained on 'fmnist'"):
+        train_name("danet20-t4.fmnist", run=tmp_path, overrides={"dataset": "cifar10"})
     assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from zoo.danet import DANet
 from zoo.errors import ConfigError, ZooError
 from zoo.training import train as loop
 from zoo.training.config import Recipe
-from zoo.training.data import Images
+from zoo.training.data import Images, Plan, generator
 from zoo.training.train import train
 
 RECIPE = Recipe(dataset="fmnist", epochs=2, batch_size=8, lr=0.05, label_smoothing=0.1, crop_padding=1, flip=True, erase=3)
@@ -30,12 +30,14 @@ def images(n: int) -> Images:
 def fit(tiny: Callable[..., DANet], tmp_path: Path) -> Callable[..., tuple[dict[str, Tensor], dict[str, Any]]]:
     """`fit(run, recipe, progress)`: the weights and the last metrics of a new model, always from the same start and data."""
 
-    def fit(run: str = "run", recipe: Recipe = RECIPE, progress: loop.Progress | None = None, poison: bool = False) -> Any:
+    def fit(
+        run: str = "run", recipe: Recipe = RECIPE, progress: loop.Progress | None = None, poison: bool = False, **options: Any
+    ) -> Any:
         torch.manual_seed(7)
         model = tiny(widths=(8, 8), threshold=0.5)  # so low that the last neurons fire from the start
         if poison:
             nn.init.constant_(model.head.fc.bias, math.nan)
-        last = train(model, recipe, images(26), images(11), tmp_path / run, progress=progress)
+        last = train(model, recipe, images(26), images(11), tmp_path / run, progress=progress, **options)
         return model.state_dict(), last
 
     return fit
@@ -53,34 +55,42 @@ def kill_at(step: int) -> loop.Progress:
     return progress
 
 
-@pytest.mark.parametrize("bf16", [False, True], ids=["f32", "bf16"])
+VARIANTS: dict[str, dict[str, Any]] = {
+    "f32": {},
+    "bf16": {"bf16": True},
+    "average": {"ema": 0.5, "clip": 0.1},
+    "mixed": {"mixup": 0.4, "cutmix": 1.0, "random_erase": 0.5},
+    "policies": {"auto_augment": "cifar10", "rand_augment": (2, 9)},
+    "steps": {"loss": "tet", "t_schedule": ((0, 1), (1, 2))},
+    "checkpointing": {"checkpointing": True},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
 @pytest.mark.parametrize("steps", [[1], [2], [4], [6], [3, 5]], ids=str)
-def test_killed_and_resumed_is_never_killed(steps: list[int], bf16: bool, fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = replace(RECIPE, bf16=bf16)
+def test_stopped_and_resumed_is_never_stopped(steps: list[int], variant: dict[str, Any], fit: Any) -> None:
+    recipe = replace(RECIPE, **variant)
     expected, metrics = fit("whole", recipe)
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # after every step
     for step in steps:
         with pytest.raises(Killed):
-            fit("cut", recipe, kill_at(step))
+            fit("cut", recipe, kill_at(step), save_every=1)
         torch.rand(step)  # a new process would not draw the same numbers either
-    resumed, found = fit("cut", recipe)
+    resumed, found = fit("cut", recipe, save_every=2)
     assert all(torch.equal(resumed[key], expected[key]) for key in expected)
     assert (found["step"], found["test_top1"]) == (metrics["step"], metrics["test_top1"])
 
 
-def test_a_resumed_run_starts_at_its_checkpoint(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
+def test_a_resumed_run_starts_at_its_checkpoint(fit: Any) -> None:
     with pytest.raises(Killed):
-        fit(progress=kill_at(3))
+        fit(progress=kill_at(3), save_every=1)
     seen: list[int] = []
     fit(progress=lambda step, total, shown: seen.append(step))
     assert seen == [3, 4, 5, 6]
 
 
-def test_a_line_of_metrics_that_a_kill_cut_is_dropped(fit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
+def test_a_line_of_metrics_that_a_kill_cut_is_dropped(fit: Any, tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        fit(progress=kill_at(5))
+        fit(progress=kill_at(5), save_every=1)
     path = tmp_path / "run" / "metrics.jsonl"
     path.write_text(path.read_text() + '{"epoch": 2, "st')
     fit()
@@ -104,12 +114,14 @@ def test_a_finished_run_is_not_trained_again(fit: Any) -> None:
 
 def test_the_folder_of_a_run(fit: Any, tmp_path: Path) -> None:
     _, last = fit()
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.json", "checkpoint.pt", "metrics.jsonl"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "recipe.json", "checkpoint-000000003.pt", "checkpoint-000000006.pt", "metrics.jsonl", "tensorboard",
+    }  # fmt: skip
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [(line["epoch"], line["step"], line["images"]) for line in lines] == [(1, 3, 24), (2, 6, 24)]
     assert lines[-1] == last
     assert all(round(line["test_top1"] * 11) / 11 == line["test_top1"] for line in lines)  # of eleven test images
-    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"] == RECIPE.to_dict()
+    assert Recipe.from_dict(json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]) == RECIPE
 
 
 def test_progress_counts_every_step(fit: Any) -> None:
@@ -117,7 +129,7 @@ def test_progress_counts_every_step(fit: Any) -> None:
 
     def progress(step: int, total: int, shown: dict[str, float]) -> None:
         seen.append((step, total))
-        assert shown.keys() == {"loss", "top1"} and shown["loss"] > 0 and 0 <= shown["top1"] <= 1
+        assert shown.keys() == {"loss", "top1", "images/s"} and shown["loss"] > 0 and 0 <= shown["top1"] <= 1
 
     fit(progress=progress)
     assert seen == [(step, STEPS) for step in range(1, STEPS + 1)]
@@ -139,26 +151,31 @@ def test_the_seed_matters(fit: Any) -> None:
 def test_seed_zero_is_torch_s_own_sequence() -> None:
     """The bundled weights were trained so: it may not change under them."""
     expected = torch.rand(9, generator=torch.Generator().manual_seed(5))
-    assert torch.equal(torch.rand(9, generator=loop._generator(0, 5)), expected)
-    assert not torch.equal(torch.rand(9, generator=loop._generator(1, 5)), expected)
+    assert torch.equal(torch.rand(9, generator=generator(0, 5)), expected)
+    assert not torch.equal(torch.rand(9, generator=generator(1, 5)), expected)
 
 
 def test_a_loss_that_is_not_finite_stops_at_once(fit: Any, tmp_path: Path) -> None:
-    with pytest.raises(ZooError, match=r"the loss is nan at step 0 \(epoch 0\): lower the rate with --set lr=") as error:
+    with pytest.raises(
+        ZooError, match=r"not finite at step 0 \(epoch 0, batch 0, whose first images are \d+, .*--set lr=0.025"
+    ) as error:
         fit(poison=True)
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+    assert not list((tmp_path / "run").glob("checkpoint*"))
 
 
-def test_a_run_that_diverges_names_the_step(tiny: Callable[..., DANet], tmp_path: Path) -> None:
-    model = tiny(widths=(8, 8))
+def test_a_run_that_diverges_names_the_step(fit: Any) -> None:
+    with pytest.raises(ZooError, match=r"not finite at step \d \(epoch \d, batch \d, whose first images"):
+        fit(recipe=replace(RECIPE, lr=1e30))
 
-    def poison(step: int, total: int, shown: dict[str, float]) -> None:
-        if step == 4:
-            nn.init.constant_(model.head.fc.bias, math.inf)
 
-    with pytest.raises(ZooError, match=r"at step 4 \(epoch 1\)"):
-        train(model, RECIPE, images(26), images(5), tmp_path, progress=poison)
+def test_out_of_memory_says_what_to_lower(fit: Any) -> None:
+    def exhausted(step: int, total: int, shown: dict[str, float]) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with pytest.raises(ZooError, match=r"out of memory with batch_size = 8: .*checkpointing=true.* batch_size=4 lr=0.025") as error:
+        fit(progress=exhausted)
+    assert "\n" not in str(error.value)
 
 
 def test_fewer_images_than_a_batch_are_refused(fit: Any) -> None:
@@ -176,9 +193,8 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
 
 
 def test_an_epoch_takes_every_image_at_most_once() -> None:
-    data, recipe = images(26), replace(RECIPE, crop_padding=0, flip=False, erase=0)
-    data = replace(data, labels=torch.arange(26))
-    epochs = [torch.cat([loop._batch(data, recipe, step, 3)[1] for step in range(3 * e, 3 * e + 3)]).tolist() for e in range(2)]
+    plan = Plan(26, 8)
+    epochs = [torch.cat([plan.indexes(step) for step in range(3 * e, 3 * e + 3)]).tolist() for e in range(2)]
     assert all(len(set(epoch)) == 24 for epoch in epochs)
     assert epochs[0] != epochs[1]
 

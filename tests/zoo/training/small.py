@@ -1,0 +1,48 @@
+"""A small training run in a process of its own, and what it printed: `python small.py RUN [--shard] [RECIPE as JSON]`.
+
+torchrun starts several of them.
+"""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+from zoo.danet import DANet, DANetConfig
+from zoo.training.config import Recipe
+from zoo.training.data import Images
+from zoo.training.train import train
+
+RECIPE = {"dataset": "fmnist", "epochs": 2, "batch_size": 8, "lr": 0.05}
+
+
+def data() -> Images:
+    """Forty noisy images of five brightnesses."""
+    labels = torch.arange(40) % 5
+    noise = torch.randint(0, 128, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Images((labels * 25).to(torch.uint8)[:, None, None, None] + noise, labels)
+
+
+def main(run: Path, shard: bool, recipe: Recipe) -> None:
+    warnings.simplefilter("error")
+    torch.set_num_threads(1)
+    torch.manual_seed(7)
+    config = DANetConfig(
+        depths=(1, 2), widths=(16, 32), stem="small", steps=2, in_channels=1, num_classes=5, threshold=0.5
+    )  # so low that the last neurons fire from the start
+    model = DANet(config)
+
+    def say(step: int, total: int, shown: dict[str, float]) -> None:
+        print(step, flush=True)
+
+    last = train(model, recipe, data(), data(), run, shard=shard, save_every=1, progress=say)
+    if last and Path(run / "metrics.jsonl").exists():
+        torch.save(model.state_dict(), run / "weights.pt")
+
+
+if __name__ == "__main__":
+    arguments = [word for word in sys.argv[1:] if word != "--shard"]
+    overrides = json.loads(arguments[1]) if len(arguments) > 1 else {}
+    main(Path(arguments[0]), "--shard" in sys.argv, Recipe.from_dict(RECIPE | overrides))

@@ -1,0 +1,71 @@
+"""The folder of a run: to whom it belongs, and its last two checkpoints `checkpoint-STEP.pt`.
+
+A checkpoint is written beside and renamed, so a file of that name is whole, whenever the process was killed.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo.errors import ConfigError, WeightsError
+
+__all__ = ["claim", "latest", "save"]
+
+log = logging.getLogger(__name__)
+KEPT = 2
+FREE = ("torch", "source")  # a run may go on with another version, and with the same data elsewhere
+
+
+def claim(path: Path, resolved: dict[str, Any]) -> None:
+    """Write the resolved recipe, or find that this folder already belongs to the same one."""
+    if path.exists():
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise ConfigError(f"{path} is not a recipe that a run wrote: delete it, or name a new folder with --run") from None
+        now = json.loads(json.dumps(resolved))
+        if _bound(before) != _bound(now):
+            raise ConfigError(f"{path.parent} holds a run of another recipe: resume that one, or name a new folder with --run")
+    else:
+        beside = path.with_suffix(".tmp")
+        beside.write_text(json.dumps(resolved, indent=2) + "\n", encoding="utf-8")
+        beside.replace(path)
+
+
+def _bound(value: Any) -> Any:
+    return {k: _bound(v) for k, v in value.items() if k not in FREE} if isinstance(value, dict) else value
+
+
+def save(run: Path, step: int, state: dict[str, Any]) -> None:
+    """Write the checkpoint of `step`, then delete all but the last two."""
+    beside = run / "checkpoint.tmp"
+    with beside.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())  # a rename may reach the disk before what was written
+    beside.replace(run / f"checkpoint-{step:09d}.pt")
+    for old in _checkpoints(run)[:-KEPT]:
+        old.unlink()
+
+
+def latest(run: Path) -> dict[str, Any] | None:
+    """The state that `save` was last given. Raises `WeightsError` for a damaged file; nothing is unpickled but tensors."""
+    paths = _checkpoints(run)
+    if not paths:
+        return None
+    try:
+        state: dict[str, Any] = torch.load(paths[-1], map_location="cpu", weights_only=True)
+        log.info("resuming at step %d", state["step"])
+        return state
+    except Exception as error:  # torch raises whatever a damaged file makes it stumble over
+        hint = f"to go on from {paths[-2].name}" if len(paths) > 1 else "to start again"
+        what = (str(error) or type(error).__name__).splitlines()[0][:80]
+        raise WeightsError(f"{paths[-1]} is damaged ({what}): delete it {hint}") from None
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    return sorted(run.glob(f"checkpoint-{'[0-9]' * 9}.pt"))

@@ -1,0 +1,201 @@
+"""Where images lie: folders of images, Parquet, WebDataset shards, the Hub, and the IDX files of Fashion-MNIST.
+
+All but the last end as a `datasets.Dataset` or, if streamed, a `datasets.IterableDataset` with two columns: `image`, undecoded
+(`{"bytes", "path"}`), and `label`, an integer in the order of the model's logits.
+"""
+
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.datasets import DatasetSpec
+from zoo.errors import InputError
+
+__all__ = ["Rows", "check_labels", "open_rows", "read_idx"]
+
+IDX = {"train": "train", "test": "t10k"}  # how the names of a split's IDX files begin
+SPLITS = {"train": ("train",), "test": ("validation", "valid", "val", "test")}  # ImageNet's own `test` has no labels
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+MEMORY = 2**32  # bytes of Parquet that are read as they are; of more, `datasets` makes a copy on disk that it maps
+LAYOUTS = "train/CLASS/IMAGE and val/CLASS/IMAGE, train-*.parquet and test-*.parquet, or train-*.tar and val-*.tar"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A split whose images are not decoded yet."""
+
+    data: Any  # `datasets.Dataset`, or `datasets.IterableDataset` if streamed; columns `image` and `label`
+    split: str  # its name at the source
+    streamed: bool = False
+    images: int = 0  # how many; 0 for a stream that does not say
+
+
+def open_rows(data: DatasetSpec, split: str, source: str | Path, *, stream: bool = False) -> Rows:
+    """A split (`train`; `test` means the held-out one) of a folder or a hub id, which `stream` leaves on the Hub.
+
+    Raises `InputError` if it does not exist, or is not the data set.
+    """
+    datasets = _library()
+    folder, hub = Path(source), str(source).removeprefix("hf:")
+    try:
+        if folder.is_dir():
+            rows, name = _open_folder(datasets, folder, split)
+        elif isinstance(source, str) and re.fullmatch(r"\w[\w.-]*/[\w.-]+", hub):
+            opened = datasets.load_dataset(hub, streaming=stream)
+            name = _pick(opened, split, hub)
+            rows = opened[name]
+        else:
+            raise InputError(f"{source} is no folder: name one, or a data set on the Hub as ORG/NAME")
+        image, label = _columns(datasets, rows.features or {}, data, f"{source}: split {name!r}")
+        rows = rows.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
+        rows = rows.rename_columns({old: new for old, new in ((image, "image"), (label, "label")) if old != new})
+    except InputError:
+        raise
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        where = f"{source}" if folder.is_dir() else f"{source} is no folder, and"
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{where} cannot be read as a data set: {reason}") from None
+    if isinstance(rows, datasets.IterableDataset):
+        known = (rows.info.splits or {}).get(name)
+        return Rows(rows, name, True, known.num_examples or 0 if known else 0)
+    labels = rows.select_columns(["label"]).with_format("arrow")[:]["label"]
+    check_labels(labels.fill_null(-1).to_numpy(), data, f"{source}: split {name!r}")
+    return Rows(rows, name, images=len(rows))
+
+
+def read_idx(data: DatasetSpec, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels uint8 `[N, C, H, W]` and labels uint8 `[N]` of Fashion-MNIST (Xiao et al. 2017) as Debian installs it."""
+    pixels = _read_idx(folder / f"{IDX[split]}-images-idx3-ubyte.gz", 3)
+    labels = _read_idx(folder / f"{IDX[split]}-labels-idx1-ubyte.gz", 1)
+    if len(pixels) != len(labels) or pixels.shape[1:] != (data.size, data.size) or data.channels != 1:
+        raise InputError(f"{folder}: {tuple(pixels.shape)} images and {len(labels)} labels are not {data.title}")
+    check_labels(labels, data, str(folder))
+    return pixels[:, None], labels
+
+
+def check_labels(labels: np.ndarray, data: DatasetSpec, where: str) -> None:
+    """Raises `InputError` if a label is missing, or none of the data's classes."""
+    if len(labels) and labels.min() < 0:
+        row = int(labels.argmin())
+        raise InputError(f"{where} has no labels: that of row {row} is {labels[row]}")
+    if len(labels) and labels.max() >= data.num_classes:
+        row = int(labels.argmax())
+        raise InputError(
+            f"{where}: the label of row {row} is {labels[row]}; valid for {data.title} are 0 to {data.num_classes - 1}"
+        )
+
+
+def _read_idx(path: Path, dims: int) -> np.ndarray:
+    """A gzipped IDX file of bytes: magic 0x0000_08dd, `dd` sizes as big-endian uint32, the bytes."""
+    try:
+        raw = gzip.decompress(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: install Debian's dataset-fashion-mnist, or name the folder with --data") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    sizes = np.frombuffer(raw, ">u4", dims, 4) if len(raw) >= 4 + 4 * dims else np.zeros(dims, int)
+    if raw[:4] != bytes((0, 0, 8, dims)) or len(raw) != 4 + 4 * dims + int(np.prod(sizes.astype(np.int64))):
+        raise InputError(f"{path} is not a complete IDX file of bytes with {dims} dimensions")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(sizes).copy()
+
+
+def _library() -> Any:
+    """The module `datasets`, which is slow to import and comes with an extra."""
+    try:
+        import datasets
+    except ImportError:
+        raise InputError("this data set is read by the package datasets: pip install 'danet-zoo[train]'") from None
+    return datasets
+
+
+def _open_folder(datasets: Any, folder: Path, split: str) -> tuple[Any, str]:
+    """The rows of a split, as they are, and its name; `datasets` tells splits by the names of files and folders."""
+
+    def holds(ending: str) -> bool:
+        return any(True for pattern in ("*", "*/*") for _ in folder.glob(pattern + ending))
+
+    if holds(".tar"):
+        opened = datasets.load_dataset("webdataset", data_dir=str(folder), streaming=True)
+        name = _pick(opened, split, folder)
+        return opened[name], name
+    if not holds(".parquet"):
+        return _open_class_folders(datasets, folder, split)
+    files = datasets.load_dataset_builder("parquet", data_dir=str(folder)).config.data_files
+    name = _pick(files, split, folder)
+    if sum(Path(file).stat().st_size for file in files[name]) > MEMORY:
+        return datasets.load_dataset("parquet", data_dir=str(folder), split=name), name
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return datasets.Dataset(pa.concat_tables([pq.read_table(file) for file in files[name]])), name
+
+
+def _open_class_folders(datasets: Any, folder: Path, split: str) -> tuple[Any, str]:
+    """`SPLIT/CLASS/.../IMAGE`. Listed here, as `datasets` needs a second for each thousand files."""
+    splits = {name: _folders(folder / name) for name in _folders(folder) if name in sum(SPLITS.values(), ())}
+    splits = {name: classes for name, classes in splits.items() if classes}
+    if not splits:
+        raise InputError(f"{folder} holds no images in a valid layout: {LAYOUTS}")
+    name = _pick(splits, split, folder)
+    classes = sorted(set().union(*splits.values()))  # of all splits, so that a class missing in one shifts no label
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, class_name in enumerate(classes):
+        for top, folders, files in os.walk(folder / name / class_name, followlinks=True):
+            folders.sort()
+            found = [f"{top}/{file}" for file in sorted(files) if file.lower().endswith(EXTENSIONS) and not file.startswith(".")]
+            paths.extend(found)
+            labels.extend([label] * len(found))
+    if not paths:
+        raise InputError(f"{folder / name} holds no images: valid are {', '.join(EXTENSIONS)}")
+    features = datasets.Features(image=datasets.Image(decode=False), label=datasets.ClassLabel(names=classes))
+    return datasets.Dataset.from_dict({"image": paths, "label": labels}, features=features), name
+
+
+def _folders(folder: Path) -> list[str]:
+    return [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _pick(splits: Iterable[str], split: str, where: str | Path) -> str:
+    names = [str(name) for name in splits]
+    for name in SPLITS[split]:
+        if name in names:
+            return name
+    raise InputError(f"{where} has no split {' or '.join(map(repr, SPLITS[split]))}; there are {', '.join(sorted(names))}")
+
+
+def _columns(datasets: Any, features: dict[str, Any], data: DatasetSpec, where: str) -> tuple[str, str]:
+    """The names of the column of images and of that of labels, found by type, as every data set calls them otherwise."""
+    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image) or _is_encoded(kind)]
+    classes = {name: kind for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
+    integers = [name for name, kind in features.items() if re.match("u?int", str(getattr(kind, "dtype", "")))]
+    likely = [name for name in integers if re.search("label|cls|class|target", name)]
+    labels = [name for name, kind in classes.items() if kind.num_classes == data.num_classes] or [*classes, *likely, *integers]
+    if not images or not labels:
+        missing = "images" if not images else "integer labels"
+        raise InputError(f"{where} has no column of {missing}; there are {', '.join(features) or 'none'}")
+    if labels[0] in classes:
+        _check_classes(classes[labels[0]].names, data, where)
+    return images[0], labels[0]
+
+
+def _is_encoded(kind: Any) -> bool:
+    """Encoded images in a file that does not call them so."""
+    return isinstance(kind, dict) and {"bytes", "path"} <= kind.keys()
+
+
+def _check_classes(names: Sequence[str], data: DatasetSpec, where: str) -> None:
+    """Raises `InputError` if these are not the data's classes. Names are compared by their letters, as their spelling varies."""
+    if len(names) != data.num_classes:
+        raise InputError(f"{where} has {len(names)} classes; {data.title} has {data.num_classes}")
+    for index, (name, known) in enumerate(zip(names, data.classes, strict=False)):
+        letters, expected = (re.sub(r"[\W\d_]", "", text).lower() for text in (name, known))
+        if letters and expected and letters != expected and not re.fullmatch(r"n\d{8}", name):  # a WordNet id says nothing
+            raise InputError(f"{where}: class {index} is {name!r}; that of {data.title} is {known!r}")
