@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import zoo
+from zoo.datasets import DATASETS
 from zoo.errors import ConfigError, UnknownName
 from zoo.training import run as module
 from zoo.training.data import Images
-from zoo.training.run import train_name
+from zoo.training.run import load_teacher, train_name
 
 ONE_STEP = {"epochs": "1", "batch_size": "4", "bf16": "false"}
 
@@ -49,3 +51,27 @@ def test_a_name_without_data_set_or_recipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset = 'cifar10', but danet20-t4\.fmnist is trained on 'fmnist'"):
         train_name("danet20-t4.fmnist", run=tmp_path, overrides={"dataset": "cifar10"})
     assert not list(tmp_path.iterdir())
+
+
+def identity() -> nn.Module:
+    return nn.Identity()
+
+
+def test_a_teacher_is_a_model_of_the_zoo_or_any_module() -> None:
+    data = DATASETS["fmnist"]
+    danet = load_teacher("danet20-t4.fmnist", data, torch.device("cpu"))
+    assert isinstance(danet, nn.Module) and not danet.training and not any(p.requires_grad for p in danet.parameters())
+    assert isinstance(load_teacher(f"{__name__}:identity", data, torch.device("cpu")), nn.Identity)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("danet20-t4.fmnist", "teacher 'danet20-t4.fmnist' tells 10 classes; Tiny-ImageNet has 200"),
+        ("json:dumps_all", "teacher 'json:dumps_all' cannot be imported: "),
+        ("collections:OrderedDict", "returned OrderedDict, not a torch.nn.Module"),
+    ],
+)
+def test_what_cannot_teach_is_refused(word: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_teacher(word, DATASETS["tin200"], torch.device("cpu"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.danet import DANet
-from zoo.errors import ConfigError, ZooError
+from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.training import train as loop
 from zoo.training.config import Recipe
 from zoo.training.data import Images, Plan, generator
@@ -217,3 +217,58 @@ def test_a_tiny_network_learns_what_is_easy(tiny: Callable[..., DANet], tmp_path
     last = train(tiny(widths=(8, 8)), recipe, data, data, tmp_path)
     first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
     assert last["train_loss"] < 0.7 * first["train_loss"]
+
+
+def test_a_checkpoint_of_another_network_is_refused(fit: Any, tiny: Callable[..., DANet], tmp_path: Path) -> None:
+    fit("run")
+    other = tiny(widths=(16, 8), threshold=0.5)
+    train(other, RECIPE, images(26), images(11), tmp_path / "other")
+    for path in (tmp_path / "other").glob("checkpoint-*"):
+        path.replace(tmp_path / "run" / path.name)
+    with pytest.raises(WeightsError, match=r"the checkpoint is not one of this run \(.*\): delete it") as error:
+        fit("run")
+    assert "\n" not in str(error.value)
+
+
+def test_a_teacher_is_followed(fit: Any) -> None:
+    """With all of the loss its own, a teacher that knows only class 3 is believed."""
+    recipe = replace(RECIPE, distill=1.0, epochs=8, lr=0.1)
+    asked: list[tuple[int, ...]] = []
+
+    def teacher(x: Tensor) -> Tensor:
+        asked.append(tuple(x.shape))
+        return torch.tensor([0.0, 0.0, 0.0, 9.0, 0.0]).expand(len(x), -1)
+
+    _, taught = fit("taught", recipe, teacher=teacher)
+    assert set(asked) == {(8, 1, 8, 8)} and len(asked) == 24
+    assert taught["test_top1"] == pytest.approx(2 / 11)  # of eleven images, those of class 3
+
+
+def test_the_number_of_steps_follows_its_schedule(fit: Any, record: Any, tiny: Callable[..., DANet], tmp_path: Path) -> None:
+    shapes: list[int] = []
+    model = tiny(widths=(8, 8), steps=3)
+    model.head.readout.register_forward_pre_hook(lambda module, args: shapes.append(len(args[0])))
+    recipe = replace(RECIPE, t_schedule=((0, 1), (1, 2)))
+    train(model, recipe, images(26), images(11), tmp_path)
+    assert shapes == [8, 8, 8, 33, 16, 16, 16, 33]  # T times the batch: training, evaluation
+    assert model.head.readout.steps == 3
+
+
+def test_events_are_trained_on(tiny: Callable[..., DANet], tmp_path: Path) -> None:
+    frames = Images(torch.randint(0, 4, (24, 2, 2, 8, 8), dtype=torch.uint8), torch.arange(24) % 5)
+    model = tiny(in_channels=2, threshold=0.5)
+    recipe = Recipe(dataset="nmnist", epochs=2, batch_size=8, crop_padding=1, flip=True, mixup=0.2)
+    last = train(model, recipe, frames, frames, tmp_path)
+    assert last["step"] == 6 and math.isfinite(last["train_loss"])
+
+
+def test_firing_rates_reach_the_board(fit: Any, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    fit()
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    board.Reload()
+    tags = board.Tags()["scalars"]
+    assert {"train/loss", "train/top1", "test/top1", "lr", "images_per_second"} <= set(tags)
+    assert {"firing_rate/head.lif", "dead/head.lif", "saturated/stage1.block0.lif1"} <= set(tags)
+    assert [event.step for event in board.Scalars("firing_rate/head.lif")] == [3, 6]
