@@ -1,6 +1,6 @@
 # make report   the main job on real images: classify, export, verify, count the energy (about a minute after the installation)
 # make test     ruff, mypy --strict, and all tests
-# make benchmark   the table of the README, beside peers, in an environment of its own
+# make benchmark   the tables of the README, beside peers, in an environment of its own
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +24,7 @@ test: .venv/installed
 
 benchmark: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/run.py
+	.venv-bench/bin/python benchmarks/training.py
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'

@@ -9,33 +9,43 @@ import torch
 from neurobench.metrics.utils.layers import single_layer_MACs
 from neurobench.metrics.workload import SynapticOperations
 from neurobench.models import TorchModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.danet import DANet
 
-__all__ = ["NeuroBench", "spikingjelly_sew_resnet"]
+__all__ = ["SPIKINGJELLY_CHOICE", "SPIKINGJELLY_IMPLEMENTATIONS", "NeuroBench", "SpikingJelly", "spikingjelly_sew_resnet"]
+
+SPIKINGJELLY_CHOICE = "SJ_IF_CUDA_IMPLEMENTATION"
+SPIKINGJELLY_IMPLEMENTATIONS = ("cuda", "triton", "torch")  # the first is not in the wheel: it is compiled from its sources
 
 
 def spikingjelly_sew_resnet(depth: int, steps: int) -> Callable[[Tensor], Tensor]:
+    """`SpikingJelly` in inference: `[B, 3, H, W]` -> `[B, 1000]`."""
+    return SpikingJelly(depth, steps).eval()
+
+
+class SpikingJelly(nn.Module):
     """SpikingJelly's SEW-ResNet in multi-step mode, as published: additive join, integrate-and-fire. `[B, 3, H, W]` -> `[B, 1000]`.
 
-    Repeating the image over time and resetting the neurons belong to every call.
+    Repeating the image over time and resetting the neurons belong to every call. On a GPU its neurons are kernels of one of
+    `SPIKINGJELLY_IMPLEMENTATIONS`, which the environment variable `SPIKINGJELLY_CHOICE` names before the first import.
     """
-    with _stub_torchvision():
-        from spikingjelly.activation_based import functional, neuron, surrogate
-        from spikingjelly.activation_based.model import sew_resnet
 
-    build = getattr(sew_resnet, f"sew_resnet{depth}")
-    net = build(cnf="ADD", spiking_neuron=neuron.IFNode, surrogate_function=surrogate.ATan(), detach_reset=True)
-    functional.set_step_mode(net, "m")
-    net.eval()
+    def __init__(self, depth: int, steps: int) -> None:
+        super().__init__()
+        with _stub_torchvision():
+            from spikingjelly.activation_based import functional, neuron, surrogate
+            from spikingjelly.activation_based.model import sew_resnet
 
-    def run(x: Tensor) -> Tensor:
-        logits: Tensor = net(x.unsqueeze(0).repeat(steps, 1, 1, 1, 1)).mean(0)
-        functional.reset_net(net)
+        build = getattr(sew_resnet, f"sew_resnet{depth}")
+        self.net = build(cnf="ADD", spiking_neuron=neuron.IFNode, surrogate_function=surrogate.ATan(), detach_reset=True)
+        functional.set_step_mode(self.net, "m")
+        self.steps, self.reset = steps, functional.reset_net
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x.unsqueeze(0).repeat(self.steps, 1, 1, 1, 1)).mean(0)
+        self.reset(self.net)
         return logits
-
-    return run
 
 
 @contextmanager

@@ -31,8 +31,7 @@ from zoo.training.watch import Watch, firing
 
 __all__ = ["Progress", "Teacher", "train"]
 
-LOOK = {"cpu": 1}  # steps between two looks at the loss; on a GPU each look waits for all that was sent to it
-LOOK_GPU = 20
+LOOK = 20  # steps between two looks at the loss on a GPU, where each look waits for all that was sent there; 1 on a CPU
 FIRING = 200  # steps between two looks at the firing rates
 
 Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, what to show
@@ -112,7 +111,7 @@ class _Training:
 
     def go(self) -> dict[str, Any]:
         recipe, per_epoch = self.recipe, self.plan.per_epoch
-        look = LOOK.get(self.device.type, LOOK_GPU)
+        look = 1 if self.device.type == "cpu" else LOOK
         batches = self.data.training(self.plan, self.step)
         started, looked, last = time.monotonic(), (self.step, time.monotonic()), {}
         while self.step < self.steps:
@@ -214,8 +213,9 @@ class _Training:
 
     def _save(self) -> None:
         saved = parallel.state(self.net, self.optimizer, self.average.values)
+        seen: Tensor = self.accelerator.reduce(self.seen.clone(), "mean")  # each process goes on with an equal share
         if self.accelerator.is_main_process:
-            checkpoint.save(self.run, self.step, {**saved, "step": self.step, "seen": self.seen.tolist()})
+            checkpoint.save(self.run, self.step, {**saved, "step": self.step, "seen": seen.tolist()})
 
 
 class PerStep(nn.Module):
