@@ -61,10 +61,9 @@ def train(
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        raise ZooError(
-            f"out of memory with batch_size = {recipe.batch_size}: try --set checkpointing=true, then bf16=true, then "
-            f"batch_size={max(1, recipe.batch_size // 2)} lr={recipe.lr / 2:g}"
-        ) from None
+        ways = [f"{word}=true" for word in ("checkpointing", "bf16") if not getattr(recipe, word)]
+        ways.append(f"batch_size={max(1, recipe.batch_size // 2)} lr={recipe.lr / 2:g}")
+        raise ZooError(f"out of memory with batch_size = {recipe.batch_size}: try --set {', then '.join(ways)}") from None
 
 
 class _Training:
