@@ -153,7 +153,7 @@ def test_bad_input_is_one_line_and_status_two(
 
 
 def test_an_unusable_command_line_is_status_two(capsys: pytest.CaptureFixture[str]) -> None:
-    for argv in ([], ["paint"], ["export", "x", "--to", "caffe"]):
+    for argv in ([], ["paint"], ["export", "x", "--to", "caffe"], ["train", "x", "--save-every", "0"]):
         with pytest.raises(SystemExit) as stop:
             cli.main(argv)
         assert stop.value.code == 2
