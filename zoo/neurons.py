@@ -106,7 +106,7 @@ class Lif(nn.Module):
             fired = torch.empty_like(x, dtype=torch.uint8)
         source = _noted(current, NORMALISED)
         fused = _FusedLif.apply  # autograd's apply is untyped
-        spikes: Tensor = fused(  # type: ignore[no-untyped-call]
+        spikes: Tensor = fused(  # type: ignore[no-untyped-call]  # as said
             x, n.beta, n.threshold, n.graded_spikes_factor, n.spike_grad, fired, *(source or (None, None, None, 0.0))
         )
         spikes = spikes.flatten(0, 1)

@@ -53,7 +53,7 @@ PILLOW: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "autocontrast": lambda image, level: ImageOps.autocontrast(image),
     "equalize": lambda image, level: ImageOps.equalize(image),
     "invert": lambda image, level: ImageOps.invert(image),
-    "solarize": lambda image, level: ImageOps.solarize(image, 256 - 256 * abs(level)),  # type: ignore[arg-type]
+    "solarize": lambda image, level: ImageOps.solarize(image, 256 - 256 * abs(level)),  # type: ignore[arg-type]  # Pillow takes floats too
     "posterize": lambda image, level: ImageOps.posterize(image, 8 - round(4 * abs(level))),
     "color": lambda image, level: ImageEnhance.Color(image).enhance(1 + 0.9 * level),
     "contrast": lambda image, level: ImageEnhance.Contrast(image).enhance(1 + 0.9 * level),
