@@ -18,18 +18,20 @@ from torch.utils.checkpoint import checkpoint
 
 from zoo.neurons import Lif, kept_as_bytes, normalise_again
 
-__all__ = ["ORDERS", "Add", "And", "Block", "IAnd", "Neuron", "Order", "Projection", "SamePool", "Stage"]
+__all__ = ["ORDERS", "SPIKING_STREAM", "Add", "And", "Block", "IAnd", "Neuron", "Order", "Projection", "SamePool", "Stage"]
 
 Neuron = Callable[[], Lif]
-Order = Literal["a", "b", "c", "d", "post"]
+Order = Literal["a", "b", "c", "d", "plain", "post"]
 
 ORDERS: dict[str, tuple[str, ...]] = {
     "a": ("lif", "conv", "bn"),  # every convolution sees binary spikes, the stream carries currents
     "b": ("bn", "lif", "conv"),  # full pre-activation
     "c": ("conv", "bn", "lif"),  # SEW: the stream carries integer spike counts
     "d": ("lif", "conv", "bn"),  # as a, without shortcuts
+    "plain": ("conv", "bn", "lif"),  # as c, without shortcuts
     "post": ("conv", "bn", "lif"),  # Spiking ResNet: the block's last neuron fires after the sum
 }
+SPIKING_STREAM = ("c", "plain", "post")  # orders in which spikes travel from block to block, and not currents
 
 
 class Add(nn.Module):
@@ -166,13 +168,13 @@ class Block(nn.Module):
                     module = neuron()
                 names.append(f"{part}{i}")
                 self.add_module(names[-1], module)
-        opening = names.index("lif1") + 1 if order in "abd" else 0
+        opening = 0 if order in SPIKING_STREAM else names.index("lif1") + 1
         closing = len(names) - 1 if order == "post" else len(names)
         self._opening, self._branch, self._closing = names[:opening], names[opening:closing], names[closing:]
 
         self.shortcut: nn.Module | None = None
         self.add: nn.Module | None = None
-        if order != "d":
+        if order not in ("d", "plain"):
             if stride != 1 or cin != cout:
                 self.shortcut = Projection(cin, cout, stride, down=down, neuron=neuron if order == "c" else None)
             self.add = JOINS[join]()
@@ -187,7 +189,7 @@ class Block(nn.Module):
         return x
 
     def open(self, x: Tensor) -> Tensor:
-        """What the block's convolutions read of the stream `x`: spikes (a, b, d), or the stream itself (c, post)."""
+        """What the block's convolutions read of the stream `x`: spikes (a, b, d), or the stream itself (c, plain, post)."""
         return self._run(self._opening, x)
 
     def forward(self, x: Tensor, opened: Tensor | None = None) -> Tensor:
@@ -233,19 +235,19 @@ class _WithoutStatistics:
 
 
 class Stage(nn.Module):
-    """Blocks of one width, `block0` to `blockN`, and the DA links that end here, `link0` (from the stem) to `linkK`.
+    """Blocks of one width, `block0` to `blockN`, and the DA links that end here: `link0` comes from the stem, `linkJ` from stage J.
 
     The densely additive connection `f'_k = f_k + sum_{j<k} P_jk(f'_j)` (Li, Lei and Yang 2023; see MODEL_CARD.md): `f_k` is what
     the blocks make, `P_jk` the projection of source `j`, and there is no term of the stage's own.
     """
 
-    def __init__(self, blocks: list[Block], links: list[Projection]) -> None:
+    def __init__(self, blocks: list[Block], links: dict[int, Projection]) -> None:
         super().__init__()
         self.depth = len(blocks)
         for i, block in enumerate(blocks):
             self.add_module(f"block{i}", block)
-        self.sources = len(links)
-        for j, link in enumerate(links):
+        self.sources = tuple(links)
+        for j, link in links.items():
             self.add_module(f"link{j}", link)
         self.add = Add() if links else None
 
@@ -259,5 +261,5 @@ class Stage(nn.Module):
         for i in range(1, self.depth):
             x = self.get_submodule(f"block{i}")(x)
         if self.add is not None:
-            x = self.add(x, *(self.get_submodule(f"link{j}")(sources[j]) for j in range(self.sources)))
+            x = self.add(x, *(self.get_submodule(f"link{j}")(sources[j]) for j in self.sources))
         return x, sources

@@ -18,10 +18,10 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 import torch
 from torch import Tensor, nn
 
-from zoo.blocks import Block, Neuron, Order, Projection, Stage
+from zoo.blocks import SPIKING_STREAM, Block, Neuron, Order, Projection, Stage
 from zoo.errors import ConfigError, InputError
 from zoo.names import Origin
-from zoo.neurons import ATan, Lif, Rectangle
+from zoo.neurons import ATan, Lif, Rectangle, Reset
 
 __all__ = ["DANet", "DANetConfig", "Head", "Readout", "Repeat", "Stem", "set_steps"]
 
@@ -37,6 +37,7 @@ class DANetConfig:
     bottleneck: bool = False
     order: Order = "a"
     links: bool = True  # densely additive links between the stages
+    dense: bool = True  # links from every earlier source; False: from the stage before alone, for chips of little fan-out
     stem: StemWord = "imagenet"
     steps: int = 4  # T
     in_channels: int = 3
@@ -46,6 +47,7 @@ class DANetConfig:
     shortcut_reads: Literal["spikes", "stream"] = "spikes"
     beta: float = 0.5  # membrane decay per step
     threshold: float = 1.0
+    reset: Reset = "zero"
     surrogate: Literal["atan", "rectangle"] = "atan"
 
     def __post_init__(self) -> None:
@@ -87,6 +89,7 @@ class DANetConfig:
             self.steps,
             beta=self.beta,
             threshold=self.threshold,
+            reset=self.reset,
             spike_grad=ATan() if self.surrogate == "atan" else Rectangle(),
         )
 
@@ -107,7 +110,7 @@ class Stem(nn.Module):
 
     `imagenet` conv7x7/2 - bn - avgpool3x3/2 (a max pool of real currents has no NIR form); `small` conv3x3 - bn (32 pixels);
     `medium` conv3x3/2 - bn (64); `sew` conv7x7/2 - bn - lif - maxpool3x3/2; `ms` conv7x7/2 - bn; `ms104` three conv3x3 with
-    bias, the first strided, - bn. Where the stream carries spikes (orders c and post), a neuron follows.
+    bias, the first strided, - bn. Where the stream carries spikes (orders c, plain and post), a neuron follows.
     """
 
     # convolutions (kernel, stride), and the pool
@@ -162,7 +165,7 @@ class Head(nn.Module):
     def __init__(self, width: int, classes: int, steps: int, *, order: Order, neuron: Neuron) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(width) if order == "b" else None
-        self.lif = neuron() if order in "abd" else None
+        self.lif = None if order in SPIKING_STREAM else neuron()
         self.readout = Readout(steps)
         self.fc = nn.Linear(width, classes)
 
@@ -191,7 +194,8 @@ class DANet(nn.Module):
         super().__init__()
         self.config = c = config
         width = c.widths[0] // 4 if c.bottleneck else c.widths[0]
-        self.stem = Stem(c.stem, c.in_channels, width, c.steps, c.neuron if c.order in ("c", "post") else None)
+        spiking = c.neuron if c.order in SPIKING_STREAM else None
+        self.stem = Stem(c.stem, c.in_channels, width, c.steps, spiking)
         sources = [(width, 1)]  # channels and resolution (as a divisor of the stem's) of every source of links
         for k, (depth, cout) in enumerate(zip(c.depths, c.widths, strict=True)):
             cin, divisor = sources[-1]
@@ -211,8 +215,10 @@ class DANet(nn.Module):
                 for i in range(depth)
             ]
             divisor *= stride
-            neuron = c.neuron if c.order in ("c", "post") else None
-            links = [Projection(s, cout, divisor // d, neuron=neuron) for s, d in sources] if c.links else []
+            first = 0 if c.dense else max(1, k)  # source 0 is the stem, source k the stage before
+            links = {
+                j: Projection(s, cout, divisor // d, neuron=spiking) for j, (s, d) in enumerate(sources) if c.links and j >= first
+            }
             self.add_module(f"stage{k + 1}", Stage(blocks, links))
             sources.append((cout, divisor))
         self.head = Head(c.widths[-1], c.num_classes, c.steps, order=c.order, neuron=c.neuron)

@@ -1,6 +1,6 @@
 """Names of models, what each name means, and the manifest of weights. Imports no torch, so that `zoo list` is quick.
 
-    {danet|spiking-resnet|sew-resnet|ms-resnet}{depth}[variant]-t{T}[.{dataset}]
+    {danet|speck-danet|spiking-resnet|sew-resnet|ms-resnet}{depth}[variant]-t{T}[.{dataset}]
 
 The variant is DANet's block order `a`-`d` (`a` is understood), or SEW's join `and`, `iand` (`add` is understood). Without a data
 set the name means the manifest's default tag for that architecture, or `in1k` where nothing was trained yet.
@@ -21,6 +21,7 @@ from zoo.errors import ConfigError, UnknownName
 __all__ = ["FileSpec", "Manifest", "ModelSpec", "Origin", "WeightsSpec", "architectures", "manifest", "weights_folder"]
 
 Depths = dict[int, tuple[tuple[int, ...], bool]]  # depth -> blocks in each stage, bottleneck
+TINY: Depths = {8: ((1, 1, 1), False)}
 SMALL: Depths = {20: ((3, 3, 3), False)}
 RESNETS: Depths = {
     18: ((2, 2, 2, 2), False),
@@ -31,16 +32,26 @@ RESNETS: Depths = {
 }
 DEPTHS: dict[str, Depths] = {
     "danet": SMALL | RESNETS,
+    "speck-danet": TINY,
     "spiking-resnet": SMALL | RESNETS,
     "sew-resnet": SMALL | RESNETS,
     "ms-resnet": SMALL | {18: RESNETS[18], 34: RESNETS[34], 104: ((3, 8, 32, 8), False)},
 }
-VARIANTS = {"danet": ("", "b", "c", "d"), "spiking-resnet": ("",), "sew-resnet": ("", "and", "iand"), "ms-resnet": ("",)}
+VARIANTS = {
+    "danet": ("", "b", "c", "d"),
+    "speck-danet": ("",),
+    "spiking-resnet": ("",),
+    "sew-resnet": ("", "and", "iand"),
+    "ms-resnet": ("",),
+}
 UNDERSTOOD = {"danet": "a", "sew-resnet": "add"}
 STEMS = {"in1k": "imagenet", "tin200": "medium", "cifar10": "small", "fmnist": "small", "nmnist": "small", "dvsgesture": "imagenet"}
+# A DANet for the nine cores of Speck 2e, each of which computes a convolution and its integrate-and-fire neurons, and sends to two
+# others (`zoo check speck-danet8-t4 --target speck2e`): no block shortcuts, and one link between neighbouring stages.
+SPECK: dict[str, Any] = {"order": "plain", "dense": False, "beta": 1.0, "reset": "subtract"}
 
 GRAMMAR = re.compile(
-    r"(?P<family>danet|spiking-resnet|sew-resnet|ms-resnet)(?P<depth>[1-9]\d{0,3})(?P<variant>[a-d]|and|iand|add)?"
+    r"(?P<family>danet|speck-danet|spiking-resnet|sew-resnet|ms-resnet)(?P<depth>[1-9]\d{0,3})(?P<variant>[a-d]|and|iand|add)?"
     r"-t(?P<steps>0|[1-9]\d{0,3})(?:\.(?P<dataset>[a-z0-9]+))?",
     re.ASCII,  # \d means 0 to 9
 )
@@ -84,7 +95,7 @@ class ModelSpec:
     def config(self, dataset: DatasetSpec) -> dict[str, Any]:
         """The fields of `DANetConfig` for this name on that data."""
         depths, bottleneck = DEPTHS[self.family][self.depth]
-        base = 16 if self.depth == 20 else 256 if bottleneck else 64
+        base = 16 if self.depth in TINY | SMALL else 256 if bottleneck else 64
         values: dict[str, Any] = {
             "depths": depths,
             "widths": tuple(base * 2**i for i in range(len(depths))),
@@ -96,6 +107,8 @@ class ModelSpec:
         }
         if self.family == "danet":
             return values | {"order": self.variant or "a"}
+        if self.family == "speck-danet":
+            return values | SPECK | {"stem": "small" if dataset.size <= 32 else "medium"}
         large = values["stem"] == "imagenet"
         return values | baseline_config(self.family, self.depth, self.variant, large_images=large)
 

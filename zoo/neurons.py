@@ -6,6 +6,8 @@ leaky integrate-and-fire neuron of the literature:
     mem[t] = beta * (1 - spk[t-1]) * mem[t-1] + x[t]
     spk[t] = 1 if mem[t] > threshold else 0
 
+With `reset="subtract"` a spike takes the threshold off the membrane instead: mem[t] = beta * mem[t-1] + x[t] - threshold * spk[t-1].
+
 State is local to the call: it starts at zero and is gone when `forward` returns.
 
 Shapes: `T` time steps, `B` batch; time is folded into the batch, so a tensor is `[T*B, ...]`, step-major.
@@ -18,7 +20,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import snntorch as snn
 import torch
@@ -32,7 +34,9 @@ CACHED_ELEMENTS = 1 << 18  # of one time step, about what keeps its membranes in
 BYTES = "_danet_spikes_as_bytes"
 NORMALISED = "_danet_normalised_from"
 
-__all__ = ["ATan", "Lif", "Rectangle", "kept_as_bytes", "normalise_again"]
+Reset = Literal["zero", "subtract"]
+
+__all__ = ["ATan", "Lif", "Rectangle", "Reset", "kept_as_bytes", "normalise_again"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,8 @@ class Lif(nn.Module):
     """`snn.Leaky` over `steps` time steps: currents `[T*B, ...]` in, spikes `[T*B, ...]` (0. or 1.) out.
 
     beta and threshold live in `self.neuron`, an `snn.Leaky` that may be replaced by any other neuron of snnTorch with the
-    same call. `fused=False`, or a neuron that the fused path does not know, runs `self.neuron` step by step; both
-    paths give the same spikes.
+    same call. `fused=False`, or a neuron that the fused path does not know (one that resets by subtraction, say), runs
+    `self.neuron` step by step; both paths give the same spikes.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Lif(nn.Module):
         *,
         beta: float = 0.5,
         threshold: float = 1.0,
+        reset: Reset = "zero",
         spike_grad: ATan | Rectangle | None = None,
         fused: bool = True,
     ) -> None:
@@ -88,7 +93,7 @@ class Lif(nn.Module):
                 beta=float(beta),
                 threshold=float(threshold),  # an int would make an int64 buffer
                 spike_grad=spike_grad or ATan(),
-                reset_mechanism="zero",
+                reset_mechanism=reset,
                 reset_delay=True,
             )
         # snnTorch keeps every neuron ever made in a list of the class, and so alive.
@@ -118,19 +123,24 @@ class Lif(nn.Module):
         return f"steps={self.steps}, fused={self.fused}"
 
     @property
-    def exportable(self) -> bool:
-        """Whether `self.neuron` is the neuron of this module's equation, and nothing more."""
-        return self._plain() and float(self.neuron.graded_spikes_factor) == 1
-
-    def _plain(self) -> bool:
+    def reset(self) -> Reset | None:
+        """The equation that `self.neuron` computes, by its reset; None if it computes another one."""
         n = self.neuron
+        if type(n) is not snn.Leaky or not n.reset_delay or n.state_quant or n.inhibition or n.init_hidden or n.output:
+            return None
         # Not `n.reset_mechanism`: to set it changes what snnTorch says, not what it does.
-        zero = type(n) is snn.Leaky and n.state_function == n._base_zero and n.reset_delay
-        return zero and not (n.state_quant or n.inhibition or n.init_hidden or n.output)
+        return "zero" if n.state_function == n._base_zero else "subtract" if n.state_function == n._base_sub else None
+
+    @property
+    def exportable(self) -> bool:
+        """Whether `self.neuron` computes an equation of this module, and nothing more."""
+        return self.reset is not None and float(self.neuron.graded_spikes_factor) == 1
 
     def _known(self) -> bool:
         n = self.neuron
-        return self._plain() and isinstance(n.spike_grad, ATan | Rectangle) and not any(p.requires_grad for p in n.parameters())
+        return (
+            self.reset == "zero" and isinstance(n.spike_grad, ATan | Rectangle) and not any(p.requires_grad for p in n.parameters())
+        )
 
     def _loop(self, x: Tensor) -> Tensor:
         mem = torch.zeros_like(x[0], dtype=torch.float32)

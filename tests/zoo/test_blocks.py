@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import blocks
-from zoo.blocks import ORDERS, Add, And, Block, IAnd, Projection, SamePool, Stage
+from zoo.blocks import ORDERS, SPIKING_STREAM, Add, And, Block, IAnd, Projection, SamePool, Stage
 from zoo.danet import DANet
 from zoo.neurons import Lif
 from zoo.training.parallel import SyncNorm
@@ -77,7 +77,7 @@ def test_parts_of_a_projection(stride: int, down: str, spiking: bool, parts: lis
 def test_parts_of_a_block_follow_the_order(order: str, bottleneck: bool) -> None:
     block = Block(8, 16, 2, order=order, bottleneck=bottleneck, neuron=neuron)
     expected = [f"{part}{i}" for i in range(1, 4 if bottleneck else 3) for part in ORDERS[order]]
-    assert [name for name, _ in block.named_children()] == expected + ([] if order == "d" else ["shortcut", "add"])
+    assert [name for name, _ in block.named_children()] == expected + ([] if order in ("d", "plain") else ["shortcut", "add"])
     assert block(torch.rand(4, 8, 9, 8)).shape == (4, 16, 5, 4)
 
 
@@ -91,7 +91,7 @@ def test_opened_is_what_the_block_computes_itself(order: str) -> None:
     block, x = Block(8, 16, 2, order=order, bottleneck=True, neuron=neuron).eval(), torch.randn(4, 8, 6, 6)
     opened: Tensor = block.open(x)
     assert torch.equal(block(x, opened), block(x))
-    assert torch.equal(opened, x) is (order in ("c", "post"))
+    assert torch.equal(opened, x) is (order in SPIKING_STREAM)
 
 
 def checkpointed(net: nn.Module) -> nn.Module:
@@ -224,7 +224,7 @@ def test_statistics_over_processes_are_counted_once_too(order: str, monkeypatch:
 
 def test_a_stage_computed_again_opens_its_first_block_once(record: Callable[..., dict[str, list[object]]]) -> None:
     """The first block's spikes are read by links too, and come in from without."""
-    stage = checkpointed(Stage([Block(8, 8, 1, order="a", bottleneck=False, neuron=neuron) for _ in range(2)], []))
+    stage = checkpointed(Stage([Block(8, 8, 1, order="a", bottleneck=False, neuron=neuron) for _ in range(2)], {}))
     calls = record(stage, nn.Module)
     stage(torch.randn(4, 8, 6, 6), [])[0].sum().backward()
     counts = {name: len(made) for name, made in calls.items()}

@@ -44,7 +44,7 @@ def parameters(model: nn.Module) -> int:
 @pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("links", [True, False], ids=["links", "plain"])
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
-@pytest.mark.parametrize("order", [*ORDERS, "post"])
+@pytest.mark.parametrize("order", [*ORDERS, "plain", "post"])
 def test_a_still_image_is_the_same_image_at_every_step(
     order: str, bottleneck: bool, links: bool, stem: str, exact: Build, pixels: Callable[..., Tensor], record: Callable[..., Any]
 ) -> None:
@@ -129,15 +129,27 @@ def test_every_neuron_runs_once(order: str, exact: Build, record: Callable[..., 
     assert {name: len(made) for name, made in calls.items()} == {n: 1 for n, m in model.named_modules() if isinstance(m, Lif)}
 
 
-def test_only_the_links_carry_the_sum_in_order_d(tiny: Build) -> None:
-    model = tiny(order="d")
+@pytest.mark.parametrize("order", ["d", "plain"])
+def test_only_the_links_carry_the_sum_without_shortcuts(order: str, tiny: Build) -> None:
+    model = tiny(order=order)
     assert not any(block.add or block.shortcut for block in model.modules() if isinstance(block, Block))
     assert Counter(type(m).__name__ for m in model.modules())["Projection"] == 3  # stem -> 1, stem -> 2, 1 -> 2
 
 
+def test_links_that_are_not_dense_come_from_the_stage_before(
+    exact: Build, record: Callable[..., Any], pixels: Callable[..., Tensor]
+) -> None:
+    model = exact(order="plain", dense=False, depths=(1, 1, 1), widths=(4, 8, 16))
+    calls = record(model, nn.Module)
+    model(pixels(3, 1, 12, 12))
+    assert [name for name in calls if "link" in name and name.count(".") == 1] == ["stage2.link1", "stage3.link2"]
+    for k in (2, 3):
+        assert calls[f"stage{k}.link{k - 1}"][0][0] is calls[f"stage{k - 1}"][0][1][0]
+
+
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
 @pytest.mark.parametrize("links", [True, False], ids=["links", "plain"])
-@pytest.mark.parametrize("order", [*ORDERS, "post"])
+@pytest.mark.parametrize("order", [*ORDERS, "plain", "post"])
 def test_gradient_reaches_every_parameter(order: str, links: bool, bottleneck: bool, tiny: Build) -> None:
     model = tiny(order=order, links=links, bottleneck=bottleneck)
     F.cross_entropy(model(torch.randn(8, 1, 9, 11)), torch.arange(8) % 5).backward()
@@ -174,7 +186,7 @@ class StepLif(nn.Module):
 
 
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
-@pytest.mark.parametrize("order", [*ORDERS, "post"])
+@pytest.mark.parametrize("order", [*ORDERS, "plain", "post"])
 def test_time_folded_into_the_batch_is_a_loop_over_time(
     order: str, bottleneck: bool, exact: Build, pixels: Callable[..., Tensor]
 ) -> None:
@@ -206,7 +218,7 @@ def test_input_that_is_not_finite_is_refused(value: float, tiny: Build) -> None:
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"order": "e"}, "'e' is not one of 'a', 'b', 'c', 'd', 'post'"),
+        ({"order": "e"}, "'e' is not one of 'a', 'b', 'c', 'd', 'plain', 'post'"),
         ({"order": 5}, "order = 5"),
         ({"join": None}, "join = None"),
         ({"stem": "large"}, "stem = 'large'"),
@@ -260,6 +272,7 @@ def test_small_parts() -> None:
 VARIANTS: dict[str, dict[str, Any]] = {
     **{order: {"order": order} for order in ORDERS},
     "bottleneck": {"bottleneck": True},
+    "speck": {"order": "plain", "dense": False, "beta": 1.0, "reset": "subtract"},
     "spiking": {"order": "post", "links": False, "down": "stride"},
     "sew": {"order": "c", "links": False, "stem": "sew", "down": "stride", "join": "iand"},
     "ms": {"order": "a", "links": False, "stem": "ms", "shortcut_reads": "stream", "surrogate": "rectangle"},

@@ -173,7 +173,7 @@ def test_a_reset_renamed_after_the_fact_is_still_the_old_one() -> None:
     lif, x = Lif(4), currents(4)
     lif.neuron = snn.Leaky(beta=0.5, spike_grad=ATan(), reset_mechanism="subtract")
     lif.neuron.reset_mechanism = "zero"
-    assert not lif.exportable
+    assert lif.reset == "subtract"
     assert torch.equal(lif(x), loop(lif.neuron, x, 4))
 
 
@@ -192,13 +192,15 @@ def test_a_network_trains_a_learnable_beta(tiny: Callable[..., DANet]) -> None:
         ({}, True),
         ({"spike_grad": surrogate.fast_sigmoid()}, True),
         ({"learn_beta": True}, True),
-        ({"reset_mechanism": "subtract"}, False),
+        ({"reset_mechanism": "subtract"}, True),
+        ({"reset_mechanism": "none"}, False),
+        ({"reset_delay": False}, False),
         ({"graded_spikes_factor": 2.0}, False),
         ({"init_hidden": True}, False),
         ({"state_quant": torch.round}, False),
     ],
 )
-def test_exportable_is_this_equation_and_no_other(options: dict[str, object], exportable: bool) -> None:
+def test_exportable_are_the_two_equations_and_no_other(options: dict[str, object], exportable: bool) -> None:
     lif = Lif(2)
     lif.neuron = snn.Leaky(**{"beta": 0.5, "reset_mechanism": "zero"} | options)
     assert lif.exportable is exportable
@@ -446,3 +448,21 @@ def test_currents_that_were_changed_in_place_are_not_what_was_normalised() -> No
         Lif(4)(current.add_(0.75)).square().sum().backward()
         gradients.append(x.grad)
     assert torch.equal(*gradients) and gradients[0].any()
+
+
+@pytest.mark.parametrize(("beta", "threshold"), [(1.0, 1.0), (0.5, 0.75)])
+def test_reset_by_subtraction(beta: float, threshold: float) -> None:
+    """What is above the threshold stays on the membrane: an integrate-and-fire neuron loses no current."""
+    lif, x = Lif(6, beta=beta, threshold=threshold, reset="subtract"), currents(6)
+    spikes, mem, spk = lif(x).unflatten(0, (6, -1)), torch.zeros_like(x[:1]), torch.zeros_like(x[:1])
+    for t, current in enumerate(x.unflatten(0, (6, -1))):
+        mem = beta * mem + current - threshold * spk
+        spk = (mem > threshold).float()
+        assert torch.equal(spikes[t], spk), t
+    assert lif.reset == "subtract" and lif.exportable and spikes.any()
+    assert not torch.equal(spikes, Lif(6, beta=beta, threshold=threshold)(x).unflatten(0, (6, -1)))
+
+
+def test_reset_by_subtraction_has_the_gradient_of_snntorch() -> None:
+    lif, x = Lif(4, reset="subtract"), currents(4)
+    assert_same_gradient(backward(lif, x), backward(lambda x: loop(lif.neuron, x, 4), x))
