@@ -165,7 +165,7 @@ def energy(scale: Scale, rounds: int) -> list[Row]:
     from export.nir import to_nir
 
     model = network(scale.large)
-    x, layers = images(model, scale.batch), structure(to_nir(model))
+    x, layers = images(model, scale.batch), structure(to_nir(model, profile="native"))
     plain = copy.deepcopy(model)  # without the hooks that NeuroBench keeps on its copy
     bench = NeuroBench(copy.deepcopy(model))
 
@@ -203,7 +203,7 @@ def _agreement(model: DANet) -> Row:
     from export.energy.structure import structure
     from export.nir import node_name, to_nir
 
-    x, layers = images(model), structure(to_nir(model))
+    x, layers = images(model), structure(to_nir(model, profile="native"))
     ((_, maps),) = run_torch(model, x)
     ours = {row.name: int(row.acs.sum()) + row.macs for row in count(layers, maps)}
     theirs = NeuroBench(copy.deepcopy(model)).layers(x)

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 import zoo
 from export.fold import fold, still_image
 from export.trace import Call, leaves, trace
-from export.verify import Verification, verify_onnx
+from export.verify.onnx import verify_onnx
+from export.verify.result import Verification
 from zoo.danet import DANet
 from zoo.errors import ExportError, VerificationError
 from zoo.neurons import Lif
@@ -44,7 +45,7 @@ def to_onnx(model: DANet) -> onnx.ModelProto:
     neurons = [(path, module) for path, module in folded.named_modules() if isinstance(module, Lif)]
     for path, lif in neurons:
         if not lif.exportable:
-            raise ExportError(f"{path}: only snn.Leaky with zero reset and reset_delay=True can be exported")
+            raise ExportError(f"{path}: only snn.Leaky with reset_delay=True, to zero or by subtraction, can be exported")
         folded.set_submodule(path, _Neuron(lif))
     last = "head.fc"
     with _quiet():
@@ -86,12 +87,12 @@ def write_onnx(model: DANet, path: Path, *, verify: bool = True) -> Verification
 
 
 @torch.library.custom_op("zoo::lif", mutates_args=())
-def _lif(x: Tensor, beta: Tensor, threshold: Tensor, steps: int) -> Tensor:
+def _lif(x: Tensor, beta: Tensor, threshold: Tensor, steps: int, subtract: bool) -> Tensor:
     raise AssertionError("an operator to be translated, not run")
 
 
 @_lif.register_fake
-def _(x: Tensor, beta: Tensor, threshold: Tensor, steps: int) -> Tensor:
+def _(x: Tensor, beta: Tensor, threshold: Tensor, steps: int, subtract: bool) -> Tensor:
     return torch.empty_like(x)
 
 
@@ -100,15 +101,16 @@ class _Neuron(nn.Module):
 
     def __init__(self, lif: Lif) -> None:
         super().__init__()
-        self.steps = lif.steps
+        self.steps, self.subtract = lif.steps, lif.reset == "subtract"
         self.register_buffer("beta", lif.neuron.beta.detach().clamp(0, 1))
         self.register_buffer("threshold", lif.neuron.threshold.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.zoo.lif(x, self.beta, self.threshold, self.steps)  # type: ignore[no-any-return]  # torch.ops is untyped
+        spikes: Tensor = torch.ops.zoo.lif(x, self.beta, self.threshold, self.steps, self.subtract)
+        return spikes
 
 
-def _translate_lif(x: Any, beta: Any, threshold: Any, steps: int) -> Any:
+def _translate_lif(x: Any, beta: Any, threshold: Any, steps: int, subtract: bool) -> Any:
     currents = op.Split(x, axis=0, num_outputs=steps) if steps > 1 else x
     one = op.Constant(value_float=1.0)
     mem: Any = None
@@ -116,6 +118,8 @@ def _translate_lif(x: Any, beta: Any, threshold: Any, steps: int) -> Any:
     for current in currents if isinstance(currents, Sequence) else [currents]:
         if mem is None:
             mem = current
+        elif subtract:
+            mem = op.Sub(op.Add(op.Mul(beta, mem), current), op.Mul(spikes[-1], threshold))
         else:
             # A Where would say it in fewer nodes, but onnxruntime does not vectorise it: 1.5 to 1.9 times slower.
             keep = op.Mul(op.Sub(one, spikes[-1]), beta)

@@ -2,10 +2,11 @@
 
     load(name)         a model with its weights, in eval mode
     create(name)       the same architecture with random weights
+    from_nir(path)     any NIR graph as a network of snnTorch neurons, to run and to train
     list_models()      what there is
     info(name)         what is known of one
 
-Importing `zoo` does not import torch; the first `load` or `create` does.
+Importing `zoo` does not import torch; the first `load`, `create` or `from_nir` does.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from zoo.errors import ConfigError, ExportError, InputError, UnknownName, Verifi
 from zoo.names import ModelSpec, WeightsSpec, architectures, manifest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nir import NIRGraph
+
+    from export.from_nir import NirNetwork
     from zoo.danet import DANet
 
 __version__ = "0.1.0"
@@ -30,6 +36,7 @@ __all__ = [
     "WeightsError",
     "ZooError",
     "create",
+    "from_nir",
     "info",
     "list_models",
     "load",
@@ -67,6 +74,21 @@ def create(name: str, **overrides: Any) -> "DANet":
     model = DANet(DANetConfig.from_dict(spec.config(data) | overrides))
     model.origin = Origin(spec.name, data)
     return model
+
+
+def from_nir(
+    source: "Path | str | NIRGraph", *, dt: float = 1e-4, spike_grad: Any = None, shape: tuple[int, ...] | None = None
+) -> "NirNetwork":
+    """The network that a NIR file or graph describes, whoever wrote it, as snnTorch neurons: `x` `[T, B, ...]` -> `[T, B, ...]`.
+
+    Weights and biases are parameters, gradients flow through surrogate spikes (`spike_grad`, a surrogate of snnTorch or the zoo;
+    `zoo.neurons.ATan()` if none is given). A graph of the zoo also takes still images `[B, C, H, W]` and gives logits `[B, K]`.
+    `dt` is the time step in seconds, overruled by the graph's metadata; `shape`, without time and batch, is for an `Input` that
+    declares none. Raises `InputError` for what is no NIR file, `ExportError` for a graph that is not sound.
+    """
+    from export.from_nir import from_nir
+
+    return from_nir(source, dt=dt, spike_grad=spike_grad, shape=shape)
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:

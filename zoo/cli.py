@@ -67,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--json", action="store_true", help="print JSON instead of text")
         return sub
 
+    def weights(sub: argparse.ArgumentParser) -> None:
+        text = "as they are (default), or rounded to 8 bits with a scale per output channel, or per layer as on Speck"
+        sub.add_argument("--weights", choices=("float32", "int8", "int8-layer"), default="float32", help=text)
+
     sub = add("list", _list, "list trained models, or every architecture")
     sub.add_argument("pattern", nargs="?", default="*", help="shell wildcard, as in 'danet50*'")
     sub.add_argument("--all", action="store_true", help="every architecture that can be created, trained or not")
@@ -88,10 +92,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", help="a name or a model folder")
     sub.add_argument("--to", nargs="+", choices=("onnx", "nir"), default=["onnx"], help="formats (default: onnx)")
     sub.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where to write (default: here)")
+    sub.add_argument(
+        "--profile", choices=("portable", "native"), default="portable", help="NIR for simulators (default), or for chips"
+    )
+    weights(sub)
+    sub.add_argument(
+        "--data", metavar="SOURCE", help="the test split for the accuracy of rounded weights (default: bundled images)"
+    )
 
     sub = add("verify", _verify, "check weights against the manifest, or an export against its model")
     sub.add_argument("name", help="a name or a model folder")
-    sub.add_argument("--export", type=Path, metavar="FILE.onnx", help="check this export, layer by layer")
+    sub.add_argument("--export", type=Path, metavar="FILE", help="check this .onnx or .nir export, layer by layer")
 
     sub = add("energy", _energy, "count the operations of each layer on real images and price them")
     sub.add_argument("name", help="a name or a model folder")
@@ -213,38 +224,97 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     _our_export()
     model, name = _model(args.name)
+    accuracy = {}
+    if args.weights == "int8":
+        if "onnx" in args.to:
+            raise InputError("--weights int8 is for --to nir: export the ONNX file without it")
+        from export.quantise import rounded
+
+        unrounded, model, name = model, rounded(model), f"{name}.int8"
+        accuracy = _accuracies({"float32": unrounded, "int8": model}, args.data)
     args.out.mkdir(parents=True, exist_ok=True)
     written: list[dict[str, Any]] = []
+
+    def wrote(path: Path, what: str, **more: Any) -> None:
+        written.append({"file": str(path), "bytes": path.stat().st_size, "verification": what} | more)
+
     if "onnx" in args.to:
         from export.onnx import write_onnx
 
         path = args.out / f"{name}.onnx"
         with terminal.status(f"exporting and verifying {path.name}"):
-            result = write_onnx(model, path)
-        written.append({"file": str(path), "bytes": path.stat().st_size, "verification": str(result)})
+            wrote(path, str(write_onnx(model, path)))
     if "nir" in args.to:
-        from export.nir import write_nir
+        from export.nir_file import trains_path, write_nir
 
         path = args.out / f"{name}.nir"
-        with terminal.status(f"writing {path.name}"):
-            graph = write_nir(model, path)
-        structure = f"{len(graph.nodes)} nodes, {len(graph.edges)} edges; read back equal"
-        written.append({"file": str(path), "bytes": path.stat().st_size, "verification": structure})
+        with terminal.status(f"exporting and verifying {path.name}"):
+            result = write_nir(model, path, _two_images(model))
+        wrote(path, str(result), **accuracy)
+        wrote(
+            trains_path(path), f"spikes of {len(result.trains)} neuron layers for {result.images} images, to check a receiver with"
+        )
     if args.json:
         return _json(written)
     for item in written:
         print(f"{item['file']} ({item['bytes']:,} bytes): {item['verification']}")
+    if accuracy:
+        print(f"top-1 {accuracy['float32']:.2%}, with weights rounded to 8 bits {accuracy['int8']:.2%}, on {accuracy['images']}")
     return 0
+
+
+def _accuracies(models: "dict[str, DANet]", source: str | None) -> dict[str, Any]:
+    """Top-1 of each model on the test split at `source`, or without one on the bundled images; and which images they were."""
+    import torch
+
+    from zoo.samples import samples
+    from zoo.training.evaluate import correct
+    from zoo.training.run import load_data
+
+    first = next(iter(models.values()))
+    assert first.origin is not None
+    data, found = first.origin.data, {}
+    if source is None:
+        pixels, labels = samples(data.tag)
+        x, seen = _normalised(pixels, data), len(labels)
+    else:
+        from zoo.training.config import Recipe
+
+        split = load_data(replace(Recipe.load(data.tag), source=source), "test", first.config.steps)
+    for name, model in models.items():
+        predict = torch.inference_mode()(model)
+        if source is None:
+            right = int((predict(x).argmax(1) == labels).sum())
+        else:
+            with terminal.progress() as bar:
+                right, seen = correct(predict, split, data, progress=terminal.advance(bar, "images"))
+        found[name] = right / seen
+    return found | {"images": f"{seen:,} {'bundled' if source is None else 'test'} images of {data.title}"}
+
+
+def _two_images(model: "DANet") -> "Tensor | None":
+    """Of those that come with the zoo; None where none do."""
+    from zoo.samples import samples
+
+    assert model.origin is not None
+    try:
+        pixels, _ = samples(model.origin.data.tag)
+    except InputError:
+        return None
+    return _normalised(pixels[:2], model.origin.data)
 
 
 def _verify(args: argparse.Namespace) -> int:
     if args.export:
         _our_export()
-        from export.verify import verify_onnx
+        from export.verify.nir import verify_nir
+        from export.verify.onnx import verify_onnx
+        from export.verify.result import Verification
 
+        verify: Callable[..., Verification] = verify_nir if args.export.suffix == ".nir" else verify_onnx
         model, _ = _model(args.name)
         with terminal.status(f"verifying {args.export}"):
-            result = verify_onnx(model, args.export)
+            result = verify(model, args.export)
         ok, text, what = result.ok, str(result), str(args.export)
     else:
         from zoo.names import manifest

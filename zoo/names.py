@@ -120,6 +120,7 @@ class Origin:
     name: str
     data: DatasetSpec
     weights: tuple[Path, ...] = ()  # the safetensors files; none: random weights
+    precision: str = "float32"  # or how the weights were rounded for a chip
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ leaky integrate-and-fire neuron of the literature:
     mem[t] = beta * (1 - spk[t-1]) * mem[t-1] + x[t]
     spk[t] = 1 if mem[t] > threshold else 0
 
-With `reset="subtract"` a spike takes the threshold off the membrane instead: mem[t] = beta * mem[t-1] + x[t] - threshold * spk[t-1].
+With `reset="subtract"` a spike takes the threshold off the membrane instead:
+
+    mem[t] = beta * mem[t-1] + x[t] - threshold * spk[t-1]
 
 State is local to the call: it starts at zero and is gone when `forward` returns.
 

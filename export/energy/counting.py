@@ -120,7 +120,9 @@ class _Counter:
                     rows.append(self._neuron(layer, layer.node))
                 case nir.Flatten():
                     if layer.in_bound is not None:
-                        self.events[layer.name] = self._incoming(layer.sources).sum((1, 2), keepdims=True)
+                        events = self._incoming(layer.sources)
+                        same = layer.out_shape == layer.in_shape  # a Flatten of one axis gathers a sum
+                        self.events[layer.name] = events if same else events.sum((1, 2), keepdims=True)
                 case _:
                     assert isinstance(layer.node, nir.Input | nir.Output), layer.name  # `structure` lets no other pass
         return rows

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from export.energy.spikes import SpikeMaps
 from export.nir import node_name
+from zoo.blocks import And, IAnd
 from zoo.danet import DANet
 from zoo.errors import InputError
 from zoo.neurons import Lif
@@ -59,8 +60,9 @@ def _hooked(model: DANet, counted: dict[str, Tensor]) -> Iterator[None]:
 
         return reduce
 
-    # A max pool is of spikes (`export.nir` refuses any other), and so a layer of neurons in the graph.
-    neurons = [(path, module) for path, module in model.named_modules() if isinstance(module, Lif | nn.MaxPool2d)]
+    # A max pool and an AND are of spikes (`export.nir` refuses any other), and so layers of neurons in the graph.
+    kinds = Lif | nn.MaxPool2d | And | IAnd
+    neurons = [(path, module) for path, module in model.named_modules() if isinstance(module, kinds)]
     handles = [module.register_forward_hook(hook(node_name(path))) for path, module in neurons]
     try:
         yield

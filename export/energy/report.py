@@ -117,7 +117,7 @@ def energy_report(
     images. Raises `ExportError` for a model without NIR form, `InputError` for images that it cannot take."""
     labels = None if labels is None else torch.as_tensor(labels).cpu()
     _check(images, labels, batch)
-    layers = structure(to_nir(model))
+    layers = structure(to_nir(model, profile="native"))
     batches: list[list[LayerCounts]] = []
     spikes: list[Array] = []  # [T, B], of all neurons
     answers: list[Tensor] = []  # [B]

@@ -143,7 +143,8 @@ def _out_shape(name: str, node: nir.NIRNode, shape: Shape) -> Shape:
         case nir.Conv2d() | nir.SumPool2d() | nir.AvgPool2d() | nir.Affine() | nir.Linear():
             raise InputError(f"node {name!r} ({type(node).__name__}) cannot take an input of shape {list(shape)}: repair the graph")
         case nir.Flatten():
-            return (math.prod(shape),)
+            first, last = (int(d) % len(shape) for d in (node.start_dim, node.end_dim))
+            return (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
         case nir.LIF() | nir.IF() if len(shape) not in (1, 3):
             raise InputError(f"neurons {name!r} have shape {list(shape)}: valid are [features] and [C, H, W]")
         case nir.LIF() | nir.IF() | nir.Scale() | nir.Input() | nir.Output():

@@ -1,7 +1,10 @@
-"""The graph is run by a second, independent reading of NIR's equations, in float64, and must give the model's logits and spikes."""
+"""What the exporter writes: names, shapes, encodings, metadata, and what it refuses. That it computes the model is for
+`test_verify_nir.py`."""
 
+import json
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import nir
@@ -9,106 +12,31 @@ import numpy as np
 import pytest
 import torch
 from networks import lively
-from torch import Tensor
-from torch.nn import functional as F
+from torch import nn
 
+import zoo
+from export import nir as exporter
 from export.fold import still_image
-from export.nir import DT, node_name, to_nir, write_nir
+from export.interpret import run
+from export.nir import DT, node_name, to_nir
 from export.trace import trace
 from zoo.blocks import Add
-from zoo.errors import ExportError, VerificationError
+from zoo.errors import ExportError
 from zoo.neurons import Lif
 
 SMALL = {"widths": (4, 6, 8)}
-NAMES = ["danet20", "danet20b", "danet20c", "danet20d", "sew-resnet20", "spiking-resnet20", "ms-resnet20"]
+NAMES = ["danet20", "danet20b", "danet20c", "danet20d", "sew-resnet20", "spiking-resnet20", "ms-resnet20", "speck-danet8"]
 
 
-def run(graph: nir.NIRGraph, x: Tensor, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """`x` `[B, C, H, W]` at every step -> mean output `[B, K]`, and each neuron's spikes `[T, B, C, H, W]`."""
-    order, waiting = ["input"], set(graph.nodes) - {"input"}
-    sources = {name: [a for a, b in graph.edges if b == name] for name in graph.nodes}
-    while waiting:
-        ready = {n for n in waiting if set(sources[n]) <= set(order)}
-        assert ready, "the graph has a cycle"
-        order += sorted(ready)
-        waiting -= ready
-    state: dict[str, Tensor] = {}
-    spikes: dict[str, list[Tensor]] = {}
-    outputs = []
-    for _ in range(steps):
-        values = {"input": x}
-        for name in order[1:]:
-            current = torch.stack([values[s] for s in sources[name]]).sum(0)
-            values[name] = node(name, graph.nodes[name], current, state)
-            if isinstance(graph.nodes[name], nir.LIF | nir.IF):
-                spikes.setdefault(name, []).append(values[name])
-        outputs.append(values["output"])
-    return torch.stack(outputs).mean(0), {name: torch.stack(s) for name, s in spikes.items()}
-
-
-def node(name: str, n: Any, x: Tensor, state: dict[str, Tensor]) -> Tensor:
-    def p(value: Any) -> Tensor:
-        return torch.from_numpy(np.asarray(value, np.float64))
-
-    match n:
-        case nir.LIF():
-            v = state.get(name, torch.zeros_like(x))
-            v = v + DT / p(n.tau) * (p(n.v_leak) - v + p(n.r) * x)
-        case nir.IF():
-            v = state.get(name, torch.zeros_like(x)) + DT * p(n.r) * x
-        case nir.Conv2d():
-            return F.conv2d(x, p(n.weight), p(n.bias), n.stride, n.padding, n.dilation, n.groups)
-        case nir.SumPool2d():
-            kernel = [int(k) for k in n.kernel_size]
-            return F.avg_pool2d(x, kernel, n.stride.tolist(), n.padding.tolist()) * kernel[0] * kernel[1]
-        case nir.Scale():
-            return x * p(n.scale)
-        case nir.Flatten():
-            return x.flatten(1)
-        case nir.Affine():
-            return F.linear(x, p(n.weight), p(n.bias))
-        case nir.Output():
-            return x
-        case _:
-            raise AssertionError(type(n))
-    z = (v > p(n.v_threshold)).double()
-    state[name] = torch.where(z > 0, p(n.v_reset).expand_as(v), v)
-    return z
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("size", [12, 13])
-def test_the_graph_computes_the_model(name: str, size: int) -> None:
-    model = lively(f"{name}-t4.fmnist", size, **SMALL)
-    graph = to_nir(model)
-    x = torch.randn(3, 1, size, size, dtype=torch.float64)
-    expected: dict[str, Tensor] = {}
-    for path, module in model.named_modules():
-        if isinstance(module, Lif):
-            module.fused = False  # the fused path computes in float32
-            module.register_forward_hook(lambda m, a, out, path=path: expected.update({node_name(path): out.unflatten(0, (4, -1))}))
-    model.double()
-    with torch.inference_mode():
-        logits, spikes = run(graph, x, steps=4)
-        torch.testing.assert_close(logits, model(x), atol=1e-5, rtol=0)
-    assert set(spikes) == set(expected)
-    for path, train in expected.items():
-        assert train.sum() > 0, f"{path} is silent: nothing was compared"
-        assert torch.equal(spikes[path], train), path
+def kinds(graph: nir.NIRGraph) -> dict[str, int]:
+    return Counter(type(node).__name__ for node in graph.nodes.values())
 
 
 def test_stem_pools_are_part_of_the_graph() -> None:
-    """ImageNet's average pool, and SEW's max pool of spikes as a sum pool and a neuron that fires for any spike."""
-    for name, pools in (("danet18-t2", {"stem_pool"}), ("sew-resnet18-t2", {"stem_pool_sum"})):
-        model = lively(name, 33, depths=(1, 1), widths=(4, 6))
-        graph = to_nir(model)
-        assert pools <= {n for n, v in graph.nodes.items() if isinstance(v, nir.SumPool2d)}
-        x = torch.randn(2, 3, 33, 33, dtype=torch.float64)
-        for module in model.modules():
-            if isinstance(module, Lif):
-                module.fused = False
-        with torch.inference_mode():
-            torch.testing.assert_close(run(graph, x, steps=2)[0], model.double()(x), atol=1e-5, rtol=0)
+    """ImageNet's average pool, and SEW's max pool of spikes as a pool and a neuron that fires for any spike."""
+    for name, pool in (("danet18-t2", "stem_pool"), ("sew-resnet18-t2", "stem_pool_share")):
+        graph = to_nir(lively(name, 33, depths=(1, 1), widths=(4, 6)))
+        assert [n for n, v in graph.nodes.items() if isinstance(v, nir.AvgPool2d)] == [pool]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,47 +61,128 @@ def test_a_sum_is_edges() -> None:
     assert into == {"stem_conv", "stage1_block0_conv2", "stage1_block1_conv2", "stage1_block2_conv2", "stage1_link0_conv"}
 
 
+def inhibited(model: nn.Module) -> None:
+    model.get_submodule("stage1.block0.lif1").neuron.inhibition = True
+
+
+def silenced(model: nn.Module) -> None:
+    model.set_submodule("stage1.block0.lif2", nn.Identity())
+
+
+def learnt(model: nn.Module) -> None:
+    model.set_submodule("stage1.block0.conv1", nn.PReLU(4))
+
+
 @pytest.mark.parametrize(
-    ("name", "change", "message"),
+    ("name", "config", "change", "message"),
     [
-        ("sew-resnet20and-t2.fmnist", None, "NIR has no product of spikes"),
-        ("sew-resnet20iand-t2.fmnist", None, "NIR has no product of spikes"),
-        ("danet20-t2.fmnist", lambda m: setattr(m.stage1.block0.lif1.neuron, "inhibition", True), "only snn.Leaky with zero reset"),
-        ("danet20-t2.fmnist", lambda m: setattr(m.stage1.block0, "conv1", torch.nn.PReLU(4)), "PReLU has no NIR form"),
+        ("sew-resnet20and-t2.fmnist", {}, silenced, r"stage1.block0.add: NIR has no And but .*use the additive join"),
+        ("sew-resnet20iand-t2.fmnist", {}, silenced, r"stage1.block0.add: NIR has no IAnd but .*use the additive join"),
+        ("danet20-t2.fmnist", {"stem": "sew"}, None, r"stem.pool: NIR has no MaxPool2d but .*use an average pool"),
+        ("danet20b-t2.fmnist", {"beta": 1.0}, None, "a decay of 1 has no LIF in NIR"),
+        ("danet20-t2.fmnist", {}, inhibited, "only snn.Leaky with reset_delay=True"),
+        ("danet20-t2.fmnist", {}, learnt, "PReLU has no NIR form"),
     ],
 )
 def test_what_nir_cannot_say_is_refused_by_name(
-    name: str, change: Callable[..., None] | None, message: str, tmp_path: Path
+    name: str, config: dict[str, Any], change: Callable[[nn.Module], None] | None, message: str
 ) -> None:
-    model = lively(name, 12, **SMALL)
+    model = lively(name, 12, **SMALL, **config)
     if change:
         change(model)
     with pytest.raises(ExportError, match=message):
-        write_nir(model, tmp_path / "model.nir")
-    assert not list(tmp_path.iterdir())
+        to_nir(model)
 
 
-def test_the_written_file_is_the_graph(tmp_path: Path) -> None:
-    model = lively("danet20b-t2.fmnist", 12, **SMALL)
-    graph = write_nir(model, tmp_path / "model.nir")
-    again = nir.read(tmp_path / "model.nir")
-    assert set(again.nodes) == set(graph.nodes) and set(again.edges) == set(graph.edges)
-    assert again.metadata["steps"] == 2 and again.metadata["dt"] == DT
-    assert [p.name for p in tmp_path.iterdir()] == ["model.nir"]
+@pytest.mark.parametrize("name", NAMES[:-1])
+def test_the_portable_profile_has_what_importers_take(name: str) -> None:
+    """Neither an IF, which snnTorch refuses with a gain, nor a Scale; and the neurons fire as in the native one."""
+    model = lively(f"{name}-t2.fmnist", 12, **SMALL)
+    portable, native = to_nir(model), to_nir(model, profile="native")
+    assert portable.metadata["profile"] == "portable" and native.metadata["profile"] == "native"
+    assert {"Input", "Conv2d", "LIF", "SumPool2d", "Flatten", "Affine", "Output"} == kinds(portable).keys()
+    assert portable.edges == native.edges and portable.nodes.keys() == native.nodes.keys()
+    other = {"danet20b": "Scale", "sew-resnet20": "IF", "spiking-resnet20": "IF"}.get(name, "LIF")
+    assert other in kinds(native)
+    x = np.random.default_rng(0).standard_normal((2, 3, 1, 12, 12))
+    one, another = (run(graph, x, dtype=np.float64) for graph in (portable, native))
+    for key, node in native.nodes.items():
+        if isinstance(node, nir.LIF | nir.IF):
+            assert np.array_equal(one[key], another[key]) and one[key].any(), key
 
 
-def test_a_damaged_file_is_noticed_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = nir.read
+@pytest.mark.parametrize(("beta", "membrane"), [(1.0, nir.I), (0.5, nir.LI)])
+def test_reset_by_subtraction_is_a_current_one_step_later(beta: float, membrane: type) -> None:
+    model = lively("danet20c-t2.fmnist", 12, **SMALL, beta=beta, threshold=0.75, reset="subtract")
+    graph = to_nir(model)
+    assert graph.metadata["profile"] == "subtract" and not {"LIF", "IF"} & kinds(graph).keys()
+    name = "stage1_block0_lif2"
+    parts = {part: graph.nodes[f"{name}_{part}"] for part in ("membrane", "reset", "delay")}
+    assert type(parts["membrane"]) is membrane and parts["membrane"].metadata == {"beta": beta, "threshold": 0.75}
+    assert (graph.nodes[name].threshold == 0.75 * (1 if beta == 1 else 1 - beta)).all()
+    assert (parts["reset"].scale == -0.75).all() and (parts["delay"].delay == DT).all()
+    loop = [f"{name}_membrane", name, f"{name}_reset", f"{name}_delay", f"{name}_membrane"]
+    assert {*pairwise(loop)} <= set(graph.edges)
+    assert {b for a, b in graph.edges if a == f"{name}_membrane"} == {name}
 
-    def damaged(path: Path) -> nir.NIRGraph:
-        graph = read(path)
-        graph.nodes["head_fc"].weight = graph.nodes["head_fc"].weight * 1.0000001
-        return graph
 
-    monkeypatch.setattr(nir, "read", damaged)
-    with pytest.raises(VerificationError, match=r"head_fc\.weight"):
-        write_nir(lively("danet20-t2.fmnist", 12, **SMALL), tmp_path / "model.nir")
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(("word", "operator"), [("and", torch.mul), ("iand", lambda a, b: (1 - a) * b)])
+def test_a_product_of_spikes_is_a_neuron_without_memory(word: str, operator: Callable[..., torch.Tensor]) -> None:
+    """Every pair of spikes, after every other: nothing of a step is left for the next."""
+    graph = to_nir(lively(f"sew-resnet20{word}-t2.fmnist", 12, **SMALL))
+    node = graph.nodes["stage1_block0_add"]
+    once = nir.LIF(**{key: np.asarray(getattr(node, key)).flat[:1] for key in ("tau", "r", "v_leak", "v_reset", "v_threshold")})
+    pairs = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 6).view(-1, 3, 2)  # [all sequences, T, operand]
+    branch, shortcut = pairs.unbind(2)
+    x = branch + shortcut if word == "and" else shortcut - branch
+    alone = nir.NIRGraph.from_list(nir.Input({"input": np.array([1])}), once, nir.Output({"output": np.array([1])}))
+    found = run(alone, x.T[:, :, None].numpy())["output"][:, :, 0]
+    assert np.array_equal(found, operator(branch, shortcut).T.numpy())
+
+
+def test_a_sum_of_very_many_terms_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively("danet20-t2.fmnist", 12, **SMALL, depths=(6, 2, 2))
+    direct = to_nir(model)
+    monkeypatch.setattr(exporter, "MAX_TERMS", 3)
+    graph = to_nir(model)
+    assert direct.metadata["sums"] == "edges" and kinds(direct)["Flatten"] == 1
+    assert graph.metadata["sums"] == "edges; of more than 3 terms through a Flatten of one axis"
+    gathered = {name for name, node in graph.nodes.items() if isinstance(node, nir.Flatten) and name != "head_readout"}
+    assert {"stage1_block2_add", "stage1_block5_add"} < gathered and len(graph.edges) < len(direct.edges)
+    fan_in = Counter(b for _, b in graph.edges)
+    assert max(fan_in[name] for name, node in graph.nodes.items() if isinstance(node, nir.LIF)) == 3
+    x = np.random.default_rng(0).standard_normal((2, 3, 1, 12, 12))
+    assert np.array_equal(run(graph, x, dtype=np.float64)["output"], run(direct, x, dtype=np.float64)["output"])
+
+
+def test_metadata_say_what_a_receiver_has_to_know() -> None:
+    model = zoo.load("danet20-t4.fmnist")
+    graph = to_nir(model)
+    assert model.origin is not None
+    assert graph.metadata | {"data": 0} == {
+        "name": "danet20-t4.fmnist",
+        "data": 0,
+        "weights_sha256": zoo.info("danet20-t4.fmnist").weights.files["model.safetensors"].sha256,
+        "precision": "float32",
+        "zoo_version": zoo.__version__,
+        "dt": DT,
+        "steps": 4,
+        "profile": "portable",
+        "sums": "edges",
+        "input": "still image, every step",
+        "readout": "mean over steps",
+    }
+    assert json.loads(graph.metadata["data"]) == json.loads(json.dumps(model.origin.data.to_dict()))
+    neurons = [node for node in graph.nodes.values() if isinstance(node, nir.LIF)]
+    assert len(neurons) == 19 and all(node.metadata == {"beta": 0.5, "threshold": 1.0} for node in neurons)
+
+
+def test_metadata_of_neurons_that_differ_are_arrays() -> None:
+    model = lively("danet20-t2.fmnist", 12, **SMALL)
+    beta = torch.linspace(0.25, 0.75, 4)[:, None, None]
+    model.get_submodule("stage1.block0.lif1").neuron.beta = beta
+    node = to_nir(model).nodes["stage1_block0_lif1"]
+    assert np.array_equal(node.metadata["beta"], np.broadcast_to(beta.numpy(), (4, 12, 12))) and node.metadata["threshold"] == 1
 
 
 def test_every_sum_of_the_model_reaches_the_graph() -> None:

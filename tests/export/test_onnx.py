@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from export.onnx import to_onnx, write_onnx
 from export.runtime import OnnxModel
-from export.verify import verify_onnx
+from export.verify.onnx import verify_onnx
 from zoo.danet import DANet
 from zoo.errors import ExportError, InputError, VerificationError
 from zoo.neurons import Lif
@@ -124,7 +124,7 @@ def _silent(proto: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("damage", "where"),
     [
-        (_weight, "stores other weights for stage1.block1.conv2"),
+        (_weight, "has other weights for stage1.block1.conv2"),
         (_threshold, "spikes differ"),
         (_skip, "stage1.block1.add"),
         (_silent, "stage2.block0.lif2"),

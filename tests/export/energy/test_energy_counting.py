@@ -176,7 +176,7 @@ def test_graphs_that_cannot_be_counted():
 
 
 def test_batches_do_not_matter(tiny):
-    layers = structure(to_nir(tiny))
+    layers = structure(to_nir(tiny, profile="native"))
     images = torch.randn(5, 1, 20, 20, generator=torch.Generator().manual_seed(2))
     whole, parts = (merge([count(layers, maps) for _, maps in run_torch(tiny, images, batch=n)]) for n in (5, 2))
     nothing = merge([count(layers, maps) for _, maps in run_torch(tiny, 0 * images)])
@@ -188,8 +188,8 @@ def test_batches_do_not_matter(tiny):
 
 
 def test_a_graph_from_a_file_counts_the_same(tiny, tmp_path):
-    nir.write(tmp_path / "tiny.nir", to_nir(tiny))
+    nir.write(tmp_path / "tiny.nir", to_nir(tiny, profile="native"))
     images = torch.randn(2, 1, 20, 20)
     ((_, maps),) = run_torch(tiny, images)
-    ours, read = (count(structure(g), maps) for g in (to_nir(tiny), nir.read(tmp_path / "tiny.nir")))
+    ours, read = (count(structure(g), maps) for g in (to_nir(tiny, profile="native"), nir.read(tmp_path / "tiny.nir")))
     assert {r.name: (r.macs, *r.acs, *r.adds) for r in ours} == {r.name: (r.macs, *r.acs, *r.adds) for r in read}

@@ -42,7 +42,7 @@ def test_report_agrees_with_torch(name, size, config):
 def test_kinds_of_input():
     model = lively("danet20c-t2.fmnist", 20, **TINY)
     ((_, maps),) = run_torch(model, torch.randn(1, 1, 20, 20))
-    rows = {row.name: row for row in count(structure(to_nir(model)), maps)}
+    rows = {row.name: row for row in count(structure(to_nir(model, profile="native")), maps)}
     kinds = {
         name: (rows[name].input_kind, rows[name].input_bound)
         for name in ("stem_conv", "stage1_block0_conv1", "stage1_block2_conv1")
@@ -54,7 +54,7 @@ def test_kinds_of_input():
 def test_a_shortcut_of_currents_is_dense_at_every_step():
     model = lively("ms-resnet20-t3.fmnist", 20, **TINY)
     ((_, maps),) = run_torch(model, torch.randn(1, 1, 20, 20))
-    rows = {row.name: row for row in count(structure(to_nir(model)), maps)}
+    rows = {row.name: row for row in count(structure(to_nir(model, profile="native")), maps)}
     shortcut = rows["stage2_block0_shortcut_conv"]
     assert (shortcut.input_kind, shortcut.macs, shortcut.acs.tolist()) == ("real", 3 * 4 * 6 * 10 * 10, [0])
     assert rows["stem_conv"].macs == rows["stem_conv"].dense_macs_valid
@@ -63,10 +63,10 @@ def test_a_shortcut_of_currents_is_dense_at_every_step():
 def test_max_pool_is_a_layer_of_neurons():
     model = lively("sew-resnet18-t2.in1k", 32, **SMALL)
     ((_, maps),) = run_torch(model, torch.randn(2, 3, 32, 32))
-    rows = {row.name: row for row in count(structure(to_nir(model)), maps)}
-    assert (rows["stem_pool"].kind, rows["stem_pool_sum"].kind) == ("neuron", "pool")
+    rows = {row.name: row for row in count(structure(to_nir(model, profile="native")), maps)}
+    assert (rows["stem_pool"].kind, rows["stem_pool_share"].kind) == ("neuron", "pool")
     assert rows["stem_pool"].outputs == 4 * 8 * 8
-    assert (rows["stem_pool_sum"].adds >= rows["stem_pool"].spikes).all()
+    assert (rows["stem_pool_share"].adds >= rows["stem_pool"].spikes).all()
 
 
 def test_graded_neurons_are_refused(tiny):
@@ -82,6 +82,6 @@ def test_graded_neurons_are_refused(tiny):
     [(18, 1_814_073_344, 1_680_390_912), (50, 4_089_184_256, 3_948_251_904), (152, 11_513_626_624, 11_028_499_200)],
 )
 def test_published_macs(depth, padded, valid):
-    layers = structure(to_nir(zoo.create(f"spiking-resnet{depth}-t1.in1k")))
+    layers = structure(to_nir(zoo.create(f"spiking-resnet{depth}-t1.in1k"), profile="native"))
     macs = [dense_macs(layer) for layer in layers]
     assert (sum(m[0] for m in macs), sum(m[1] for m in macs)) == (padded, valid)

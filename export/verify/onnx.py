@@ -1,12 +1,6 @@
-"""Is the exported graph the model? Layer by layer, teacher-forced.
-
-Comparing logits proves nothing in a deep spiking network: one borderline spike cascades. So each of the model's modules is given
-the *exported* graph's own values as input. A neuron must then give the same spikes, every one; any other module must agree to
-2e-5 of its output's standard deviation (float32 sums in another order).
-"""
+"""An ONNX file against its model: it is run in onnxruntime piece by piece, each piece on the file's own values."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,84 +14,15 @@ from torch import Tensor, nn
 from export.fold import folded_norms, fused, still_image
 from export.runtime import ERRORS, session
 from export.trace import INPUT, Call, trace
+from export.verify.result import Line, Verification
 from zoo.danet import DANet
 from zoo.errors import ExportError, VerificationError
 from zoo.neurons import Lif
 
-__all__ = ["TOLERANCE", "Line", "Verification", "verify_onnx"]
+__all__ = ["verify_onnx"]
 
-TOLERANCE = 2e-5  # of the standard deviation
 BATCHES = (1, 2)  # the export was made with 2
 PIECE_BYTES = 1 << 26  # of values held at once
-
-
-@dataclass(frozen=True)
-class Line:
-    """One module's output at one batch size."""
-
-    path: str
-    neuron: bool
-    batch: int
-    elements: int
-    wrong_spikes: int  # of a neuron
-    deviation: float  # of any other module: largest difference over the standard deviation
-
-    @property
-    def ok(self) -> bool:
-        return self.wrong_spikes == 0 if self.neuron else self.deviation <= TOLERANCE
-
-    def __str__(self) -> str:
-        what = (
-            f"{self.wrong_spikes} of {self.elements} spikes differ"
-            if self.neuron
-            else f"off by {self.deviation:.1e} of its deviation"
-        )
-        return f"{self.path} at batch {self.batch}: {what}"
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What was compared, and what came of it."""
-
-    lines: tuple[Line, ...]
-    missing: tuple[str, ...]  # neurons and weighted layers of the model without a value in the export
-    altered: tuple[str, ...]  # weighted layers whose stored weights are not the model's, whether or not a spike reached them
-    batches: tuple[int, ...]
-    same_argmax: int  # images whose end-to-end prediction agrees, a report and not a condition
-    images: int
-
-    @property
-    def ok(self) -> bool:
-        return not (self.missing or self.altered) and all(line.ok for line in self.lines)
-
-    @property
-    def neurons(self) -> int:
-        return len({line.path for line in self.lines if line.neuron})
-
-    @property
-    def spikes(self) -> int:
-        """Compared values of neurons."""
-        return sum(line.elements for line in self.lines if line.neuron)
-
-    @property
-    def deviation(self) -> float:
-        return max(line.deviation for line in self.lines)
-
-    def worst(self) -> str:
-        if self.missing:
-            return f"it has no value for {self.missing[0]}"
-        if self.altered:
-            return f"it stores other weights for {self.altered[0]}"
-        return str(max(self.lines, key=lambda line: (not line.ok, line.wrong_spikes / line.elements, line.deviation)))
-
-    def __str__(self) -> str:
-        if not self.ok:
-            return f"NOT verified: {self.worst()}"
-        return (
-            f"verified at batch {' and '.join(map(str, self.batches))}: {self.neurons} neuron layers spike for spike "
-            f"({self.spikes:,} values), the rest to {self.deviation:.1e} of the standard deviation; "
-            f"same prediction for {self.same_argmax} of {self.images} images"
-        )
 
 
 def verify_onnx(model: DANet, path: Path, images: Tensor | None = None) -> Verification:
@@ -163,7 +88,7 @@ def _altered(calls: list[Call], proto: onnx.ModelProto) -> tuple[str, ...]:
         expected = (fused(layer, modules[norms[path]]) if path in norms else layer).weight
         found = stored.get(f"{path}.weight")
         if found is None or not np.array_equal(numpy_helper.to_array(found), expected.detach().numpy()):
-            altered.append(path)
+            altered.append(f"other weights for {path}")
     return tuple(altered)
 
 

@@ -1,0 +1,183 @@
+"""The reader of HDF5 files that nobody vouches for, a program of its own: `python hdf5.py FILE` writes what is in `FILE` to stdout.
+
+libhdf5 can run for ever, and take any memory, over a damaged file; here that ends this process, and not the one that asked. Sizes
+are checked before they are allocated. No link but a hard one is followed, so no other file is read.
+
+The stream is a line of JSON for each thing, in the order of the file:
+
+    {"open": name}                                       a group
+    {"close": true}                                      its end
+    {"numbers": name, "dtype": "<f4", "shape": [2, 3]}   followed by the elements, little-endian
+    {"text": name, "shape": [2], "bytes": 9}             followed by a JSON list of the strings
+    {"error": "one line"}                                ends the stream
+    {"end": true}                                        ends the stream
+"""
+
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+
+__all__ = ["MAX_BYTES", "allowed_bytes", "allowed_seconds", "write_stream"]
+
+MAX_BYTES = 1 << 32  # of all arrays of a file together
+MAX_RATIO = 1100  # of these to the size of the file: gzip, the best of the filters, reaches 1032
+MAX_DEPTH = 80  # of groups in groups; a graph in a graph is two
+MAX_OBJECTS = 1 << 20
+MAX_CHUNKS = 1 << 16  # of one array: HDF5 looks for each, even where none was written
+MAX_NAME = 1000  # characters
+MAX_TEXT = 1 << 16  # bytes of one string
+MAX_STRINGS = 1 << 20
+FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 32000: "lzf"}  # what nir.write can use; others may load code
+
+
+class Refused(Exception):
+    """What is wrong with a file, in a line."""
+
+
+def allowed_bytes(size: int) -> int:
+    """How much the arrays of a file of `size` bytes may take."""
+    return min(MAX_BYTES, MAX_RATIO * size)
+
+
+def allowed_seconds(size: int) -> int:
+    """How long a processor may work on a file of `size` bytes: twenty times what a good file takes."""
+    return 5 + (size >> 22)
+
+
+def write_stream(path: str, out: BinaryIO) -> None:
+    """Write the group `node` of a file to `out` as above. Whatever is wrong with the file is written there, too."""
+    try:
+        sender = _Sender(out, allowed_bytes(os.path.getsize(path)))  # noqa: PTH202 -- pathlib would double the imports
+        if not h5py.is_hdf5(path):
+            raise Refused("is no HDF5 file, which a NIR file is")
+        with h5py.File(path, "r") as file:
+            if type(file.get("node", getlink=True)) is not h5py.HardLink or not isinstance(file["node"], h5py.Group):
+                raise Refused("is an HDF5 file without the group 'node', which holds the graph of a NIR file")
+            sender.group("node", file["node"], 0)
+        sender.line({"end": True})
+    except Refused as error:
+        sender.line({"error": str(error)})
+    except MemoryError:
+        sender.line({"error": "is damaged: it needs more memory than a file of its size can"})
+    except Exception as error:  # h5py raises what it likes where a file is damaged
+        sender.line({"error": f"is damaged: {' '.join(str(error).split())[:200]}"})
+
+
+class _Sender:
+    def __init__(self, out: BinaryIO, bytes_left: int) -> None:
+        self.out = out
+        self.allowed = self.bytes_left = bytes_left
+        self.objects_left = MAX_OBJECTS
+        self.strings_left = MAX_STRINGS
+
+    def line(self, header: dict[str, Any]) -> None:
+        self.out.write(json.dumps(header).encode() + b"\n")
+
+    def group(self, name: str, group: h5py.Group, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise Refused(f"has groups more than {MAX_DEPTH} deep")
+        self.line({"open": name})
+        for key in group:
+            self.objects_left -= 1
+            if self.objects_left < 0:
+                raise Refused(f"has more than {MAX_OBJECTS} objects")
+            if len(key) > MAX_NAME or not key.isprintable():
+                raise Refused(f"has a name that is not printable text of at most {MAX_NAME} characters: {ascii(key)[:80]}")
+            where = f"{group.name}/{key}"[-MAX_NAME:]
+            link = group.get(key, getlink=True)
+            if type(link) is not h5py.HardLink:
+                raise Refused(f"has a {type(link).__name__} at {where!r}, which is not followed: store the data itself")
+            thing = group[key]
+            if isinstance(thing, h5py.Group):
+                self.group(key, thing, depth + 1)
+            elif isinstance(thing, h5py.Dataset):
+                self.dataset(key, where, thing)
+            else:
+                raise Refused(f"has a {type(thing).__name__} at {where!r}, where a group or an array is expected")
+        self.line({"close": True})
+
+    def dataset(self, name: str, where: str, data: h5py.Dataset) -> None:
+        plist = data.id.get_create_plist()
+        if data.is_virtual or plist.get_external_count():
+            raise Refused(f"keeps the data of {where!r} in another file, which is not read: store them in this one")
+        unknown = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())} - FILTERS.keys()
+        if unknown:
+            raise Refused(f"compresses {where!r} by filter {min(unknown)}; valid are {', '.join(FILTERS.values())}")
+        if data.shape is None:
+            raise Refused(f"has no data at {where!r}")
+        chunks = math.prod(-(-n // c) for n, c in zip(data.shape, data.chunks or data.shape, strict=True) if n)
+        if 0 not in data.shape and chunks > MAX_CHUNKS:
+            raise Refused(f"declares {chunks:.1e} chunks at {where!r}; at most {MAX_CHUNKS} are allowed")
+        if h5py.check_string_dtype(data.dtype) is not None:
+            self.text(name, where, data)
+        elif data.dtype.kind in "fiub" and data.dtype.itemsize <= 8:
+            self.numbers(name, where, data)
+        else:
+            raise Refused(
+                f"has data of the type {str(data.dtype)[:80]} at {where!r}; valid are numbers of at most 64 bits and strings"
+            )
+
+    def take(self, where: str, shape: tuple[int, ...], itemsize: int) -> None:
+        """Count what is about to be read."""
+        size = math.prod(shape) * itemsize
+        self.bytes_left -= size
+        if self.bytes_left < 0:
+            raise Refused(f"declares {size:.1e} bytes at {where!r}; all data of a file of its size can take {self.allowed:.1e}")
+
+    def numbers(self, name: str, where: str, data: h5py.Dataset) -> None:
+        self.take(where, data.shape, data.dtype.itemsize)
+        array = np.asarray(data[()])
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        self.line({"numbers": name, "dtype": array.dtype.str, "shape": data.shape})
+        self.out.write(array.data if array.size else b"")
+
+    def text(self, name: str, where: str, data: h5py.Dataset) -> None:
+        self.take(where, data.shape, data.dtype.itemsize)
+        count = math.prod(data.shape)
+        self.strings_left -= count
+        if self.strings_left < 0:
+            raise Refused(f"has more than {MAX_STRINGS} strings, {count} of them at {where!r}")
+        strings = []
+        for part in _parts(data):
+            for value in np.ravel(part):
+                if len(value) > MAX_TEXT:
+                    raise Refused(f"has a string of {len(value)} bytes at {where!r}; at most {MAX_TEXT} are allowed")
+                self.take(where, (len(value),), 1)
+                strings.append(bytes(value).decode())
+        packed = json.dumps(strings).encode()
+        self.line({"text": name, "shape": data.shape, "bytes": len(packed)})
+        self.out.write(packed)
+
+
+def _parts(data: h5py.Dataset) -> Iterator[Any]:
+    """Strings a few at a time, since only reading tells how long they are."""
+    if data.shape == ():
+        yield [data[()]]
+    else:
+        yield from (data[i : i + 64] for i in range(0, len(data), 64))
+
+
+def _limit(size: int) -> None:
+    """Limit the memory and time of this process, for a file of `size` bytes."""
+    try:
+        import resource
+    except ImportError:  # no such thing on this system: the caller's clock remains
+        return
+    memory = (1 << 30) + 2 * allowed_bytes(size)  # an array beside a filter's buffer
+    for kind, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, allowed_seconds(size)), (resource.RLIMIT_CORE, 0)):
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    _limit(os.path.getsize(sys.argv[1]))  # noqa: PTH202
+    write_stream(sys.argv[1], sys.stdout.buffer)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,174 @@
+"""NIR files of anyone. The file is read by a process of its own (`export.hdf5`), which hands over numbers and strings, no objects.
+
+What comes back is what `nir.read(path, type_check=False)` would make of a good file, but for scalars beside arrays among the
+parameters of one neuron node, which NIR refuses and which are spread here.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from threading import Timer
+from typing import IO, Any
+
+import nir
+import numpy as np
+
+from export import hdf5
+from zoo.errors import InputError
+
+__all__ = ["read_graph"]
+
+NAMES = (
+    "Affine AvgPool2d Conv1d Conv2d CubaLI CubaLIF Delay Flatten I IF Input LI LIF Linear NIRGraph Output Scale SumPool2d Threshold"
+)
+KINDS: dict[str, type] = {name: getattr(nir, name) for name in NAMES.split()}
+MAX_LINE = 1 << 16
+DTYPES = [f"<{kind}{size}" for kind, sizes in (("f", (2, 4, 8)), ("i", (2, 4, 8)), ("u", (2, 4, 8))) for size in sizes]
+DTYPES += ["|i1", "|u1", "|b1"]
+PADDINGS = [("padding", "same"), ("padding", "valid")]
+Tree = dict[str, Any]  # of a group: groups, arrays or numpy scalars, strings or lists of strings
+
+
+def read_graph(path: Path) -> nir.NIRGraph:
+    """The graph in a NIR file. It is whole, but whether its nodes fit each other is for `flow` to say.
+
+    Takes as much memory as the arrays in it, at most 4 GiB and 1100 times the size of the file. Raises `InputError` of one line for
+    anything else than a NIR graph.
+    """
+    graph = _node(path, "", _read_tree(path))
+    if not isinstance(graph, nir.NIRGraph):
+        raise InputError(f"{path} holds a single {type(graph).__name__}, not a graph: write a NIRGraph")
+    return graph
+
+
+def _read_tree(path: Path) -> Tree:
+    """The group `node` of an HDF5 file."""
+    if not path.is_file():
+        raise InputError(f"{path} is no file: give the path of a NIR file")
+    size = path.stat().st_size
+    # One thread, and no plugins: HDF5 would load the code that a file names.
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
+    command = [sys.executable, "-P", hdf5.__file__, str(path.absolute())]
+    seconds = hdf5.allowed_seconds(size)
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as reader:
+        clock = Timer(10 * seconds, reader.kill)
+        clock.start()
+        try:
+            assert reader.stdout is not None
+            tree = _tree(path, reader.stdout, hdf5.allowed_bytes(size))
+        except InputError:
+            raise
+        except (ValueError, TypeError, LookupError):  # no stream of ours
+            tree = None
+        finally:
+            clock.cancel()
+            reader.kill()
+    if tree is None:
+        raise InputError(f"{path} is damaged: HDF5 crashed on it, or was not done in {seconds} seconds")
+    return tree
+
+
+def _tree(path: Path, stream: IO[bytes], most: int) -> Tree | None:
+    """The tree that a stream of `export.hdf5` describes, or None for a stream that breaks off."""
+    stack: list[Tree] = [{}]
+    while (line := stream.readline(MAX_LINE)).endswith(b"\n"):
+        match json.loads(line):
+            case {"open": str(name)}:
+                stack[-1][name] = {}
+                stack.append(stack[-1][name])
+            case {"close": True}:
+                stack.pop()
+            case {"numbers": str(name), "dtype": str(dtype), "shape": [*shape]} if dtype in DTYPES:
+                most -= math.prod(shape) * np.dtype(dtype).itemsize
+                if most < 0:
+                    return None
+                array = np.empty(shape, dtype)
+                if array.size and stream.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:  # type: ignore[attr-defined]
+                    return None
+                stack[-1][name] = array if shape else array[()]
+            case {"text": str(name), "shape": [*shape], "bytes": int(size)}:
+                strings = json.loads(stream.read(size))
+                stack[-1][name] = strings if shape else strings[0]
+                if len(shape) > 1:
+                    stack[-1][name] = np.array(strings, object).reshape(shape).tolist()
+            case {"error": str(why)}:
+                raise InputError(f"{path} {why}")
+            case {"end": True}:
+                return dict(stack[0]["node"])
+    return None
+
+
+def _node(path: Path, name: str, tree: Tree) -> Any:
+    """A node, or a graph with all its nodes."""
+    label = f"{path}: NIR node {name!r}" if name else f"{path}: the graph"
+    kind = KINDS.get(tree["type"]) if isinstance(tree.get("type"), str) else None
+    if kind is None:
+        raise InputError(f"{label} has the type {str(tree.get('type'))[:80]!r}; valid are {', '.join(KINDS)}")
+    label += f" ({kind.__name__})"
+    required, optional = _fields(kind)
+    values = {key: value for key, value in tree.items() if key != "type"}
+    missing, unknown = required - values.keys(), values.keys() - required - optional
+    if missing or unknown:
+        raise InputError(
+            f"{label} has no {', '.join(sorted(missing)) or 'place for'} {', '.join(sorted(unknown))[:200]}".rstrip()
+            + f"; valid are {', '.join(sorted(required | optional))}"
+        )
+    if not isinstance(values.get("metadata", {}), dict):
+        raise InputError(f"{label} has metadata that are no group")
+    if kind is nir.NIRGraph:
+        return _graph(path, label, name, values)
+    for key, value in values.items():
+        if key != "metadata" and not isinstance(value, np.ndarray | np.generic) and (key, value) not in PADDINGS:
+            raise InputError(f"{label} has a {key} that is no array of numbers")
+    if kind in (nir.Conv1d, nir.Conv2d):
+        values.setdefault("input_shape", None)
+    return _built(label, kind, _spread(values) if "r" in values else values)
+
+
+def _fields(kind: type) -> tuple[set[str], set[str]]:
+    """What a node of a kind has in a file: what it must have, and what it may have."""
+    if kind in (nir.Input, nir.Output):
+        return {"shape"}, {"metadata"}
+    given = [field for field in dataclasses.fields(kind) if field.name not in ("metadata", "input_type", "output_type")]
+    optional = {field.name for field in given if field.default is not dataclasses.MISSING or field.name == "input_shape"}
+    return {field.name for field in given} - optional, optional | {"metadata"} | ({"input_type"} if kind is nir.Flatten else set())
+
+
+def _graph(path: Path, label: str, name: str, values: Tree) -> Any:
+    nodes, edges = values["nodes"], values["edges"]
+    if not isinstance(nodes, dict) or not all(isinstance(node, dict) for node in nodes.values()):
+        raise InputError(f"{label} has nodes that are not groups")
+    if isinstance(edges, np.ndarray) and edges.size == 0:
+        edges = []  # of no type
+    if not isinstance(edges, list) or not all(isinstance(e, list) and len(e) == 2 and isinstance(e[0], str) for e in edges):
+        raise InputError(f"{label} has edges that are no pairs of names")
+    built = {key: _node(path, f"{name}.{key}" if name else key, node) for key, node in nodes.items()}
+    return _built(label, nir.NIRGraph, values | {"nodes": built, "edges": [(a, b) for a, b in edges]})
+
+
+def _spread(values: Tree) -> Tree:
+    """A neuron's parameters, each in the shape of those that are no scalars."""
+    shapes = {np.shape(value) for key, value in values.items() if key != "metadata"} - {(), (1,)}
+    if len(shapes) != 1:
+        return values
+    (shape,) = shapes
+    return {
+        key: np.full(shape, value) if key != "metadata" and np.shape(value) in ((), (1,)) else value
+        for key, value in values.items()
+    }
+
+
+def _built(label: str, kind: Any, values: Tree) -> Any:
+    try:
+        with np.errstate(all="ignore"):
+            if kind is nir.NIRGraph:
+                return nir.NIRGraph(**values, type_check=False)
+            return kind.from_dict({**values, "type": kind.__name__})
+    except Exception as error:  # nir checks little, and fails as numpy does
+        raise InputError(f"{label} does not fit together: {' '.join(str(error).split())[:200]}") from None

@@ -1,0 +1,174 @@
+"""The written file, read by other simulators, gives the model's spikes, neuron for neuron; or fails as docs/interop.md says."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nir
+import pytest
+import torch
+from interop.importers import IMPORTERS, read_by_norse, read_by_snntorch, run, versions
+from interop.outcomes import COLUMNS, MARGIN, NETWORKS, NEURONS, VERSIONS, Network, Neuron, Refused, networks_table, neurons_table
+from networks import lively
+from snntorch.utils import reset
+from torch import Tensor
+
+from export.fold import still_image
+from export.nir import node_name, to_nir
+from export.nir_file import write_graph
+from zoo.danet import DANet
+from zoo.neurons import Lif
+
+DOCS = Path(__file__).parents[2] / "docs/interop.md"
+NAMED = [(network, steps, size) for network in NETWORKS for steps, size in network.cases]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The model computed in float64."""
+
+    graph: nir.NIRGraph
+    images: Tensor  # [B, C, H, W]
+    logits: Tensor  # [B, K]
+    spikes: dict[str, Tensor]  # of every neuron's node, [T, B, ...]
+
+
+@cache
+def reference(name: str, size: int, config: tuple[tuple[str, Any], ...]) -> Reference:
+    model = lively(name, size, **dict(config))
+    graph = to_nir(model)
+    shape = still_image(model, 3).shape
+    model.double()
+    for seed in range(50):
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        logits, spikes, margin = computed(model, images.double())
+        if margin > MARGIN:
+            assert all(train.any() and not train.all() for train in spikes.values()), "a layer is silent or never silent"
+            return Reference(graph, images, logits, spikes)
+    raise AssertionError(f"{name}: whatever the image, a membrane lies within {MARGIN} of its threshold")
+
+
+def computed(model: DANet, images: Tensor) -> tuple[Tensor, dict[str, Tensor], float]:
+    """Logits, spikes, and how near to its threshold any membrane comes."""
+    spikes: dict[str, Tensor] = {}
+    margins = []
+
+    def see(name: str) -> Any:
+        def hook(lif: Lif, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+            current, spikes[name] = (value.unflatten(0, (lif.steps, -1)) for value in (inputs[0], out))
+            v, beta, threshold = torch.zeros_like(current[0]), lif.neuron.beta, lif.neuron.threshold
+            for x, fired in zip(current, spikes[name], strict=True):
+                v = v + x
+                margins.append(float((v - threshold).abs().min()))
+                v = beta * (v * (1 - fired) if lif.reset == "zero" else v) - (0 if lif.reset == "zero" else threshold * fired)
+
+        return hook
+
+    lifs = [(node_name(path), module) for path, module in model.named_modules() if isinstance(module, Lif)]
+    for _, lif in lifs:
+        lif.fused = False  # the fused path computes in float32
+    handles = [lif.register_forward_hook(see(name)) for name, lif in lifs]
+    with torch.inference_mode():
+        logits = model(images)
+    for handle in handles:
+        handle.remove()
+    return logits, spikes, min(margins)
+
+
+def written(graph: nir.NIRGraph, folder: Path) -> Path:
+    path = folder / "model.nir"
+    write_graph(graph, path)
+    return path
+
+
+@pytest.mark.parametrize("importer", COLUMNS)
+@pytest.mark.parametrize(("network", "steps", "size"), NAMED, ids=[f"{n.name}-t{t}{n.data}" for n, t, _ in NAMED])
+def test_networks(network: Network, steps: int, size: int, importer: str, tmp_path: Path) -> None:
+    expected = reference(f"{network.name}-t{steps}{network.data}", size, network.config)
+    path = written(expected.graph, tmp_path)
+    outcome = network.outcomes[COLUMNS.index(importer)]
+    if isinstance(outcome, Refused):
+        with pytest.raises(outcome.error, match=outcome.message):
+            run(IMPORTERS[importer](path), expected.images, steps)
+        return
+    got = run(IMPORTERS[importer](path), expected.images, steps)
+    different = {name: differing(got.nodes[name], train) for name, train in expected.spikes.items()}
+    close = got.output.shape == expected.logits.shape and torch.allclose(got.output.double(), expected.logits, rtol=0, atol=1e-5)
+    if outcome == "exact":
+        assert not any(different.values()), different
+        assert close
+    else:
+        assert any(different.values()) or not close, "no longer wrong"
+
+
+def differing(got: Tensor, train: Tensor) -> int:
+    """Spikes that differ; all of them where the shapes do."""
+    return int((got != train).sum()) if got.shape == train.shape else train.numel()
+
+
+@pytest.mark.parametrize("importer", COLUMNS)
+@pytest.mark.parametrize("neuron", NEURONS, ids=[neuron.what for neuron in NEURONS])
+def test_neurons(neuron: Neuron, importer: str, tmp_path: Path) -> None:
+    path = written(one_node(neuron.node), tmp_path)
+    outcome = neuron.outcomes[COLUMNS.index(importer)]
+    if isinstance(outcome, Refused):
+        with pytest.raises(outcome.error, match=outcome.message):
+            IMPORTERS[importer](path)
+    else:
+        assert fired(IMPORTERS[importer](path), neuron.currents) == outcome
+
+
+def one_node(node: nir.NIRNode) -> nir.NIRGraph:
+    ends = {"input": nir.Input(node.input_type), "output": nir.Output(node.output_type)}
+    return nir.NIRGraph({**ends, "node": node}, [("input", "node"), ("node", "output")])
+
+
+def fired(module: torch.nn.Module, currents: tuple[float, ...]) -> str:
+    """The second neuron's spikes."""
+    return "".join(str(int(z)) for z in outputs(module, currents))
+
+
+def outputs(module: torch.nn.Module, currents: tuple[float, ...]) -> Iterator[float]:
+    state = None
+    for current in currents:
+        out, state = module(torch.full((1, 2, 1, 1), float(current)), state)
+        yield out[0, 1].item()
+
+
+def test_norse_needs_the_time_step(tmp_path: Path) -> None:
+    path = written(one_node(NEURONS[0].node), tmp_path)
+    assert fired(read_by_norse(path), (0.375,) * 4) == "0101"
+    assert fired(read_by_norse(path, dt=1e-3), (0.375,) * 4) == "1111"  # each step counts as ten
+
+
+def test_snntorch_keeps_its_state_until_it_is_told(tmp_path: Path) -> None:
+    module = read_by_snntorch(written(one_node(NEURONS[0].node), tmp_path))
+    assert fired(module, (0.375,) * 3) == "010"
+    assert fired(module, (0.375,) * 3) == "101"
+    reset(module)
+    assert fired(module, (0.375,) * 3) == "010"
+
+
+@pytest.mark.parametrize("title", ["snnTorch", "SpikingJelly", "Norse", "nirtorch"])
+def test_the_documented_code_gives_the_logits(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = reference("danet20-t4.fmnist", 12, NETWORKS[0].config)
+    written(expected.graph, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    text = DOCS.read_text()
+    (load,) = re.findall(rf"^### {title}$.*?^```python$(.*?)^```$", text, re.S | re.M)
+    (loop,) = re.findall(r"^## Running it$.*?^```python$(.*?)^```$", text, re.S | re.M)
+    variables: dict[str, Any] = {"images": expected.images}
+    exec(load + loop, variables)
+    torch.testing.assert_close(variables["logits"].double(), expected.logits, rtol=0, atol=1e-5)
+
+
+def test_the_documentation_says_what_was_measured() -> None:
+    text = DOCS.read_text()
+    assert networks_table() in text, networks_table()
+    assert neurons_table() in text, neurons_table()
+    for name, version in versions().items():
+        assert version == VERSIONS[name], f"{name} {version} is not {VERSIONS[name]}: measure again"
+        assert f"{name} {version}" in text
