@@ -1,12 +1,13 @@
 # make report   the main job on real images: classify, export, verify, count the energy (about a minute after the installation)
 # make test     ruff, mypy --strict, and all tests
+# make interop  only the tests that read our NIR files in other simulators (docs/interop.md)
 # make benchmark   the tables of the README, beside peers, in an environment of its own
 
 PYTHON ?= python3
 BIN := .venv/bin
 MODEL := danet20-t4.fmnist
 
-.PHONY: report test benchmark clean
+.PHONY: report test interop benchmark clean
 
 report: .venv/installed
 	@mkdir -p report
@@ -15,12 +16,15 @@ report: .venv/installed
 	$(BIN)/zoo classify report/$(MODEL).onnx
 	$(BIN)/zoo energy $(MODEL) --out report
 
-test: .venv/tools
+test: .venv/tools .venv/interop
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 -m "not slow"
 	$(BIN)/pytest -m slow
+
+interop: .venv/interop
+	$(BIN)/pytest -n 2 tests/interop
 
 benchmark: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/run.py
@@ -34,6 +38,11 @@ benchmark: .venv-bench/installed
 
 .venv/tools: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.venv/interop: .venv/tools tests/interop/peers.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,interop]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement tests/interop/peers.txt
 	@touch $@
 
 .venv-bench/installed: pyproject.toml benchmarks/requirements.txt benchmarks/peers.txt

@@ -343,7 +343,7 @@ def _weighted(node: Any) -> nn.Module:
     weight, bias = _tensor(node.weight), _tensor(node.bias) if hasattr(node, "bias") else None
     if type(node) not in CONVS and weight.dim() > 2:
         return _Affine(weight, bias)
-    module: nn.Module
+    module: Any
     pads: list[tuple[int, int]] = []
     rows, columns, *kernel = weight.shape
     if type(node) not in CONVS:

@@ -19,8 +19,10 @@ from zoo import terminal
 from zoo.errors import InputError, VerificationError, ZooError
 
 if TYPE_CHECKING:
+    from nir import NIRGraph
     from torch import Tensor
 
+    from export.quantise import Precision
     from zoo.danet import DANet
     from zoo.datasets import DatasetSpec
 
@@ -103,6 +105,14 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("verify", _verify, "check weights against the manifest, or an export against its model")
     sub.add_argument("name", help="a name or a model folder")
     sub.add_argument("--export", type=Path, metavar="FILE", help="check this .onnx or .nir export, layer by layer")
+
+    sub = add("check", _check, "say whether a network fits a neuromorphic chip, and why not")
+    sub.add_argument("name", help="a name, a model folder, or a .nir file of anyone")
+    sub.add_argument(
+        "--target", default="all", metavar="CHIP", help="speck2e, loihi1, loihi2, spinnaker2, xylo, akida1, truenorth, or all"
+    )
+    weights(sub)
+    sub.add_argument("--html", type=Path, metavar="FILE", help="also write the report there, one page")
 
     sub = add("energy", _energy, "count the operations of each layer on real images and price them")
     sub.add_argument("name", help="a name or a model folder")
@@ -332,6 +342,44 @@ def _verify(args: argparse.Namespace) -> int:
     else:
         print(f"{what}: {text}")
     return 0 if ok else 1
+
+
+def _check(args: argparse.Namespace) -> int:
+    _our_export()
+    from export.targets import check, targets, to_html
+
+    graph, name, about = _native_graph(args.name, args.weights)
+    with terminal.status(f"checking {name}"):
+        checks = [check(graph, target) for target in (targets() if args.target == "all" else [args.target])]
+    if args.html:
+        args.html.write_text(to_html(checks, name), encoding="utf-8")
+    if args.json:
+        _json({"name": name, "about": about, "checks": [c.to_json() for c in checks]})
+    else:
+        print(f"{name}: {about}")
+        for c in checks:
+            c.print(terminal.console())
+        if args.html:
+            print(f"written to {args.html}")
+    return 0 if all(c.fits for c in checks) else 1
+
+
+def _native_graph(name: str, precision: "Precision") -> "tuple[NIRGraph, str, str]":
+    """The graph of a `.nir` file or of a model, the name of it, and where its weights come from."""
+    if name.endswith(".nir"):
+        from export.graph import read_graph
+
+        if precision != "float32":
+            raise InputError(f"--weights {precision} rounds a model: give its name, or the .nir file as it is to be checked")
+        return read_graph(Path(name)), Path(name).name, "the weights of the file"
+    from export.nir import to_nir
+    from export.quantise import rounded
+
+    untrained = not Path(name).is_dir() and zoo.info(name).weights is None
+    model = zoo.create(name).eval() if untrained else zoo.load(name)
+    assert model.origin is not None
+    about = f"{'random' if untrained else 'trained'} weights, {precision}"
+    return to_nir(rounded(model, precision), profile="native"), model.origin.name, about
 
 
 def _energy(args: argparse.Namespace) -> int:

@@ -182,10 +182,12 @@ class _Walk:
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
-        self.subtracts = subtracting(flow)
+        loops = subtracting(flow)
+        self.membranes = {loop.threshold: membrane for membrane, loop in loops.items()}
+        self.subtracts = {loop.threshold: loop for loop in loops.values()}  # by the node of the spikes, which names the layer
         self.spikes = {name: name for name, node in flow.nodes.items() if type(node) in SPIKING}  # node -> its layer
-        for membrane, loop in self.subtracts.items():
-            self.spikes |= dict.fromkeys((membrane, loop.threshold, loop.scale, loop.delay), membrane)
+        for name, loop in self.subtracts.items():
+            self.spikes |= dict.fromkeys((self.membranes[name], name, loop.scale, loop.delay), name)
         self.spikes[flow.entry] = flow.entry
 
     def network(self) -> Network:
@@ -208,14 +210,14 @@ class _Walk:
         return list(reached), list(passed)
 
     def _layer(self, name: str) -> Layer:
-        loop = self.subtracts.get(name)
-        starts = [source for source in self.flow.sources[name] if loop is None or source != loop.delay]
+        loop, membrane = self.subtracts.get(name), self.membranes.get(name, name)
+        starts = [source for source in self.flow.sources[membrane] if loop is None or source != loop.delay]
         reached, passed = self._back(starts, WEIGHTED)
         weighted = [node for node in reached if node not in self.spikes]
         branches = [self._branch(node, passed) for node in weighted]
         if spikes := [node for node in reached if node in self.spikes]:
             branches.append(Branch(None, tuple(spikes), self._pools(passed), self._operations(passed), (), ()))
-        return Layer(name, _neuron(self.flow, name, loop), tuple(branches), self.flow.shapes[name])
+        return Layer(name, _neuron(self.flow, membrane, loop), tuple(branches), self.flow.shapes[name])
 
     def _branch(self, node: str, behind: list[str]) -> Branch:
         reached, passed = self._back(self.flow.sources[node])

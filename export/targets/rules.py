@@ -256,14 +256,20 @@ def _weight_bits(case: _Case) -> Iterator[Breach]:
     """What meets in a neuron must have one scale, its own or, where a layer has one threshold, that of the layer."""
     rows = [w.values.reshape(len(w.values), -1) for w in case.layer.weights]
     meet = len({len(r) for r in rows}) == 1
-    command = "`zoo export --weights int8`" if case.value == 8 else f"train with weights of {case.value} bits"
+    command = f"train with weights of {case.value} bits"
+    if case.value == 8:
+        command = "`--weights int8-layer`" if case.scale == "layer" else "`--weights int8`"
     allowed = f"integers of {case.value} bits times one scale a {case.scale}"
     if not all(grid(r, case.value).all() for r in rows):
         yield "weights of other values", allowed, command
     elif len(rows) > 1 and meet and not grid(np.concatenate(rows, axis=1), case.value).all():
-        yield "a scale for each term of a sum", allowed, f"{command} with one scale for all that a neuron sums"
+        yield (
+            "a scale for each term of a sum",
+            allowed,
+            f"round them to {case.value} bits with one scale for all that a neuron sums",
+        )
     elif case.scale == "layer" and rows and not grid(_flat(case.layer), case.value).all():
-        yield "a scale for each channel", allowed, f"{command} with one scale for a layer"
+        yield "a scale for each channel", allowed, command
 
 
 def _bias_bits(case: _Case) -> Iterator[Breach]:

@@ -91,7 +91,7 @@ def test_what_nir_cannot_say_is_refused_by_name(
     if change:
         change(model)
     with pytest.raises(ExportError, match=message):
-        to_nir(model)
+        to_nir(model, profile="native")
 
 
 @pytest.mark.parametrize("name", NAMES[:-1])

@@ -17,7 +17,7 @@ from snntorch.utils import reset
 from torch import Tensor
 
 from export.fold import still_image
-from export.nir import node_name, to_nir
+from export.nir import Profile, node_name, to_nir
 from export.nir_file import write_graph
 from zoo.danet import DANet
 from zoo.neurons import Lif
@@ -37,9 +37,9 @@ class Reference:
 
 
 @cache
-def reference(name: str, size: int, config: tuple[tuple[str, Any], ...]) -> Reference:
+def reference(name: str, size: int, config: tuple[tuple[str, Any], ...], profile: Profile = "portable") -> Reference:
     model = lively(name, size, **dict(config))
-    graph = to_nir(model)
+    graph = to_nir(model, profile=profile)
     shape = still_image(model, 3).shape
     model.double()
     for seed in range(50):
@@ -85,9 +85,9 @@ def written(graph: nir.NIRGraph, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("importer", COLUMNS)
-@pytest.mark.parametrize(("network", "steps", "size"), NAMED, ids=[f"{n.name}-t{t}{n.data}" for n, t, _ in NAMED])
+@pytest.mark.parametrize(("network", "steps", "size"), NAMED, ids=[f"{n.name}-t{t}{n.data}{n.note}" for n, t, _ in NAMED])
 def test_networks(network: Network, steps: int, size: int, importer: str, tmp_path: Path) -> None:
-    expected = reference(f"{network.name}-t{steps}{network.data}", size, network.config)
+    expected = reference(f"{network.name}-t{steps}{network.data}", size, tuple(network.config.items()), network.profile)
     path = written(expected.graph, tmp_path)
     outcome = network.outcomes[COLUMNS.index(importer)]
     if isinstance(outcome, Refused):
@@ -154,7 +154,7 @@ def test_snntorch_keeps_its_state_until_it_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("title", ["snnTorch", "SpikingJelly", "Norse", "nirtorch"])
 def test_the_documented_code_gives_the_logits(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = reference("danet20-t4.fmnist", 12, NETWORKS[0].config)
+    expected = reference("danet20-t4.fmnist", 12, tuple(NETWORKS[0].config.items()))
     written(expected.graph, tmp_path)
     monkeypatch.chdir(tmp_path)
     text = DOCS.read_text()

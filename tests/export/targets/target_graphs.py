@@ -66,13 +66,13 @@ class Graph:
 
     def subtract(self, name: str, *sources: str, threshold: float = 1.0) -> str:
         """Integrate and fire, its threshold subtracted; returns the node whose output is the spikes."""
-        first = sources[0]
-        self.add(name, nir.I(self.full(first, 1 / DT)), sources, self.shapes[first])
-        self.add(f"{name}_spk", nir.Threshold(self.full(name, threshold)), (name,), self.shapes[name])
-        self.add(f"{name}_scale", nir.Scale(self.full(name, -threshold)), (f"{name}_spk",), self.shapes[name])
-        self.add(f"{name}_delay", nir.Delay(self.full(name, DT)), (f"{name}_scale",), self.shapes[name])
-        self.edges.append((f"{name}_delay", name))
-        return f"{name}_spk"
+        shape, membrane = self.shapes[sources[0]], f"{name}_membrane"
+        self.add(membrane, nir.I(self.full(sources[0], 1 / DT)), sources, shape)
+        self.add(name, nir.Threshold(self.full(membrane, threshold)), (membrane,), shape)
+        self.add(f"{name}_scale", nir.Scale(self.full(name, -threshold)), (name,), shape)
+        self.add(f"{name}_delay", nir.Delay(self.full(name, DT)), (f"{name}_scale",), shape)
+        self.edges.append((f"{name}_delay", membrane))
+        return name
 
     def zero(self, name: str, *sources: str, threshold: Any = 1.0, v_reset: float = 0.0) -> str:
         """Integrate and fire, reset to zero."""

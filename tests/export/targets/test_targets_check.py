@@ -192,7 +192,7 @@ def test_grid():
 def test_weights_must_be_integers():
     weight = np.random.default_rng(0).normal(size=(4, 1, 3, 3)).astype(np.float32)
     found = finding(one(weight=weight), "weight_bits")
-    assert (found.found, found.change) == ("weights of other values", "`zoo export --weights int8`")
+    assert (found.found, found.change) == ("weights of other values", "`--weights int8-layer`")
     largest = np.abs(weight).max((1, 2, 3), keepdims=True)
     channels = (np.rint(weight / largest * 127) * largest / 127).astype(np.float32)
     assert finding(one(weight=channels), "weight_bits").found == "a scale for each channel"
