@@ -25,7 +25,7 @@ from functools import reduce
 from graphlib import CycleError, TopologicalSorter
 from operator import add
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import nir
 import numpy as np
@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from export.graph import CONVS, POOLS, Flow, Shape, flow, read_graph, subtracting
 from zoo.errors import ExportError, InputError
-from zoo.neurons import ATan, Reset
+from zoo.neurons import ATan
 
 __all__ = ["NirNetwork", "from_nir"]
 
@@ -53,7 +53,8 @@ def from_nir(
     file, and `ExportError` for a graph that is not sound or has a time constant below `dt`.
     """
     graph = source if isinstance(source, nir.NIRGraph) else read_graph(Path(source))
-    return NirNetwork(graph, dt=dt, spike_grad=spike_grad or ATan(), shape=shape)
+    with torch.device("cpu"):  # where numpy's arrays are, and snn.Leaky reads its own buffers
+        return NirNetwork(graph, dt=dt, spike_grad=spike_grad or ATan(), shape=shape)
 
 
 class NirNetwork(nn.Module):
@@ -76,7 +77,8 @@ class NirNetwork(nn.Module):
         for membrane, loop in subtracting(ready).items():
             neuron, fires = modules[membrane], modules[loop.threshold]
             assert isinstance(neuron, _Neuron) and isinstance(fires, _Threshold)
-            if neuron.subtract(fires, _tensor(-ready.nodes[loop.scale].scale)):
+            if not (fires.threshold < 0).any():  # it would be reset before the first step
+                neuron.subtract(fires)
                 self._sources[membrane] = tuple(source for source in ready.sources[membrane] if source != loop.delay)
         self.names = dict(zip(modules, _keys([*modules]), strict=True))
         self.nodes = nn.ModuleDict({self.names[name]: module for name, module in modules.items()})
@@ -253,15 +255,11 @@ class _Neuron(nn.Module):
         self.leaky = _leaky(beta, fire[0] if fire else torch.ones(()), "zero" if fire else "none", _Surrogate(spike_grad, gain))
         self.fires = fire is not None
 
-    def subtract(self, fires: _Threshold, amount: Tensor) -> bool:
-        """Take `amount` of current off after each spike, if that is the threshold; snnTorch's neuron knows no other."""
-        threshold, surrogate = fires.threshold, cast(_Surrogate, self.leaky.spike_grad)
-        # It would be reset before the first step by a threshold below zero.
-        if (threshold < 0).any() or not torch.allclose(self.gain * amount, threshold, rtol=1e-6, atol=0):
-            return False
-        self.leaky = _leaky(self.leaky.beta, threshold, "subtract", surrogate)
-        fires.spike_grad = surrogate
-        return True
+    def subtract(self, fires: _Threshold) -> None:
+        """From now on a spike of `fires` takes its threshold off the membrane."""
+        spike_grad = self.leaky.spike_grad
+        fires.spike_grad = _Surrogate(spike_grad.spike_grad, self.gain)
+        self.leaky = _leaky(self.leaky.beta, fires.threshold.clone(), "subtract", spike_grad)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         leaky, outputs = self.leaky, []
@@ -290,7 +288,7 @@ class _Cuba(nn.Module):
         return output, (synapse, membrane)
 
 
-def _leaky(beta: Tensor, threshold: Tensor, reset: Reset | str, spike_grad: nn.Module) -> Any:
+def _leaky(beta: Tensor, threshold: Tensor, reset: str, spike_grad: nn.Module) -> Any:
     leaky = snn.Leaky(beta=beta, threshold=threshold, spike_grad=spike_grad, reset_mechanism=reset, reset_delay=True)
     snn.SpikingNeuron.instances.remove(leaky)  # where snnTorch would keep it alive
     return leaky
@@ -370,7 +368,7 @@ def _padded(pads: list[tuple[int, int]], module: nn.Module) -> nn.Module:
 @np.errstate(over="ignore")  # an infinity, as in the interpreter
 def _tensor(values: Array) -> Tensor:
     """A copy in float32."""
-    return torch.from_numpy(np.array(values, np.float32))
+    return torch.from_numpy(np.array(values, np.float32, order="C"))
 
 
 def _keys(names: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import nir
 import numpy as np
 import pytest
 from PIL import Image
@@ -70,7 +71,7 @@ def test_classify_a_file_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_pat
 
 
 def test_the_export_classifies_as_the_model_does(capsys: pytest.CaptureFixture[str], exported: Path) -> None:
-    assert {p.name for p in exported.iterdir()} == {f"{MODEL}.onnx", f"{MODEL}.nir"}
+    assert {p.name for p in exported.iterdir()} == {f"{MODEL}.onnx", f"{MODEL}.nir", f"{MODEL}.trains.nir"}
     capsys.readouterr()
     _, ours, _ = zoo(capsys, "classify", "danet20-t4", "--json")
     _, theirs, _ = zoo(capsys, "classify", str(exported / f"{MODEL}.onnx"), "--json")
@@ -124,6 +125,14 @@ WRONG = [
     (["export", "danet20-t4", "--out", "text.png/below"], "text.png"),
     (["export", "sew-resnet20and-t4.fmnist", "--to", "nir"], "was never trained"),
     (["verify", "danet20-t4", "--export", "text.onnx"], "text.onnx is not an ONNX file"),
+    (["verify", "danet20-t4", "--export", "text.nir"], "text.nir"),
+    (["export", "danet20-t4", "--weights", "int8"], "--weights int8 is for --to nir: export the ONNX file without it"),
+    (["export", "danet20-t4", "--to", "nir", "--weights", "int8", "--data", "absent"], "absent"),
+    (["check", "danet20-t4", "--target", "speck3"], "target 'speck3' is not known; valid are speck2e, loihi1, loihi2"),
+    (["check", "danet99-t4"], "unknown model 'danet99-t4'"),
+    (["check", "text.nir"], "text.nir"),
+    (["check", "absent.nir"], "absent.nir"),
+    (["check", "text.nir", "--weights", "int8"], "--weights int8 rounds a model: give its name"),
     (["evaluate", "danet20-t4", "--data", "."], ". holds no images in a valid layout: train/CLASS/IMAGE"),
     (["train", "danet20-t4"], "names no data set"),
     (["train", "danet20-t4.in1k", "--data", "absent"], "absent is no folder: name one, or a data set on the Hub as ORG/NAME"),
@@ -143,6 +152,7 @@ def test_bad_input_is_one_line_and_status_two(
     monkeypatch.chdir(tmp_path)
     Path("text.png").write_text("not an image")
     Path("text.onnx").write_text("not a protobuf")
+    Path("text.nir").write_text("not HDF5")
     Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save("colour.png")
     Image.fromarray(np.zeros((29, 30), np.uint8)).save("large.png")
     before = sorted(tmp_path.iterdir())
@@ -150,6 +160,47 @@ def test_bad_input_is_one_line_and_status_two(
     assert status == 2 and message in err
     assert err.count("\n") == 1 and not out
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_nir_of_rounded_weights_says_both_accuracies(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, out, _ = zoo(capsys, "export", "danet20-t4", "--to", "nir", "--weights", "int8", "--out", str(tmp_path), "--json")
+    graph, trains = json.loads(out)
+    assert status == 0 and graph["file"].endswith(f"{MODEL}.int8.nir") and trains["file"].endswith(f"{MODEL}.int8.trains.nir")
+    assert graph["images"] == "256 bundled images of Fashion-MNIST" and 0.93 < graph["int8"] < graph["float32"] + 0.02
+    status, out, _ = zoo(capsys, "verify", "danet20-t4", "--export", graph["file"])
+    assert status == 0 and "19 neuron layers spike for spike" in out
+
+
+def test_verify_finds_another_models_nir(capsys: pytest.CaptureFixture[str], exported: Path, tmp_path: Path) -> None:
+    path = exported / f"{MODEL}.nir"
+    status, out, _ = zoo(capsys, "verify", "danet20-t4", "--export", str(path), "--json")
+    assert status == 0 and json.loads(out)["ok"]
+    graph = nir.read(path)
+    graph.edges.remove(("stage1_link0_conv", "stage2_block0_lif1"))
+    nir.write(tmp_path / "less.nir", graph)
+    status, out, _ = zoo(capsys, "verify", "danet20-t4", "--export", str(tmp_path / "less.nir"))
+    assert status == 1 and "NOT verified: it has no edge 'stage1_link0_conv' -> 'stage2_block0_lif1'" in out
+
+
+def test_check_a_network_that_fits_and_one_that_does_not(
+    capsys: pytest.CaptureFixture[str], exported: Path, tmp_path: Path
+) -> None:
+    speck = ("check", "speck-danet8-t4.fmnist", "--target", "speck2e")
+    status, out, _ = zoo(capsys, *speck, "--weights", "int8-layer", "--json")
+    values = json.loads(out)
+    assert status == 0 and values["about"] == "random weights, int8-layer" and values["checks"][0]["fits"]
+    status, out, _ = zoo(capsys, *speck)
+    assert status == 1 and "`--weights int8-layer`" in out and "not validated on the chip" in out
+    page = tmp_path / "check.html"
+    status, out, _ = zoo(capsys, "check", str(exported / f"{MODEL}.nir"), "--html", str(page))
+    assert status == 1 and out.count("not validated on the chip") == 7 and f"written to {page}" in out
+    assert f"{MODEL}.nir" in page.read_text() and "Speck 2e" in page.read_text()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "fmnist", "nmnist"])
+def test_the_network_for_speck_fits_at_every_small_size(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, _ = zoo(capsys, "check", f"speck-danet8-t4.{name}", "--target", "speck2e", "--weights", "int8-layer")
+    assert status == 0
 
 
 def test_an_unusable_command_line_is_status_two(capsys: pytest.CaptureFixture[str]) -> None:

@@ -235,13 +235,13 @@ def _export(args: argparse.Namespace) -> int:
     _our_export()
     model, name = _model(args.name)
     accuracy = {}
-    if args.weights == "int8":
+    if args.weights != "float32":
         if "onnx" in args.to:
-            raise InputError("--weights int8 is for --to nir: export the ONNX file without it")
+            raise InputError(f"--weights {args.weights} is for --to nir: export the ONNX file without it")
         from export.quantise import rounded
 
-        unrounded, model, name = model, rounded(model), f"{name}.int8"
-        accuracy = _accuracies({"float32": unrounded, "int8": model}, args.data)
+        unrounded, model, name = model, rounded(model, args.weights), f"{name}.{args.weights}"
+        accuracy = _accuracies({"float32": unrounded, args.weights: model}, args.data)
     args.out.mkdir(parents=True, exist_ok=True)
     written: list[dict[str, Any]] = []
 
@@ -259,7 +259,7 @@ def _export(args: argparse.Namespace) -> int:
 
         path = args.out / f"{name}.nir"
         with terminal.status(f"exporting and verifying {path.name}"):
-            result = write_nir(model, path, _two_images(model))
+            result = write_nir(model, path, _two_images(model), profile=args.profile)
         wrote(path, str(result), **accuracy)
         wrote(
             trains_path(path), f"spikes of {len(result.trains)} neuron layers for {result.images} images, to check a receiver with"
@@ -269,7 +269,7 @@ def _export(args: argparse.Namespace) -> int:
     for item in written:
         print(f"{item['file']} ({item['bytes']:,} bytes): {item['verification']}")
     if accuracy:
-        print(f"top-1 {accuracy['float32']:.2%}, with weights rounded to 8 bits {accuracy['int8']:.2%}, on {accuracy['images']}")
+        print(f"top-1 {accuracy['float32']:.2%}, with {args.weights} weights {accuracy[args.weights]:.2%}, on {accuracy['images']}")
     return 0
 
 
