@@ -76,6 +76,8 @@ class Weights:
 
 @dataclass(frozen=True)
 class Pool:
+    """A pool of spikes; pairs are y and x."""
+
     node: str
     kernel: Pair
     stride: Pair
@@ -107,6 +109,8 @@ class Neuron:
 
 @dataclass(frozen=True)
 class Layer:
+    """A neuron and the branches that it sums; named by the node of its spikes."""
+
     name: str
     neuron: Neuron
     branches: tuple[Branch, ...]
@@ -148,6 +152,8 @@ class Host:
 
 @dataclass(frozen=True)
 class Network:
+    """A graph's layers, and what stays on the host."""
+
     entry: str
     input: tuple[int, ...]
     layers: dict[str, Layer] = field(default_factory=dict)  # each after those that it reads, loops aside

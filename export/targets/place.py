@@ -24,6 +24,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Placement:
+    """Which layer lies on which core, and which lies on none."""
+
     places: dict[str, Place]  # by layer
     too_large: tuple[str, ...]  # layers that no core can take, were it free
     left_out: tuple[str, ...]  # layers that find no core because others have them

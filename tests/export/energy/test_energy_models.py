@@ -1,5 +1,6 @@
 """Whole networks against counts by torch, and against published integers."""
 
+import numpy as np
 import pytest
 import torch
 from brute_force import brute_force, brute_force_adds
@@ -67,6 +68,37 @@ def test_max_pool_is_a_layer_of_neurons():
     assert (rows["stem_pool"].kind, rows["stem_pool_share"].kind) == ("neuron", "pool")
     assert rows["stem_pool"].outputs == 4 * 8 * 8
     assert (rows["stem_pool_share"].adds >= rows["stem_pool"].spikes).all()
+
+
+@pytest.mark.parametrize("word", ["and", "iand"])
+def test_products_of_spikes_are_layers_of_neurons(word):
+    model = lively(f"sew-resnet20{word}-t2.fmnist", 20, **TINY)
+    report = energy_report(model, torch.randn(2, 1, 20, 20))
+    rows = {row.name: row for row in report.layers}
+    joined = rows["stage1_block0_add"]
+    assert (joined.kind, joined.outputs, joined.updates) == ("neuron", 4 * 20 * 20, 2 * 4 * 20 * 20) and joined.spikes.any()
+    assert rows["stage1_block1_conv1"].input_bound == 1  # what the next block reads are spikes, and no counts
+    fewer = rows["stage1_block0_lif2"] if word == "and" else rows["stem_lif"]
+    assert (joined.spikes <= fewer.spikes).all()
+
+
+def test_a_gathered_sum_costs_what_its_edges_cost(monkeypatch):
+    """The node through which a sum of many terms goes is no operation, for currents (a) as for spikes (c)."""
+    for name in ("danet20-t2.fmnist", "danet20c-t2.fmnist"):
+        model, images = lively(name, 20, **TINY), torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(0))
+        direct = energy_report(model, images)
+        with monkeypatch.context() as patch:
+            patch.setattr("export.nir.MAX_TERMS", 2)
+            assert any(node.endswith("_add") for node in to_nir(model, profile="native").nodes)
+            gathered = energy_report(model, images)
+
+        def totals(report):
+            return {
+                key: sum(getattr(row, key) for row in report.layers) for key in ("acs", "macs", "adds", "updates", "multiplies")
+            }
+
+        for key, value in totals(direct).items():
+            assert np.array_equal(value, totals(gathered)[key]), (name, key)
 
 
 def test_graded_neurons_are_refused(tiny):
