@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from export.fold import still_image
 from export.graph import flow, read_graph, subtracting
 from export.interpret import run
-from export.nir import Reading, Translation, node_name, translate
+from export.nir import Reading, Translation, translate
 from export.quantise import PRECISIONS, rounded
 from export.trace import INPUT, Call
 from export.verify.result import Line, Verification
@@ -69,11 +69,7 @@ def verify_graph(model: DANet, graph: nir.NIRGraph, images: Tensor | None = None
         np.broadcast_to(x.numpy(), (model.config.steps, *x.shape)),
         wanted={"output", *(reading.node for reading in expected.readings.values())},
     )
-    missing = tuple(
-        call.path
-        for call in expected.calls
-        if isinstance(call.module, Lif | nn.Conv2d | nn.Linear) and node_name(call.path) not in values.flow.nodes
-    )
+    missing = tuple(path for path, reading in expected.readings.items() if reading.node not in values.flow.nodes)
     altered = tuple(_differences(expected.graph, graph))
     lines: tuple[Line, ...] = ()
     same = 0

@@ -111,9 +111,17 @@ def other_steps(graph: nir.NIRGraph) -> None:
     graph.metadata["steps"] = 4
 
 
+def rename(graph: nir.NIRGraph, name: str) -> None:
+    graph.nodes["renamed"] = graph.nodes.pop(name)
+    graph.edges[:] = [tuple("renamed" if end == name else end for end in edge) for edge in graph.edges]
+
+
 def other_name(graph: nir.NIRGraph) -> None:
-    graph.nodes["renamed"] = graph.nodes.pop("stage1_block0_lif2")
-    graph.edges[:] = [tuple("renamed" if end == "stage1_block0_lif2" else end for end in edge) for edge in graph.edges]
+    rename(graph, "stage1_block0_lif2")
+
+
+def other_readout(graph: nir.NIRGraph) -> None:
+    rename(graph, "head_readout")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +133,7 @@ def other_name(graph: nir.NIRGraph) -> None:
         (other_edge, "it has an edge 'stage1_block0_conv1' -> 'stage1_block1_lif1'"),
         (other_steps, "it has another steps in its metadata"),
         (other_name, "it has no value for stage1.block0.lif2"),
+        (other_readout, "it has no value for head.readout"),
     ],
 )
 def test_what_was_changed_is_said(change: Callable[[nir.NIRGraph], None], message: str) -> None:
