@@ -24,7 +24,7 @@ import nir
 import numpy as np
 
 from export.energy.spikes import SpikeMaps
-from export.energy.structure import NEURONS, Layer
+from export.energy.structure import Layer
 from export.energy.windows import Array, windows
 
 __all__ = ["OPERATIONS", "LayerCounts", "count", "dense_macs", "merge"]
@@ -116,8 +116,8 @@ class _Counter:
                     rows.append(self._pool(layer, layer.node))
                 case nir.Scale():
                     rows.append(self._row(layer, "scale", multiplies=layer.outputs * self._times(layer)))
-                case nir.LIF() | nir.IF():
-                    rows.append(self._neuron(layer, layer.node))
+                case _ if layer.neuron:
+                    rows.append(self._neuron(layer))
                 case nir.Flatten():
                     if layer.in_bound is not None:
                         events = self._incoming(layer.sources)
@@ -129,7 +129,7 @@ class _Counter:
 
     def _times(self, layer: Layer) -> int:
         """How often the node's operation runs for an image."""
-        return 1 if layer.static_input and not isinstance(layer.node, NEURONS) else self.steps
+        return 1 if layer.static_input and not layer.neuron else self.steps
 
     def _incoming(self, sources: tuple[str, ...]) -> Array:
         """Events of a sum of spike trains: `[B, H, W]`."""
@@ -188,8 +188,8 @@ class _Counter:
         self.events[layer.name] = rows @ self._incoming(layer.sources) @ columns.T
         return self._row(layer, "pool", adds=self.events[layer.name].sum((1, 2)))
 
-    def _neuron(self, layer: Layer, node: nir.LIF | nir.IF) -> LayerCounts:
+    def _neuron(self, layer: Layer) -> LayerCounts:
         updates = layer.outputs * self.steps
-        leak = node.v_leak if isinstance(node, nir.LIF) else 0
+        leak = getattr(layer.node, "v_leak", 0)
         spikes = self.events[layer.name].sum((1, 2))
         return self._row(layer, "neuron", updates=updates, bias_adds=self._bias_adds(layer, leak), spikes=spikes)

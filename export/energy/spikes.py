@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.energy.structure import NEURONS, Layer
+from export.energy.structure import Layer
 from export.energy.windows import Array
 from zoo.errors import InputError
 
@@ -27,7 +27,7 @@ class SpikeMaps:
 
     def check(self, layers: list[Layer]) -> None:
         """Raises `InputError` unless these are maps of exactly the neurons of `layers`, of values that spikes can have."""
-        neurons = {layer.name: layer for layer in layers if isinstance(layer.node, NEURONS)}
+        neurons = {layer.name: layer for layer in layers if layer.neuron}
         if odd := sorted(neurons.keys() ^ self.pixels.keys()):
             which = "is a neuron node without a spike map" if odd[0] in neurons else "has a spike map but is no neuron node"
             raise InputError(f"{odd[0]!r} {which}: run the very network that the graph describes")

@@ -17,18 +17,19 @@ residual blocks costs one addition a block.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import nir
 
 from export.energy.windows import windows
+from export.graph import Flow, Subtract, flow, subtracting
 from zoo.errors import InputError
 
-__all__ = ["NEURONS", "POOLS", "Layer", "structure"]
+__all__ = ["POOLS", "Layer", "structure"]
 
-NEURONS = (nir.LIF, nir.IF)
 POOLS = (nir.SumPool2d, nir.AvgPool2d)
+COUNTED = (nir.Input, nir.Output, nir.Conv2d, nir.Affine, nir.Linear, nir.Scale, *POOLS, nir.Flatten, nir.LIF, nir.IF)
 STILL_IMAGE = "still image, every step"  # metadata "input" of a graph whose input does not change
 
 Shape = tuple[int, ...]
@@ -40,7 +41,8 @@ class Layer:
     """One node of the graph and what feeds it."""
 
     name: str
-    node: nir.NIRNode
+    node: nir.NIRNode  # of neurons that reset by subtraction, the membrane
+    neuron: bool
     sources: tuple[str, ...]  # oldest first
     terms: Terms  # what is added up here: nodes, and sums that exist already; fewer than two where there is nothing to add
     in_shape: Shape
@@ -62,48 +64,56 @@ class Layer:
 
 
 def structure(graph: nir.NIRGraph) -> list[Layer]:
-    """The graph's nodes in topological order. Raises `InputError` for a node whose operations cannot be counted, and for loops."""
+    """The graph's nodes in topological order; a neuron that resets by subtraction is one, named by its spikes.
+
+    Raises `ExportError` for a graph that is not sound, `InputError` for a node whose operations cannot be counted, and for loops.
+    """
     still = graph.metadata.get("input") == STILL_IMAGE
+    ready = flow(graph)
+    membranes = {loop.threshold: membrane for membrane, loop in subtracting(ready).items()}
     layers: dict[str, Layer] = {}
     sums: list[frozenset[str]] = []
-    for name, sources in _ordered(graph):
-        node = graph.nodes[name]
+    for name, sources in _ordered(ready, [*graph.nodes], membranes):
+        node = ready.nodes[membranes.get(name, name)]
+        in_shape, out_shape = ready.inputs(name), ready.shapes[name]
+        neuron = name in membranes or isinstance(node, nir.LIF | nir.IF)
+        _check(name, node, neuron, out_shape)
         feeds = [layers[source] for source in sources]
-        in_shape = _in_shape(name, node, feeds)
         bounds = [feed.out_bound for feed in feeds if feed.out_bound is not None]
         in_bound = sum(bounds) if feeds and len(bounds) == len(feeds) else None
         static_input = all(feed.static for feed in feeds) if feeds else still
         layers[name] = Layer(
             name=name,
             node=node,
+            neuron=neuron,
             sources=sources,
             terms=_terms(sources, sums),
             in_shape=in_shape,
-            out_shape=_out_shape(name, node, in_shape),
+            out_shape=out_shape,
             in_bound=in_bound,
-            out_bound=_out_bound(node, in_bound),
+            out_bound=1 if neuron else _out_bound(node, in_bound),
             static_input=static_input,
-            static=static_input and not isinstance(node, NEURONS),
+            static=static_input and not neuron,
         )
     return list(layers.values())
 
 
-def _ordered(graph: nir.NIRGraph) -> Iterable[tuple[str, tuple[str, ...]]]:
-    """Every node after its sources, otherwise in the graph's own order."""
-    sources: dict[str, set[str]] = {name: set() for name in graph.nodes}
-    for source, target in graph.edges:
-        if source not in sources or target not in sources:
-            raise InputError(
-                f"the graph has an edge {source!r} -> {target!r} between nodes that it does not have: repair the graph"
-            )
-        sources[target].add(source)
+def _ordered(ready: Flow, order: list[str], membranes: dict[str, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every node after its sources, otherwise in the graph's own order; of a reset's loop only the node of its spikes."""
+    loops: dict[str, Subtract] = subtracting(ready)
+    inside = {name for membrane, loop in loops.items() for name in (membrane, loop.scale, loop.delay)}
+    rank = {name: i for i, name in enumerate(order)}
+    waiting = sorted(ready.nodes.keys() - inside, key=lambda name: rank.get(name, len(rank)))
     done: dict[str, int] = {}
-    waiting = list(graph.nodes)
     while waiting:
-        name = next((n for n in waiting if sources[n] <= done.keys()), None)
-        if name is None:
+        for name in waiting:
+            membrane = membranes.get(name, name)
+            sources = [s for s in ready.sources[membrane] if membrane == name or s != loops[membrane].delay]
+            if all(source in done for source in sources):
+                break
+        else:
             raise InputError(f"the graph has a loop through {waiting[0]!r}: only feed-forward graphs can be counted")
-        yield name, tuple(sorted(sources[name], key=done.__getitem__))
+        yield name, tuple(sorted(sources, key=done.__getitem__))
         done[name] = len(done)
         waiting.remove(name)
 
@@ -121,42 +131,17 @@ def _terms(sources: tuple[str, ...], sums: list[frozenset[str]]) -> Terms:
     return (*terms, *((s,) for s in sources if s in rest))
 
 
-def _in_shape(name: str, node: nir.NIRNode, feeds: list[Layer]) -> Shape:
-    if isinstance(node, nir.Input):
-        return tuple(int(n) for n in node.input_type["input"])
-    shapes = {feed.out_shape for feed in feeds}
-    if len(shapes) != 1:
-        raise InputError(
-            f"node {name!r} is fed by {len(feeds)} values of shapes {sorted(shapes)}: a node needs inputs of one shape"
-        )
-    return shapes.pop()
-
-
-def _out_shape(name: str, node: nir.NIRNode, shape: Shape) -> Shape:
-    match node:
-        case nir.Conv2d() if len(shape) == 3 and shape[0] == node.weight.shape[1] * node.groups:
-            return (node.weight.shape[0], *(w.outputs(n) for w, n in zip(windows(node), shape[1:], strict=True)))
-        case nir.SumPool2d() | nir.AvgPool2d() if len(shape) == 3:
-            return (shape[0], *(w.outputs(n) for w, n in zip(windows(node), shape[1:], strict=True)))
-        case nir.Affine() | nir.Linear() if shape == node.weight.shape[1:]:
-            return (node.weight.shape[0],)
-        case nir.Conv2d() | nir.SumPool2d() | nir.AvgPool2d() | nir.Affine() | nir.Linear():
-            raise InputError(f"node {name!r} ({type(node).__name__}) cannot take an input of shape {list(shape)}: repair the graph")
-        case nir.Flatten():
-            first, last = (int(d) % len(shape) for d in (node.start_dim, node.end_dim))
-            return (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
-        case nir.LIF() | nir.IF() if len(shape) not in (1, 3):
-            raise InputError(f"neurons {name!r} have shape {list(shape)}: valid are [features] and [C, H, W]")
-        case nir.LIF() | nir.IF() | nir.Scale() | nir.Input() | nir.Output():
-            return shape
-        case _:
-            known = "Input, Output, Conv2d, Affine, Linear, Scale, SumPool2d, AvgPool2d, Flatten, LIF, IF"
-            raise InputError(f"node {name!r} is a {type(node).__name__}, whose operations cannot be counted; valid are {known}")
+def _check(name: str, node: nir.NIRNode, neuron: bool, shape: Shape) -> None:
+    if not neuron and not isinstance(node, COUNTED):
+        known = ", ".join(kind.__name__ for kind in COUNTED)
+        raise InputError(f"node {name!r} is a {type(node).__name__}, whose operations cannot be counted; valid are {known}")
+    if neuron and len(shape) not in (1, 3):
+        raise InputError(f"neurons {name!r} have shape {list(shape)}: valid are [features] and [C, H, W]")
+    if isinstance(node, nir.Affine | nir.Linear) and node.weight.ndim != 2:
+        raise InputError(f"node {name!r} has weights {list(node.weight.shape)}: only matrices can be counted")
 
 
 def _out_bound(node: nir.NIRNode, in_bound: int | None) -> int | None:
-    if isinstance(node, NEURONS):
-        return 1
     if isinstance(node, POOLS) and in_bound is not None:
         return math.prod(window.kernel for window in windows(node)) * in_bound
     return in_bound if isinstance(node, nir.Flatten | nir.Output) else None

@@ -146,7 +146,7 @@ def work(first: int, last: int, path: Path) -> None:
 @pytest.mark.slow
 def test_damaged_bytes(tmp_path: Path) -> None:
     """HDF5 may crash or run for ever over a few, which is why it has a process of its own; all else is an error in a line."""
-    first, last, ended = 0, 1200, []
+    first, last, ended = 0, 600, []
     while first < last:
         call = f"work({first}, {last}, Path({str(tmp_path / 'x')!r}))"
         program = f"import sys; sys.path[:0] = {sys.path!r}; from pathlib import Path; from test_fuzz import work; {call}"
@@ -155,7 +155,7 @@ def test_damaged_bytes(tmp_path: Path) -> None:
         assert worker.returncode <= 0, worker.stderr
         first = int(worker.stdout.split()[-1]) + 1
         ended += [worker.returncode] * (worker.returncode < 0)
-    assert len(ended) <= 90, ended
+    assert len(ended) <= 75, ended  # 48 here; a slow machine has more that are not done in time
 
 
 @pytest.mark.slow
@@ -249,8 +249,9 @@ def bounded_memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     assert peak() - before < MEGABYTES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(3))
-@fuzzed(300)
+@fuzzed(500)
 @given(data=st.data())
 def test_damaged_structure(number: int, data: Any, tmp_path: Path) -> None:
     path = tmp_path / "x.nir"

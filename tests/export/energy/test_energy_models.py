@@ -70,6 +70,19 @@ def test_max_pool_is_a_layer_of_neurons():
     assert (rows["stem_pool_share"].adds >= rows["stem_pool"].spikes).all()
 
 
+def test_reset_by_subtraction_is_one_layer_of_neurons():
+    """Its membrane, reset and delay are no layers of their own, and its synaptic operations are those of any neuron's spikes."""
+    model = lively("speck-danet8-t4.fmnist", 20, **TINY)
+    images = torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(3))
+    report = energy_report(model, images)
+    rows = {row.name: row for row in report.layers}
+    assert not [name for name in rows if name.endswith(("_membrane", "_reset", "_delay"))]
+    lif = rows["stage2_block0_lif1"]
+    assert (lif.kind, lif.outputs, lif.updates) == ("neuron", 6 * 10 * 10, 4 * 6 * 10 * 10) and lif.spikes.any()
+    expected = brute_force(model, images)
+    assert {name: rows[name].acs.tolist() for name in expected} == {name: acs.tolist() for name, acs in expected.items()}
+
+
 @pytest.mark.parametrize("word", ["and", "iand"])
 def test_products_of_spikes_are_layers_of_neurons(word):
     model = lively(f"sew-resnet20{word}-t2.fmnist", 20, **TINY)
