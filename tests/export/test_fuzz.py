@@ -155,7 +155,7 @@ def test_damaged_bytes(tmp_path: Path) -> None:
         assert worker.returncode <= 0, worker.stderr
         first = int(worker.stdout.split()[-1]) + 1
         ended += [worker.returncode] * (worker.returncode < 0)
-    assert len(ended) <= 75, ended  # 48 here; a slow machine has more that are not done in time
+    assert len(ended) <= 75, ended  # about one in twelve is not done in a second
 
 
 @pytest.mark.slow
