@@ -178,6 +178,6 @@ def _limit(size: int) -> None:
 
 
 if __name__ == "__main__":
-    _limit(os.path.getsize(sys.argv[1]))  # noqa: PTH202
+    _limit(os.path.getsize(sys.argv[1]))  # noqa: PTH202 -- as above
     write_stream(sys.argv[1], sys.stdout.buffer)
     sys.stdout.buffer.flush()

@@ -22,3 +22,17 @@ def lively(name: str, size: int, **overrides: Any) -> DANet:
     assert model.origin is not None
     model.origin = Origin(model.origin.name, replace(model.origin.data, size=size))
     return model
+
+
+def exact(name: str, size: int = 8, **overrides: Any) -> DANet:
+    """`lively`, with weights and statistics that are small dyadic fractions: no sum is rounded in whatever order it is taken."""
+    model = lively(name, size, **overrides)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = torch.randint(-4, 5, module.weight.shape) / 8
+        elif isinstance(module, nn.BatchNorm2d):
+            module.weight.data = torch.randint(4, 9, module.bias.shape) / 4
+            module.bias.data = torch.randint(1, 9, module.bias.shape) / 8
+            module.running_mean, module.running_var = torch.randint(-2, 3, module.bias.shape) / 16, torch.ones(module.bias.shape)
+            module.eps = 2**-40  # vanishes beside the variance
+    return model

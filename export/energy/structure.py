@@ -68,7 +68,7 @@ def structure(graph: nir.NIRGraph) -> list[Layer]:
 
     Raises `ExportError` for a graph that is not sound, `InputError` for a node whose operations cannot be counted, and for loops.
     """
-    still = graph.metadata.get("input") == STILL_IMAGE
+    still = str(graph.metadata.get("input")) == STILL_IMAGE
     ready = flow(graph)
     membranes = {loop.threshold: membrane for membrane, loop in subtracting(ready).items()}
     layers: dict[str, Layer] = {}

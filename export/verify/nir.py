@@ -87,7 +87,7 @@ def verify_graph(model: DANet, graph: nir.NIRGraph, images: Tensor | None = None
 def _said(graph: nir.NIRGraph, key: str, valid: Iterable[str]) -> Any:
     """What the graph's metadata say of itself."""
     word = graph.metadata.get(key)
-    if word not in valid:
+    if not isinstance(word, str) or word not in valid:
         raise ExportError(f"the graph's metadata say {key} = {word!r}; an export of the zoo says one of {', '.join(valid)}")
     return word
 
@@ -107,7 +107,7 @@ def _differences(expected: nir.NIRGraph, found: nir.NIRGraph) -> Iterator[str]:
             if not _close(ours[field], theirs.get(field)):
                 yield f"another {field} for {name}"
     for key in ("dt", "steps"):
-        if found.metadata.get(key) != expected.metadata[key]:
+        if not np.array_equal(found.metadata.get(key), expected.metadata[key]):
             yield f"another {key} in its metadata"
 
 

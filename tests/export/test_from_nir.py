@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import snntorch as snn
 import torch
-from networks import lively
+from networks import exact, lively
 from snntorch import surrogate
 from torch import nn
 
@@ -21,7 +21,6 @@ from export.fold import fold
 from export.from_nir import NirNetwork
 from export.interpret import run
 from export.nir import node_name, to_nir
-from zoo.danet import DANet
 from zoo.errors import ExportError, InputError
 from zoo.neurons import ATan, Lif, Rectangle
 
@@ -211,24 +210,10 @@ def test_a_loop_that_subtracts_the_threshold_is_one_neuron(graph: Any, fused: bo
 # Exported networks
 
 
-def exact(name: str, steps: int) -> DANet:
-    """Weights and statistics that are small dyadic fractions, so that no sum is rounded in whatever order it is taken."""
-    model = lively(f"{name}-t{steps}.fmnist", 8, **SMALL)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data = torch.randint(-4, 5, module.weight.shape) / 8
-        elif isinstance(module, nn.BatchNorm2d):
-            module.weight.data = torch.randint(4, 9, module.bias.shape) / 4
-            module.bias.data = torch.randint(1, 9, module.bias.shape) / 8
-            module.running_mean, module.running_var = torch.randint(-2, 3, module.bias.shape) / 16, torch.ones(module.bias.shape)
-            module.eps = 2**-40  # vanishes beside the variance
-    return model
-
-
 @pytest.mark.parametrize("steps", [4, 8])
 @pytest.mark.parametrize("name", NAMES)
 def test_exported_networks(name: str, steps: int, tmp_path: Path) -> None:
-    model = exact(name, steps)
+    model = exact(f"{name}-t{steps}.fmnist", **SMALL)
     graph = to_nir(model)
     x = torch.randint(-8, 9, (3, 1, 8, 8)) / 4
     network = assert_as_interpreted(graph, np.broadcast_to(x.numpy(), (steps, *x.shape)))

@@ -10,8 +10,8 @@ import nir
 import numpy as np
 import pytest
 import torch
-from networks import lively
-from torch import Tensor, nn
+from networks import exact, lively
+from torch import Tensor
 
 from export import interpret
 from export.interpret import run
@@ -224,20 +224,6 @@ def test_the_graph_knows_its_time_step() -> None:
 # Exported networks
 
 
-def exact(name: str, size: int = 8, **overrides: Any) -> DANet:
-    """Weights and statistics that are small dyadic fractions, so that no sum is rounded in whatever order it is taken."""
-    model = lively(name, size, **SMALL, **overrides)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data = torch.randint(-4, 5, module.weight.shape) / 8
-        elif isinstance(module, nn.BatchNorm2d):
-            module.weight.data = torch.randint(4, 9, module.bias.shape) / 4
-            module.bias.data = torch.randint(1, 9, module.bias.shape) / 8
-            module.running_mean, module.running_var = torch.randint(-2, 3, module.bias.shape) / 16, torch.ones(module.bias.shape)
-            module.eps = 2**-40  # vanishes beside the variance
-    return model
-
-
 def recorded(model: DANet, x: Tensor) -> tuple[Array, dict[str, Array]]:
     """The logits, and every neuron's spikes `[T, B, C, H, W]`."""
     spikes: dict[str, Array] = {}
@@ -258,7 +244,7 @@ def still(x: Tensor, steps: int) -> Array:
 @pytest.mark.parametrize("steps", [4, 8])
 @pytest.mark.parametrize("name", [*DANETS, "spiking-resnet20", "sew-resnet20"])
 def test_exact_networks_are_equal_from_end_to_end(name: str, steps: int, dtype: Any) -> None:
-    model = exact(f"{name}-t4.fmnist")
+    model = exact(f"{name}-t4.fmnist", **SMALL)
     set_steps(model, steps)
     x = torch.randint(-8, 9, (3, 1, 8, 8)) / 4
     values = run(to_nir(model, profile="native"), still(x, steps), dtype=dtype)
@@ -292,7 +278,7 @@ def test_every_neuron_of_an_ordinary_network_given_the_graphs_own_values(name: s
 
 @pytest.mark.parametrize("name", ["danet18-t2", "sew-resnet18-t2"])
 def test_the_stems_pools_and_the_file(name: str, tmp_path: Path) -> None:
-    model = exact(name, 17)
+    model = exact(name, 17, **SMALL)
     x = torch.randint(-8, 9, (3, 3, 17, 17)) / 4
     nir.write(tmp_path / "model.nir", to_nir(model))
     graph = nir.read(tmp_path / "model.nir")
