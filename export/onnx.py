@@ -183,6 +183,7 @@ def _describe(proto: onnx.ModelProto, model: DANet) -> None:
         proto,
         {
             "name": model.origin.name,
+            "config": json.dumps(model.config.to_dict()),
             "steps": str(model.config.steps),
             "data": json.dumps(data.to_dict()),
             "weights_sha256": digest(model.origin.weights),

@@ -100,15 +100,6 @@ def test_a_failed_check_is_status_one(capsys: pytest.CaptureFixture[str], export
     assert status == 1 and "NOT verified" in out
 
 
-def test_energy_writes_its_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    status, out, _ = zoo(capsys, "energy", "danet20-t4", "--out", str(tmp_path))
-    assert status == 0 and "45nm-fp32" in out and "exact" in out
-    report = json.loads((tmp_path / f"{MODEL}.json").read_text())
-    assert report["schema"] == 1
-    page = (tmp_path / f"{MODEL}.html").read_text()
-    assert page.startswith("<!doctype html>") and "http://" not in page.replace("http://www.w3.org", "")
-
-
 WRONG = [
     (["classify", "danet51-t4"], "nearest are danet50-t4"),
     (["classify", "danet50-t4.tin200"], "was never trained"),
@@ -120,8 +111,20 @@ WRONG = [
     (["classify", "danet20-t4", "large.png"], "large.png is 30x29 with 1 channels (L)"),
     (["classify", "absent.onnx"], "absent.onnx does not exist"),
     (["classify", "text.onnx"], "text.onnx is not an ONNX file"),
-    (["energy", "danet20-t4", "text.png"], "text.png is not an image"),
-    (["energy", "danet20-t4", "--out", "text.png"], "text.png"),
+    (["energy", "danet20-t4", "--images", "text.png"], "text.png is not an image"),
+    (["energy", "danet20-t4", "--out", "text.png"], "text.png is a file: --out names a folder"),
+    (["energy", "text.onnx", "--out", "out"], "text.onnx is not an ONNX file"),
+    (["energy", "text.nir", "--out", "out"], "text.nir"),
+    (["energy", "danet20-t4", "absent.nir", "--first", "1", "--out", "out"], "absent.nir"),
+    (["energy", "danet20-t4", "--convention", "honest"], "convention 'honest': no such one; valid are exact, spikformer, sew"),
+    (["energy", "danet20-t4", "--profile", "abacus"], "profile 'abacus': no such one; valid are 45nm-fp32"),
+    (["energy", "danet20-t4", "--profile", "absent.toml"], "absent.toml"),
+    (["energy", "danet20-t4", "--profile", "bad.toml", "--out", "out"], "bad.toml', line 3: profile 'chip', term 'ac'"),
+    (["energy", "danet20-t4", "--data", ".", "--out", "out"], ". holds no images in a valid layout"),
+    (["energy", "danet20-t4", "--data", ".", "--images", "large.png"], "--images and --data are two sources of images"),
+    (["energy", "danet20-t4", "--images", "large.png"], "large.png is 30x29 with 1 channels (L)"),
+    (["energy", "danet20-t4", "--input", "text.png"], "--input is for a .nir file"),
+    (["energy", "danet20-t4", "danet20-t4", "--first", "1", "--out", "out"], "is given twice: give every model once"),
     (["export", "danet20-t4", "--out", "text.png/below"], "text.png"),
     (["export", "sew-resnet20and-t4.fmnist", "--to", "nir"], "was never trained"),
     (["verify", "danet20-t4", "--export", "text.onnx"], "text.onnx is not an ONNX file"),
@@ -153,6 +156,7 @@ def test_bad_input_is_one_line_and_status_two(
     Path("text.png").write_text("not an image")
     Path("text.onnx").write_text("not a protobuf")
     Path("text.nir").write_text("not HDF5")
+    Path("bad.toml").write_text('[chip]\ntitle = "t"\nac = { lo = -1, typ = 1, hi = 1, evidence = "measured", source = "x" }\n')
     Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save("colour.png")
     Image.fromarray(np.zeros((29, 30), np.uint8)).save("large.png")
     before = sorted(tmp_path.iterdir())

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import zoo
-from export.energy import run_torch
+from export.energy import TorchExecutor
 from zoo.images import normalise
 from zoo.names import manifest, weights_folder
 from zoo.samples import samples
@@ -25,11 +25,11 @@ def test_outputs(name: str) -> None:
     model = zoo.load(name)
     assert model.origin is not None
     pixels, labels = samples(model.origin.data.tag)
-    ((logits, maps),) = run_torch(model, normalise(pixels, model.origin.data), batch=len(pixels))
+    logits, spikes = TorchExecutor(model).run(normalise(pixels, model.origin.data))
     golden = GOLDEN[name]
     assert int((logits.argmax(1) == labels).sum()) == pytest.approx(golden["correct"], abs=1)
     torch.testing.assert_close(logits[:4], torch.tensor(golden["logits"]), atol=0.05, rtol=0)
-    totals = {node: int(pixels.sum()) for node, pixels in maps.pixels.items()}
+    totals = {node: int(pixels.sum()) for node, pixels in spikes.pixels.items()}
     assert totals == pytest.approx(golden["spikes"], rel=1e-3)
 
 

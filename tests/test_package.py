@@ -37,6 +37,7 @@ def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: P
         "zoo/training/recipes/fmnist.toml",
         "export/energy/profiles.toml",
         "export/energy/report.html.j2",
+        "export/energy/report.schema.json",
     ):
         assert name in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

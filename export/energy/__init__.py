@@ -1,38 +1,53 @@
 """Energy of a spiking network: exact operation counts from its NIR graph and its spikes, and their price on several devices.
 
-report = energy_report(zoo.load("danet20-t4"), images, labels)
+report = estimate(zoo.load("danet20-t4"), images, labels, convention="exact", profile="45nm-fp32")
 report.print(Console()); report.to_json(); report.to_html()
 
-graph -- structure --> layers --+
-                                +-- count --> rows -- energy(profile) --> picojoules
-model -- run_torch --> spikes --+
+graph ----- structure --> layers --+
+                                   +-- count --> rows -- convention --> operations -- profile --> picojoules
+model, .onnx, .nir -- run --> spikes -+
 """
 
+from export.energy.comparison import Alternative, compare
 from export.energy.conventions import CONVENTIONS, Convention
-from export.energy.counting import LayerCounts, count, dense_macs, merge
-from export.energy.executors import run_torch
-from export.energy.profiles import Band, Energy, Profile, Term, energy, read_profiles
-from export.energy.report import EnergyReport, energy_report
-from export.energy.spikes import SpikeMaps
+from export.energy.counting import COUNTS, LayerCounts, count, dense_macs, trains_needed
+from export.energy.executors import Executor, NirExecutor, Source, TorchExecutor, executor
+from export.energy.profiles import Band, Operation, Profile, Term, find_profiles, read_profiles
+from export.energy.report import EnergyReport, estimate
+from export.energy.spikes import Spikes
 from export.energy.structure import Layer, structure
+from export.energy.tally import Energy, Interval, LayerTotals, Tally, Totals, energy
 
 __all__ = [
     "CONVENTIONS",
+    "COUNTS",
+    "Alternative",
     "Band",
     "Convention",
     "Energy",
     "EnergyReport",
+    "Executor",
+    "Interval",
     "Layer",
     "LayerCounts",
+    "LayerTotals",
+    "NirExecutor",
+    "Operation",
     "Profile",
-    "SpikeMaps",
+    "Source",
+    "Spikes",
+    "Tally",
     "Term",
+    "TorchExecutor",
+    "Totals",
+    "compare",
     "count",
     "dense_macs",
     "energy",
-    "energy_report",
-    "merge",
+    "estimate",
+    "executor",
+    "find_profiles",
     "read_profiles",
-    "run_torch",
     "structure",
+    "trains_needed",
 ]

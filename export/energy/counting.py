@@ -1,35 +1,40 @@
-"""Exact operation counts per layer and image, from a graph's structure and spike maps.
+"""Exact operation counts per layer and image, from a graph's structure and the spikes of its neurons.
 
     spike-fed conv     AC  = sum over input events at (c, y, x) of value * (Cout/g) * fy(y) * fx(x)
     spike-fed linear   AC  = events * outputs
     real-fed, either   MAC = one per weight and output that meet inside the image, at every step; once where the input is static
-    bias               one add per output and step (once where static); none where the whole bias is zero
+    bias               one add per output and step (once where static) where it is not zero
     sum                real: one add per element and step for every term after the first; all spikes: one per event of these terms
     pool               real: one add for each input of a window after the first; spikes: one add per event and window it falls into
-    scale              one multiply per element and step
+    scale              real: one multiply per element and step; spikes: one AC per event
     neuron             one update (1 multiply, 1 add, 1 compare) per neuron and step; a constant current (`v_leak`) is a bias
 
-An event of value v is v additions. The first term of a sum costs nothing because it is where the others are added to; of
-spikes it is the largest sum that already exists, or the oldest source. All counts are int64.
+An event of value v is v additions (`acs`) or one multiplication by v (`event_macs`), as conventions choose. A weight of zero does
+no work. The first term of a sum costs nothing because it is where the others are added to; of spikes it is the largest sum that
+already exists, or the oldest source. All counts are int64.
 
-Shapes: `B` images, `H` x `W` pixels.
+Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `V` the largest value of an event.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import nir
 import numpy as np
+import torch
+from torch import Tensor
 
-from export.energy.spikes import SpikeMaps
+from export.energy.fanout import FanOut
+from export.energy.spikes import Spikes
 from export.energy.structure import Layer
 from export.energy.windows import Array, windows
 
-__all__ = ["OPERATIONS", "LayerCounts", "count", "dense_macs", "merge"]
+__all__ = ["COUNTS", "LayerCounts", "count", "dense_macs", "trains_needed"]
 
-OPERATIONS = ("mac", "ac", "add", "multiply", "update")  # what a profile can put a price on
+COUNTS = ("macs", "acs", "event_macs", "adds", "bias_adds", "multiplies", "updates", "updates_with_input", "spikes", "active_acs")
 
 
 @dataclass(frozen=True)
@@ -40,65 +45,109 @@ class LayerCounts:
     kind: str  # conv, linear, sum, pool, scale, neuron
     input_kind: str  # binary, integer, real
     input_bound: int | None  # the largest value of one input element at one step; None where real
-    outputs: int  # elements of the output; of neurons, how many there are
+    runs: int  # how often the layer is computed for an image: at every step, or once where its input is static
+    inputs: int  # elements of the input at one step
+    outputs: int  # elements of the output at one step; of neurons, how many there are
+    events: Array  # [B, V]: how many input elements of a layer with weights have the value 1, 2, ..., over all steps
     acs: Array
+    event_macs: Array
     adds: Array  # of sums and pools
     spikes: Array  # that leave
-    macs: int = 0
+    updates_with_input: Array  # of neurons that an event or a current reaches
+    active_acs: Array  # connections of the elements that are not zero at all steps: the work of an ANN that skips zeros
+    macs: int = 0  # over all runs
+    connections: int = 0  # of one run: the taps that meet the image and have a weight that is not zero
     bias_adds: int = 0
     multiplies: int = 0
     updates: int = 0
-    dense_macs_padded: int = 0  # of one step, as a dense layer: with the taps that meet padding
+    dense_adds: int = 0  # of one run as an artificial network's: sums, pools, biases, and a comparison for each activation
+    dense_macs_padded: int = 0  # of one run, as a dense layer: with the taps that meet padding
     dense_macs_valid: int = 0  # and without
+    kernel: tuple[int, ...] = ()  # of a convolution: height and width
+    stride: tuple[int, ...] = ()
+    fan_out: int = 0  # outputs that an input channel reaches through one tap of the kernel
+    leaks: bool = False  # neurons that forget
+    weight_bytes: int = 0
+    state_bytes: int = 0
+    activation_bytes: int = 0  # of the output at one step
 
-    def operations(self) -> dict[str, Array]:
-        """Operation -> `[B]`."""
-        flat = np.ones_like(self.acs)
-        counts = (self.macs * flat, self.acs, self.adds + self.bias_adds, self.multiplies * flat, self.updates * flat)
-        return dict(zip(OPERATIONS, counts, strict=True))
+    @property
+    def event_sum(self) -> Array:
+        """`[B]`, the sum of the values of all input events."""
+        total: Array = self.events @ np.arange(1, self.events.shape[1] + 1)
+        return total
 
 
-def count(layers: list[Layer], maps: SpikeMaps) -> list[LayerCounts]:
-    """Rows in topological order; a node fed by a sum has the sum's row, `{node}_sum`, before its own. Raises `InputError` if `maps`
-    cannot be spikes of these layers."""
-    maps.check(layers)
-    return _Counter(layers, maps).rows()
+def count(layers: list[Layer], spikes: Spikes) -> list[LayerCounts]:
+    """Rows in topological order; a node fed by a sum has the sum's row, `{node}_sum`, before its own. Raises `InputError` if
+    `spikes` cannot be those of these layers."""
+    spikes.check(layers)
+    return _Counter(layers, spikes).rows()
+
+
+def trains_needed(layers: list[Layer]) -> frozenset[str]:
+    """The sources of events whose single channels matter, so that `count` needs their trains whole.
+
+    That is where values add up, where weights are missing or groups divide the channels, and where a neuron reads spikes directly.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    needed: set[str] = set()
+    waiting: list[str] = []
+    for layer in layers:
+        if _reads_channels(layer):
+            waiting += layer.sources
+        elif layer.neuron and not _always(layer, by_name):
+            waiting += _asked_for_arrivals(layer.sources, by_name)
+    while waiting:
+        layer = by_name[waiting.pop()]
+        if layer.neuron or not layer.sources:
+            needed.add(layer.name)
+        else:
+            waiting += layer.sources
+    return frozenset(needed)
 
 
 def dense_macs(layer: Layer) -> tuple[int, int]:
-    """MACs of one step as a dense layer: with the taps that meet padding, and only those that meet the image."""
-    match layer.node:
-        case nir.Conv2d() as node:
-            valid = math.prod(int(w.taps(n).sum()) for w, n in zip(windows(node), layer.in_shape[1:], strict=True))
-            return layer.outputs * math.prod(node.weight.shape[1:]), layer.in_shape[0] * _fan_out(node) * valid
-        case nir.Affine() | nir.Linear():
-            return layer.inputs * layer.outputs, layer.inputs * layer.outputs
-    return 0, 0
+    """MACs of one run as a dense layer: with the taps that meet padding, and only those that meet the image."""
+    if layer.fan is None or not layer.weighted:
+        return 0, 0
+    return layer.outputs * math.prod(layer.fan.present.shape[1:]), layer.fan.dense
 
 
-def merge(batches: Sequence[list[LayerCounts]]) -> list[LayerCounts]:
-    """One list of rows for the images of all batches, in order."""
-    return [
-        replace(rows[0], **{key: np.concatenate([getattr(row, key) for row in rows]) for key in ("acs", "adds", "spikes")})
-        for rows in zip(*batches, strict=True)
-    ]
+def _reads_channels(layer: Layer) -> bool:
+    if not layer.spikes_in:
+        return False
+    if isinstance(layer.node, nir.Scale):
+        return True
+    return layer.weighted and (layer.in_bound != 1 or not (layer.fan and layer.fan.full))
 
 
-def _fan_out(node: nir.Conv2d) -> int:
-    """Outputs that one input channel reaches through one tap."""
-    fan_out: int = node.weight.shape[0] // node.groups
-    return fan_out
+def _asked_for_arrivals(sources: tuple[str, ...], by_name: dict[str, Layer]) -> Iterator[str]:
+    """The values whose single elements `_Counter._arrives` looks at."""
+    for layer in (by_name[source] for source in sources):
+        if layer.out_bound is not None:
+            yield layer.name
+        elif not layer.spikes_in:
+            yield from _asked_for_arrivals(layer.sources, by_name)
+        elif layer.fan is None or not layer.fan.uniform:
+            yield from layer.sources
+
+
+def _always(layer: Layer, by_name: dict[str, Layer]) -> bool:
+    """Whether a current reaches every neuron of a layer at every step."""
+    return any(by_name[source].currents for source in layer.sources)
 
 
 class _Counter:
-    """`events` says, for every node whose output is spikes, how many leave each pixel over all steps and channels: `[B, H, W]`."""
+    """Values are looked up by the sources that they are the sum of."""
 
-    def __init__(self, layers: list[Layer], maps: SpikeMaps) -> None:
-        self.layers = layers
-        self.steps = maps.steps
-        self.events: dict[str, Array] = dict(maps.pixels)
-        self.sums: dict[tuple[str, ...], Array] = {}
-        self.none: Array = np.zeros(len(next(iter(maps.pixels.values()), ())), np.int64)
+    def __init__(self, layers: list[Layer], spikes: Spikes) -> None:
+        self.layers, self.spikes, self.steps = layers, spikes, spikes.steps
+        self.by_name = {layer.name: layer for layer in layers}
+        self.pixels: dict[tuple[str, ...], Array] = {}  # [T, B, H, W], events of all channels
+        self.values: dict[tuple[str, ...], Tensor] = {}  # [T, B, C, H, W], events of each element
+        self.arrivals: dict[str, Tensor] = {}  # [T, B, C or 1, H, W], bool: where an event comes out of a node
+        self.none: Array = np.zeros(next((p.shape[1] for p in spikes.pixels.values()), 0), np.int64)
 
     def rows(self) -> list[LayerCounts]:
         rows: list[LayerCounts] = []
@@ -106,90 +155,207 @@ class _Counter:
             if len(layer.terms) > 1:
                 rows.append(self._sum(layer))
             match layer.node:
-                case nir.Conv2d():
-                    rows.append(self._conv(layer, layer.node))
-                case nir.Affine():
-                    rows.append(self._linear(layer, layer.node.bias))
-                case nir.Linear():
-                    rows.append(self._linear(layer, 0))
+                case _ if layer.weighted:
+                    rows.append(self._weighted(layer))
                 case nir.SumPool2d() | nir.AvgPool2d():
-                    rows.append(self._pool(layer, layer.node))
+                    rows.append(self._pool(layer))
                 case nir.Scale():
-                    rows.append(self._row(layer, "scale", multiplies=layer.outputs * self._times(layer)))
+                    rows.append(self._scale(layer))
                 case _ if layer.neuron:
                     rows.append(self._neuron(layer))
-                case nir.Flatten():
-                    if layer.in_bound is not None:
-                        events = self._incoming(layer.sources)
-                        same = layer.out_shape == layer.in_shape  # a Flatten of one axis gathers a sum
-                        self.events[layer.name] = events if same else events.sum((1, 2), keepdims=True)
                 case _:
-                    assert isinstance(layer.node, nir.Input | nir.Output), layer.name  # `structure` lets no other pass
+                    assert isinstance(layer.node, nir.Input | nir.Output | nir.Flatten), layer.name  # or `structure` had refused
         return rows
 
-    def _times(self, layer: Layer) -> int:
-        """How often the node's operation runs for an image."""
-        return 1 if layer.static_input and not layer.neuron else self.steps
+    def _events(self, sources: tuple[str, ...]) -> Array:
+        """Events of a sum of spike trains, of all channels: `[T, B, H, W]`."""
+        if sources not in self.pixels:
+            self.pixels[sources] = sum((self._sent(s) for s in sources[1:]), self._sent(sources[0]))
+        return self.pixels[sources]
 
-    def _incoming(self, sources: tuple[str, ...]) -> Array:
-        """Events of a sum of spike trains: `[B, H, W]`."""
-        if len(sources) == 1:
-            return self.events[sources[0]]
-        if sources not in self.sums:
-            self.sums[sources] = sum((self.events[s] for s in sources[1:]), self.events[sources[0]])
-        return self.sums[sources]
+    def _sent(self, name: str) -> Array:
+        if name in self.spikes.pixels:
+            return self.spikes.pixels[name]
+        layer = self.by_name[name]
+        return _shaped(layer, self._events(layer.sources))
+
+    def _elements(self, sources: tuple[str, ...]) -> Tensor:
+        """Events of a sum of spike trains, of each element: int32 `[T, B, C, H, W]`."""
+        if sources not in self.values:
+            self.values[sources] = sum((self._element(s) for s in sources[1:]), self._element(sources[0]))
+        return self.values[sources]
+
+    def _element(self, name: str) -> Tensor:
+        layer = self.by_name[name]
+        if name in self.spikes.trains:
+            return self.spikes.trains[name].to(torch.int32)
+        incoming = self._elements(layer.sources)
+        if isinstance(layer.node, nir.SumPool2d | nir.AvgPool2d):
+            assert layer.fan is not None
+            return layer.fan.sums(incoming)
+        return incoming.reshape(*incoming.shape[:2], *layer.out_shape, *([1, 1] if len(layer.out_shape) == 1 else []))
+
+    def _arrives(self, name: str) -> Tensor:
+        """Where an event comes out of a node, at each step: bool `[T, B, C or 1, H, W]`; 1 for all channels alike."""
+        if name not in self.arrivals:
+            layer = self.by_name[name]
+            self.arrivals[name] = self._element(name) > 0 if layer.out_bound is not None else self._passed_on(layer)
+        return self.arrivals[name]
+
+    def _passed_on(self, layer: Layer) -> Tensor:
+        """`_arrives` of a node whose output is a current."""
+        if not layer.spikes_in:
+            events = self._any(layer.sources)
+        elif layer.fan and layer.fan.uniform:
+            events = torch.from_numpy(self._events(layer.sources) > 0)[:, :, None]
+        else:
+            events = self._elements(layer.sources) > 0
+        if layer.fan is None:
+            return events  # a Scale
+        if not layer.fan.uniform:
+            events = events.expand(*events.shape[:2], layer.in_shape[0], *events.shape[3:])
+        return layer.fan.reach(events)
+
+    def _any(self, sources: tuple[str, ...]) -> Tensor:
+        """Where an event comes out of any of them."""
+        return reduce(torch.logical_or, map(self._arrives, sources))
 
     def _row(self, layer: Layer, kind: str, name: str = "", **counts: Any) -> LayerCounts:
         bound = layer.in_bound
-        input_kind = "real" if bound is None else "binary" if bound == 1 else "integer"
-        arrays = {key: counts.pop(key, self.none) for key in ("acs", "adds", "spikes")}
-        return LayerCounts(name or layer.name, kind, input_kind, bound, counts.pop("outputs", layer.outputs), **arrays, **counts)
-
-    def _sum(self, layer: Layer) -> LayerCounts:
-        name, terms = layer.name + "_sum", layer.terms[1:]
-        if layer.in_bound is None:
-            adds = self.none + layer.inputs * len(terms) * (1 if layer.static_input else self.steps)
-        else:
-            adds = sum((self._incoming(term).sum((1, 2)) for term in terms), self.none)
-        return self._row(layer, "sum", name, outputs=layer.inputs, adds=adds)
-
-    def _conv(self, layer: Layer, node: nir.Conv2d) -> LayerCounts:
-        if layer.in_bound is None:
-            return self._weighted(layer, "conv", node.bias)
-        rows, columns = (w.taps(n) for w, n in zip(windows(node), layer.in_shape[1:], strict=True))
-        return self._weighted(layer, "conv", node.bias, acs=_fan_out(node) * (self._incoming(layer.sources) @ columns @ rows))
-
-    def _linear(self, layer: Layer, bias: Any) -> LayerCounts:
-        if layer.in_bound is None:
-            return self._weighted(layer, "linear", bias)
-        return self._weighted(layer, "linear", bias, acs=layer.outputs * self._incoming(layer.sources).sum((1, 2)))
-
-    def _weighted(self, layer: Layer, kind: str, bias: Any, acs: Array | None = None) -> LayerCounts:
-        """`acs`: None where the input is real."""
-        padded, valid = dense_macs(layer)
-        return self._row(
-            layer,
-            kind,
-            acs=self.none if acs is None else acs,
-            macs=valid * self._times(layer) if acs is None else 0,
-            bias_adds=self._bias_adds(layer, bias),
-            dense_macs_padded=padded,
-            dense_macs_valid=valid,
+        return LayerCounts(
+            name=name or layer.name,
+            kind=kind,
+            input_kind="real" if bound is None else "binary" if bound == 1 else "integer",
+            input_bound=bound,
+            runs=1 if layer.static_input and not layer.neuron else self.steps,
+            inputs=layer.inputs,
+            **{
+                "outputs": layer.outputs,
+                "events": np.zeros((len(self.none), 0), np.int64),
+                "activation_bytes": _stored(layer.outputs, layer.out_bound),
+                **dict.fromkeys(("acs", "event_macs", "adds", "spikes", "updates_with_input", "active_acs"), self.none),
+                **counts,
+            },
         )
 
-    def _bias_adds(self, layer: Layer, bias: Any) -> int:
-        return layer.outputs * self._times(layer) if np.any(bias) else 0
+    def _sum(self, layer: Layer) -> LayerCounts:
+        terms = layer.terms[1:]
+        dense = layer.inputs * len(terms)
+        if layer.spikes_in:
+            adds = sum((self._events(term).sum((0, 2, 3)) for term in terms), self.none)
+        else:
+            adds = self.none + dense * (1 if layer.static_input else self.steps)
+        stored = _stored(layer.inputs, layer.in_bound)
+        name = layer.name + "_sum"
+        return self._row(layer, "sum", name, outputs=layer.inputs, adds=adds, dense_adds=dense, activation_bytes=stored)
 
-    def _pool(self, layer: Layer, node: nir.SumPool2d | nir.AvgPool2d) -> LayerCounts:
-        rows, columns = (w.connections(n) for w, n in zip(windows(node), layer.in_shape[1:], strict=True))
-        if layer.in_bound is None:
-            reads = layer.in_shape[0] * int(rows.sum()) * int(columns.sum())
-            return self._row(layer, "pool", adds=self.none + (reads - layer.outputs) * self._times(layer))
-        self.events[layer.name] = rows @ self._incoming(layer.sources) @ columns.T
-        return self._row(layer, "pool", adds=self.events[layer.name].sum((1, 2)))
+    def _weighted(self, layer: Layer) -> LayerCounts:
+        fan, (padded, valid) = layer.fan, dense_macs(layer)
+        assert fan is not None
+        window = fan.windows if isinstance(layer.node, nir.Conv2d) else ()
+        runs = 1 if layer.static_input else self.steps
+        counts: dict[str, Any] = self._fed_by_spikes(layer, fan) if layer.spikes_in else {"macs": fan.connections * runs}
+        return self._row(
+            layer,
+            "conv" if window else "linear",
+            bias_adds=layer.biases * runs,
+            dense_adds=layer.biases,
+            connections=fan.connections,
+            dense_macs_padded=padded,
+            dense_macs_valid=valid,
+            kernel=tuple(w.kernel for w in window),
+            stride=tuple(w.stride for w in window),
+            fan_out=fan.outputs,
+            weight_bytes=layer.weight_bytes,
+            **counts,
+        )
+
+    def _fed_by_spikes(self, layer: Layer, fan: FanOut) -> dict[str, Array]:
+        sources = layer.sources
+        if not _reads_channels(layer):
+            pixels = self._events(sources).sum(0)
+            active = self._active(*sources)
+            acs = fan.of_pixels(pixels)
+            return {
+                "events": pixels.sum((1, 2))[:, None], "acs": acs, "event_macs": acs, "active_acs": fan.of_pixels(active)
+            }  # fmt: skip
+        elements = self._elements(sources)
+        return {
+            "events": _by_value(elements),
+            "acs": fan.of_elements(elements.sum(0)),
+            "event_macs": fan.of_elements((elements > 0).sum(0)),
+            "active_acs": fan.of_elements(elements.amax(0).gt(0)),
+        }
+
+    def _active(self, name: str) -> Array:
+        """Elements of a node of bound 1 that are not zero at all steps: `[B, H, W]`."""
+        if name in self.spikes.active:
+            return self.spikes.active[name]
+        layer = self.by_name[name]
+        (source,) = layer.sources
+        return _shaped(layer, self._active(source))
+
+    def _pool(self, layer: Layer) -> LayerCounts:
+        assert layer.fan is not None
+        dense = layer.fan.connections - layer.outputs
+        if layer.spikes_in:
+            adds = self._events((layer.name,)).sum((0, 2, 3))
+        else:
+            adds = self.none + dense * (1 if layer.static_input else self.steps)
+        return self._row(layer, "pool", adds=adds, dense_adds=dense)
+
+    def _scale(self, layer: Layer) -> LayerCounts:
+        runs = 1 if layer.static_input else self.steps
+        factors = layer.node.scale.reshape(layer.out_shape if len(layer.out_shape) == 3 else (*layer.out_shape, 1, 1)) != 0
+        counts: dict[str, Any] = {"multiplies": int(factors.sum()) * runs}
+        if layer.spikes_in:
+            elements = self._elements(layer.sources) * torch.from_numpy(factors)
+            counts = {"acs": elements.sum((0, 2, 3, 4)), "event_macs": elements.gt(0).sum((0, 2, 3, 4))}
+            counts["active_acs"] = elements.amax(0).gt(0).sum((1, 2, 3))
+            counts = {key: value.numpy() for key, value in counts.items()} | {"events": _by_value(elements)}
+        return self._row(
+            layer, "scale", bias_adds=layer.biases * runs, dense_adds=layer.biases, weight_bytes=layer.weight_bytes, **counts
+        )
 
     def _neuron(self, layer: Layer) -> LayerCounts:
         updates = layer.outputs * self.steps
-        leak = getattr(layer.node, "v_leak", 0)
-        spikes = self.events[layer.name].sum((1, 2))
-        return self._row(layer, "neuron", updates=updates, bias_adds=self._bias_adds(layer, leak), spikes=spikes)
+        return self._row(
+            layer,
+            "neuron",
+            updates=updates,
+            updates_with_input=self.none + updates if _always(layer, self.by_name) else self._reached(layer),
+            bias_adds=layer.biases * self.steps,
+            dense_adds=layer.biases + layer.outputs,
+            spikes=self.spikes.pixels[layer.name].sum((0, 2, 3)),
+            leaks=layer.leaks,
+            weight_bytes=layer.weight_bytes,
+            state_bytes=4 * layer.outputs,
+        )
+
+    def _reached(self, layer: Layer) -> Array:
+        """Updates of neurons that an event reaches: `[B]`."""
+        reached = self._any(layer.sources)
+        alike = layer.out_shape[0] // reached.shape[2]  # channels that one stands for
+        total: Array = reached.sum((0, 2, 3, 4)).numpy() * alike
+        return total
+
+
+def _shaped(layer: Layer, events: Array) -> Array:
+    """What a pool or a Flatten makes of events of all channels, `[..., H, W]`."""
+    if isinstance(layer.node, nir.SumPool2d | nir.AvgPool2d):
+        rows, columns = (w.connections(n) for w, n in zip(windows(layer.node), layer.in_shape[1:], strict=True))
+        pooled: Array = rows @ events @ columns.T
+        return pooled
+    return events if layer.out_shape == layer.in_shape else events.sum((-2, -1), keepdims=True)
+
+
+def _stored(elements: int, bound: int | None) -> int:
+    """Bytes of that many values: 4 each where real, as many bits as their bound needs where not."""
+    return 4 * elements if bound is None else math.ceil(elements * bound.bit_length() / 8)
+
+
+def _by_value(elements: Tensor) -> Array:
+    """`[T, B, C, H, W]` -> how many elements of each image have the value 1, 2, ..., V: `[B, V]`."""
+    most = int(elements.max()) if elements.numel() else 0
+    flat = elements.transpose(0, 1).flatten(1)
+    return np.stack([torch.bincount(image, minlength=most + 1)[1:].numpy() for image in flat])

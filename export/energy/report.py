@@ -1,4 +1,4 @@
-"""The energy report: one model, one set of images, every layer's counts, and what they cost on each profile.
+"""The energy report: one network, one set of images, every layer's counts, and what they cost on each profile.
 
 Counts are kept as integers over all images; means and energies are computed from them. Accuracy stands beside energy, and every
 rendering names convention and profile.
@@ -6,165 +6,189 @@ rendering names convention and profile.
 Shapes: `N` images, `T` time steps, `B` images of a batch, `K` classes.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import nir
 import torch
 from rich.console import Console
 from torch import Tensor
 
 import zoo
-from export.energy import html, terminal
-from export.energy.conventions import CONVENTIONS, Convention
-from export.energy.counting import LayerCounts, count, merge
-from export.energy.executors import run_torch
-from export.energy.profiles import Energy, energy, read_profiles
-from export.energy.structure import structure
-from export.energy.windows import Array
-from export.nir import to_nir
+from export.energy import document, html, parallel, terminal
+from export.energy.comparison import Alternative, compare
+from export.energy.conventions import Convention, find_convention
+from export.energy.counting import count
+from export.energy.executors import Executor, Source, executor
+from export.energy.profiles import Profile, find_profiles
+from export.energy.tally import Energy, LayerTotals, Tally, Totals, energy
 from zoo.danet import DANet
 from zoo.errors import InputError
-from zoo.weights import digest
 
-__all__ = ["EnergyReport", "energy_report"]
+__all__ = ["Batches", "EnergyReport", "estimate"]
 
-COUNTS = ("macs", "acs", "adds", "bias_adds", "multiplies", "updates", "spikes")  # of `LayerCounts`, one number an image
+Batches = Iterable[tuple[Tensor, Tensor | None]]  # normalised images or frames, and their labels [B]
 
 
 @dataclass(frozen=True)
 class EnergyReport:
     """Exact counts and their energy, for terminal, machine and browser."""
 
-    model: str
-    weights_sha256: str  # empty for random weights
-    data: str  # title of the data set
+    source: Source
     images: int
-    steps: int
     accuracy: float | None  # top-1 on these images; None where they have no labels
     convention: Convention
-    layers: tuple[LayerCounts, ...]
-    energies: tuple[Energy, ...]  # one a profile
-    step_rates: tuple[float, ...]  # spikes per neuron, at each step
+    profiles: tuple[Profile, ...]
+    layers: tuple[LayerTotals, ...]
+    tallies: dict[str, Tally]  # by convention
     versions: dict[str, str]
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.source.steps
+
+    @property
+    def data(self) -> str:
+        """What the images are, in words."""
+        return self.source.data.title if self.source.data else "data that the graph does not name"
+
+    @cached_property
+    def energies(self) -> tuple[Energy, ...]:
+        """By the report's convention, one a profile."""
+        return tuple(self.energy(profile) for profile in self.profiles)
+
+    def energy(self, profile: Profile, convention: str | None = None) -> Energy:
+        """On one profile, by any convention."""
+        return energy(self.tallies[convention or self.convention.name], profile)
+
+    @cached_property
+    def priced(self) -> Energy | None:
+        """On the first profile that has a price for everything; what plots and comparisons show."""
+        return next((e for e in self.energies if e.total), None)
+
+    def comparison(self, profile: Profile) -> tuple[Alternative, ...]:
+        """The same network without spikes."""
+        return compare(self.layers, self.images, self.steps, self.mean_rate, self.energy(profile, "exact").total, profile)
 
     def total(self, key: str) -> int:
         """The sum of one of `COUNTS` over all layers and images."""
-        return sum(self.layer_total(layer, key) for layer in self.layers)
+        return sum(layer.counts[key] for layer in self.layers)
 
-    def layer_total(self, layer: LayerCounts, key: str) -> int:
-        value = getattr(layer, key)
-        return value * self.images if isinstance(value, int) else int(value.sum())
-
-    def rate(self, layer: LayerCounts) -> float | None:
+    def rate(self, layer: LayerTotals) -> float | None:
         """Spikes per neuron and step; None for a layer without neurons."""
-        return self.layer_total(layer, "spikes") / (layer.updates * self.images) if layer.kind == "neuron" else None
+        return layer.counts["spikes"] / layer.counts["updates"] if layer.kind == "neuron" else None
+
+    def step_rates(self, layer: LayerTotals) -> tuple[float, ...]:
+        """Spikes per neuron, at each step."""
+        return tuple(spikes / (layer.outputs * self.images) for spikes in layer.step_spikes)
 
     @property
     def mean_rate(self) -> float:
         """Spikes per neuron and step, over all neurons."""
         return self.total("spikes") / max(1, self.total("updates"))
 
+    @property
+    def mean_step_rates(self) -> tuple[float, ...]:
+        """Spikes per neuron, at each step, over all neurons."""
+        neurons = [layer for layer in self.layers if layer.kind == "neuron"]
+        total = self.images * sum(layer.outputs for layer in neurons)
+        return tuple(sum(spikes) / total for spikes in zip(*(layer.step_spikes for layer in neurons), strict=True))
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values for `json.dump`. Counts are exact sums over all images; energies are picojoules an image."""
-        return {
-            "schema": 1,
-            "model": self.model,
-            "weights_sha256": self.weights_sha256,
-            "data": self.data,
-            "images": self.images,
-            "steps": self.steps,
-            "accuracy": self.accuracy,
-            "convention": asdict(self.convention),
-            "counts": {key: self.total(key) for key in COUNTS},
-            "firing_rate": self.mean_rate,
-            "firing_rate_per_step": list(self.step_rates),
-            "energies": [_energy_json(e) for e in self.energies],
-            "layers": [self._layer_json(i, layer) for i, layer in enumerate(self.layers)],
-            "versions": self.versions,
-        }
+        """Plain values for `json.dump`, as `report.schema.json` describes them. Counts are exact sums over all images; energies are
+        picojoules an image."""
+        return document.to_json(self)
+
+    def to_csv(self) -> str:
+        """A line for each layer: counts over all images, and picojoules an image on every profile."""
+        return document.to_csv(self)
 
     def to_html(self) -> str:
         """One page that needs nothing else."""
-        return html.render(self)
+        return html.render([self])
 
     def print(self, console: Console) -> None:
         """The costliest layers and the totals."""
         terminal.render(self, console)
 
-    def _layer_json(self, index: int, layer: LayerCounts) -> dict[str, Any]:
-        same = ("name", "kind", "input_kind", "input_bound", "outputs", "dense_macs_padded", "dense_macs_valid")
-        bands = {e.profile.name: e.layers[index] for e in self.energies}
-        return {
-            **{key: getattr(layer, key) for key in same},
-            "counts": {key: self.layer_total(layer, key) for key in COUNTS},
-            "firing_rate": self.rate(layer),
-            "energy_pj": {name: asdict(band) if band else None for name, band in bands.items()},
-        }
 
-
-def energy_report(
-    model: DANet,
-    images: Tensor,
+def estimate(
+    model_or_graph: "DANet | nir.NIRGraph | Path | Executor",
+    images: Tensor | Batches,
     labels: Tensor | Sequence[int] | None = None,
     *,
-    batch: int = 32,
-    progress: Callable[[int, int], None] | None = None,
+    convention: str = "exact",
+    profile: str | Path | Sequence[str | Path] = (),
+    steps: int | None = None,
+    batch: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> EnergyReport:
-    """Run `model` on the normalised still images `[N, C, H, W]`; `labels` `[N]` give the accuracy; `progress(done, total)` counts
-    images. Raises `ExportError` for a model without NIR form, `InputError` for images that it cannot take."""
-    labels = None if labels is None else torch.as_tensor(labels).cpu()
-    _check(images, labels, batch)
-    layers = structure(to_nir(model, profile="native"))
-    batches: list[list[LayerCounts]] = []
-    spikes: list[Array] = []  # [T, B], of all neurons
-    answers: list[Tensor] = []  # [B]
-    for logits, maps in run_torch(model, images, batch=batch):
-        batches.append(count(layers, maps))
-        spikes.append(sum(maps.per_step.values(), np.zeros((maps.steps, len(logits)), np.int64)))
-        answers.append(logits.argmax(1))
-        if progress:
-            progress(sum(map(len, answers)), len(images))
-    rows = merge(batches)
-    neurons = sum(row.outputs for row in rows if row.kind == "neuron")
-    origin = model.origin
-    assert origin is not None  # or `to_nir` would have refused
+    """Count what a network does on images, and price it.
+
+    `model_or_graph`: a model, a NIR graph, or a file `.onnx` or `.nir`. `images`: normalised, `[N, ...]`, or frames `[T, N, ...]`
+    for a network that takes such; or batches of them with labels, of which only integers are kept. `profile`: names, or `.toml`
+    files of your own (all shipped ones by default). `steps`: T, of a graph that does not say it. `progress`: given the images done.
+
+    In processes that `torchrun` started, a tensor of images is split between them, and all of them return the same report; batches
+    are taken as the part of the process that gives them.
+
+    Raises `ExportError` or `InputError` for a network that cannot be counted or images that it cannot take, `ConfigError` for an
+    unknown convention or profile.
+    """
+    chosen = find_convention(convention)
+    words = [profile] if isinstance(profile, str | Path) else profile
+    profiles = tuple(find_profiles([str(word) for word in words]).values())
+    like = images if isinstance(images, Tensor) else None
+    run = model_or_graph if isinstance(model_or_graph, Executor) else executor(model_or_graph, steps=steps, like=like)
+    if isinstance(images, Tensor):
+        images = _batches(run, images, labels, run.batch if batch is None else batch)
+    elif labels is not None or batch is not None:
+        raise InputError("labels and batch are for a tensor of images: batches have labels, and a size, of their own")
+    totals, right, labelled = _count(run, images, progress)
+    if not totals.images:
+        raise InputError("there are no images to count")
     return EnergyReport(
-        model=origin.name,
-        weights_sha256=digest(origin.weights),
-        data=origin.data.title,
-        images=len(images),
-        steps=model.config.steps,
-        accuracy=None if labels is None else (torch.cat(answers) == labels).double().mean().item(),
-        convention=CONVENTIONS["exact"],
-        layers=tuple(rows),
-        energies=tuple(energy(rows, profile) for profile in read_profiles().values()),
-        step_rates=tuple((np.concatenate(spikes, axis=1).mean(1) / neurons).tolist()),
-        versions={
-            "danet-zoo": zoo.__version__,
-            "torch": torch.__version__,
-            **{name: version(name) for name in ("snntorch", "nir", "numpy")},
-        },
+        source=run.source,
+        images=totals.images,
+        accuracy=right / labelled if labelled == totals.images else None,
+        convention=chosen,
+        profiles=profiles,
+        layers=tuple(totals.layers),
+        tallies=totals.tallies(),
+        versions={"danet-zoo": zoo.__version__, **{name: version(name) for name in ("torch", "snntorch", "nir", "numpy")}},
     )
 
 
-def _check(images: Tensor, labels: Tensor | None, batch: int) -> None:
-    fit = images.dim() == 4 and len(images) > 0 and (labels is None or labels.shape == images.shape[:1])
-    if not fit or batch < 1:
-        given = f"images {list(images.shape)}, labels {'none' if labels is None else list(labels.shape)}, batch {batch}"
-        raise InputError(f"{given}: expected [N, C, H, W] and [N], with at least one image and a batch of at least one")
+def _count(run: Executor, batches: Batches, progress: Callable[[int], None] | None) -> tuple[Totals, int, int]:
+    """Of all processes: the sums, and how many images are answered as their label says, and have one."""
+    totals = Totals(run.source.steps)
+    right = labelled = 0
+    for x, labels in batches:
+        logits, spikes = run.run(x)
+        if labels is not None:
+            right += int((logits.argmax(1) == labels.cpu()).sum())
+            labelled += len(labels)
+        totals.add(count(run.layers, spikes), {name: spikes.pixels[name].sum((1, 2, 3)) for name in run.neurons})
+        if progress:
+            progress(totals.images)
+    return parallel.gather(totals, right, labelled)
 
 
-def _energy_json(e: Energy) -> dict[str, Any]:
-    return {
-        "profile": e.profile.name,
-        "title": e.profile.title,
-        "total_pj": asdict(e.total) if e.total else None,
-        "standard_error_pj": e.standard_error,
-        "unpriced": list(e.unpriced),
-        "terms": {
-            name: {**asdict(term.band), "evidence": term.evidence, "source": term.source} for name, term in e.profile.terms.items()
-        },
-    }
+def _batches(
+    run: Executor, images: Tensor, labels: Tensor | Sequence[int] | None, batch: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """This process's part."""
+    labels = None if labels is None else torch.as_tensor(labels)
+    axis = 0 if run.entry.static else 1
+    given = f"images {list(images.shape)}, labels {'none' if labels is None else list(labels.shape)}, batch {batch}"
+    if images.dim() < axis + 2 or (labels is not None and labels.shape != images.shape[axis : axis + 1]) or batch < 1:
+        raise InputError(f"{given}: expected [N, ...] or [T, N, ...], a label for each image, and a batch of at least one")
+    mine = parallel.share(images.shape[axis])
+    for start in range(mine.start, mine.stop, batch):
+        part = slice(start, min(start + batch, mine.stop))
+        yield images[(slice(None),) * axis + (part,)], None if labels is None else labels[part]

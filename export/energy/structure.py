@@ -3,13 +3,15 @@
 Whether a layer is fed by spikes follows from where its input comes from, never from the values of a batch:
 
     neuron                     {0, 1}                      bound 1
+    input of events            counts of events            bound 255
     sum of spike trains        integers                    the sum of the sources' bounds
     sum pool of spikes         integers                    k_h k_w times the bound of its input
     flatten                    as its input
-    input, anything weighted   real currents               no bound
+    image, anything weighted   real currents               no bound
 
 An average pool counts as a sum pool whose divisor belongs in the next layer's weights. A value is *static* if it depends on a still
-image alone: it is computed once, not at every step.
+image alone: it is computed once, not at every step. A convolution of 1x1 with a diagonal is a Scale, and its bias a constant
+current of the neurons that read it, so that both ways to say it (`export.nir`) count the same.
 
 Several edges into one node are a sum. NIR lists all sources of a residual stream at each of its readers, `{x0, F1, ..., Fl}`, where
 a network keeps a running sum; so a sum here is built from the largest sums that already exist (`Layer.terms`), and a chain of
@@ -18,19 +20,25 @@ residual blocks costs one addition a block.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nir
+import numpy as np
 
-from export.energy.windows import windows
+from export.energy.fanout import FanOut, fan_out
+from export.energy.windows import Array, windows
 from export.graph import Flow, Subtract, flow, subtracting
 from zoo.errors import InputError
 
-__all__ = ["POOLS", "Layer", "structure"]
+__all__ = ["CURRENTS", "EVENTS", "POOLS", "STILL_IMAGE", "Layer", "structure"]
 
 POOLS = (nir.SumPool2d, nir.AvgPool2d)
+WEIGHTED = (nir.Conv2d, nir.Affine, nir.Linear)
 COUNTED = (nir.Input, nir.Output, nir.Conv2d, nir.Affine, nir.Linear, nir.Scale, *POOLS, nir.Flatten, nir.LIF, nir.IF)
-STILL_IMAGE = "still image, every step"  # metadata "input" of a graph whose input does not change
+# Metadata "input" of a graph: what does not change, counts of events, and what is neither.
+STILL_IMAGE, EVENTS, CURRENTS = "still image, every step", "events", "currents"
+UNSEEN = 2.0**-24  # share of a membrane whose loss a float32 does not show
+MOST_EVENTS = 255  # of a pixel and step: frames of events are bytes
 
 Shape = tuple[int, ...]
 Terms = tuple[tuple[str, ...], ...]
@@ -51,6 +59,11 @@ class Layer:
     out_bound: int | None
     static_input: bool
     static: bool  # the output depends on a still image alone
+    fan: FanOut | None  # of a convolution, matrix or pool
+    currents: bool  # every element of the output is there at every step, event or not
+    leaks: bool  # neurons that forget
+    biases: int  # elements that a constant is added to, each time the node runs
+    weight_bytes: int  # of weights and biases as the graph has them
 
     @property
     def inputs(self) -> int:
@@ -62,15 +75,27 @@ class Layer:
         """Elements of the output; of a neuron node, its neurons."""
         return math.prod(self.out_shape)
 
+    @property
+    def weighted(self) -> bool:
+        """Whether this is a convolution or a matrix."""
+        return isinstance(self.node, WEIGHTED)
+
+    @property
+    def spikes_in(self) -> bool:
+        """Whether the input is spikes, or a sum of them."""
+        return self.in_bound is not None
+
 
 def structure(graph: nir.NIRGraph) -> list[Layer]:
     """The graph's nodes in topological order; a neuron that resets by subtraction is one, named by its spikes.
 
     Raises `ExportError` for a graph that is not sound, `InputError` for a node whose operations cannot be counted, and for loops.
     """
-    still = str(graph.metadata.get("input")) == STILL_IMAGE
+    kind = str(graph.metadata.get("input"))
+    width = 1 if str(graph.metadata.get("precision", "")).startswith("int8") else 4
     ready = flow(graph)
     membranes = {loop.threshold: membrane for membrane, loop in subtracting(ready).items()}
+    constants = _constants(ready)
     layers: dict[str, Layer] = {}
     sums: list[frozenset[str]] = []
     for name, sources in _ordered(ready, [*graph.nodes], membranes):
@@ -81,8 +106,11 @@ def structure(graph: nir.NIRGraph) -> list[Layer]:
         feeds = [layers[source] for source in sources]
         bounds = [feed.out_bound for feed in feeds if feed.out_bound is not None]
         in_bound = sum(bounds) if feeds and len(bounds) == len(feeds) else None
-        static_input = all(feed.static for feed in feeds) if feeds else still
-        layers[name] = Layer(
+        static_input = all(feed.static for feed in feeds) if feeds else kind == STILL_IMAGE
+        constant = constants[name]
+        if (scale := _diagonal(node)) is not None:
+            node = nir.Scale(np.broadcast_to(scale[:, None, None], in_shape))
+        layers[name] = layer = Layer(
             name=name,
             node=node,
             neuron=neuron,
@@ -94,8 +122,63 @@ def structure(graph: nir.NIRGraph) -> list[Layer]:
             out_bound=1 if neuron else _out_bound(node, in_bound),
             static_input=static_input,
             static=static_input and not neuron,
+            fan=fan_out(node, in_shape),
+            currents=any(feed.currents for feed in feeds) and not neuron,
+            leaks=isinstance(node, nir.LIF | nir.LI) and bool((ready.dt / node.tau > UNSEEN).any()),
+            biases=int(np.count_nonzero(np.broadcast_to(constant, out_shape))),
+            weight_bytes=width * _weights(node) + 4 * int(np.count_nonzero(constant)),
         )
+        if isinstance(node, nir.Input):
+            layers[name] = replace(layer, out_bound=MOST_EVENTS if kind == EVENTS else None, currents=kind != EVENTS)
     return list(layers.values())
+
+
+def _constants(ready: Flow) -> dict[str, Array]:
+    """What each node adds to its output every time, in a shape that spreads to it; a Scale's is its readers' if all are neurons."""
+    found: dict[str, Array] = {}
+    moved: list[tuple[str, Array]] = []
+    for name, node in ready.nodes.items():
+        found[name] = constant = _constant(node)
+        readers = ready.readers[name]
+        if _diagonal(node) is not None and all(isinstance(ready.nodes[reader], nir.LIF | nir.IF) for reader in readers):
+            found[name] = np.zeros((), constant.dtype)
+            moved += [(reader, constant) for reader in readers]
+    for reader, constant in moved:
+        found[reader] = found[reader] + constant
+    return found
+
+
+def _constant(node: nir.NIRNode) -> Array:
+    match node:
+        case nir.Conv2d():
+            return np.asarray(node.bias)[:, None, None]
+        case nir.Affine():
+            return np.asarray(node.bias)
+        case nir.LIF() | nir.LI():
+            leak = np.asarray(node.v_leak)
+            return leak[:, :1, :1] if leak.ndim == 3 and (leak == leak[:, :1, :1]).all() else leak
+    return np.zeros((), np.float32)
+
+
+def _diagonal(node: nir.NIRNode) -> Array | None:
+    """The factor of each channel, `[C]`, of a convolution that does no more than to scale."""
+    if not isinstance(node, nir.Conv2d) or len(node.weight) != node.weight.shape[1] * node.groups:
+        return None
+    if any((w.kernel, w.stride, w.begin, w.end) != (1, 1, 0, 0) for w in windows(node)):
+        return None
+    square: Array = node.weight[:, :, 0, 0]
+    diagonal = square[:, 0] if node.groups == len(square) else square.diagonal()
+    return diagonal if np.count_nonzero(square) == np.count_nonzero(diagonal) else None
+
+
+def _weights(node: nir.NIRNode) -> int:
+    """How many weights the graph stores; a Scale that is the same for all pixels stores one for each channel."""
+    if isinstance(node, WEIGHTED):
+        return int(node.weight.size)
+    if not isinstance(node, nir.Scale):
+        return 0
+    same = node.scale.ndim == 3 and (node.scale == node.scale[:, :1, :1]).all()
+    return len(node.scale) if same else int(node.scale.size)
 
 
 def _ordered(ready: Flow, order: list[str], membranes: dict[str, str]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -1,5 +1,6 @@
-"""The energy report in a terminal."""
+"""The energy report in a terminal: one network, all conventions side by side, or several networks."""
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -7,57 +8,241 @@ from rich.markup import escape
 from rich.table import Table
 
 from export.energy import units
+from export.energy.document import differences, same_images
+from export.energy.tally import Energy, LayerTotals, Tally
 from zoo import terminal
 
 if TYPE_CHECKING:
+    from export.energy.profiles import Profile
     from export.energy.report import EnergyReport
 
-__all__ = ["render"]
+__all__ = ["conventions", "render", "several"]
 
+WORK = ("MAC", "SynOps", "adds", "updates")
 TOP = 12  # layers shown
+WIDE = 110  # columns, from which every count has one of its own
 
 
 def render(report: "EnergyReport", console: Console) -> None:
-    """Print the costliest layers, the totals of every profile, and what the figures stand on."""
-    console.print(_layers(report))
-    console.print(_totals(report))
-    accuracy = "no labels" if report.accuracy is None else f"accuracy {units.percent(report.accuracy)}"
+    """The costliest layers, the totals of every profile, the same network without spikes, and what the figures stand on."""
+    console.print(_layers(report, wide=console.width >= WIDE))
+    _totals(report, console)
+    if report.priced:
+        console.print(_comparison(report, report.priced.profile, wide=console.width >= WIDE))
     console.print(
-        f"{accuracy} on {report.images} images of {escape(report.data)}; "
-        f"firing rate {units.percent(report.mean_rate)}; {units.count(report.total('acs') / report.images)} SynOps an image"
+        f"{_accuracy(report)} on {_images(report)} of {escape(report.data)}; "
+        f"firing rate {units.percent(report.mean_rate)}; {_synops(report)} SynOps an image"
     )
     console.print(f"Convention {report.convention.name}: {report.convention.explanation}")
+    console.print(_run(report))
 
 
-def _layers(report: "EnergyReport") -> Table:
-    """The costliest layers on the first profile that can price them all."""
-    priced = next((e for e in report.energies if e.total), report.energies[0])
-    energies = [0.0 if band is None else band.typ for band in priced.layers]
-    order = sorted(range(len(energies)), key=energies.__getitem__, reverse=True)[:TOP]
-    title = f"{escape(report.model)}: energy of an image, {len(order)} costliest of {len(energies)} rows"
-    table = terminal.table(title=title)
-    table.add_column("layer", no_wrap=True)
-    table.add_column("input")
-    for column in ("MAC", "SynOps", "adds", "updates", "rate", priced.profile.name):
-        table.add_column(column, justify="right", no_wrap=True)
+def conventions(report: "EnergyReport", console: Console) -> None:
+    """What every convention makes of the same spikes, on one profile."""
+    profile = (report.priced or report.energies[0]).profile
+    energies = {name: report.energy(profile, name) for name in report.tallies}
+    exact = energies["exact"].total
+    table = terminal.table(title=f"{escape(report.source.name)}: an image by each convention, on profile {escape(profile.name)}")
+    table.add_column("convention", no_wrap=True)
+    _right(table, "energy", "against exact", "MAC", "AC", "others", "accesses")
+    for name, e in energies.items():
+        factor = f"{e.total.typ / exact.typ:.2f}" if e.total and exact and exact.typ else ""
+        kinds = (("mac",), ("ac",), ("add", "multiply", "update", "idle_update", "hop"), ("access",))
+        counts = (_operations(report.tallies[name], kind) / report.images for kind in kinds)
+        table.add_row(name, units.joules(e.total.typ) if e.total else "no price", factor, *map(_count, counts))
+    console.print(table)
+    lines = Table.grid(padding=(0, 2))
+    for name, e in energies.items():
+        lines.add_row(name, f"{escape(e.convention.explanation)} [dim]{escape(e.convention.reference)}.[/dim]")
+    console.print(lines, "")
+    console.print(f"{_accuracy(report)} on {_images(report)} of {escape(report.data)}")
+    console.print(_run(report))
+
+
+def several(reports: Sequence["EnergyReport"], console: Console) -> None:
+    """Networks, or runs of the same network, beside each other; the latter must agree to the last spike."""
+    profile, wide = _shared(reports), console.width >= WIDE
+    named = ", ".join(dict.fromkeys(report.convention.name for report in reports))
+    on = f"energy of an image on profile {escape(profile.name)}" if profile else "no profile has a price for all that they do"
+    table = terminal.table(title=f"{on}, convention {named}")
+    for column in ("model", "engine") if wide else ("model, engine",):
+        table.add_column(column, overflow="fold")
+    _right(table, "T", "images", "top-1", "energy", *(["lo to hi"] if wide else []), "SynOps", "rate")
+    for report in reports:
+        e = profile and report.energy(profile)
+        energies = [units.joules(e.total.typ), _band(e)] if e and e.total else ["", ""]
+        names = [escape(report.source.name), escape(report.source.engine)]
+        table.add_row(
+            *(names if wide else ["\n".join(names)]),
+            str(report.steps),
+            f"{report.images:,}",
+            "no labels" if report.accuracy is None else units.percent(report.accuracy),
+            *(energies if wide else ["\n".join(energies)]),
+            _synops(report),
+            units.percent(report.mean_rate),
+        )
+    console.print(table)
+    for i, one in enumerate(reports):
+        if not any(_same_network(one, earlier) for earlier in reports[:i]):
+            for two in reports[i + 1 :]:
+                if _same_network(one, two):
+                    console.print(_agreement(one, two))
+
+
+def _layers(report: "EnergyReport", *, wide: bool) -> Table:
+    """The costliest on the first profile that has a price for all of them, or those with the most operations."""
+    e = report.priced
+    costs = [band.typ if band else 0.0 for band in e.layers] if e else [sum(_work(layer).values()) for layer in report.layers]
+    order = sorted(range(len(costs)), key=costs.__getitem__, reverse=True)[:TOP]
+    on = f"profile {escape(e.profile.name)}, convention {report.convention.name}" if e else "no profile asked for prices them all"
+    which = f"the {len(order)} {'costliest' if e else 'busiest'} of {len(costs)} rows"
+    table = terminal.table(title=f"{escape(report.source.name)}, an image: {which}; {on}")
+    table.add_column("layer", overflow="fold")
+    table.add_column("input" if wide else "in, rate", no_wrap=True)
+    _right(table, *((*WORK, "rate") if wide else ("work",)), *(["energy", "share", "so far"] if e else []))
+    total, so_far = sum(costs) or 1.0, 0.0
     for i in order:
-        layer, per = report.layers[i], report.images
-        rate, band = report.rate(layer), priced.layers[i]
-        counts = [report.layer_total(layer, key) / per for key in ("macs", "acs", "adds", "updates")]
-        counts[2] += layer.bias_adds
+        so_far += costs[i]
+        layer, rate = report.layers[i], report.rate(report.layers[i])
+        work = {name: n / report.images for name, n in _work(layer).items()}
+        most = max(work, key=work.__getitem__)
+        rated = "" if rate is None else units.percent(rate)
         table.add_row(
             escape(layer.name),
-            layer.input_kind,
-            *(units.count(n) if n else "" for n in counts),
-            "" if rate is None else units.percent(rate),
-            "" if band is None else units.joules(band.typ),
+            layer.input_kind if wide else rated or layer.input_kind,
+            *([*map(_count, work.values()), rated] if wide else [f"{_count(work[most])} {most}" if work[most] else ""]),
+            *([units.joules(costs[i]), units.percent(costs[i] / total), units.percent(so_far / total)] if e else []),
         )
     return table
 
 
-def _totals(report: "EnergyReport") -> Table:
-    title = f"energy of an image, convention {report.convention.name}"
-    table = terminal.table("profile", "typ", "lo to hi", "standard error", title=title)
+def _work(layer: LayerTotals) -> dict[str, int]:
+    n = layer.counts
+    return dict(zip(WORK, (n["macs"], n["acs"], n["adds"] + n["bias_adds"], n["updates"]), strict=True))
+
+
+def _totals(report: "EnergyReport", console: Console) -> None:
+    """A row for each profile that has one, or a sentence for the only one; the others share a line."""
+    priced = [e for e in report.energies if e.total]
+    if len(report.energies) == 1 and priced:
+        console.print(_sentence(priced[0]))
+    elif priced:
+        table = terminal.table(title=f"energy of an image, convention {report.convention.name}")
+        table.add_column("profile", overflow="fold")
+        _right(table, "typ", "lo to hi")
+        table.add_column("95 % over images", no_wrap=True)
+        _right(table, "images for ±1 %", wrap=True)
+        for e in priced:
+            table.add_row(escape(e.profile.name), units.summary(e), _band(e), _interval(e), _needed(e))
+        console.print(table)
+    groups: dict[tuple[str, ...], list[str]] = {}
     for e in report.energies:
-        table.add_row(e.profile.name, units.summary(e), units.band(e), units.standard_error(e))
+        if not e.total:
+            groups.setdefault(e.unpriced, []).append(escape(e.profile.name))
+    if groups:
+        lacking = (f"{', '.join(names)} (no price for {', '.join(unpriced)})" for unpriced, names in groups.items())
+        console.print(f"No total: {'; '.join(lacking)}\n")
+
+
+def _sentence(e: Energy) -> str:
+    """The total of the one profile that was asked for."""
+    parts = [f"Profile {escape(e.profile.name)}, convention {e.convention.name}: {units.summary(e)} an image"]
+    parts += [f"lo to hi {_band(e)}"] if _band(e) else []
+    parts += [f"95 % over images {_interval(e)}" if e.interval else "one image has no interval"]
+    parts += [f"{_needed(e)} images for ±1 %"] if _needed(e) else []
+    return "; ".join(parts) + "\n"
+
+
+def _comparison(report: "EnergyReport", profile: "Profile", *, wide: bool) -> Table:
+    """Energies beside accuracies; no one is so many times another."""
+    title = f"with spikes and without: energy of an image on profile {escape(profile.name)}, convention exact"
+    table = terminal.table("network", title=title)
+    _right(table, "energy", "rate")
+    _right(table, "break-even rate", wrap=not wide)
+    table.add_column("accuracy", no_wrap=True)
+    if wide:
+        table.add_column("how")
+    spiking = report.energy(profile, "exact").total
+    how = [f"T = {report.steps}, as counted"] if wide else []
+    energy = units.joules(spiking.typ) if spiking else "no price"
+    table.add_row("spiking", energy, units.percent(report.mean_rate), "", _accuracy(report).removeprefix("accuracy "), *how)
+    for other in report.comparison(profile):
+        energy = units.joules(other.energy.typ) if other.energy else "no price"
+        even = _break_even(other.break_even) if spiking and other.energy else ""
+        table.add_row(other.name, energy, "", even, "not trained", *([other.explanation] if wide else []))
     return table
+
+
+def _break_even(rate: float | None) -> str:
+    return "at no rate" if rate is None else units.percent(rate) if rate <= 1 else "above 100 %"
+
+
+def _agreement(one: "EnergyReport", two: "EnergyReport") -> str:
+    """Of two runs of the same network."""
+    pair = f"{escape(one.source.name)}, {escape(one.source.engine)} and {escape(two.source.engine)}"
+    found = differences(one, two)
+    if not found:
+        same = same_images(one, two)
+        return f"{pair}: every integer is equal" if same else f"{pair}: the sums of every layer are equal, single images are not"
+    firsts = [
+        f"{escape(d.layer)} ({' against '.join('no such layer' if n is None else f'{n:,}' for n in d.spikes)} spikes)"
+        for d in [d for d in found if d.spikes[0] != d.spikes[1]][:3]
+    ] or [escape(d.layer) for d in found[:3]]
+    return f"{pair}: {len(found)} of {len(one.layers)} rows differ, first {', '.join(firsts)}"
+
+
+def _same_network(one: "EnergyReport", two: "EnergyReport") -> bool:
+    """On as many images."""
+
+    def key(report: "EnergyReport") -> tuple[str, str, int, int]:
+        return report.source.name, report.source.weights_sha256, report.steps, report.images
+
+    return key(one) == key(two)
+
+
+def _shared(reports: Iterable["EnergyReport"]) -> "Profile | None":
+    """The first profile that has a total for all of them."""
+    first, *others = ([e.profile for e in report.energies if e.total] for report in reports)
+    return next((profile for profile in first if all(profile in profiles for profiles in others)), None)
+
+
+def _operations(tally: Tally, kinds: tuple[str, ...]) -> int:
+    return sum(n for layer in tally.layers for operation, n in layer.items() if operation.kind in kinds)
+
+
+def _right(table: Table, *columns: str, wrap: bool = False) -> None:
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=not wrap)
+
+
+def _accuracy(report: "EnergyReport") -> str:
+    return "no labels" if report.accuracy is None else f"accuracy {units.percent(report.accuracy)}"
+
+
+def _images(report: "EnergyReport") -> str:
+    return "one image" if report.images == 1 else f"{report.images:,} images"
+
+
+def _run(report: "EnergyReport") -> str:
+    return f"Run by {escape(report.source.engine)}, T = {report.steps}"
+
+
+def _synops(report: "EnergyReport") -> str:
+    return units.count(report.total("acs") / report.images)
+
+
+def _interval(e: Energy) -> str:
+    return f"between {units.span(e.interval.lo, e.interval.hi, 'and', 4)}" if e.interval else "one image has none"
+
+
+def _band(e: Energy) -> str:
+    return units.span(e.total.lo, e.total.hi, "to") if e.total and e.total.lo < e.total.hi else ""
+
+
+def _needed(e: Energy) -> str:
+    needed = e.images_for(0.01)
+    return "" if needed is None else f"{needed:,}"
+
+
+def _count(mean: float) -> str:
+    return units.count(mean) if mean else ""

@@ -1,8 +1,8 @@
 """Numbers as a reader wants them: three or four digits and a unit."""
 
-from export.energy.profiles import Energy
+from export.energy.tally import Energy
 
-__all__ = ["band", "count", "joules", "percent", "standard_error", "summary"]
+__all__ = ["band", "count", "interval", "joules", "percent", "span", "summary"]
 
 Scale = tuple[tuple[float, str], ...]
 COUNT: Scale = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
@@ -31,14 +31,21 @@ def band(e: Energy) -> str:
     return f"{joules(e.total.lo)} to {joules(e.total.hi)}"
 
 
-def standard_error(e: Energy) -> str:
-    """The standard error of the mean over images, where there is one."""
-    return "" if e.standard_error is None else f"± {joules(e.standard_error)} over images"
+def interval(e: Energy) -> str:
+    """Where the mean over more images would lie, where that is known."""
+    return "" if e.interval is None else f"{joules(e.interval.lo)} to {joules(e.interval.hi)}"
 
 
 def summary(e: Energy) -> str:
     """The total of an image, or why there is none."""
     return f"no total: no price for {', '.join(e.unpriced)}" if e.total is None else joules(e.total.typ)
+
+
+def span(lo: float, hi: float, word: str, digits: int = 3) -> str:
+    """`2.81 to 2.93 µJ`; `digits`, where the ends may lie close together."""
+    one, two = (_scaled(picojoules, JOULES, digits) for picojoules in (lo, hi))
+    number, _, unit = one.rpartition(" ")
+    return f"{number if two.endswith(f' {unit}') else one} {word} {two}"
 
 
 def _scaled(value: float, scale: Scale, digits: int) -> str:

@@ -42,12 +42,22 @@ class Window:
         taps: Array = self.connections(size).sum(0)
         return taps
 
+    def hits(self, size: int) -> Array:
+        """`[kernel]`: how many outputs have each of their weights meet an input."""
+        reads = self._reads(size)
+        hits: Array = ((reads >= 0) & (reads < size)).sum(0)
+        return hits
+
+    def _reads(self, size: int) -> Array:
+        """`[out, kernel]`: the input that each weight of each output meets, on the padding if it is none."""
+        outputs, taps = np.arange(self.outputs(size)), np.arange(self.kernel)
+        reads: Array = outputs[:, None] * self.stride - self.begin + taps * self.dilation
+        return reads
+
 
 @cache
 def _connections(window: Window, size: int) -> Array:
-    outputs, taps = np.arange(window.outputs(size)), np.arange(window.kernel)
-    reads = outputs[:, None] * window.stride - window.begin + taps * window.dilation  # [out, k]
-    matrix: Array = (reads[:, :, None] == np.arange(size)).sum(1, dtype=np.int64)
+    matrix: Array = (window._reads(size)[:, :, None] == np.arange(size)).sum(1, dtype=np.int64)
     return matrix
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from export.energy import SpikeMaps, count, merge, run_torch, structure
+from export.energy import COUNTS, Spikes, TorchExecutor, count, structure, trains_needed
 from export.energy.windows import windows
 from export.nir import to_nir
 from zoo.errors import ExportError, InputError
@@ -28,15 +28,17 @@ def chain(shape, *nodes, metadata=None):
     return graph(named, list(zip(named, list(named)[1:], strict=False)), metadata)
 
 
-def maps_of(spikes):
-    """Spikes `[T, B, C, H, W]` of each node -> maps."""
-    arrays = {name: value.numpy().astype(np.int64) for name, value in spikes.items()}
-    pixels = {name: a.sum((0, 2)) for name, a in arrays.items()}
-    return SpikeMaps(len(next(iter(arrays.values()))), pixels, {name: a.sum((2, 3, 4)) for name, a in arrays.items()})
+def counted(network, trains, steps=1):
+    """Rows of a graph whose neurons send these spikes, `[T, B, C, H, W]` of each node."""
+    layers = structure(network)
+    spikes = Spikes(len(next(iter(trains.values()))) if trains else steps)
+    for name, train in trains.items():
+        spikes.add(name, train.flatten(0, 1), keep=name in trains_needed(layers))
+    return count(layers, spikes)
 
 
 def convolution(cin, cout, kernel, stride, padding, dilation, groups):
-    weight = np.zeros((cout, cin // groups, *kernel), np.float32)
+    weight = np.ones((cout, cin // groups, *kernel), np.float32)
     return nir.Conv2d(None, weight, stride, padding, dilation, groups, np.ones(cout, np.float32))
 
 
@@ -58,7 +60,7 @@ CONVOLUTIONS = [
 def test_convolution_of_spikes(size, kernel, stride, padding, dilation, groups):
     spikes = (torch.rand(3, 2, 4, *size, generator=torch.Generator().manual_seed(1)) < 0.3).double()
     node = convolution(4, 8, kernel, stride, padding, dilation, groups)
-    _, row = count(structure(chain((4, *size), lif(4, *size), node)), maps_of({"0": spikes}))
+    _, row = counted(chain((4, *size), lif(4, *size), node), {"0": spikes})
     ones = torch.ones(8, 4 // groups, *kernel, dtype=torch.float64)
 
     def connections(x):
@@ -83,7 +85,7 @@ def test_same_padding_of_an_even_kernel_is_longer_at_the_end():
 @pytest.mark.parametrize(("metadata", "times"), [(STILL, 1), ({}, 3)])
 def test_stem_runs_once_for_a_still_image(metadata, times):
     nodes = convolution(2, 4, (3, 3), (2, 2), (1, 1), (1, 1), 1), nir.SumPool2d(3, 2, 1), lif(4, 2, 2)
-    conv, pool, neurons = count(structure(chain((2, 7, 7), *nodes, metadata=metadata)), maps_of({"2": torch.zeros(3, 2, 4, 2, 2)}))
+    conv, pool, neurons = counted(chain((2, 7, 7), *nodes, metadata=metadata), {"2": torch.zeros(3, 2, 4, 2, 2)})
     assert (conv.macs, conv.input_kind, conv.bias_adds) == (times * conv.dense_macs_valid, "real", times * 4 * 4 * 4)
     assert pool.adds.tolist() == 2 * [times * 4 * (25 - 4)]  # windows of 3 pixels on 4, padded by 1, read 2 + 3 an axis
     assert neurons.updates == 3 * neurons.outputs
@@ -92,10 +94,10 @@ def test_stem_runs_once_for_a_still_image(metadata, times):
 def test_pool_flatten_and_linear():
     spikes = (torch.rand(2, 3, 4, 6, 5) < 0.4).double()
     nodes = lif(4, 6, 5), nir.SumPool2d((3, 2), (2, 1), (1, 0)), nir.Flatten({"input": np.array([4, 3, 4])}, 0, -1)
-    weight = np.zeros((7, 48), np.float32)
-    network = chain((4, 6, 5), *nodes, nir.Affine(weight, np.zeros(7)), lif(7), nir.Linear(np.zeros((2, 7))))
+    weight = np.ones((7, 48), np.float32)
+    network = chain((4, 6, 5), *nodes, nir.Affine(weight, np.zeros(7)), lif(7), nir.Linear(np.ones((2, 7))))
     hidden = (torch.rand(2, 3, 7, 1, 1) < 0.5).double()
-    _, pool, affine, _, linear = count(structure(network), maps_of({"0": spikes, "4": hidden}))
+    _, pool, affine, _, linear = counted(network, {"0": spikes, "4": hidden})
     pooled = F.conv2d(spikes.flatten(0, 1), torch.ones(4, 1, 3, 2).double(), None, (2, 1), (1, 0), groups=4)
     events = pooled.unflatten(0, (2, 3)).sum((0, 2, 3, 4)).long()
     assert pool.adds.tolist() == events.tolist()
@@ -125,7 +127,7 @@ def residual(blocks, kind):
 
 def test_running_sums_are_counted_once():
     layers = structure(residual(5, "real"))
-    sums = [row for row in count(layers, SpikeMaps(4, {}, {})) if row.kind == "sum"]
+    sums = [row for row in counted(residual(5, "real"), {}, steps=4) if row.kind == "sum"]
     assert len(sums) == 5  # one a block; the second reader of the last sum adds nothing
     assert all(layer.terms == () or len(layer.terms) == 2 for layer in layers if layer.name != "x0" and len(layer.sources) > 1)
 
@@ -134,31 +136,39 @@ def test_running_sums_of_spikes():
     network = residual(3, "spikes")
     names = [name for name, node in network.nodes.items() if isinstance(node, nir.LIF)]
     spikes = {name: (torch.rand(4, 2, 2, 3, 3) < 0.5).double() for name in names}
-    rows = {row.name: row for row in count(structure(network), maps_of(spikes))}
+    rows = {row.name: row for row in counted(network, spikes)}
     sums = [row for row in rows.values() if row.kind == "sum"]
     events = {name: value.sum((0, 2, 3, 4)).long().tolist() for name, value in spikes.items()}
     assert [row.adds.tolist() for row in sums] == [events[f"branch{i}"] for i in range(3)]
     assert [row.input_bound for row in sums] == [2, 3, 4]
 
 
-def test_maps_that_are_no_spikes():
+def test_what_is_no_spikes():
     layers = structure(chain((2, 3, 3), lif(2, 3, 3)))
-    good = maps_of({"0": torch.ones(4, 1, 2, 3, 3)})
-    count(layers, good)
+
+    def spikes(pixels, **more):
+        return Spikes(4, {"0": pixels, **more}, {"0": pixels.max(0)} if pixels.size else {})
+
+    good = np.full((4, 1, 3, 3), 2)
+    count(layers, spikes(good))
     for bad, message in [
-        (good.pixels["0"] + 1, "0' has values from 9 to 9: 2 channels of binary spikes over 4 steps give 0 to 8"),
-        (good.pixels["0"] - 9, "from -1 to -1"),
-        (good.pixels["0"][:, :2], "expected integers"),
-        (good.pixels["0"] / 2, "float64"),
+        (good + 1, "'0' at a pixel and step are 3 to 3: 2 channels of at most 1 give 0 to 2"),
+        (good - 3, "-1 to -1"),
+        (good[:, :, :2], "expected integers"),
+        (good[:3], "expected integers"),
+        (good / 2, "float64"),
     ]:
         with pytest.raises(InputError, match=message):
-            count(layers, SpikeMaps(4, {"0": bad}, {}))
-    for pixels, message in [
-        ({}, "'0' is a neuron node without"),
-        ({**good.pixels, "z": good.pixels["0"]}, "'z' has a spike map but"),
-    ]:
-        with pytest.raises(InputError, match=message):
-            count(layers, SpikeMaps(4, pixels, {}))
+            count(layers, spikes(bad))
+    with pytest.raises(InputError, match="'0' sends events, but has no spikes here"):
+        count(layers, Spikes(4))
+    with pytest.raises(InputError, match="'z' has spikes, but is no neuron node"):
+        count(layers, spikes(good, z=good))
+    half = Spikes(4)
+    with pytest.raises(InputError, match="'0' emits values that are no spikes"):
+        half.add("0", torch.full((4, 2, 3, 3), 0.25), keep=False)
+    with pytest.raises(InputError, match="'0' emits values that are no spikes"):
+        half.add("0", torch.tensor([[0.5, 0.5]] * 4), keep=True)
 
 
 def test_graphs_that_cannot_be_counted():
@@ -180,21 +190,32 @@ def test_graphs_that_cannot_be_counted():
         structure(graph(chain((2, 3, 3), lif(2, 3, 3)).nodes, [("nobody", "0")]))
 
 
-def test_batches_do_not_matter(tiny):
-    layers = structure(to_nir(tiny, profile="native"))
-    images = torch.randn(5, 1, 20, 20, generator=torch.Generator().manual_seed(2))
-    whole, parts = (merge([count(layers, maps) for _, maps in run_torch(tiny, images, batch=n)]) for n in (5, 2))
-    nothing = merge([count(layers, maps) for _, maps in run_torch(tiny, 0 * images)])
-    for one, other, zero in zip(whole, parts, nothing, strict=True):
-        assert one.acs.tolist() == other.acs.tolist()
-        assert one.adds.tolist() == other.adds.tolist()
-        assert one.spikes.tolist() == other.spikes.tolist()
-        assert (one.input_kind, one.input_bound, one.macs) == (zero.input_kind, zero.input_bound, zero.macs)
+def rows_of(run, images):
+    logits, spikes = run.run(images)
+    return count(run.layers, spikes)
+
+
+def test_batches_order_and_mode_do_not_matter(tiny):
+    run, images = TorchExecutor(tiny), torch.randn(5, 1, 20, 20, generator=torch.Generator().manual_seed(2))
+    whole = rows_of(run, images)
+    parts = [rows_of(run, images[i : i + 2]) for i in (0, 2, 4)]
+    backwards = rows_of(run, images.flip(0))
+    tiny.train()
+    with torch.no_grad():
+        training = rows_of(run, images)
+    tiny.eval()
+    nothing = rows_of(run, 0 * images)
+    for i, row in enumerate(whole):
+        for key in COUNTS:
+            value = np.broadcast_to(getattr(row, key), 5).tolist()
+            assert value == np.broadcast_to(getattr(training[i], key), 5).tolist()
+            assert value == np.broadcast_to(getattr(backwards[i], key), 5)[::-1].tolist()
+            assert value == [n for p, size in zip(parts, (2, 2, 1), strict=True) for n in np.broadcast_to(getattr(p[i], key), size)]
+        assert (row.input_kind, row.input_bound, row.macs) == (nothing[i].input_kind, nothing[i].input_bound, nothing[i].macs)
 
 
 def test_a_graph_from_a_file_counts_the_same(tiny, tmp_path):
     nir.write(tmp_path / "tiny.nir", to_nir(tiny, profile="native"))
-    images = torch.randn(2, 1, 20, 20)
-    ((_, maps),) = run_torch(tiny, images)
-    ours, read = (count(structure(g), maps) for g in (to_nir(tiny, profile="native"), nir.read(tmp_path / "tiny.nir")))
+    _, spikes = TorchExecutor(tiny).run(torch.randn(2, 1, 20, 20))
+    ours, read = (count(structure(g), spikes) for g in (to_nir(tiny, profile="native"), nir.read(tmp_path / "tiny.nir")))
     assert {r.name: (r.macs, *r.acs, *r.adds) for r in ours} == {r.name: (r.macs, *r.acs, *r.adds) for r in read}

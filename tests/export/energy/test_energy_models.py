@@ -7,11 +7,19 @@ from brute_force import brute_force, brute_force_adds
 from networks import lively
 
 import zoo
-from export.energy import count, dense_macs, energy_report, run_torch, structure
+from export.energy import COUNTS, TorchExecutor, count, dense_macs, structure
 from export.nir import to_nir
 
 TINY = {"widths": (4, 6, 8)}
 SMALL = {"widths": (4, 6, 8, 8), "num_classes": 5}
+
+
+def rows_of(model, images):
+    """By name."""
+    run = TorchExecutor(model)
+    return {row.name: row for row in count(run.layers, run.run(images)[1])}
+
+
 MODELS = [
     ("danet20-t2.fmnist", 28, TINY),
     ("danet20-t3.fmnist", 21, TINY),  # sizes that no pool divides
@@ -29,8 +37,7 @@ MODELS = [
 def test_report_agrees_with_torch(name, size, config):
     model = lively(name, size, **config)
     images = torch.randn(3, model.config.in_channels, size, size, generator=torch.Generator().manual_seed(3))
-    report = energy_report(model, images, batch=2)
-    rows = {row.name: row for row in report.layers}
+    rows = rows_of(model, images)
     expected = brute_force(model, images)
     assert {name for name, row in rows.items() if row.kind in ("conv", "linear") and row.input_kind != "real"} == set(expected)
     assert {name: rows[name].acs.tolist() for name in expected} == {name: acs.tolist() for name, acs in expected.items()}
@@ -42,8 +49,7 @@ def test_report_agrees_with_torch(name, size, config):
 
 def test_kinds_of_input():
     model = lively("danet20c-t2.fmnist", 20, **TINY)
-    ((_, maps),) = run_torch(model, torch.randn(1, 1, 20, 20))
-    rows = {row.name: row for row in count(structure(to_nir(model, profile="native")), maps)}
+    rows = rows_of(model, torch.randn(1, 1, 20, 20))
     kinds = {
         name: (rows[name].input_kind, rows[name].input_bound)
         for name in ("stem_conv", "stage1_block0_conv1", "stage1_block2_conv1")
@@ -54,8 +60,7 @@ def test_kinds_of_input():
 
 def test_a_shortcut_of_currents_is_dense_at_every_step():
     model = lively("ms-resnet20-t3.fmnist", 20, **TINY)
-    ((_, maps),) = run_torch(model, torch.randn(1, 1, 20, 20))
-    rows = {row.name: row for row in count(structure(to_nir(model, profile="native")), maps)}
+    rows = rows_of(model, torch.randn(1, 1, 20, 20))
     shortcut = rows["stage2_block0_shortcut_conv"]
     assert (shortcut.input_kind, shortcut.macs, shortcut.acs.tolist()) == ("real", 3 * 4 * 6 * 10 * 10, [0])
     assert rows["stem_conv"].macs == rows["stem_conv"].dense_macs_valid
@@ -63,8 +68,7 @@ def test_a_shortcut_of_currents_is_dense_at_every_step():
 
 def test_max_pool_is_a_layer_of_neurons():
     model = lively("sew-resnet18-t2.in1k", 32, **SMALL)
-    ((_, maps),) = run_torch(model, torch.randn(2, 3, 32, 32))
-    rows = {row.name: row for row in count(structure(to_nir(model, profile="native")), maps)}
+    rows = rows_of(model, torch.randn(2, 3, 32, 32))
     assert (rows["stem_pool"].kind, rows["stem_pool_share"].kind) == ("neuron", "pool")
     assert rows["stem_pool"].outputs == 4 * 8 * 8
     assert (rows["stem_pool_share"].adds >= rows["stem_pool"].spikes).all()
@@ -74,8 +78,7 @@ def test_reset_by_subtraction_is_one_layer_of_neurons():
     """Its membrane, reset and delay are no layers of their own, and its synaptic operations are those of any neuron's spikes."""
     model = lively("speck-danet8-t4.fmnist", 20, **TINY)
     images = torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(3))
-    report = energy_report(model, images)
-    rows = {row.name: row for row in report.layers}
+    rows = rows_of(model, images)
     assert not [name for name in rows if name.endswith(("_membrane", "_reset", "_delay"))]
     lif = rows["stage2_block0_lif1"]
     assert (lif.kind, lif.outputs, lif.updates) == ("neuron", 6 * 10 * 10, 4 * 6 * 10 * 10) and lif.spikes.any()
@@ -86,8 +89,7 @@ def test_reset_by_subtraction_is_one_layer_of_neurons():
 @pytest.mark.parametrize("word", ["and", "iand"])
 def test_products_of_spikes_are_layers_of_neurons(word):
     model = lively(f"sew-resnet20{word}-t2.fmnist", 20, **TINY)
-    report = energy_report(model, torch.randn(2, 1, 20, 20))
-    rows = {row.name: row for row in report.layers}
+    rows = rows_of(model, torch.randn(2, 1, 20, 20))
     joined = rows["stage1_block0_add"]
     assert (joined.kind, joined.outputs, joined.updates) == ("neuron", 4 * 20 * 20, 2 * 4 * 20 * 20) and joined.spikes.any()
     assert rows["stage1_block1_conv1"].input_bound == 1  # what the next block reads are spikes, and no counts
@@ -99,16 +101,14 @@ def test_a_gathered_sum_costs_what_its_edges_cost(monkeypatch):
     """The node through which a sum of many terms goes is no operation, for currents (a) as for spikes (c)."""
     for name in ("danet20-t2.fmnist", "danet20c-t2.fmnist"):
         model, images = lively(name, 20, **TINY), torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(0))
-        direct = energy_report(model, images)
+        direct = rows_of(model, images)
         with monkeypatch.context() as patch:
             patch.setattr("export.nir.MAX_TERMS", 2)
             assert any(node.endswith("_add") for node in to_nir(model, profile="native").nodes)
-            gathered = energy_report(model, images)
+            gathered = rows_of(model, images)
 
-        def totals(report):
-            return {
-                key: sum(getattr(row, key) for row in report.layers) for key in ("acs", "macs", "adds", "updates", "multiplies")
-            }
+        def totals(rows):
+            return {key: sum(getattr(row, key) for row in rows.values()) for key in COUNTS}
 
         for key, value in totals(direct).items():
             assert np.array_equal(value, totals(gathered)[key]), (name, key)
@@ -116,8 +116,8 @@ def test_a_gathered_sum_costs_what_its_edges_cost(monkeypatch):
 
 def test_graded_neurons_are_refused(tiny):
     handle = tiny.get_submodule("head.lif").register_forward_hook(lambda module, args, spikes: spikes / 2)
-    with pytest.raises(zoo.InputError, match="'head_lif' emit values that are no spikes"):
-        list(run_torch(tiny, torch.randn(1, 1, 20, 20)))
+    with pytest.raises(zoo.InputError, match="'head_lif' emits values that are no spikes"):
+        TorchExecutor(tiny).run(torch.randn(1, 1, 20, 20))
     handle.remove()
 
 

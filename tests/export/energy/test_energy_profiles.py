@@ -1,74 +1,230 @@
-import numpy as np
+import math
+
 import pytest
 
-from export.energy import Band, LayerCounts, Profile, Term, energy, read_profiles
+from export.energy.profiles import OPERATIONS, Band, Operation, Profile, Term, find_profiles, read_profiles
 from zoo.errors import ConfigError
 
-
-def row(**counts):
-    zero = np.zeros(3, np.int64)
-    arrays = {key: counts.pop(key, zero) for key in ("acs", "adds", "spikes")}
-    return LayerCounts("layer", "conv", "real", None, 10, **arrays, **counts)
-
-
-def profile(**prices):
-    return Profile("device", "a device", {name: Term(Band(p / 2, p, 2 * p), "measured", "a paper") for name, p in prices.items()})
-
-
-def test_constants():
-    profiles = read_profiles()
-    assert list(profiles) == ["45nm-fp32", "45nm-int8", "loihi1"]
-    typ = {name: {key: term.band.typ for key, term in p.terms.items()} for name, p in profiles.items()}
-    assert typ["45nm-fp32"] == {"mac": 4.6, "ac": 0.9, "add": 0.9, "multiply": 3.7, "update": 5.5}
-    assert typ["45nm-int8"] == {"mac": 0.23, "ac": 0.03, "add": 0.03, "multiply": 0.2, "update": 0.26}
-    assert typ["loihi1"] == {"ac": 23.6, "update": 81.0}
-
-
-def test_energy_of_counts():
-    rows = [row(acs=np.array([1, 2, 3]), bias_adds=4), row(macs=5, updates=10)]
-    e = energy(rows, profile(ac=1.0, add=10.0, mac=100.0, update=1000.0))
-    assert e.layers == (Band(21.0, 42.0, 84.0), Band(5250.0, 10500.0, 21000.0))
-    assert e.total == Band(5271.0, 10542.0, 21084.0)
-    assert e.standard_error == pytest.approx(1 / np.sqrt(3))
-    assert e.unpriced == ()
-
-
-def test_a_term_without_price_leaves_the_total_empty():
-    rows = [row(acs=np.array([1, 2, 3])), row(macs=5), row(bias_adds=1)]
-    e = energy(rows, profile(ac=1.0))
-    assert (e.total, e.standard_error, e.unpriced) == (None, None, ("mac", "add"))
-    assert e.layers == (Band(1.0, 2.0, 4.0), None, None)
-    assert energy(rows[:1], profile(ac=1.0)).unpriced == ()  # what is not done needs no price
-
-
-def test_one_image_has_no_standard_error():
-    one = np.ones(1, np.int64)
-    e = energy([row(acs=one, adds=one, spikes=one)], profile(ac=1.0, add=1.0))
-    assert (e.total, e.standard_error) == (Band(1.0, 2.0, 4.0), None)
-
+SRAM = {"sram_8k": 10, "sram_32k": 20, "sram_1m": 100, "dram": (1300, 1950, 2600)}
+CONSTANTS = {  # a number, or lo, typ, hi
+    "45nm-fp32": {"mac": 4.6, "ac": 0.9, "add": 0.9, "multiply": 3.7, "update": 5.5, "idle_update": 5.5, **SRAM},
+    "45nm-fp16": {"mac": 1.5, "ac": 0.4, "add": 0.4, "multiply": 1.1, "update": 1.9, "idle_update": 1.9, **SRAM},
+    "45nm-int8": {
+        "mac": (0.23, 0.23, 0.3), "ac": (0.03, 0.03, 0.1), "add": (0.03, 0.03, 0.1), "multiply": 0.2,
+        "update": (0.26, 0.26, 0.4), "idle_update": (0.26, 0.26, 0.4), **SRAM,
+    },
+    "loihi1": {"ac": 23.6, "update": 81, "idle_update": 52, "hop": (3, 3.5, 4)},
+    "truenorth": {"ac": 26},
+    "odin": {"ac": (8.43, 12.7, 12.7)},
+    "darwin3": {"ac": 5.47},
+    "tianjic": {"ac": 1.54},
+    "seneca": {"ac": 2.8},
+    "reckon": {"ac": 5.3},
+    "ubrain": {"ac": 26},
+    "neuronflow": {"ac": 20},
+    "spinnaker1": {"ac": 13_300, "update": 26_000, "idle_update": 26_000},
+    "spinnaker2": {"ac": (10, 67, 450)},
+    "rolls": {"ac": 0.077},
+    "cpu": {"mac": 8_600},
+    "gpu": {"mac": 300},
+    "arm": {"mac": 900},
+    "loihi2": {},
+    "speck": {},
+    "akida": {},
+    "xylo": {},
+}  # fmt: skip
+EVIDENCE = {"measured": {"truenorth", "odin", "darwin3"}, "simulated": {"loihi1"}, "derived": {"spinnaker2"}}
 
 GOOD = 'lo = 1, typ = 2, hi = 3, evidence = "measured", source = "a paper"'
+HEAD = '[chip]\ntitle = "a chip"\nscope = "per term"\n'
+
+
+def profile(scope="per term", **prices):
+    bands = {name: price if isinstance(price, Band) else Band(price, price, price) for name, price in prices.items()}
+    return Profile("chip", "a chip", scope, "", {name: Term(band, "measured", "a paper") for name, band in bands.items()})
+
+
+def written(tmp_path, text, name="mine.toml"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refused(call):
+    """The message, which is one line."""
+    with pytest.raises(ConfigError) as caught:
+        call()
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1 and len(message) < 1000
+    return message
+
+
+def test_every_constant():
+    found = read_profiles()
+    assert list(found) == list(CONSTANTS)
+    for name, terms in CONSTANTS.items():
+        bands = {key: Band(*(price if isinstance(price, tuple) else (price,) * 3)) for key, price in terms.items()}
+        assert {key: term.band for key, term in found[name].terms.items()} == bands, name
+    assert {name for name, p in found.items() if p.scope == "all in"} == {"truenorth", "odin"}
+    assert {name for name, p in found.items() if not p.terms and "no total" in p.note} == {"loihi2", "speck", "akida", "xylo"}
+    assert round(math.sqrt(10 * 450)) == 67
+    for name in found.keys() - {"45nm-fp32", "45nm-fp16", "45nm-int8"}:
+        expected = next((key for key, names in EVIDENCE.items() if name in names), "unstated")
+        assert {term.evidence for term in found[name].terms.values()} <= {expected}, name
+
+
+def test_a_profile_of_45_nm_prices_all_but_hops():
+    for name in ("45nm-fp32", "45nm-fp16", "45nm-int8"):
+        unpriced = [kind for kind in OPERATIONS if read_profiles()[name].price(Operation(kind, 8192)) is None]
+        assert unpriced == ["hop"]
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("size", "picojoules"),
     [
-        ("[chip]\nac = 3", "profile 'chip': needs a title"),
-        (f'[chip]\ntitle = "t"\nspike = {{{GOOD}}}', "profile 'chip', term 'spike': no such operation; valid are mac, ac"),
-        ('[chip]\ntitle = "t"\nac = 3', "profile 'chip', term 'ac': needs exactly lo, typ, hi, evidence and source"),
-        (f'[chip]\ntitle = "t"\nac = {{{GOOD.replace("typ = 2", "typ = 4")}}}', "term 'ac': lo, typ, hi = \\[1, 4, 3\\] must be"),
-        (f'[chip]\ntitle = "t"\nac = {{{GOOD.replace("hi = 3", "hi = inf")}}}', "term 'ac': lo, typ, hi = "),
-        (f'[chip]\ntitle = "t"\nac = {{{GOOD.replace("lo = 1", "lo = true")}}}', "term 'ac': lo, typ, hi = "),
-        (
-            f'[chip]\ntitle = "t"\nac = {{{GOOD.replace("measured", "rumour")}}}',
-            "term 'ac': evidence 'rumour' must be one of measured",
-        ),
-        (f'[chip]\ntitle = "t"\nac = {{{GOOD.replace("a paper", "")}}}', "source a text"),
-        ("[chip", "is not a file of profiles"),
+        (0, 10),
+        (8191, 10),
+        (8192, 10),
+        (20480, 15),  # halfway
+        (32768, 20),
+        (540672, 60),  # halfway
+        (1048576, 100),
+        (2064384, 180),  # as far again
     ],
 )
-def test_bad_profiles(tmp_path, text, message):
-    path = tmp_path / "profiles.toml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=message):
-        read_profiles(path)
+def test_an_access_is_linear_in_the_size_of_its_memory(size, picojoules):
+    prices = profile(sram_8k=Band(5, 10, 20), sram_32k=Band(10, 20, 40), sram_1m=Band(50, 100, 200))
+    assert prices.price(Operation("access", size)) == Band(picojoules / 2, picojoules, picojoules * 2)
+
+
+def test_a_band_stays_one_beyond_the_last_size():
+    prices = profile(sram_8k=Band(1, 9, 9), sram_32k=Band(1, 9, 9), sram_1m=Band(9, 9, 9))
+    assert prices.price(Operation("access", 2**24)) == Band(9, 9, 9)
+
+
+def test_what_has_no_price():
+    partial = profile(ac=1, sram_8k=1, sram_1m=2)
+    assert partial.price(Operation("ac")) == Band(1, 1, 1)
+    assert partial.price(Operation("mac")) is None
+    assert partial.price(Operation("access", 8192)) is None  # one of the three sizes is missing
+
+
+def test_all_in_pays_for_everything_but_multiplications():
+    everything = profile("all in", ac=26)
+    assert {kind: everything.price(Operation(kind, 64)) for kind in OPERATIONS} == {
+        "mac": None,
+        "ac": Band(26, 26, 26),
+        "add": Band(0, 0, 0),
+        "multiply": None,
+        "update": Band(0, 0, 0),
+        "idle_update": Band(0, 0, 0),
+        "hop": Band(0, 0, 0),
+        "access": Band(0, 0, 0),
+    }
+    assert {profile("all in").price(Operation(kind)) for kind in OPERATIONS} == {None}  # nothing pays
+
+
+def test_a_file_of_ones_own(tmp_path):
+    text = HEAD + f'note = "mine"\nac = {{ {GOOD} }}\n["other chip"]\ntitle = "another"\nscope = "all in"\n'
+    found = read_profiles(written(tmp_path, text.replace("\n", "\r\n")))
+    assert found["chip"] == Profile("chip", "a chip", "per term", "mine", {"ac": Term(Band(1, 2, 3), "measured", "a paper")})
+    assert found["other chip"] == Profile("other chip", "another", "all in", "", {})
+
+
+def test_find_profiles(tmp_path):
+    shipped = read_profiles()
+    path = written(tmp_path, HEAD + f"ac = {{ {GOOD} }}\n")
+    assert list(find_profiles([])) == list(shipped)
+    found = find_profiles(["loihi1", str(path), "45nm-fp32", "loihi1", str(path)])
+    assert found == {"loihi1": shipped["loihi1"], "chip": read_profiles(path)["chip"], "45nm-fp32": shipped["45nm-fp32"]}
+    assert list(found) == ["loihi1", "chip", "45nm-fp32"]
+
+
+def test_find_profiles_refuses(tmp_path):
+    message = refused(lambda: find_profiles(["loihi3"]))
+    assert message == f"profile 'loihi3': no such one; valid are {', '.join(CONSTANTS)}, or a .toml file"
+    mine = written(tmp_path, HEAD + '\n["loihi1"]\ntitle = "t"\nscope = "all in"\n')
+    assert f"{mine}', line 5: profile 'loihi1': a shipped profile has this name" in refused(lambda: find_profiles([str(mine)]))
+    first, second = (written(tmp_path, HEAD, name) for name in ("first.toml", "second.toml"))
+    assert f"{second}', line 1: profile 'chip': one of another file" in refused(lambda: find_profiles([str(first), str(second)]))
+
+
+TERM = "profile 'chip', term 'ac'"
+TABLE = "must be a table of lo, typ, hi, evidence, source"
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "message"),
+    [
+        ("spike = 3", 4, "profile 'chip', term 'spike': no such term; valid are title, scope, note, mac, ac, "),
+        (f"access = {{ {GOOD} }}", 4, "term 'access': no such term"),
+        ("ac = 3", 4, f"{TERM} = 3 {TABLE}"),
+        ("ac = [1, 2, 3]", 4, f"{TERM} = a list {TABLE}"),
+        (f"mac = {{ {GOOD} }}\n\n  ac = {{ {GOOD.replace('typ = 2, ', '')} }}", 6, f"{TERM}: typ is missing; needed are lo, typ,"),
+        (f"ac = {{ {GOOD}, unit = 1 }}", 4, f"{TERM}: unknown key 'unit'; valid are lo, typ, hi, evidence, source"),
+        (f"ac = {{ {GOOD.replace('lo = 1', 'lo = -1')} }}", 4, f"{TERM}: lo = -1 must be picojoules, from 0 to"),
+        (f"ac = {{ {GOOD.replace('typ = 2', 'typ = nan')} }}", 4, f"{TERM}: typ = nan must be picojoules"),
+        (f"ac = {{ {GOOD.replace('hi = 3', 'hi = inf')} }}", 4, f"{TERM}: hi = inf must be picojoules"),
+        (f"ac = {{ {GOOD.replace('hi = 3', 'hi = 1e13')} }}", 4, f"{TERM}: hi = 10000000000000.0 must be picojoules"),
+        (f"ac = {{ {GOOD.replace('hi = 3', 'hi = 0x' + 'f' * 9000)} }}", 4, f"{TERM}: hi = 0xffff"),
+        (f"ac = {{ {GOOD.replace('lo = 1', 'lo = true')} }}", 4, f"{TERM}: lo = True must be picojoules"),
+        (f"ac = {{ {GOOD.replace('lo = 1', 'lo = {}')} }}", 4, f"{TERM}: lo = a table must be picojoules"),
+        (f"ac = {{ {GOOD.replace('typ = 2', 'typ = 4')} }}", 4, f"{TERM}: lo, typ, hi = 1, 4, 3 must not fall"),
+        (f"ac = {{ {GOOD.replace('measured', 'rumour')} }}", 4, f"{TERM}: evidence = 'rumour' must be one of measured, simulated"),
+        (f"ac = {{ {GOOD.replace('a paper', '')} }}", 4, f"{TERM}: source = '' must be a line of text"),
+        ("note = 3", 4, "profile 'chip': note = 3 must be a line of text"),
+        ('note = """\ntwo\nlines"""', 4, "profile 'chip': note = 'two\\nlines' must be a line of text"),
+        (f"sram_1m = {{ {GOOD} }}\nsram_8k = {{ {GOOD.replace('hi = 3', 'hi = 4')} }}", 4, "term 'sram_1m': must cost at"),
+        ("ac.lo = 1\nac.typ = 2", 4, f"{TERM}: hi is missing"),
+        ('[ chip . "ac" ]  # a table\nlo = 1\n\n"typ" = -2\nhi = 3\nevidence = "derived"\nsource = "s"', 7, f"{TERM}: typ = -2"),
+        ("[chip.ac]\nlo = 1\ntyp = 2\nevidence = 'derived'\nsource = 's'\n[chip.mac]", 4, f"{TERM}: hi is missing"),
+        ('note = "[chip.ac]"\n# [chip.ac]\n[chip.ac]\nlo = 1', 6, f"{TERM}: typ is missing"),
+        (f'[other]\ntitle = """\\\n[other]\\\nhop = 1"""\nscope = "all in"\nhop = {{ {GOOD} }}', 9, "profile 'other', term 'hop'"),
+        ("[other]\nscope = 'all in'", 4, "profile 'other': title is missing; needed are a title and a scope (per term or all in)"),
+        ("['other']\ntitle = 't'", 4, "profile 'other': scope is missing"),
+        ("[other]\ntitle = 3\nscope = 'all in'", 5, "profile 'other': title = 3 must be a line of text"),
+        ("[other]\ntitle = 't'\nscope = 'some'", 6, "profile 'other': scope = 'some' must be one of per term, all in"),
+        ("[other]\ntitle = 't'\nscope = ['all in']", 6, "profile 'other': scope = a list must be one of per term, all in"),
+        ("[[other]]\ntitle = 't'", 4, "profile 'other' = a list must be a table of title, scope and terms"),
+        ('["a\\nb"]', 4, "profile 'a\\nb': a name must be a line of text"),
+        (f"ac = {{ {GOOD}", 4, "not TOML: Unclosed inline table"),
+        ("[chip]", 4, "not TOML: Cannot declare ('chip',) twice"),
+        ("note = '''", 4, "not TOML: "),
+    ],
+)  # fmt: skip
+def test_an_error_names_its_line(tmp_path, body, line, message):
+    path = written(tmp_path, HEAD + body)
+    found = refused(lambda: read_profiles(path))
+    assert found.startswith(f"'{path}', line {line}: ") and message in found
+
+
+@pytest.mark.parametrize("term", ["mac", "update", "sram_8k"])
+def test_all_in_forbids_other_terms(tmp_path, term):
+    path = written(tmp_path, f'[chip]\ntitle = "t"\nscope = "all in"\nac = {{ {GOOD} }}\n{term} = {{ {GOOD} }}')
+    message = refused(lambda: read_profiles(path))
+    assert message == f"'{path}', line 5: profile 'chip', term '{term}': scope 'all in' forbids adding terms to ac"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "line 1: no profile"),
+        ("# nothing\n", "line 1: no profile"),
+        ("chip = 3", "line 1: profile 'chip' = 3 must be a table"),
+        (b"[chip]\r\n\xff", "line 2: byte 0xff is not UTF-8"),
+        ("a = " + "[" * 100_000, "is nested too deeply"),
+        (HEAD + "ac" + ".x" * 5_000 + " = 1", "line 4: profile 'chip', term 'ac': unknown key 'x'"),
+        ("a = " + "9" * 5_000, "holds a number of more digits than can be read"),
+        ("#" * 2**20 + "\n", "has more than 1048576 bytes"),
+        ("[" + "x" * 5_000 + "]\n" * 2 + "[" + "x" * 5_000 + "]\n", "line 2: not TOML: "),
+    ],
+)
+def test_files_that_are_none(tmp_path, content, message):
+    path = written(tmp_path, content)
+    assert message in refused(lambda: read_profiles(path))
+
+
+def test_paths_that_are_none(tmp_path):
+    assert refused(lambda: read_profiles(tmp_path)) == f"'{tmp_path}' cannot be read: Is a directory; a file of profiles is needed"
+    assert "cannot be read: No such file" in refused(lambda: find_profiles([str(tmp_path / "no\nfile.toml")]))
+    assert "cannot be read" in refused(lambda: find_profiles(["zero\0.toml"]))

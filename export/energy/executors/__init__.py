@@ -1,0 +1,37 @@
+"""Executors run a network and hand over its spikes: a model in torch, an exported file in onnxruntime, a graph in the interpreter.
+
+Each knows the graph that says what is counted. The same images give the same integers from all of them, unless a membrane lies so
+near to its threshold that the order of a sum decides.
+"""
+
+from pathlib import Path
+
+import nir
+from torch import Tensor
+
+from export.energy.executors.base import Executor, Source
+from export.energy.executors.graph import NirExecutor
+from export.energy.executors.model import TorchExecutor
+from export.graph import read_graph
+from zoo.danet import DANet
+
+__all__ = ["Executor", "NirExecutor", "Source", "TorchExecutor", "executor"]
+
+
+def executor(what: DANet | nir.NIRGraph | Path, *, steps: int | None = None, like: Tensor | None = None) -> Executor:
+    """The executor for a model, a graph, or a file `.onnx` or `.nir`.
+
+    `steps` is T, for a graph that does not say it, and `like` an example of its input, for one that does not say what it reads: an
+    axis more than the graph speaks of, besides the batch, is time, and whole numbers are then counts of events. Raises
+    `ExportError` or `InputError` for what cannot be read or counted.
+    """
+    match what:
+        case DANet():
+            return TorchExecutor(what)
+        case nir.NIRGraph():
+            return NirExecutor(what, steps=steps, like=like)
+        case _ if what.suffix == ".onnx":
+            from export.energy.executors.onnx import OnnxExecutor  # whose import takes a second
+
+            return OnnxExecutor(what)
+    return NirExecutor(read_graph(what), name=what.name, steps=steps, like=like)

@@ -1,0 +1,63 @@
+"""What every executor has: a graph that says what is counted, and a way to run it.
+
+Shapes: `T` time steps, `B` images, `K` classes.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import nir
+import torch
+from torch import Tensor
+
+from export.energy.counting import trains_needed
+from export.energy.spikes import Spikes
+from export.energy.structure import structure
+from zoo.datasets import DatasetSpec
+from zoo.errors import InputError
+
+__all__ = ["Executor", "Source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is run, and by whom."""
+
+    name: str
+    engine: str  # with its version
+    steps: int
+    data: DatasetSpec | None = None  # None for the graph of somebody else
+    weights_sha256: str = ""  # empty where nobody said
+
+
+class Executor(ABC):
+    """Runs one network. Raises `ExportError` or `InputError` for a graph that cannot be counted."""
+
+    batch = 32  # images that are run at once, unless told otherwise
+
+    def __init__(self, graph: nir.NIRGraph, source: Source) -> None:
+        self.graph, self.source = graph, source
+        self.layers = structure(graph)
+        self.keep = trains_needed(self.layers)
+        self.neurons = [layer.name for layer in self.layers if layer.neuron]
+        (self.entry,) = (layer for layer in self.layers if isinstance(layer.node, nir.Input))
+
+    def run(self, x: Tensor) -> tuple[Tensor, Spikes]:
+        """Normalised images `[B, ...]`, or frames `[T, B, ...]` of a network that takes such -> logits `[B, K]`, and all spikes."""
+        steps, shape = self.source.steps, self.entry.out_shape
+        still = self.entry.static
+        if tuple(x.shape[1 if still else 2 :]) != shape or 0 in x.shape or not (still or x.shape[0] == steps):
+            sizes = ", ".join(map(str, shape))
+            expected = f"[B, {sizes}]" if still else f"[{steps}, B, {sizes}]"
+            raise InputError(f"input of shape {list(x.shape)}: {self.source.name} takes {expected}")
+        if not bool(torch.isfinite(x).all()):
+            raise InputError("input holds NaN or infinite values")
+        spikes = Spikes(steps)
+        logits = self._run(x.float(), spikes)
+        if self.entry.out_bound is not None:
+            spikes.add(self.entry.name, x.flatten(0, 1).float(), keep=self.entry.name in self.keep)
+        return logits, spikes
+
+    @abstractmethod
+    def _run(self, x: Tensor, spikes: Spikes) -> Tensor:
+        """Fill in the spikes of all neurons."""

@@ -1,0 +1,68 @@
+"""A NIR graph in the interpreter.
+
+Shapes: `T` time steps, `B` images, `K` classes.
+"""
+
+import json
+from copy import copy
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor
+
+from export.energy.executors.base import Executor, Source
+from export.energy.spikes import Spikes
+from export.energy.structure import CURRENTS, EVENTS, STILL_IMAGE
+from export.graph import flow
+from export.interpret import run
+from zoo.datasets import DatasetSpec
+from zoo.errors import ConfigError, InputError, ZooError
+
+__all__ = ["NirExecutor"]
+
+
+class NirExecutor(Executor):
+    """A graph of the zoo or of anybody else, in the interpreter: slow, and in small batches."""
+
+    batch = 4
+
+    def __init__(self, graph: nir.NIRGraph, *, name: str = "", steps: int | None = None, like: Tensor | None = None) -> None:
+        meta = graph.metadata
+        if "input" not in meta:
+            kind = _kind(graph, like)
+            steps = len(like) if like is not None and kind != STILL_IMAGE else steps
+            graph = copy(graph)
+            graph.metadata = meta | {"input": kind}
+        said = meta.get("steps", steps)
+        if not isinstance(said, int | np.integer) or said < 1:
+            raise ConfigError("the graph does not say for how many time steps it runs: give their number with --steps")
+        sha256 = str(meta.get("weights_sha256", ""))
+        super().__init__(graph, Source(str(meta.get("name", name or "graph")), "NIR interpreter", int(said), _data(meta), sha256))
+        (self.exit,) = (layer.name for layer in self.layers if isinstance(layer.node, nir.Output))
+
+    def _run(self, x: Tensor, spikes: Spikes) -> Tensor:
+        inputs = x.expand(self.source.steps, *x.shape) if self.entry.static else x
+        values = run(self.graph, inputs.numpy())
+        for name in self.neurons:
+            spikes.add(name, torch.from_numpy(values[name]).flatten(0, 1), keep=name in self.keep)
+        return torch.from_numpy(values[self.exit].mean(0))
+
+
+def _kind(graph: nir.NIRGraph, like: Tensor | None) -> str:
+    """What the input of a graph is that does not say it."""
+    ready = flow(graph)
+    if like is None or like.dim() < len(ready.shapes[ready.entry]) + 2:
+        return STILL_IMAGE
+    return CURRENTS if like.is_floating_point() else EVENTS
+
+
+def _data(meta: dict[str, Any]) -> DatasetSpec | None:
+    """The data set that a graph's metadata speak of."""
+    if "data" not in meta:
+        return None
+    try:
+        return DatasetSpec.from_dict(json.loads(str(meta["data"])))
+    except (ValueError, ZooError) as error:
+        raise InputError(f"the graph's metadata name no data set that can be used: {error}") from None

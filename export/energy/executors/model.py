@@ -1,0 +1,60 @@
+"""A model in torch.
+
+Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from export.energy.executors.base import Executor, Source
+from export.energy.spikes import Spikes
+from export.nir import node_name, to_nir
+from zoo.blocks import And, IAnd
+from zoo.danet import DANet
+from zoo.neurons import Lif
+from zoo.weights import digest
+
+__all__ = ["TorchExecutor"]
+
+
+class TorchExecutor(Executor):
+    """A model in eval mode, on its own device. Adds two reductions for each neuron layer to a plain forward pass."""
+
+    def __init__(self, model: DANet) -> None:
+        graph = to_nir(model, profile="native")
+        assert model.origin is not None  # or `to_nir` would have refused
+        origin, engine = model.origin, f"torch {torch.__version__}"
+        super().__init__(graph, Source(origin.name, engine, model.config.steps, origin.data, digest(origin.weights)))
+        self.model = model
+
+    def _run(self, x: Tensor, spikes: Spikes) -> Tensor:
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode(), self._hooked(spikes):
+                logits: Tensor = self.model(x.to(next(self.model.parameters()).device))
+        finally:
+            self.model.train(training)
+        return logits.cpu()
+
+    @contextmanager
+    def _hooked(self, spikes: Spikes) -> Iterator[None]:
+        def hook(name: str) -> Any:
+            def reduce(module: nn.Module, args: Any, train: Tensor) -> None:
+                spikes.add(name, train, keep=name in self.keep)
+
+            return reduce
+
+        # A max pool and an AND are of spikes (`export.nir` refuses any other), and so layers of neurons in the graph.
+        kinds = Lif | nn.MaxPool2d | And | IAnd
+        neurons = [(path, module) for path, module in self.model.named_modules() if isinstance(module, kinds)]
+        handles = [module.register_forward_hook(hook(node_name(path))) for path, module in neurons]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()

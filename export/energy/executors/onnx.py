@@ -1,0 +1,77 @@
+"""An exported file in onnxruntime.
+
+Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes.
+"""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from export.energy.executors.base import Executor, Source
+from export.energy.spikes import Spikes
+from export.from_onnx import read_onnx
+from export.nir import node_name, to_nir
+from export.runtime import session
+
+__all__ = ["OnnxExecutor"]
+
+
+class OnnxExecutor(Executor):
+    """A file that the zoo exported; its graph is read from the file alone. The reductions are part of what onnxruntime runs."""
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        model = read_onnx(path)
+        assert model.origin is not None
+        proto = onnx.load(path)
+        meta = {entry.key: entry.value for entry in proto.metadata_props}
+        engine = f"onnxruntime {version('onnxruntime')}"
+        graph = to_nir(model, profile="native")
+        super().__init__(graph, Source(meta["name"], engine, model.config.steps, model.origin.data, meta["weights_sha256"]))
+        self.paths = {node_name(value): value for node in proto.graph.node for value in node.output}
+        self._session = session(self._with_spikes(proto).SerializeToString(), threads)
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def _run(self, x: Tensor, spikes: Spikes) -> Tensor:
+        found = self._session.run(None, {"images": x.numpy()})
+        values = {name: torch.from_numpy(value) for name, value in zip(self._outputs, found, strict=True)}
+        for name in self.neurons:
+            path = self.paths[name]
+            if name in self.keep:
+                spikes.add(name, values[path], keep=True)
+            else:
+                pixels = values[f"{path}.pixels"]
+                spikes.reduced(name, pixels.reshape(self.source.steps, -1, *pixels.shape[1:]), values[f"{path}.active"])
+        return values["logits"]
+
+    def _with_spikes(self, proto: onnx.ModelProto) -> onnx.ModelProto:
+        """The file with the spikes of all neurons as outputs, in place of their counts: `[T*B, C, H, W]` whole, or summed over
+        channels, `<path>.pixels` `[T*B, H, W]`, and the channels that fire at all, `<path>.active` `[B, H, W]`."""
+        graph = proto.graph
+        wanted = ["logits"]
+        axes = {"spikes.channels": [1], "spikes.steps": [0]}
+        graph.initializer.extend(numpy_helper.from_array(np.array(v, np.int64), name) for name, v in axes.items())
+        for name in self.neurons:
+            path = self.paths[name]
+            if name in self.keep:
+                wanted.append(path)
+                continue
+            shape = next(layer.out_shape for layer in self.layers if layer.name == name)
+            folded = np.array([self.source.steps, -1, *shape], np.int64)
+            graph.initializer.append(numpy_helper.from_array(folded, f"{path}.shape"))
+            graph.node.extend(
+                [
+                    helper.make_node("ReduceSum", [path, "spikes.channels"], [f"{path}.pixels"], keepdims=0),
+                    helper.make_node("Reshape", [path, f"{path}.shape"], [f"{path}.folded"]),
+                    helper.make_node("ReduceMax", [f"{path}.folded", "spikes.steps"], [f"{path}.any"], keepdims=0),
+                    helper.make_node("ReduceSum", [f"{path}.any", "spikes.channels"], [f"{path}.active"], keepdims=0),
+                ]
+            )
+            wanted += [f"{path}.pixels", f"{path}.active"]
+        del graph.output[:]
+        graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted)
+        return proto

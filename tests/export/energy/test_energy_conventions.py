@@ -1,0 +1,137 @@
+"""Each convention against its formula, written down once more; and the networks without spikes beside it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from networks import lively
+
+from export.energy import CONVENTIONS, Operation, TorchExecutor, compare, count, estimate, find_profiles
+from export.energy.comparison import memory_inclusive_rate
+
+T = 3
+MAC, AC, ADD, MULTIPLY, UPDATE, IDLE = map(Operation, ("mac", "ac", "add", "multiply", "update", "idle_update"))
+
+
+@pytest.fixture(scope="module", params=["danet20", "danet20c"])
+def rows(request):
+    """Layers of a network whose first layer reads the image, and others binary events, or integers (order c)."""
+    run = TorchExecutor(lively(f"{request.param}-t{T}.fmnist", 20, widths=(4, 6, 8)))
+    return count(run.layers, run.run(torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(5)))[1])
+
+
+def total(name, rows):
+    """Operation -> [B], of all layers."""
+    found = {}
+    for row in rows:
+        for operation, n in CONVENTIONS[name].operations(row, T).items():
+            assert n.dtype == np.int64
+            found[operation] = found.get(operation, 0) + n
+    return found
+
+
+def test_exact(rows):
+    found = total("exact", rows)
+    assert found[AC].tolist() == sum(row.acs for row in rows).tolist()
+    assert found[MAC].tolist() == [sum(row.macs for row in rows)] * 2
+    assert found[ADD].tolist() == sum(row.adds + row.bias_adds for row in rows).tolist()
+    assert (found[UPDATE] + found.get(IDLE, 0)).tolist() == [sum(row.updates for row in rows)] * 2
+    assert not any(operation.kind == "access" for operation in found)
+
+
+@pytest.mark.parametrize(("name", "runs"), [("spikformer", T), ("sew", 1)])
+def test_rates(rows, name, runs):
+    found = total(name, rows)
+    stem = next(row for row in rows if row.name == "stem_conv")
+    assert found.keys() == {MAC, AC}
+    assert found[MAC].tolist() == [runs * stem.dense_macs_padded] * 2
+    fed = [row for row in rows if row.kind in ("conv", "linear") and row is not stem]
+    rates = [row.event_sum / (T * row.inputs) for row in fed]
+    expected = sum(rate * T * row.dense_macs_padded for rate, row in zip(rates, fed, strict=True))
+    assert np.abs(found[AC] - expected).max() <= 0.5 * len(fed)  # each layer is rounded to whole operations
+
+
+def test_syops(rows):
+    found = total("syops", rows)
+    macs, acs = 0, np.zeros(2)
+    for row in rows:
+        if row.kind in ("conv", "linear"):
+            dense = row.dense_macs_padded + (row.outputs if row.bias_adds else 0)
+            if row.input_kind == "binary":
+                acs += row.event_sum / row.inputs * dense
+            else:
+                macs += T * dense
+        elif row.kind == "neuron":
+            acs += row.updates
+        elif row.kind == "pool":
+            acs += row.adds
+    assert found[MAC].tolist() == [macs] * 2
+    assert np.abs(found[AC] - acs).max() <= 0.5 * len(rows)
+
+
+def test_lemaire(rows):
+    """Equations 1.3 to 17 of Lemaire et al. 2022, layer by layer."""
+    for row in rows:
+        found = CONVENTIONS["lemaire"].operations(row, T)
+        accesses = sum(n for operation, n in found.items() if operation.kind == "access")
+        theta, area, cout = row.event_sum, math.prod(row.kernel), row.fan_out
+        if row.kind == "conv" and row.input_kind != "real":
+            folds = math.prod(math.ceil(k / s) for k, s in zip(row.kernel, row.stride, strict=True))
+            assert found[AC].tolist() == (theta * folds * cout).tolist()
+            assert found[MAC].tolist() == (2 * theta).tolist()
+            assert found[ADD].tolist() == (theta * cout * area + row.bias_adds).tolist()
+            assert accesses.tolist() == (theta + 3 * theta * cout * area + row.bias_adds).tolist()
+            assert Operation("access", row.weight_bytes) in found and Operation("access", 4 * row.outputs) in found
+        elif row.kind == "neuron":
+            assert found[MAC].tolist() == [row.updates] * 2
+            assert found[ADD].tolist() == (row.spikes + row.bias_adds).tolist()
+            assert accesses.tolist() == (2 * row.updates + row.spikes).tolist()
+
+
+def test_integers():
+    """In order c, layers read sums of spikes: as many accumulates as their value, or one product, or a dense layer."""
+    run = TorchExecutor(lively("danet20c-t3.fmnist", 20, widths=(4, 6, 8)))
+    rows = count(run.layers, run.run(torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(5)))[1])
+    row = next(row for row in rows if row.input_kind == "integer" and row.kind == "conv")
+    from dataclasses import replace
+
+    exact = CONVENTIONS["exact"]
+    assert exact.operations(row, T)[AC].tolist() == row.acs.tolist()
+    graded = replace(exact, integers="event_mac").operations(row, T)
+    assert graded[MAC].tolist() == row.event_macs.tolist() and AC not in graded
+    assert (row.event_macs < row.acs).all()
+    dense = replace(exact, integers="mac").operations(row, T)
+    assert dense[MAC].tolist() == [T * row.connections] * 2
+
+
+def test_every_convention_says_what_it_is():
+    assert list(CONVENTIONS) == ["exact", "spikformer", "sew", "syops", "lemaire"]
+    assert all(c.explanation.endswith(".") and c.reference for c in CONVENTIONS.values())
+
+
+def test_without_spikes(tiny):
+    images = torch.randn(4, 1, 20, 20, generator=torch.Generator().manual_seed(5))
+    report = estimate(tiny, images, profile="45nm-fp32")
+    profile, spiking = report.profiles[0], report.energies[0].total
+    dense, skipping, bits = report.comparison(profile)
+    connections = {layer.name: layer.connections for layer in report.layers if layer.kind in ("conv", "linear")}
+    stem = connections.pop("stem_conv")
+    assert dense.operations["mac"] == stem + sum(connections.values())
+    assert stem < skipping.operations["mac"] < dense.operations["mac"]
+    assert (bits.name, bits.operations["mac"], bits.operations["ac"]) == ("2-bit ANN", stem, 2 * sum(connections.values()))
+    assert [a.accuracy for a in (dense, skipping, bits)] == [None] * 3
+    for other in (dense, skipping, bits):
+        # At the break-even rate, the event-driven part has grown so much that both cost the same.
+        driven = 0.9 * sum(layer.counts["acs"] + layer.counts["adds"] for layer in report.layers if layer.input_kind != "real") / 4
+        grown = spiking.typ + driven * (other.break_even / report.mean_rate - 1)
+        assert grown == pytest.approx(other.energy.typ)
+    assert memory_inclusive_rate(4) == 3 / 32
+
+
+def test_a_device_without_a_price_for_products(tiny):
+    report = estimate(tiny, torch.zeros(1, 1, 20, 20), profile="loihi1")
+    assert [(a.energy, a.break_even) for a in report.comparison(report.profiles[0])] == [(None, None)] * 3
+    assert report.priced is None
+    gpu = find_profiles(["gpu"])["gpu"]
+    assert all(a.energy is None for a in compare(report.layers, 1, 2, 0.1, None, gpu))

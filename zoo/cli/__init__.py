@@ -1,0 +1,137 @@
+"""The `zoo` command: the front door, from which both rooms, `zoo` and `export`, are entered.
+
+Every command imports what it needs when it runs, so `zoo list` never waits for torch. Exit status: 0 if what was asked for is
+true or done, 1 if a check found otherwise, 2 if it could not be asked.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import zoo
+from zoo.cli import energy, exports, models
+from zoo.errors import VerificationError, ZooError
+
+__all__ = ["main"]
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; errors of the zoo become one line on stderr."""
+    args = _parser().parse_args(argv)
+    command: Command = args.command
+    try:
+        return command(args)
+    except VerificationError as error:
+        return _fail(error, 1)
+    except ZooError as error:
+        return _fail(error, 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(f"{error.filename or 'the file system'} cannot be read or written: {error.strerror or error}", 2)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(error: object, status: int) -> int:
+    print(f"zoo: {error}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="zoo", description="Trained deep spiking residual networks: load, classify, export, verify, and count their energy."
+    )
+    parser.add_argument("--version", action="version", version=f"zoo {zoo.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str, *, table: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(command=command)
+        if table:
+            sub.add_argument("--json", action="store_true", help="print JSON instead of text")
+        return sub
+
+    def weights(sub: argparse.ArgumentParser) -> None:
+        text = "as they are (default), or rounded to 8 bits with a scale per output channel, or per layer as on Speck"
+        sub.add_argument("--weights", choices=("float32", "int8", "int8-layer"), default="float32", help=text)
+
+    sub = add("list", models.list_, "list trained models, or every architecture")
+    sub.add_argument("pattern", nargs="?", default="*", help="shell wildcard, as in 'danet50*'")
+    sub.add_argument("--all", action="store_true", help="every architecture that can be created, trained or not")
+
+    sub = add("info", models.info, "show what a name means and what its weights are worth")
+    sub.add_argument("name", help="as in danet50-t4.in1k")
+
+    sub = add("classify", models.classify, "classify images (the bundled ones if none are given)")
+    sub.add_argument("model", help="a name, a model folder, or an exported .onnx file")
+    sub.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files of the model's size")
+
+    sub = add("evaluate", models.evaluate, "measure top-1 accuracy on a whole split")
+    sub.add_argument("model", help="a name, a model folder, or an exported .onnx file")
+    sub.add_argument("--data", metavar="SOURCE", help="where the data set lies: a folder, or a hub id ORG/NAME")
+    sub.add_argument("--split", choices=("train", "test"), default="test", help="test (default) is the held-out one")
+    sub.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read, and say how many")
+
+    sub = add("export", exports.export, "write a model as ONNX and NIR, verified layer by layer")
+    sub.add_argument("name", help="a name or a model folder")
+    sub.add_argument("--to", nargs="+", choices=("onnx", "nir"), default=["onnx"], help="formats (default: onnx)")
+    sub.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where to write (default: here)")
+    sub.add_argument(
+        "--profile", choices=("portable", "native"), default="portable", help="NIR for simulators (default), or for chips"
+    )
+    weights(sub)
+    sub.add_argument(
+        "--data", metavar="SOURCE", help="the test split for the accuracy of rounded weights (default: bundled images)"
+    )
+
+    sub = add("verify", exports.verify, "check weights against the manifest, or an export against its model")
+    sub.add_argument("name", help="a name or a model folder")
+    sub.add_argument("--export", type=Path, metavar="FILE", help="check this .onnx or .nir export, layer by layer")
+
+    sub = add("check", exports.check, "say whether a network fits a neuromorphic chip, and why not")
+    sub.add_argument("name", help="a name, a model folder, or a .nir file of anyone")
+    sub.add_argument(
+        "--target", default="all", metavar="CHIP", help="speck2e, loihi1, loihi2, spinnaker2, xylo, akida1, truenorth, or all"
+    )
+    weights(sub)
+    sub.add_argument("--html", type=Path, metavar="FILE", help="also write the report there, one page")
+
+    sub = add("energy", energy.energy, "count the operations of each layer on real images and price them")
+    sub.add_argument("models", nargs="+", metavar="MODEL", help="names, model folders, exported .onnx files, .nir files of anyone")
+    sub.add_argument("--images", nargs="+", type=Path, metavar="FILE", help="image files (default: the bundled ones)")
+    sub.add_argument("--data", metavar="SOURCE", help="count on the test split there: a folder, or a hub id ORG/NAME")
+    sub.add_argument("--first", type=_positive, metavar="N", help="only on the first N images")
+    sub.add_argument(
+        "--input", type=Path, metavar="FILE.npy", help="what a .nir file of others reads: [N, ...], or frames [T, N, ...]"
+    )
+    sub.add_argument("--steps", type=_positive, metavar="T", help="for a .nir file that does not say how long it runs")
+    sub.add_argument(
+        "--convention", default="exact", metavar="NAME", help="exact (default), spikformer, sew, syops, lemaire, or all"
+    )
+    sub.add_argument("--profile", nargs="+", default=[], metavar="NAME", help="devices, or .toml files of your own (default: all)")
+    sub.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="also write MODEL.json and MODEL.csv there, and a page for a browser"
+    )
+
+    sub = add("train", models.train, "train a model after its data set's recipe; resumes where it was stopped", table=False)
+    sub.add_argument("name", help="with a data set, as in danet20-t4.fmnist")
+    sub.add_argument("--data", metavar="SOURCE", help="where the data set lies: a folder, or a hub id ORG/NAME")
+    sub.add_argument("--run", type=Path, metavar="FOLDER", help="checkpoints, metrics and weights (default: runs/NAME)")
+    sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override values of the recipe")
+    sub.add_argument("--teacher", metavar="MODEL", help="distil from a name, a model folder, or a Python module:function")
+    sub.add_argument("--save-every", type=_positive, default=500, metavar="STEPS", help="between two checkpoints (default: 500)")
+    sub.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read, and say how many")
+    sub.add_argument("--shard", action="store_true", help="divide the weights among the processes that torchrun started (FSDP2)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

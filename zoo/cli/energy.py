@@ -1,0 +1,153 @@
+"""The command that counts and prices: energy."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import terminal
+from zoo.cli.common import load_model, normalised, our_export, print_json, read_images
+from zoo.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from export.energy import EnergyReport, Executor
+    from zoo.datasets import DatasetSpec
+
+__all__ = ["energy"]
+
+
+def energy(args: argparse.Namespace) -> int:
+    our_export()
+    from export.energy import html, parallel
+    from export.energy.profiles import find_profiles
+
+    everything = args.convention == "all"
+    find_profiles(args.profile)  # what cannot be is said before anything runs
+    if args.out and args.out.exists() and not args.out.is_dir():
+        raise InputError(f"{args.out} is a file: --out names a folder")
+    first = parallel.processes()[0] == 0  # of the processes that torchrun starts, one speaks
+    reports = [_report(model, args, "exact" if everything else args.convention, speak=first) for model in args.models]
+    if not first:
+        return 0
+    files: dict[Path, str] = {}
+    if args.out:
+        names = _file_names(reports)
+        for name, report in zip(names, reports, strict=True):
+            files[args.out / f"{name}.json"] = json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n"
+            files[args.out / f"{name}.csv"] = report.to_csv()
+        files[args.out / f"{names[0] if len(names) == 1 else 'energy'}.html"] = html.render(reports)
+        _write(files)
+    if args.json:
+        return print_json(reports[0].to_json() if len(reports) == 1 else [report.to_json() for report in reports])
+    _print(reports, everything)
+    for path in files:
+        print(f"written: {path}")
+    return 0
+
+
+def _print(reports: "list[EnergyReport]", everything: bool) -> None:
+    from export.energy import terminal as tables
+
+    console = terminal.console()
+    for report in reports:
+        report.print(console)
+        if everything:
+            tables.conventions(report, console)
+    if len(reports) > 1:
+        tables.several(reports, console)
+
+
+def _report(model: str, args: argparse.Namespace, convention: str, *, speak: bool) -> "EnergyReport":
+    from export.energy import estimate, executor
+
+    options: dict[str, Any] = {"convention": convention, "profile": args.profile}
+    if args.input:
+        if not model.endswith(".nir") or args.images or args.data:
+            raise InputError("--input is for a .nir file, and in place of --images and --data")
+        array = _array(args.input)
+        run = executor(Path(model), steps=args.steps, like=array)
+        return estimate(run, array[: args.first] if run.entry.static else array[:, : args.first], **options)
+    run = executor(Path(model) if model.endswith((".onnx", ".nir")) else load_model(model)[0], steps=args.steps)
+    if run.source.data is None:
+        raise InputError(f"{model} does not say what it reads: give it an array with --input FILE.npy")
+    batches, images = _batches(run, run.source.data, args)
+    with terminal.progress() if speak else nullcontext() as bar:
+        advance = terminal.advance(bar, "images") if bar else None
+        return estimate(run, batches, progress=(lambda done: advance(done, images)) if advance else None, **options)
+
+
+def _batches(
+    run: "Executor", data: "DatasetSpec", args: argparse.Namespace
+) -> "tuple[Iterator[tuple[Tensor, Tensor | None]], int]":
+    """This process's part of the images, normalised, with their labels; and how many there are."""
+    import torch
+
+    from export.energy import parallel
+    from zoo.training.evaluate import arrange
+
+    rank, ranks = parallel.processes()
+    if not args.data:
+        pixels, known, _ = read_images(args.images or [], data)
+        labels = torch.tensor(known) if known else None
+        images = min(len(pixels), args.first or len(pixels))
+        parts = [slice(i, min(i + run.batch, images)) for i in range(0, images, run.batch)][rank::ranks]
+        return ((normalised(pixels[part], data), labels[part] if labels is not None else None) for part in parts), images
+    if args.images:
+        raise InputError("--images and --data are two sources of images: give one of them")
+    from zoo.training.config import Recipe
+    from zoo.training.run import load_data
+
+    split = load_data(replace(Recipe.load(data.tag), source=args.data), "test", run.source.steps)
+    if args.first is None:
+        batches = split.evaluation(run.batch, rank, ranks)
+    else:  # batches are dealt to the processes
+        batches = islice(_first(split.evaluation(run.batch), args.first), rank, None, ranks)
+    images = min(split.images, args.first or split.images)
+    return ((arrange(normalised(pixels, data)), labels) for pixels, labels in batches), images
+
+
+def _first(batches: "Iterator[tuple[Tensor, Tensor]]", images: int) -> "Iterator[tuple[Tensor, Tensor]]":
+    for pixels, labels in batches:
+        yield pixels[:images], labels[:images]
+        images -= len(labels)
+        if images <= 0:
+            return
+
+
+def _array(path: Path) -> "Tensor":
+    """An array of numbers from a `.npy` file."""
+    import numpy as np
+    import torch
+
+    try:
+        values = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise InputError(f"{path} is not an array of numbers in a .npy file: {str(error).splitlines()[0]}") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
+        raise InputError(f"{path} is not an array of numbers in a .npy file")
+    return torch.from_numpy(values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
+
+
+def _file_names(reports: "list[EnergyReport]") -> list[str]:
+    """A name for each report's files: the network's, and who ran it where several ran the same."""
+    names = [report.source.name.replace("/", "_") for report in reports]
+    engines = [report.source.engine.split()[0].lower() for report in reports]
+    found = [name if names.count(name) == 1 else f"{name}.{engine}" for name, engine in zip(names, engines, strict=True)]
+    if len(set(found)) < len(found):
+        raise ConfigError(f"{max(found, key=found.count)} is given twice: give every model once")
+    return found
+
+
+def _write(files: dict[Path, str]) -> None:
+    """All of them, or none."""
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(path.name + ".tmp").write_text(text, encoding="utf-8")
+    for path in files:
+        path.with_name(path.name + ".tmp").replace(path)

@@ -1,0 +1,173 @@
+"""Commands about what a model becomes: export, verify, check."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zoo
+from zoo import terminal
+from zoo.cli.common import load_model, normalised, our_export, print_json
+from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from nir import NIRGraph
+    from torch import Tensor
+
+    from export.quantise import Precision
+    from zoo.danet import DANet
+
+__all__ = ["check", "export", "verify"]
+
+
+def export(args: argparse.Namespace) -> int:
+    our_export()
+    model, name = load_model(args.name)
+    accuracy = {}
+    if args.weights != "float32":
+        if "onnx" in args.to:
+            raise InputError(f"--weights {args.weights} is for --to nir: export the ONNX file without it")
+        from export.quantise import rounded
+
+        unrounded, model, name = model, rounded(model, args.weights), f"{name}.{args.weights}"
+        accuracy = _accuracies({"float32": unrounded, args.weights: model}, args.data)
+    args.out.mkdir(parents=True, exist_ok=True)
+    written: list[dict[str, Any]] = []
+
+    def wrote(path: Path, what: str, **more: Any) -> None:
+        written.append({"file": str(path), "bytes": path.stat().st_size, "verification": what} | more)
+
+    if "onnx" in args.to:
+        from export.onnx import write_onnx
+
+        path = args.out / f"{name}.onnx"
+        with terminal.status(f"exporting and verifying {path.name}"):
+            wrote(path, str(write_onnx(model, path)))
+    if "nir" in args.to:
+        from export.nir_file import trains_path, write_nir
+
+        path = args.out / f"{name}.nir"
+        with terminal.status(f"exporting and verifying {path.name}"):
+            result = write_nir(model, path, _two_images(model), profile=args.profile)
+        wrote(path, str(result), **accuracy)
+        wrote(
+            trains_path(path), f"spikes of {len(result.trains)} neuron layers for {result.images} images, to check a receiver with"
+        )
+    if args.json:
+        return print_json(written)
+    for item in written:
+        print(f"{item['file']} ({item['bytes']:,} bytes): {item['verification']}")
+    if accuracy:
+        print(f"top-1 {accuracy['float32']:.2%}, with {args.weights} weights {accuracy[args.weights]:.2%}, on {accuracy['images']}")
+    return 0
+
+
+def _accuracies(models: "dict[str, DANet]", source: str | None) -> dict[str, Any]:
+    """Top-1 of each model on the test split at `source`, or without one on the bundled images; and which images they were."""
+    import torch
+
+    from zoo.samples import samples
+    from zoo.training.evaluate import correct
+    from zoo.training.run import load_data
+
+    first = next(iter(models.values()))
+    assert first.origin is not None
+    data, found = first.origin.data, {}
+    if source is None:
+        pixels, labels = samples(data.tag)
+        x, seen = normalised(pixels, data), len(labels)
+    else:
+        from zoo.training.config import Recipe
+
+        split = load_data(replace(Recipe.load(data.tag), source=source), "test", first.config.steps)
+    for name, model in models.items():
+        predict = torch.inference_mode()(model)
+        if source is None:
+            right = int((predict(x).argmax(1) == labels).sum())
+        else:
+            with terminal.progress() as bar:
+                right, seen = correct(predict, split, data, progress=terminal.advance(bar, "images"))
+        found[name] = right / seen
+    return found | {"images": f"{seen:,} {'bundled' if source is None else 'test'} images of {data.title}"}
+
+
+def _two_images(model: "DANet") -> "Tensor | None":
+    """Of those that come with the zoo; None where none do."""
+    from zoo.samples import samples
+
+    assert model.origin is not None
+    try:
+        pixels, _ = samples(model.origin.data.tag)
+    except InputError:
+        return None
+    return normalised(pixels[:2], model.origin.data)
+
+
+def verify(args: argparse.Namespace) -> int:
+    if args.export:
+        our_export()
+        from export.verify.nir import verify_nir
+        from export.verify.onnx import verify_onnx
+        from export.verify.result import Verification
+
+        compare: Callable[..., Verification] = verify_nir if args.export.suffix == ".nir" else verify_onnx
+        model, _ = load_model(args.name)
+        with terminal.status(f"verifying {args.export}"):
+            result = compare(model, args.export)
+        ok, text, what = result.ok, str(result), str(args.export)
+    else:
+        from zoo.names import manifest
+        from zoo.weights import digest
+
+        model, what = load_model(args.name)  # raises if a file is not what the manifest says, or a tensor not what the model needs
+        assert model.origin is not None
+        if Path(args.name).is_dir():
+            text = f"a whole model; not in the manifest, so nothing to compare its sha256 {digest(model.origin.weights)} with"
+        else:
+            text = f"all {len(manifest().weights[what].files)} files have the size and sha256 of the manifest"
+        ok = True
+    if args.json:
+        print_json({"checked": what, "ok": ok, "result": text})
+    else:
+        print(f"{what}: {text}")
+    return 0 if ok else 1
+
+
+def check(args: argparse.Namespace) -> int:
+    our_export()
+    from export.targets import check as fit
+    from export.targets import targets, to_html
+
+    graph, name, about = _native_graph(args.name, args.weights)
+    with terminal.status(f"checking {name}"):
+        checks = [fit(graph, target) for target in (targets() if args.target == "all" else [args.target])]
+    if args.html:
+        args.html.write_text(to_html(checks, name), encoding="utf-8")
+    if args.json:
+        print_json({"name": name, "about": about, "checks": [c.to_json() for c in checks]})
+    else:
+        print(f"{name}: {about}")
+        for c in checks:
+            c.print(terminal.console())
+        if args.html:
+            print(f"written to {args.html}")
+    return 0 if all(c.fits for c in checks) else 1
+
+
+def _native_graph(name: str, precision: "Precision") -> "tuple[NIRGraph, str, str]":
+    """The graph of a `.nir` file or of a model, the name of it, and where its weights come from."""
+    if name.endswith(".nir"):
+        from export.graph import read_graph
+
+        if precision != "float32":
+            raise InputError(f"--weights {precision} rounds a model: give its name, or the .nir file as it is to be checked")
+        return read_graph(Path(name)), Path(name).name, "the weights of the file"
+    from export.nir import to_nir
+    from export.quantise import rounded
+
+    untrained = not Path(name).is_dir() and zoo.info(name).weights is None
+    model = zoo.create(name).eval() if untrained else zoo.load(name)
+    assert model.origin is not None
+    about = f"{'random' if untrained else 'trained'} weights, {precision}"
+    return to_nir(rounded(model, precision), profile="native"), model.origin.name, about

@@ -1,0 +1,124 @@
+"""Commands about the models themselves: list, info, classify, evaluate, train."""
+
+import argparse
+import logging
+import os
+from dataclasses import replace
+from typing import Any
+
+import zoo
+from zoo import terminal
+from zoo.cli.common import normalised, predictor, print_json, read_images
+
+__all__ = ["classify", "evaluate", "info", "list_", "train"]
+
+
+def list_(args: argparse.Namespace) -> int:
+    from zoo.names import manifest
+
+    names = zoo.list_models(args.pattern, pretrained=not args.all)
+    entries = [manifest().weights.get(name) for name in names]
+    if args.json:
+        return print_json(
+            [{"name": n, "trained": e is not None, "metrics": e.metrics if e else {}} for n, e in zip(names, entries, strict=True)]
+        )
+    if args.all:
+        print("\n".join(names))
+        return 0
+    table = terminal.table("model", "data", "top-1", "parameters", "provenance")
+    for name, e in zip(names, entries, strict=True):
+        assert e is not None
+        table.add_row(name, e.data.title, f"{e.metrics['top1']:.2%}", f"{e.parameters:,}", e.provenance)
+    terminal.console().print(table)
+    return 0
+
+
+def info(args: argparse.Namespace) -> int:
+    found = zoo.info(args.name)
+    values: dict[str, Any] = {
+        "name": found.name,
+        "model": found.config,
+        "data": found.data.to_dict(),
+        "trained": found.weights is not None,
+    }
+    if found.weights:
+        w = found.weights
+        values |= {
+            "parameters": w.parameters,
+            "metrics": w.metrics,
+            "licence": w.licence,
+            "provenance": w.provenance,
+            "recipe": w.recipe,
+        }
+        values["files"] = {name: {"sha256": f.sha256, "bytes": f.bytes} for name, f in w.files.items()}
+    if args.json:
+        return print_json(values)
+    table = terminal.table("", "")
+    table.show_header = False
+    for key, value in values.items():
+        lines = value.items() if isinstance(value, dict) else [("", value)]
+        for i, (field, v) in enumerate(lines):
+            table.add_row(key if i == 0 else "", f"{field}: {v}" if field else str(v))
+    terminal.console().print(table)
+    return 0
+
+
+def classify(args: argparse.Namespace) -> int:
+    predict, data, name, _ = predictor(args.model)
+    pixels, labels, titles = read_images(args.images, data)
+    logits = predict(normalised(pixels, data))
+    chosen = logits.argmax(1).tolist()
+    correct = sum(c == y for c, y in zip(chosen, labels, strict=True)) if labels else None
+    rows = [
+        {"image": t, "prediction": data.label(c), "confidence": round(float(p.max()), 4)}
+        | ({"label": data.label(labels[i])} if labels else {})
+        for i, (t, c, p) in enumerate(zip(titles, chosen, logits.softmax(1), strict=True))
+    ]
+    if args.json:
+        return print_json({"model": name, "images": len(rows), "correct": correct, "predictions": rows})
+    table = terminal.table("image", "prediction", "confidence", *(["label"] if labels else []))
+    shown = rows[:8] if labels else rows
+    for row in shown:
+        table.add_row(
+            str(row["image"]), str(row["prediction"]), f"{row['confidence']:.0%}", *([str(row["label"])] if labels else [])
+        )
+    terminal.console().print(table)
+    if correct is not None:
+        share = f"{correct} of {len(rows)} bundled {data.title} images right ({correct / len(rows):.1%})"
+        print(f"{name}: {share}; the first {len(shown)} above")
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    from zoo.training.config import Recipe
+    from zoo.training.evaluate import correct
+    from zoo.training.run import load_data
+
+    predict, data, name, steps = predictor(args.model)
+    recipe = Recipe.load(data.tag)
+    split = load_data(replace(recipe, source=args.data or recipe.source), args.split, steps, skip_bad=args.skip_bad)
+    with terminal.progress() as bar:
+        right, seen = correct(predict, split, data, progress=terminal.advance(bar, "images"))
+    values = {"model": name, "data": data.title, "split": args.split, "images": seen, "top1": right / seen}
+    if args.json:
+        return print_json(values | {"skipped": split.skipped})
+    skipped = f" ({split.skipped} unreadable ones left out)" if split.skipped else ""
+    print(f"{name}: top-1 {right / seen:.2%} on the {seen:,} {args.split} images of {data.title}{skipped}")
+    return 0
+
+
+def train(args: argparse.Namespace) -> int:
+    from zoo.training.run import train_name
+
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("zoo").setLevel(logging.INFO if first else logging.ERROR)  # a line for each epoch
+    overrides = dict(item.partition("=")[::2] for item in args.set)
+    with terminal.progress() as bar:
+        result = train_name(
+            args.name, run=args.run, data=args.data, overrides=overrides, teacher=args.teacher, save_every=args.save_every,
+            skip_bad=args.skip_bad, shard=args.shard, progress=terminal.advance(bar, "steps") if first else None,
+        )  # fmt: skip
+    if first:
+        print(result)
+    return 0
