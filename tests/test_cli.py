@@ -119,7 +119,7 @@ WRONG = [
     (["energy", "danet20-t4", "--convention", "honest"], "convention 'honest': no such one; valid are exact, spikformer, sew"),
     (["energy", "danet20-t4", "--profile", "abacus"], "profile 'abacus': no such one; valid are 45nm-fp32"),
     (["energy", "danet20-t4", "--profile", "absent.toml"], "absent.toml"),
-    (["energy", "danet20-t4", "--profile", "bad.toml", "--out", "out"], "bad.toml', line 3: profile 'chip', term 'ac'"),
+    (["energy", "danet20-t4", "--profile", "bad.toml", "--out", "out"], "bad.toml', line 4: profile 'chip', term 'ac'"),
     (["energy", "danet20-t4", "--data", ".", "--out", "out"], ". holds no images in a valid layout"),
     (["energy", "danet20-t4", "--data", ".", "--images", "large.png"], "--images and --data are two sources of images"),
     (["energy", "danet20-t4", "--images", "large.png"], "large.png is 30x29 with 1 channels (L)"),
@@ -156,7 +156,7 @@ def test_bad_input_is_one_line_and_status_two(
     Path("text.png").write_text("not an image")
     Path("text.onnx").write_text("not a protobuf")
     Path("text.nir").write_text("not HDF5")
-    Path("bad.toml").write_text('[chip]\ntitle = "t"\nac = { lo = -1, typ = 1, hi = 1, evidence = "measured", source = "x" }\n')
+    Path("bad.toml").write_text('[chip]\ntitle = "t"\nscope = "per term"\nac = { lo = -1, typ = 1, hi = 1, evidence = "measured", source = "x" }\n')
     Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save("colour.png")
     Image.fromarray(np.zeros((29, 30), np.uint8)).save("large.png")
     before = sorted(tmp_path.iterdir())

@@ -10,7 +10,8 @@ model, .onnx, .nir -- run --> spikes -+
 
 from export.energy.comparison import Alternative, compare
 from export.energy.conventions import CONVENTIONS, Convention
-from export.energy.counting import COUNTS, LayerCounts, count, dense_macs, trains_needed
+from export.energy.counting import COUNTS, LayerCounts, count, dense_macs
+from export.energy.events import trains_needed
 from export.energy.executors import Executor, NirExecutor, Source, TorchExecutor, executor
 from export.energy.profiles import Band, Operation, Profile, Term, find_profiles, read_profiles
 from export.energy.report import EnergyReport, estimate

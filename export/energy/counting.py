@@ -17,9 +17,7 @@ Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `V` the larg
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import nir
@@ -27,12 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from export.energy.events import Events, reads_channels
 from export.energy.fanout import FanOut
 from export.energy.spikes import Spikes
 from export.energy.structure import Layer
-from export.energy.windows import Array, windows
+from export.energy.windows import Array
 
-__all__ = ["COUNTS", "LayerCounts", "count", "dense_macs", "trains_needed"]
+__all__ = ["COUNTS", "LayerCounts", "count", "dense_macs"]
 
 COUNTS = ("macs", "acs", "event_macs", "adds", "bias_adds", "multiplies", "updates", "updates_with_input", "spikes", "active_acs")
 
@@ -85,28 +84,6 @@ def count(layers: list[Layer], spikes: Spikes) -> list[LayerCounts]:
     return _Counter(layers, spikes).rows()
 
 
-def trains_needed(layers: list[Layer]) -> frozenset[str]:
-    """The sources of events whose single channels matter, so that `count` needs their trains whole.
-
-    That is where values add up, where weights are missing or groups divide the channels, and where a neuron reads spikes directly.
-    """
-    by_name = {layer.name: layer for layer in layers}
-    needed: set[str] = set()
-    waiting: list[str] = []
-    for layer in layers:
-        if _reads_channels(layer):
-            waiting += layer.sources
-        elif layer.neuron and not _always(layer, by_name):
-            waiting += _asked_for_arrivals(layer.sources, by_name)
-    while waiting:
-        layer = by_name[waiting.pop()]
-        if layer.neuron or not layer.sources:
-            needed.add(layer.name)
-        else:
-            waiting += layer.sources
-    return frozenset(needed)
-
-
 def dense_macs(layer: Layer) -> tuple[int, int]:
     """MACs of one run as a dense layer: with the taps that meet padding, and only those that meet the image."""
     if layer.fan is None or not layer.weighted:
@@ -114,39 +91,10 @@ def dense_macs(layer: Layer) -> tuple[int, int]:
     return layer.outputs * math.prod(layer.fan.present.shape[1:]), layer.fan.dense
 
 
-def _reads_channels(layer: Layer) -> bool:
-    if not layer.spikes_in:
-        return False
-    if isinstance(layer.node, nir.Scale):
-        return True
-    return layer.weighted and (layer.in_bound != 1 or not (layer.fan and layer.fan.full))
-
-
-def _asked_for_arrivals(sources: tuple[str, ...], by_name: dict[str, Layer]) -> Iterator[str]:
-    """The values whose single elements `_Counter._arrives` looks at."""
-    for layer in (by_name[source] for source in sources):
-        if layer.out_bound is not None:
-            yield layer.name
-        elif not layer.spikes_in:
-            yield from _asked_for_arrivals(layer.sources, by_name)
-        elif layer.fan is None or not layer.fan.uniform:
-            yield from layer.sources
-
-
-def _always(layer: Layer, by_name: dict[str, Layer]) -> bool:
-    """Whether a current reaches every neuron of a layer at every step."""
-    return any(by_name[source].currents for source in layer.sources)
-
-
 class _Counter:
-    """Values are looked up by the sources that they are the sum of."""
-
     def __init__(self, layers: list[Layer], spikes: Spikes) -> None:
         self.layers, self.spikes, self.steps = layers, spikes, spikes.steps
-        self.by_name = {layer.name: layer for layer in layers}
-        self.pixels: dict[tuple[str, ...], Array] = {}  # [T, B, H, W], events of all channels
-        self.values: dict[tuple[str, ...], Tensor] = {}  # [T, B, C, H, W], events of each element
-        self.arrivals: dict[str, Tensor] = {}  # [T, B, C or 1, H, W], bool: where an event comes out of a node
+        self.events = Events(layers, spikes)
         self.none: Array = np.zeros(next((p.shape[1] for p in spikes.pixels.values()), 0), np.int64)
 
     def rows(self) -> list[LayerCounts]:
@@ -166,59 +114,6 @@ class _Counter:
                 case _:
                     assert isinstance(layer.node, nir.Input | nir.Output | nir.Flatten), layer.name  # or `structure` had refused
         return rows
-
-    def _events(self, sources: tuple[str, ...]) -> Array:
-        """Events of a sum of spike trains, of all channels: `[T, B, H, W]`."""
-        if sources not in self.pixels:
-            self.pixels[sources] = sum((self._sent(s) for s in sources[1:]), self._sent(sources[0]))
-        return self.pixels[sources]
-
-    def _sent(self, name: str) -> Array:
-        if name in self.spikes.pixels:
-            return self.spikes.pixels[name]
-        layer = self.by_name[name]
-        return _shaped(layer, self._events(layer.sources))
-
-    def _elements(self, sources: tuple[str, ...]) -> Tensor:
-        """Events of a sum of spike trains, of each element: int32 `[T, B, C, H, W]`."""
-        if sources not in self.values:
-            self.values[sources] = sum((self._element(s) for s in sources[1:]), self._element(sources[0]))
-        return self.values[sources]
-
-    def _element(self, name: str) -> Tensor:
-        layer = self.by_name[name]
-        if name in self.spikes.trains:
-            return self.spikes.trains[name].to(torch.int32)
-        incoming = self._elements(layer.sources)
-        if isinstance(layer.node, nir.SumPool2d | nir.AvgPool2d):
-            assert layer.fan is not None
-            return layer.fan.sums(incoming)
-        return incoming.reshape(*incoming.shape[:2], *layer.out_shape, *([1, 1] if len(layer.out_shape) == 1 else []))
-
-    def _arrives(self, name: str) -> Tensor:
-        """Where an event comes out of a node, at each step: bool `[T, B, C or 1, H, W]`; 1 for all channels alike."""
-        if name not in self.arrivals:
-            layer = self.by_name[name]
-            self.arrivals[name] = self._element(name) > 0 if layer.out_bound is not None else self._passed_on(layer)
-        return self.arrivals[name]
-
-    def _passed_on(self, layer: Layer) -> Tensor:
-        """`_arrives` of a node whose output is a current."""
-        if not layer.spikes_in:
-            events = self._any(layer.sources)
-        elif layer.fan and layer.fan.uniform:
-            events = torch.from_numpy(self._events(layer.sources) > 0)[:, :, None]
-        else:
-            events = self._elements(layer.sources) > 0
-        if layer.fan is None:
-            return events  # a Scale
-        if not layer.fan.uniform:
-            events = events.expand(*events.shape[:2], layer.in_shape[0], *events.shape[3:])
-        return layer.fan.reach(events)
-
-    def _any(self, sources: tuple[str, ...]) -> Tensor:
-        """Where an event comes out of any of them."""
-        return reduce(torch.logical_or, map(self._arrives, sources))
 
     def _row(self, layer: Layer, kind: str, name: str = "", **counts: Any) -> LayerCounts:
         bound = layer.in_bound
@@ -242,7 +137,7 @@ class _Counter:
         terms = layer.terms[1:]
         dense = layer.inputs * len(terms)
         if layer.spikes_in:
-            adds = sum((self._events(term).sum((0, 2, 3)) for term in terms), self.none)
+            adds = sum((self.events.pixels(term).sum((0, 2, 3)) for term in terms), self.none)
         else:
             adds = self.none + dense * (1 if layer.static_input else self.steps)
         stored = _stored(layer.inputs, layer.in_bound)
@@ -272,14 +167,14 @@ class _Counter:
 
     def _fed_by_spikes(self, layer: Layer, fan: FanOut) -> dict[str, Array]:
         sources = layer.sources
-        if not _reads_channels(layer):
-            pixels = self._events(sources).sum(0)
-            active = self._active(*sources)
+        if not reads_channels(layer):
+            pixels = self.events.pixels(sources).sum(0)
+            active = self.events.active(*sources)
             acs = fan.of_pixels(pixels)
             return {
                 "events": pixels.sum((1, 2))[:, None], "acs": acs, "event_macs": acs, "active_acs": fan.of_pixels(active)
             }  # fmt: skip
-        elements = self._elements(sources)
+        elements = self.events.elements(sources)
         return {
             "events": _by_value(elements),
             "acs": fan.of_elements(elements.sum(0)),
@@ -287,19 +182,11 @@ class _Counter:
             "active_acs": fan.of_elements(elements.amax(0).gt(0)),
         }
 
-    def _active(self, name: str) -> Array:
-        """Elements of a node of bound 1 that are not zero at all steps: `[B, H, W]`."""
-        if name in self.spikes.active:
-            return self.spikes.active[name]
-        layer = self.by_name[name]
-        (source,) = layer.sources
-        return _shaped(layer, self._active(source))
-
     def _pool(self, layer: Layer) -> LayerCounts:
         assert layer.fan is not None
         dense = layer.fan.connections - layer.outputs
         if layer.spikes_in:
-            adds = self._events((layer.name,)).sum((0, 2, 3))
+            adds = self.events.pixels((layer.name,)).sum((0, 2, 3))
         else:
             adds = self.none + dense * (1 if layer.static_input else self.steps)
         return self._row(layer, "pool", adds=adds, dense_adds=dense)
@@ -309,7 +196,7 @@ class _Counter:
         factors = layer.node.scale.reshape(layer.out_shape if len(layer.out_shape) == 3 else (*layer.out_shape, 1, 1)) != 0
         counts: dict[str, Any] = {"multiplies": int(factors.sum()) * runs}
         if layer.spikes_in:
-            elements = self._elements(layer.sources) * torch.from_numpy(factors)
+            elements = self.events.elements(layer.sources) * torch.from_numpy(factors)
             counts = {"acs": elements.sum((0, 2, 3, 4)), "event_macs": elements.gt(0).sum((0, 2, 3, 4))}
             counts["active_acs"] = elements.amax(0).gt(0).sum((1, 2, 3))
             counts = {key: value.numpy() for key, value in counts.items()} | {"events": _by_value(elements)}
@@ -323,7 +210,7 @@ class _Counter:
             layer,
             "neuron",
             updates=updates,
-            updates_with_input=self.none + updates if _always(layer, self.by_name) else self._reached(layer),
+            updates_with_input=self.none + updates if layer.driven else self._reached(layer),
             bias_adds=layer.biases * self.steps,
             dense_adds=layer.biases + layer.outputs,
             spikes=self.spikes.pixels[layer.name].sum((0, 2, 3)),
@@ -334,19 +221,10 @@ class _Counter:
 
     def _reached(self, layer: Layer) -> Array:
         """Updates of neurons that an event reaches: `[B]`."""
-        reached = self._any(layer.sources)
+        reached = self.events.arrivals(layer.sources)
         alike = layer.out_shape[0] // reached.shape[2]  # channels that one stands for
         total: Array = reached.sum((0, 2, 3, 4)).numpy() * alike
         return total
-
-
-def _shaped(layer: Layer, events: Array) -> Array:
-    """What a pool or a Flatten makes of events of all channels, `[..., H, W]`."""
-    if isinstance(layer.node, nir.SumPool2d | nir.AvgPool2d):
-        rows, columns = (w.connections(n) for w, n in zip(windows(layer.node), layer.in_shape[1:], strict=True))
-        pooled: Array = rows @ events @ columns.T
-        return pooled
-    return events if layer.out_shape == layer.in_shape else events.sum((-2, -1), keepdims=True)
 
 
 def _stored(elements: int, bound: int | None) -> int:

@@ -2,7 +2,7 @@
 
 Counting is linear in the events, and where all weights of a convolution are there, it has as many connections from one input
 channel as from any other: the number of spikes of each pixel, summed over channels, is enough for exact counts. Only where single
-channels matter (`export.energy.counting.trains_needed`) are whole spike trains kept.
+channels matter (`export.energy.events.trains_needed`) are whole spike trains kept.
 
 Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels; neurons without pixels have `H` = `W` = 1.
 """

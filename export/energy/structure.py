@@ -60,7 +60,8 @@ class Layer:
     static_input: bool
     static: bool  # the output depends on a still image alone
     fan: FanOut | None  # of a convolution, matrix or pool
-    currents: bool  # every element of the output is there at every step, event or not
+    driven: bool  # a current reaches every element of the input at every step, event or not
+    currents: bool  # and so it leaves
     leaks: bool  # neurons that forget
     biases: int  # elements that a constant is added to, each time the node runs
     weight_bytes: int  # of weights and biases as the graph has them
@@ -106,6 +107,7 @@ def structure(graph: nir.NIRGraph) -> list[Layer]:
         feeds = [layers[source] for source in sources]
         bounds = [feed.out_bound for feed in feeds if feed.out_bound is not None]
         in_bound = sum(bounds) if feeds and len(bounds) == len(feeds) else None
+        driven = any(feed.currents for feed in feeds)
         static_input = all(feed.static for feed in feeds) if feeds else kind == STILL_IMAGE
         constant = constants[name]
         if (scale := _diagonal(node)) is not None:
@@ -123,7 +125,8 @@ def structure(graph: nir.NIRGraph) -> list[Layer]:
             static_input=static_input,
             static=static_input and not neuron,
             fan=fan_out(node, in_shape),
-            currents=any(feed.currents for feed in feeds) and not neuron,
+            driven=driven,
+            currents=driven and not neuron,
             leaks=isinstance(node, nir.LIF | nir.LI) and bool((ready.dt / node.tau > UNSEEN).any()),
             biases=int(np.count_nonzero(np.broadcast_to(constant, out_shape))),
             weight_bytes=width * _weights(node) + 4 * int(np.count_nonzero(constant)),

@@ -10,7 +10,7 @@ import nir
 import torch
 from torch import Tensor
 
-from export.energy.counting import trains_needed
+from export.energy.events import trains_needed
 from export.energy.spikes import Spikes
 from export.energy.structure import structure
 from zoo.datasets import DatasetSpec
@@ -33,7 +33,7 @@ class Source:
 class Executor(ABC):
     """Runs one network. Raises `ExportError` or `InputError` for a graph that cannot be counted."""
 
-    batch = 32  # images that are run at once, unless told otherwise
+    most = 1 << 20  # elements of the input that are run at once
 
     def __init__(self, graph: nir.NIRGraph, source: Source) -> None:
         self.graph, self.source = graph, source
@@ -41,6 +41,11 @@ class Executor(ABC):
         self.keep = trains_needed(self.layers)
         self.neurons = [layer.name for layer in self.layers if layer.neuron]
         (self.entry,) = (layer for layer in self.layers if isinstance(layer.node, nir.Input))
+
+    @property
+    def batch(self) -> int:
+        """Images that are run at once, unless told otherwise."""
+        return max(1, min(32, self.most // self.entry.outputs))
 
     def run(self, x: Tensor) -> tuple[Tensor, Spikes]:
         """Normalised images `[B, ...]`, or frames `[T, B, ...]` of a network that takes such -> logits `[B, K]`, and all spikes."""

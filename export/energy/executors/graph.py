@@ -26,7 +26,7 @@ __all__ = ["NirExecutor"]
 class NirExecutor(Executor):
     """A graph of the zoo or of anybody else, in the interpreter: slow, and in small batches."""
 
-    batch = 4
+    most = 1 << 14
 
     def __init__(self, graph: nir.NIRGraph, *, name: str = "", steps: int | None = None, like: Tensor | None = None) -> None:
         meta = graph.metadata
