@@ -36,6 +36,7 @@ def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: P
         "zoo/samples/LICENSE.fmnist",
         "zoo/training/recipes/fmnist.toml",
         "export/energy/profiles.toml",
+        "export/energy/model.html.j2",
         "export/energy/report.html.j2",
         "export/energy/report.schema.json",
     ):
