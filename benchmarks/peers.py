@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from types import ModuleType
 
 import torch
-from neurobench.metrics.utils.layers import single_layer_MACs
 from neurobench.metrics.workload import SynapticOperations
 from neurobench.models import TorchModel
 from torch import Tensor, nn
@@ -70,26 +69,12 @@ class NeuroBench:
     def __init__(self, model: DANet) -> None:
         self.model = TorchModel(model)
         self.model.register_hooks()
-        self.paths = {id(module): path for path, module in model.named_modules()}
 
     def run(self, x: Tensor) -> dict[str, float]:
         """One batch as NeuroBench's own benchmark runs it: `Effective_ACs`, `Effective_MACs` and `Dense` per image."""
         with torch.inference_mode():
             predictions = self.model(x)
             counts: dict[str, float] = SynapticOperations()(self.model, predictions, (x, None))
-        self.model.reset_hooks()
-        return counts
-
-    def layers(self, x: Tensor) -> dict[str, int]:
-        """Operations of every layer's path for the whole batch, by the function that the metric sums."""
-        counts: dict[str, int] = {}
-        with torch.inference_mode():
-            self.model(x)
-            for hook in self.model.connection_hooks:
-                (inputs,) = hook.inputs[0]
-                hook.close()
-                counts[self.paths[id(hook.layer)]], _ = single_layer_MACs(inputs, hook.layer)
-                hook.register_hook()
         self.model.reset_hooks()
         return counts
 

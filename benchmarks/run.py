@@ -1,12 +1,11 @@
 """Side-by-side measurements of what the zoo promises about speed, memory and counting.
 
-    python benchmarks/run.py [speed] [export] [energy] [list] [load] [--rounds N] [--markdown] [--small]
+    python benchmarks/run.py [speed] [export] [list] [load] [--rounds N] [--markdown] [--small]
 
 Without a section it runs all of them. README.md says what is measured and how.
 """
 
 import argparse
-import copy
 import json
 import subprocess
 import sys
@@ -43,13 +42,11 @@ class Scale:
     small: str
     deep: str
     peer_depth: int  # of SpikingJelly's SEW-ResNet, at the image size of `large`
-    batch: int  # images of the energy section
     rounds: int
 
 
-FULL = Scale("danet50-t4.in1k", "danet50-t4.cifar10", "danet152-t4.in1k", peer_depth=50, batch=4, rounds=7)
-SMOKE = Scale("danet20-t4.cifar10", "danet20-t4.fmnist", "danet34-t4.fmnist", peer_depth=18, batch=2, rounds=1)
-COUNTED = "danet20-t4.fmnist"  # small enough for NeuroBench's float32 sums to be exact
+FULL = Scale("danet50-t4.in1k", "danet50-t4.cifar10", "danet152-t4.in1k", peer_depth=50, rounds=7)
+SMOKE = Scale("danet20-t4.cifar10", "danet20-t4.fmnist", "danet34-t4.fmnist", peer_depth=18, rounds=1)
 
 
 def network(name: str, size: int | None = None) -> DANet:
@@ -156,70 +153,6 @@ def _export_once(name: str, flags: list[str]) -> dict[str, float]:
     return result
 
 
-def energy(scale: Scale, rounds: int) -> list[Row]:
-    from peers import NeuroBench
-
-    from export.energy.counting import count
-    from export.energy.executors import run_torch
-    from export.energy.structure import structure
-    from export.nir import to_nir
-
-    model = network(scale.large)
-    x, layers = images(model, scale.batch), structure(to_nir(model, profile="native"))
-    plain = copy.deepcopy(model)  # without the hooks that NeuroBench keeps on its copy
-    bench = NeuroBench(copy.deepcopy(model))
-
-    def counted() -> None:
-        for _, maps in run_torch(model, x, batch=scale.batch):
-            count(layers, maps)
-
-    calls: dict[str, Callable[[], object]] = {
-        "forward": lambda: plain(x),
-        "forward, counted by the zoo": counted,
-        "forward, counted by NeuroBench": lambda: bench.run(x),
-    }
-    with torch.inference_mode():
-        times = compare(f"{title(model)}, batch {scale.batch}, counting operations", calls, rounds)
-    ours, theirs = (ratio(times[name], times["forward"]) for name in list(calls)[1:])
-    work = f"energy counting on top of a plain forward, {title(model)}, batch {scale.batch}"
-    return [
-        Row(work, "+15 %", ours.overhead),
-        Row("the same with NeuroBench's `SynapticOperations`", "+170 %", theirs.overhead),
-        _agreement(network(COUNTED)),
-    ]
-
-
-def _agreement(model: DANet) -> Row:
-    """Operations of one image in every weighted layer, counted by the zoo and by NeuroBench.
-
-    Where a convolution reads the image or a neuron, both count connections, and the integers must be equal. Behind an average pool
-    (the shortcuts and links that change resolution, and the classifier) NeuroBench counts one operation for a non-zero average, the
-    zoo one for each of its spikes, since pool and convolution are together one convolution of spikes.
-    """
-    from peers import NeuroBench
-
-    from export.energy.counting import count
-    from export.energy.executors import run_torch
-    from export.energy.structure import structure
-    from export.nir import node_name, to_nir
-
-    x, layers = images(model), structure(to_nir(model, profile="native"))
-    ((_, maps),) = run_torch(model, x)
-    ours = {row.name: int(row.acs.sum()) + row.macs for row in count(layers, maps)}
-    theirs = NeuroBench(copy.deepcopy(model)).layers(x)
-    kernels = {layer.name: layer.node.weight.shape for layer in layers if hasattr(layer.node, "weight")}
-
-    print(f"\n{title(model)}, operations of one image\n  {'layer':42} {'zoo':>12} {'NeuroBench':>12}")
-    equal = comparable = 0
-    for path, operations in theirs.items():
-        name, module = node_name(path), model.get_submodule(path)
-        pooled = isinstance(module, nn.Linear) or kernels[name] != tuple(module.weight.shape)
-        print(f"  {path:42} {ours[name]:12d} {operations:12d}{'  reads averages of spikes' if pooled else ''}")
-        comparable += not pooled
-        equal += not pooled and ours[name] == operations
-    return Row(f"operations equal to NeuroBench's, {title(model)}", "every layer without a pool", f"{equal} of {comparable} layers")
-
-
 def list_(scale: Scale, rounds: int) -> list[Row]:
     def run(*arguments: str) -> Callable[[], object]:
         return lambda: subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
@@ -259,7 +192,6 @@ def load(scale: Scale, rounds: int) -> list[Row]:
 SECTIONS: dict[str, Callable[[Scale, int], list[Row]]] = {
     "speed": speed,
     "export": export,
-    "energy": energy,
     "list": list_,
     "load": load,
 }

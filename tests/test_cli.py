@@ -156,7 +156,8 @@ def test_bad_input_is_one_line_and_status_two(
     Path("text.png").write_text("not an image")
     Path("text.onnx").write_text("not a protobuf")
     Path("text.nir").write_text("not HDF5")
-    Path("bad.toml").write_text('[chip]\ntitle = "t"\nscope = "per term"\nac = { lo = -1, typ = 1, hi = 1, evidence = "measured", source = "x" }\n')
+    price = '{ lo = -1, typ = 1, hi = 1, evidence = "measured", source = "x" }'
+    Path("bad.toml").write_text(f'[chip]\ntitle = "t"\nscope = "per term"\nac = {price}\n')
     Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save("colour.png")
     Image.fromarray(np.zeros((29, 30), np.uint8)).save("large.png")
     before = sorted(tmp_path.iterdir())

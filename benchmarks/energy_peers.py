@@ -1,0 +1,260 @@
+"""Operation counts beside those of NeuroBench, SpikingJelly and syops, layer by layer, and what counting costs.
+
+    python benchmarks/energy_peers.py [neurobench] [spikingjelly] [syops] [cost] [--batch N] [--rounds N] [--small]
+
+Without a section it runs all of them. Every layer is given to a peer's own function with the input that it has in the network that
+`zoo.from_nir` makes of the NIR graph: node for node what is counted here. Exit status 1 if a count that has to be equal is not.
+"""
+
+import argparse
+import copy
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from neurobench.metrics.utils.layers import single_layer_MACs
+from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
+from timing import compare, machine, ratio, versions
+from torch import Tensor, nn
+
+import zoo
+from export.energy import Executor, LayerCounts, Spikes, TorchExecutor, Totals, count, structure, trains_needed
+from export.energy.conventions import CONVENTIONS
+from export.energy.executors.onnx import OnnxExecutor
+from export.energy.profiles import Operation
+from export.nir import to_nir
+from export.onnx import to_onnx
+from export.runtime import session
+from zoo.danet import DANet
+
+NETWORKS = [
+    "danet20-t4.fmnist", "danet20b-t4.fmnist", "danet20c-t4.fmnist", "danet20d-t4.fmnist",
+    "danet18-t2.cifar10", "danet50c-t2.cifar10", "sew-resnet20-t4.fmnist", "sew-resnet20iand-t4.fmnist",
+    "ms-resnet20-t4.fmnist", "spiking-resnet20-t4.fmnist", "speck-danet8-t4.fmnist",
+]  # fmt: skip
+LARGE, SMALL = "danet50-t4.in1k", "danet18-t4.cifar10"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A layer with weights, as it ran: what is counted here, its module, and its input `[T*B, ...]`."""
+
+    row: LayerCounts
+    module: nn.Module
+    input: Tensor
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one layer: operations of all images."""
+
+    layer: str
+    ours: int
+    theirs: int
+
+
+def lively(name: str, pruned: float = 0.0) -> DANet:
+    """Trained, if there are weights; else random, with the BatchNorm statistics of a batch of noise, so that every layer spikes.
+
+    No weight is zero but those that are `pruned`, a share of all.
+    """
+    torch.manual_seed(0)
+    trained = zoo.info(name).weights is not None and not pruned
+    model = zoo.load(name) if trained else zoo.create(name)
+    if not trained:
+        for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+            norm.momentum = 1.0
+        with torch.no_grad():
+            model.train()(noise(model, 2))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.weight.data[module.weight == 0] = 1e-6
+            module.weight.data *= torch.rand_like(module.weight) >= pruned
+    return model.eval()
+
+
+def noise(model: DANet, batch: int) -> Tensor:
+    assert model.origin is not None
+    data = model.origin.data
+    return torch.randn(batch, data.channels, data.size, data.size, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def layers(model: DANet, images: Tensor) -> Iterator[Seen]:
+    """Every convolution and matrix of a network's graph, with its own input."""
+    graph = to_nir(model, profile="native")
+    network, counted = zoo.from_nir(graph), structure(graph)
+    inputs: dict[str, Tensor] = {}
+    for name, key in network.names.items():
+        module = network.nodes[key]
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_pre_hook(lambda _, args, name=name: inputs.__setitem__(name, args[0]))
+    values = network.run(images.expand(model.config.steps, *images.shape))
+    spikes, keep = Spikes(model.config.steps), trains_needed(counted)
+    for layer in counted:
+        if layer.neuron:
+            spikes.add(layer.name, values[layer.name].flatten(0, 1), keep=layer.name in keep)
+    for row in count(counted, spikes):
+        if row.name in inputs:
+            yield Seen(row, network.nodes[network.names[row.name]], inputs[row.name])
+
+
+def neurobench(model: DANet, images: Tensor) -> Iterator[Difference]:
+    """`SynapticOperations` sums `single_layer_MACs`: connections of inputs that are not zero, an input of 2 counting once.
+
+    In float64 here, as its float32 sums are exact below 2^24 only. It computes the stem at every step, and skips real inputs that
+    are zero, so that layers which have such are left out.
+    """
+    for seen in layers(model, images):
+        row, steps = seen.row, model.config.steps
+        theirs, _ = single_layer_MACs(seen.input.double(), copy.deepcopy(seen.module).double())
+        if row.input_kind == "real":
+            if not bool((seen.input != 0).all()):
+                continue
+            yield Difference(row.name, row.connections * steps * len(images), theirs)
+        else:
+            yield Difference(row.name, int(row.event_macs.sum()), theirs)
+
+
+@torch.no_grad()
+def spikingjelly(model: DANet, images: Tensor) -> Iterator[Difference]:
+    """`SynOpCounter` knows layers that read zeros and ones, and counts the weights that are zero."""
+    for seen in layers(model, images):
+        if seen.row.input_kind == "binary":
+            counter = SynOpCounter()
+            with DispatchCounterMode([counter]):
+                seen.module(seen.input)
+            yield Difference(seen.row.name, int(seen.row.acs.sum()), counter.get_total())
+
+
+def syops(model: DANet, images: Tensor) -> Iterator[tuple[Difference, int]]:
+    """Our convention `syops` against the formula of syops-counter 0.0.5 on the layer's input, and the exact count.
+
+    Its package needs torchvision, so the formula stands here: dense operations with padding and biases, times the share of ones
+    in the input, for layers that read zeros and ones.
+    """
+    for seen in layers(model, images):
+        row, module = seen.row, seen.module
+        if row.input_kind != "binary":
+            continue
+        outputs = row.outputs * len(seen.input)
+        overall = outputs * module.weight[0].numel() + (outputs if row.bias_adds else 0)
+        rate = seen.input.double().mean().item()
+        ours = CONVENTIONS["syops"].operations(row, model.config.steps)[Operation("ac")]
+        yield Difference(row.name, int(ours.sum()), round(overall * rate)), int(row.acs.sum())
+
+
+def agreement(title: str, compared: Callable[[DANet, Tensor], Iterator[Difference]], pruned: float = 0.0) -> bool:
+    """Print a line for every network; whether all of their layers agree."""
+    print(f"\n{title}\n  {'network':34} {'layers':>7} {'operations':>15} {'different':>10}")
+    equal = True
+    for name in NETWORKS:
+        model = lively(name, pruned)
+        found = list(compared(model, noise(model, 2)))
+        odd = [d for d in found if d.ours != d.theirs]
+        print(f"  {name:34} {len(found):7d} {sum(d.theirs for d in found):15,d} {len(odd):10d}")
+        for difference in odd:
+            print(f"    {difference}")
+        equal &= bool(found) and not odd
+    return equal
+
+
+def estimates() -> bool:
+    """Print how far syops' estimate is from the exact count."""
+    print(
+        f"\nsyops 0.0.5, an estimate from the mean rate\n  {'network':34} {'layers':>7} {'off the exact count, least to most':>36}"
+    )
+    equal = True
+    for name in NETWORKS:
+        model = lively(name)
+        images = noise(model, 2)
+        found = list(syops(model, images))
+        off = [d.theirs / exact - 1 for d, exact in found if exact]
+        print(f"  {name:34} {len(found):7d} {min(off):+35.1%} to {max(off):+.1%}")
+        equal &= all(abs(d.ours - d.theirs) <= len(images) for d, _ in found)  # each image is rounded
+    return equal
+
+
+def cost(name: str, batch: int, rounds: int) -> None:
+    """Counting on top of a forward pass, in torch and in onnxruntime, beside that of the peers."""
+    from peers import NeuroBench
+
+    model = lively(name)
+    x, bench = noise(model, batch), NeuroBench(copy.deepcopy(model))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(to_onnx(model), path)
+        proto = onnx.load(path)
+        del proto.graph.output[1:]
+        logits = session(proto.SerializeToString(), 1)
+        exported, counting, onnxed = session(str(path), 1), TorchExecutor(model), OnnxExecutor(path, threads=1)
+        plain = copy.deepcopy(model)
+        calls: dict[str, Callable[[], object]] = {
+            "torch, forward": lambda: plain(x),
+            "torch, counted": lambda: counted(counting, x),
+            "torch, counted by NeuroBench": lambda: bench.run(x),
+            "torch, counted by SpikingJelly": lambda: _counted_by_spikingjelly(plain, x),
+            "onnxruntime, logits alone": lambda: logits.run(None, {"images": x.numpy()}),
+            "onnxruntime, the file with its spike counts": lambda: exported.run(None, {"images": x.numpy()}),
+            "onnxruntime, counted": lambda: counted(onnxed, x),
+        }
+        with torch.inference_mode():
+            times = compare(f"{name}, batch {batch}, one thread", calls, rounds)
+    forward, counts, bench_counts, jelly, bare, file, run = (times[key] for key in calls)
+    for title, longer, shorter in (
+        ("torch", counts, forward),
+        ("torch, NeuroBench's", bench_counts, forward),
+        ("torch, SpikingJelly's", jelly, forward),
+        ("the file in onnxruntime", run, file),
+        ("its logits alone", run, bare),
+    ):
+        print(f"  counting on top of {title}: {ratio(longer, shorter).overhead}")
+
+
+def counted(run: Executor, x: Tensor) -> Totals:
+    """What `estimate` does with a batch."""
+    _, spikes = run.run(x)
+    totals = Totals(run.source.steps)
+    totals.add(count(run.layers, spikes), {name: spikes.pixels[name].sum((1, 2, 3)) for name in run.neurons})
+    return totals
+
+
+def _counted_by_spikingjelly(model: DANet, x: Tensor) -> int:
+    counter = SynOpCounter()
+    with torch.inference_mode(False), torch.no_grad(), DispatchCounterMode([counter]):
+        model(x.clone())
+    total: int = counter.get_total()
+    return total
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    sections = ("neurobench", "spikingjelly", "syops", "cost")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(sections)} (default: all)")
+    parser.add_argument("--batch", type=int, default=8, help="images of the section cost (default: 8)")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--small", action="store_true", help="a small network in the section cost")
+    args = parser.parse_args()
+    if unknown := set(args.sections) - set(sections):
+        parser.error(f"unknown section {min(unknown)}; valid are {', '.join(sections)}")
+    torch.set_num_threads(1)
+    print(f"{machine()}; {versions()}")
+    chosen, equal = args.sections or sections, True
+    if "neurobench" in chosen:
+        equal &= agreement("NeuroBench, SynapticOperations", neurobench)
+        equal &= agreement("NeuroBench, half of the weights zero", neurobench, pruned=0.5)
+    if "spikingjelly" in chosen:
+        equal &= agreement("SpikingJelly, SynOpCounter, layers of binary input", spikingjelly)
+    if "syops" in chosen:
+        equal &= estimates()
+    if "cost" in chosen:
+        cost(SMALL if args.small else LARGE, args.batch, args.rounds)
+    return 0 if equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
