@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+import numpy as np
 import torch
 from neurobench.metrics.workload import SynapticOperations
 from neurobench.models import TorchModel
@@ -12,7 +13,14 @@ from torch import Tensor, nn
 
 from zoo.danet import DANet
 
-__all__ = ["SPIKINGJELLY_CHOICE", "SPIKINGJELLY_IMPLEMENTATIONS", "NeuroBench", "SpikingJelly", "spikingjelly_sew_resnet"]
+__all__ = [
+    "SPIKINGJELLY_CHOICE",
+    "SPIKINGJELLY_IMPLEMENTATIONS",
+    "NeuroBench",
+    "SpikingJelly",
+    "spikingjelly_sew_resnet",
+    "syops_operations",
+]
 
 SPIKINGJELLY_CHOICE = "SJ_IF_CUDA_IMPLEMENTATION"
 SPIKINGJELLY_IMPLEMENTATIONS = ("cuda", "triton", "torch")  # the first is not in the wheel: it is compiled from its sources
@@ -32,7 +40,8 @@ class SpikingJelly(nn.Module):
 
     def __init__(self, depth: int, steps: int) -> None:
         super().__init__()
-        with _stub_torchvision():
+        # Its models import a downloader from torchvision, which does not import beside a CPU build of torch.
+        with _stubs({"torchvision": [], "torchvision._internally_replaced_utils": ["load_state_dict_from_url"]}):
             from spikingjelly.activation_based import functional, neuron, surrogate
             from spikingjelly.activation_based.model import sew_resnet
 
@@ -47,20 +56,33 @@ class SpikingJelly(nn.Module):
         return logits
 
 
-@contextmanager
-def _stub_torchvision() -> Iterator[None]:
-    """SpikingJelly's models import a downloader from torchvision, which does not import beside a CPU build of torch.
+def syops_operations(layer: nn.Conv2d | nn.Linear, x: Tensor) -> float:
+    """Accumulates of one layer, by the hook that syops-counter has for it."""
+    neurons = [many + node for many in ("", "MultiStep") for node in ("IFNode", "LIFNode", "ParametricLIFNode")]
+    # It asks for names that SpikingJelly 2.0 no longer has.
+    stubs = {"spikingjelly.clock_driven": ["surrogate", "neuron", "functional"], "spikingjelly.clock_driven.neuron": neurons}
+    with _stubs(stubs):
+        from syops.ops import MODULES_MAPPING
 
-    Taken away again afterwards: torch.onnx would find the stub and take it for torchvision.
+    vars(layer)["__syops__"] = found = np.zeros(4)  # all, accumulates, MAC, rate
+    MODULES_MAPPING[type(layer)](layer, (x,), layer(x))
+    return float(found[1])
+
+
+@contextmanager
+def _stubs(modules: dict[str, list[str]]) -> Iterator[None]:
+    """Modules of empty classes with these names, where a peer imports what it does not need here.
+
+    Taken away again afterwards: torch.onnx would find torchvision's and take it for the real one.
     """
-    stubs = {name: ModuleType(name) for name in ("torchvision", "torchvision._internally_replaced_utils")}
-    vars(stubs["torchvision._internally_replaced_utils"])["load_state_dict_from_url"] = None
-    sys.modules.update(stubs)
+    for module, names in modules.items():
+        sys.modules[module] = ModuleType(module)
+        vars(sys.modules[module]).update({name: type(name, (), {}) for name in names})
     try:
         yield
     finally:
-        for name in stubs:
-            del sys.modules[name]
+        for module in modules:
+            del sys.modules[module]
 
 
 class NeuroBench:

@@ -187,6 +187,7 @@ def _describe(proto: onnx.ModelProto, model: DANet) -> None:
             "steps": str(model.config.steps),
             "data": json.dumps(data.to_dict()),
             "weights_sha256": digest(model.origin.weights),
+            "precision": model.origin.precision,
             "zoo_version": zoo.__version__,
         },
     )

@@ -53,25 +53,24 @@ class OnnxExecutor(Executor):
         channels, `<path>.pixels` `[T*B, H, W]`, and the channels that fire at all, `<path>.active` `[B, H, W]`."""
         graph = proto.graph
         wanted = ["logits"]
+        makers = {output: node for node in graph.node for output in node.output}
         axes = {"spikes.channels": [1], "spikes.steps": [0]}
         graph.initializer.extend(numpy_helper.from_array(np.array(v, np.int64), name) for name, v in axes.items())
-        for name in self.neurons:
-            path = self.paths[name]
-            if name in self.keep:
+        for layer in (layer for layer in self.layers if layer.neuron):
+            path = self.paths[layer.name]
+            if layer.name in self.keep:
                 wanted.append(path)
                 continue
-            shape = next(layer.out_shape for layer in self.layers if layer.name == name)
-            folded = np.array([self.source.steps, -1, *shape], np.int64)
-            graph.initializer.append(numpy_helper.from_array(folded, f"{path}.shape"))
-            graph.node.extend(
-                [
-                    helper.make_node("ReduceSum", [path, "spikes.channels"], [f"{path}.pixels"], keepdims=0),
-                    helper.make_node("Reshape", [path, f"{path}.shape"], [f"{path}.folded"]),
-                    helper.make_node("ReduceMax", [f"{path}.folded", "spikes.steps"], [f"{path}.any"], keepdims=0),
-                    helper.make_node("ReduceSum", [f"{path}.any", "spikes.channels"], [f"{path}.active"], keepdims=0),
-                ]
-            )
-            wanted += [f"{path}.pixels", f"{path}.active"]
+            if makers[path].op_type == "Concat":  # of the steps; a third of the time of ReduceMax
+                graph.node.append(helper.make_node("Max", makers[path].input, [f"{path}.any"]))
+            else:
+                folded = np.array([self.source.steps, -1, *layer.out_shape], np.int64)
+                graph.initializer.append(numpy_helper.from_array(folded, f"{path}.shape"))
+                graph.node.append(helper.make_node("Reshape", [path, f"{path}.shape"], [f"{path}.folded"]))
+                graph.node.append(helper.make_node("ReduceMax", [f"{path}.folded", "spikes.steps"], [f"{path}.any"], keepdims=0))
+            for value, sums in ((path, f"{path}.pixels"), (f"{path}.any", f"{path}.active")):
+                graph.node.append(helper.make_node("ReduceSum", [value, "spikes.channels"], [sums], keepdims=0))
+                wanted.append(sums)
         del graph.output[:]
         graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted)
         return proto
