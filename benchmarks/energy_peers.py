@@ -143,18 +143,24 @@ def spikingjelly(model: DANet, images: Tensor) -> Iterator[Difference]:
 def rate_estimate(layer: nn.Conv2d | nn.Linear, x: Tensor) -> float:
     """The formula of syops-counter 0.0.5 for zeros and ones: dense operations, with padding and biases, times the share of ones."""
     taps = layer.weight[0].numel() + (layer.bias is not None)
-    return layer(x).numel() * taps * x.mean().item()
+    estimate: float = layer(x).numel() * taps * x.mean().item()
+    return estimate
 
 
 def syops(
     model: DANet, images: Tensor, operations: Callable[[nn.Conv2d | nn.Linear, Tensor], float] = rate_estimate
 ) -> Iterator[tuple[Difference, int]]:
-    """Our convention `syops` against an estimate by `operations` on the layer's input, and the exact count; of layers that read zeros
-    and ones, as others are dense to it. In float64, as a rate in float32 is off by some operations of 10^8."""
+    """Our convention `syops` against an estimate by `operations`, and the exact count, of layers that read zeros and ones.
+
+    In float64, as a rate in float32 is off by several operations of 10^8.
+    """
     for seen in layers(model, images):
         row = seen.row
         if row.input_kind == "binary":
-            theirs = operations(copy.deepcopy(seen.module).double(), seen.input.double())
+            module = copy.deepcopy(seen.module).double()
+            if module.bias is not None and not bool(module.bias.any()):
+                module.bias = None  # a NIR convolution has one always
+            theirs = operations(module, seen.input.double())
             ours = CONVENTIONS["syops"].operations(row, model.config.steps)[Operation("ac")]
             yield Difference(row.name, row.input_kind, int(ours.sum()), round(theirs)), int(row.acs.sum())
 
@@ -189,9 +195,8 @@ def estimates() -> bool:
     operations = rate_estimate
     if installed := find_spec("syops") is not None:
         from peers import syops_operations as operations
-    print(
-        f"\nsyops 0.0.5, {'its own functions' if installed else 'its formula, as it is not installed'}: an estimate from the mean rate"
-    )
+    how = "its own functions" if installed else "its formula, as it is not installed"
+    print(f"\nsyops 0.0.5, {how}: an estimate from the mean rate")
     print(f"  {'network':36}{'binary':>9}{'off the exact count':>23}{'the convention off by, most':>31}")
     equal = True
     for name in NETWORKS:

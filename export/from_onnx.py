@@ -37,7 +37,7 @@ def read_onnx(path: Path) -> DANet:
     Its origin has no files of weights: the digest of those that it was made of is the file's metadata `weights_sha256`.
     """
     proto = _load(path)
-    config, origin = _described(path, {entry.key: entry.value for entry in proto.metadata_props})
+    config, origin = _described(path, {str(entry.key): str(entry.value) for entry in proto.metadata_props})
     with torch.device("meta"):
         model = DANet(config).eval()
         model.origin = origin
@@ -56,7 +56,8 @@ class _Stored:
 
     def __init__(self, path: Path, graph: onnx.GraphProto) -> None:
         self.path = path
-        self.tensors = {tensor.name: tensor for tensor in graph.initializer if not tensor.name.startswith("count.")}
+        named = {str(tensor.name): tensor for tensor in graph.initializer}  # protobuf has bytes where a name is no UTF-8
+        self.tensors = {name: tensor for name, tensor in named.items() if not name.startswith("count.")}
         self.readers = {(node.op_type, name) for node in graph.node for name in node.input}
         norms = [node for node in graph.node if node.op_type == "BatchNormalization"]
         self.eps = {name: a.f for node in norms for a in node.attribute if a.name == "epsilon" for name in node.input[1:2]}

@@ -69,20 +69,36 @@ class FanOut:
 
     def of_elements(self, events: Tensor) -> Array:
         """Connections of events `[B, C, H, W]`: `[B]`."""
+        everything = self.of_pixels(events.sum(1).numpy())
         if self.full:
-            return self.of_pixels(events.sum(1).numpy())
-        weights = self.present.reshape(self.groups, self.outputs, *self.present.shape[1:]).sum(1)  # [groups, C_in / groups, kh, kw]
-        hits: Array = self._slide(events.double(), weights, self.groups).sum((1, 2, 3)).numpy()
-        return hits.astype(np.int64)
+            return everything
+        # How many outputs of its group a channel misses at each tap: [groups, C_in / groups, kh, kw].
+        missing = (~self.present).reshape(self.groups, self.outputs, *self.present.shape[1:]).sum(1)
+        if self.groups == 1:  # few channels lack a weight where few weights are missing
+            lacking = np.flatnonzero(missing[0].any((1, 2)))
+            events, missing = events[:, lacking], missing[:, lacking]
+        misses: Array = self._slide(events.double(), missing, self.groups).sum((1, 2, 3)).numpy()
+        return everything - misses.astype(np.int64)
 
     def reach(self, events: Tensor) -> Tensor:
         """Outputs that any of the events `[T, B, C, H, W]` (bool) reaches: bool `[T, B, C_out, H, W]`. Where the layer is
         `uniform`, one channel says it for all, of the events and of the outputs."""
         if self.uniform:
-            rows, columns = (torch.from_numpy(w.connections(n)).float() for w, n in zip(self.windows, self.size, strict=True))
-            return (rows @ events.any(2, keepdim=True).float() @ columns.T).gt(0)
-        # No sum has 2^24 terms, so float32 is exact.
-        found = self._slide(events.flatten(0, 1).float(), self.present, self.groups)
+            return self._reach_any(events)
+        if self.groups > 1:
+            return self._reach(events, self.present)
+        # Only outputs that lack a weight can miss an event that others of their pixel see.
+        lacking = np.flatnonzero(~self.present.all((1, 2, 3)))
+        found = self._reach_any(events).repeat(1, 1, len(self.present), 1, 1)
+        found[:, :, lacking] = self._reach(events, self.present[lacking])
+        return found
+
+    def _reach_any(self, events: Tensor) -> Tensor:
+        rows, columns = (torch.from_numpy(w.connections(n)).float() for w, n in zip(self.windows, self.size, strict=True))
+        return (rows @ events.any(2, keepdim=True).float() @ columns.T).gt(0)
+
+    def _reach(self, events: Tensor, present: Array) -> Tensor:
+        found = self._slide(events.flatten(0, 1).float(), present, self.groups)  # no sum has 2^24 terms, so float32 is exact
         return found.gt(0).reshape(*events.shape[:2], *found.shape[1:])
 
     def sums(self, events: Tensor) -> Tensor:
