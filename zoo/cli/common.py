@@ -18,6 +18,7 @@ __all__ = ["load_model", "normalised", "our_export", "predictor", "print_json", 
 
 
 def load_model(name: str) -> "tuple[DANet, str]":
+    """The model of a name or folder, and its full name."""
     model = zoo.load(name)
     assert model.origin is not None
     return model, model.origin.name
@@ -53,6 +54,7 @@ def read_images(paths: list[Path], data: "DatasetSpec") -> "tuple[Tensor, list[i
 
 
 def normalised(pixels: "Tensor", data: "DatasetSpec") -> "Tensor":
+    """Pixels `[B, C, H, W]` as the model wants them."""
     from zoo.images import normalise
 
     return normalise(pixels, data)
@@ -68,5 +70,6 @@ def our_export() -> None:
 
 
 def print_json(value: Any) -> int:
+    """Print `value`; the exit status."""
     print(json.dumps(value, indent=2))
     return 0

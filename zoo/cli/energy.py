@@ -23,6 +23,7 @@ __all__ = ["energy"]
 
 
 def energy(args: argparse.Namespace) -> int:
+    """`zoo energy`: operations counted, and priced by device and convention, of one or several models."""
     our_export()
     from export.energy import html, parallel
     from export.energy.profiles import find_profiles

@@ -22,6 +22,7 @@ __all__ = ["check", "export", "verify"]
 
 
 def export(args: argparse.Namespace) -> int:
+    """`zoo export`: write verified ONNX and NIR files."""
     our_export()
     model, name = load_model(args.name)
     accuracy = {}
@@ -105,6 +106,7 @@ def _two_images(model: "DANet") -> "Tensor | None":
 
 
 def verify(args: argparse.Namespace) -> int:
+    """`zoo verify`: an export against its model layer by layer, or a model's files against the manifest."""
     if args.export:
         our_export()
         from export.verify.nir import verify_nir
@@ -135,6 +137,7 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
+    """`zoo check`: a network against the published limits of chips; exit status 1 if it does not fit one."""
     our_export()
     from export.targets import check as fit
     from export.targets import targets, to_html

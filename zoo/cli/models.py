@@ -14,6 +14,7 @@ __all__ = ["classify", "evaluate", "info", "list_", "train"]
 
 
 def list_(args: argparse.Namespace) -> int:
+    """`zoo list`: the trained models with their accuracy, or every name there is."""
     from zoo.names import manifest
 
     names = zoo.list_models(args.pattern, pretrained=not args.all)
@@ -34,6 +35,7 @@ def list_(args: argparse.Namespace) -> int:
 
 
 def info(args: argparse.Namespace) -> int:
+    """`zoo info`: configuration, data, metrics and files of a model."""
     found = zoo.info(args.name)
     values: dict[str, Any] = {
         "name": found.name,
@@ -64,6 +66,7 @@ def info(args: argparse.Namespace) -> int:
 
 
 def classify(args: argparse.Namespace) -> int:
+    """`zoo classify`: predictions for image files, or for the bundled images of the model's data."""
     predict, data, name, _ = predictor(args.model)
     pixels, labels, titles = read_images(args.images, data)
     logits = predict(normalised(pixels, data))
@@ -90,6 +93,7 @@ def classify(args: argparse.Namespace) -> int:
 
 
 def evaluate(args: argparse.Namespace) -> int:
+    """`zoo evaluate`: top-1 accuracy on a whole split."""
     from zoo.training.config import Recipe
     from zoo.training.evaluate import correct
     from zoo.training.run import load_data
@@ -108,6 +112,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def train(args: argparse.Namespace) -> int:
+    """`zoo train`: a run by its recipe, or the rest of one that was interrupted."""
     from zoo.training.run import train_name
 
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
