@@ -15,7 +15,19 @@ from statistics import median
 
 __all__ = ["Ratio", "Times", "compare", "cpu_time", "machine", "ratio", "versions"]
 
-PACKAGES = ("torch", "snntorch", "onnx", "onnxruntime", "onnxscript", "nir", "safetensors", "numpy", "spikingjelly", "neurobench")
+PACKAGES = (
+    "torch",
+    "snntorch",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "nir",
+    "safetensors",
+    "numpy",
+    "spikingjelly",
+    "neurobench",
+    "syops",
+)
 
 
 @dataclass(frozen=True)

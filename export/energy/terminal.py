@@ -55,8 +55,6 @@ def conventions(report: "EnergyReport", console: Console) -> None:
     for name, e in energies.items():
         lines.add_row(name, f"{escape(e.convention.explanation)} [dim]{escape(e.convention.reference)}.[/dim]")
     console.print(lines, "")
-    console.print(f"{_accuracy(report)} on {_images(report)} of {escape(report.data)}")
-    console.print(_run(report))
 
 
 def several(reports: Sequence["EnergyReport"], console: Console) -> None:
