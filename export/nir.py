@@ -40,8 +40,8 @@ from export.trace import INPUT, Call, trace
 from zoo.blocks import Add, And, IAnd, SamePool
 from zoo.danet import DANet, Readout, Repeat
 from zoo.errors import ExportError
+from zoo.integrity import digest
 from zoo.neurons import Lif
-from zoo.weights import digest
 
 __all__ = ["DT", "MAX_TERMS", "Profile", "Reading", "Translation", "node_name", "to_nir", "translate"]
 

@@ -30,8 +30,8 @@ from export.verify.onnx import verify_onnx
 from export.verify.result import Verification
 from zoo.danet import DANet
 from zoo.errors import ExportError, VerificationError
+from zoo.integrity import digest
 from zoo.neurons import Lif
-from zoo.weights import digest
 
 __all__ = ["COUNT", "to_onnx", "write_onnx"]
 

@@ -1,7 +1,28 @@
 """What every test starts from."""
 
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
-import torch
+from hub_server import HubServer
+
+# The Hub's client reads its settings when it is imported. No test reaches another Hub than this one, or the user's cache and token.
+HUB = HubServer()
+HOME = tempfile.TemporaryDirectory()
+os.environ |= {
+    "HF_ENDPOINT": HUB.url,
+    "HF_HOME": f"{HOME.name}/huggingface",
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+    "HF_HUB_ETAG_TIMEOUT": "1",
+    "XDG_CACHE_HOME": f"{HOME.name}/cache",
+}
+os.environ.pop("HF_TOKEN", None)
+
+import torch  # noqa: E402  # torch is slow to import, and what it imports may read the settings
 
 torch.set_num_threads(1)
 
@@ -10,3 +31,16 @@ torch.set_num_threads(1)
 def seeded() -> None:
     """Every test draws the same random numbers, alone or in any order."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """An empty Hub, an empty cache, and no token."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "huggingface" / "hub"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    HUB.reset()
+    HUB.start()
+    yield HUB
+    HUB.reset()

@@ -13,9 +13,9 @@ import torch
 import zoo
 from export.energy import TorchExecutor
 from zoo.images import normalise
+from zoo.integrity import check_files
 from zoo.names import manifest, weights_folder
 from zoo.samples import samples
-from zoo.weights import check_files
 
 GOLDEN = json.loads(Path(__file__).with_suffix(".json").read_text())
 

@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from zoo.datasets import DATASETS, DatasetSpec
-from zoo.errors import ConfigError, ExportError, InputError, UnknownName, VerificationError, WeightsError, ZooError
+from zoo.errors import ConfigError, ExportError, HubError, InputError, UnknownName, VerificationError, WeightsError, ZooError
 from zoo.names import ModelSpec, WeightsSpec, architectures, manifest
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConfigError",
     "ExportError",
+    "HubError",
     "InputError",
     "ModelInfo",
     "UnknownName",
@@ -53,15 +54,29 @@ class ModelInfo:
     weights: WeightsSpec | None
 
 
-def load(name: str, *, pretrained: bool = True, device: str = "cpu") -> "DANet":
-    """A model in eval mode. `name` is a name of `list_models`, with or without data set, or a local model folder.
+def load(
+    name: str,
+    *,
+    pretrained: bool = True,
+    revision: str | None = None,
+    cache_dir: "Path | str | None" = None,
+    offline: bool = False,
+    device: str = "cpu",
+) -> "DANet":
+    """A model in eval mode. `name` is a name of `list_models`, with or without data set, a local model folder, or
+    `hf:org/repo[@revision]`, anybody's model in our layout on the Hugging Face Hub.
 
-    Raises `UnknownName`, or `WeightsError` where the weights do not exist or are not what the manifest says.
+    Weights that are not part of the installation are downloaded once, verified, and kept in the Hub's cache (`cache_dir`, or what
+    `HF_HOME` says); with `offline` nothing is fetched. `revision` is a branch, tag or commit, for what the manifest pins otherwise.
+    Raises `UnknownName`, `HubError` for what the Hub does not give, or `WeightsError` where the weights do not exist or are not
+    what the manifest says.
     """
+    if not pretrained:
+        return create(name).eval().to(device)
     from zoo import hub, weights
 
-    model = weights.read_model(hub.find(name)) if pretrained else create(name)
-    return model.eval().to(device)
+    folder = hub.find(name, revision=revision, cache_dir=cache_dir, offline=offline)
+    return weights.read_model(folder).to(device)
 
 
 def create(name: str, **overrides: Any) -> "DANet":

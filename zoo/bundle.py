@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from zoo.errors import WeightsError, ZooError
+from zoo.integrity import sha256
 from zoo.names import FileSpec, Manifest, ModelSpec, WeightsSpec, weights_folder
-from zoo.weights import read_model, sha256
+from zoo.weights import read_model
 
 __all__ = ["bundle", "write_manifest"]
 

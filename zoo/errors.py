@@ -1,6 +1,6 @@
 """What can go wrong for a user. Every message is one line: what was given, what is valid, what to do."""
 
-__all__ = ["ConfigError", "ExportError", "InputError", "UnknownName", "VerificationError", "WeightsError", "ZooError"]
+__all__ = ["ConfigError", "ExportError", "HubError", "InputError", "UnknownName", "VerificationError", "WeightsError", "ZooError"]
 
 
 class ZooError(Exception):
@@ -21,6 +21,10 @@ class InputError(ZooError, ValueError):
 
 class WeightsError(ZooError):
     """Weights that are missing, damaged, or do not belong to the model."""
+
+
+class HubError(WeightsError):
+    """What the Hub was asked for and did not give, or did not take."""
 
 
 class ExportError(ZooError):

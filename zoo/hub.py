@@ -1,35 +1,168 @@
-"""Where the weights of a name are: a local folder, or bundled with the package."""
+"""Where the weights of a name are, and how they get there and onto the Hub.
 
+    name -> local folder, weights of this installation, cache of the Hub, Hub: the first that has them
+
+A name of the zoo is held to the manifest, which pins repository, commit and sha256; what is pinned and cached makes no request.
+`hf:org/repo@revision` is anybody's model in our layout: when a commit is first loaded, the sha256 of its files is recorded and
+shown, and from then on they are held to it.
+"""
+
+import hashlib
+import json
+import logging
+import re
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
-from zoo.errors import UnknownName, WeightsError
-from zoo.names import ModelSpec, manifest, weights_folder
-from zoo.weights import check_files
+from zoo.errors import HubError, WeightsError
+from zoo.integrity import check_files, remembered_sha256, state_folder, write_whole
+from zoo.names import COMMIT, GRAMMAR, FileSpec, ModelSpec, WeightsSpec, manifest, weights_folder
+from zoo.remote import NotThere, Place
+from zoo.weights import CONFIG, INDEX, SINGLE, shard_names
 
-__all__ = ["find"]
+__all__ = ["find", "is_place", "verify"]
+
+log = logging.getLogger(__name__)
+
+REFETCH = "load it again to fetch a good copy"
 
 
-def find(name: str) -> Path:
-    """The folder that holds the weights of `name`: a name of the zoo (verified against the manifest), or a path.
+def is_place(name: str) -> bool:
+    """Whether `name` says where a model lies, a folder or `hf:org/repo`, and not which model of the zoo it is."""
+    with suppress(OSError):  # a name too long for a path
+        if (Path(name) / CONFIG).is_file() or (Path(name).is_dir() and not GRAMMAR.fullmatch(name)):
+            return True
+    return name.startswith("hf:")
 
-    Raises `UnknownName` for what is neither, `WeightsError` for a name whose weights do not exist or are damaged.
+
+def find(name: str, *, revision: str | None = None, cache_dir: Path | str | None = None, offline: bool = False) -> Path:
+    """The folder that holds the weights of `name`, verified: a model folder, `hf:org/repo[@revision]`, or a name of the zoo.
+
+    Downloads what is neither part of the installation nor cached, unless `offline`. A `revision` (branch, tag or commit) overrules
+    the manifest's, and is then unpinned as any foreign one. Raises `UnknownName` for what is none of these, `HubError` for what the
+    Hub does not give, `WeightsError` for weights that do not exist or are damaged.
     """
+    if is_place(name):
+        if name.startswith("hf:"):
+            return _foreign(Place.parse(name, revision, cache_dir, offline))
+        if revision is not None:
+            raise WeightsError(f"{name} is a folder: it has no revision {revision!r}")
+        return Path(name)
     known = manifest()
-    try:
-        spec = known.resolve(ModelSpec.parse(name))
-    except UnknownName:
-        with suppress(OSError):  # a name too long for a path
-            if Path(name).is_dir():
-                return Path(name)
-        raise
+    spec = known.resolve(ModelSpec.parse(name))
     if spec.name not in known.weights:
         raise WeightsError(_no_weights(spec))
-    folder = weights_folder() / spec.name
-    if not folder.is_dir():
-        raise WeightsError(f"the weights of {spec.name} are not part of this installation: {folder} does not exist")
-    check_files(folder, known.weights[spec.name].files)
+    entry = known.weights[spec.name]
+    if revision is not None:
+        if entry.repo is None:
+            raise WeightsError(f"{spec.name} is not on the Hub, so it has no revision {revision!r}")
+        return _foreign(Place(entry.repo, revision, cache_dir, offline))
+    bundled = weights_folder() / spec.name
+    needed = _needed(entry)
+    if all((bundled / file).is_file() for file in needed) or entry.repo is None:
+        if not bundled.is_dir():
+            raise WeightsError(f"the weights of {spec.name} are not part of this installation: {bundled} does not exist")
+        check_files(bundled, needed, remedy=_remedy(entry))
+        return bundled
+    assert entry.revision is not None  # the manifest was read
+    place = Place(entry.repo, entry.revision, cache_dir, offline)
+    for file in needed:
+        folder = place.fetch(file).parent
+    check_files(folder, needed, remedy=REFETCH)
     return folder
+
+
+def verify(name: str, *, cache_dir: Path | str | None = None) -> tuple[Path, dict[str, FileSpec]]:
+    """Read every file of `name` that is on this machine, and compare it; its folder, and what the files had to be and are.
+
+    For a local folder, which nobody described, that is what they are. Makes no request. Raises as `find` does.
+    """
+    if is_place(name) and not name.startswith("hf:"):
+        folder = Path(name)
+        return folder, _describe(folder)
+    folder = find(name, cache_dir=cache_dir, offline=True)
+    if name.startswith("hf:"):
+        files, remedy = _recorded(folder), REFETCH
+    else:
+        known = manifest()
+        entry = known.weights[known.resolve(ModelSpec.parse(name)).name]
+        files, remedy = entry.files, _remedy(entry)
+        if folder != weights_folder() / entry.name:
+            files, remedy = _needed(entry), REFETCH  # no more was downloaded
+    check_files(folder, files, remedy=remedy, again=True)
+    return folder, files
+
+
+def _needed(entry: WeightsSpec) -> dict[str, FileSpec]:
+    """The files of an entry from which the model is built; the others are its record."""
+    return {file: spec for file, spec in entry.files.items() if file in (CONFIG, INDEX) or file.endswith(".safetensors")}
+
+
+def _remedy(entry: WeightsSpec) -> str:
+    return REFETCH if entry.repo else "reinstall the package to get it again"
+
+
+def _foreign(place: Place) -> Path:
+    """The folder of a model that the manifest does not pin."""
+    config = place.fetch(CONFIG)
+    folder = config.parent
+    if not re.fullmatch(COMMIT, folder.name):
+        raise HubError(f"{place.repo} at {place.revision}: the server says it is commit {folder.name!r}, which cannot be")
+    place = Place(place.repo, folder.name, place.cache_dir, place.offline)  # a branch may move between two files
+    try:
+        names = [place.fetch(SINGLE).name]
+    except NotThere as single:
+        try:
+            index = place.fetch(INDEX)
+        except NotThere:
+            raise single from None
+        names = [INDEX, *(place.fetch(shard).name for shard in shard_names(index))]
+    files = _recorded(folder)
+    if files.keys() != {CONFIG, *names}:
+        for name in (CONFIG, *names):
+            _check_tag(folder / name)
+        files = {name: _spec(folder / name) for name in (CONFIG, *names)}
+        with suppress(OSError):  # no place to remember it
+            write_whole(_record(folder), json.dumps({name: asdict(spec) for name, spec in files.items()}, indent=2) + "\n")
+        for name, spec in files.items():
+            log.warning("hf:%s@%s is not pinned by the zoo: %s has sha256 %s", place.repo, folder.name, name, spec.sha256)
+    check_files(folder, files, remedy=REFETCH)
+    return folder
+
+
+def _record(snapshot: Path) -> Path:
+    """Where the sha256 of a foreign commit's files are remembered: `models--org--repo@commit.json`."""
+    return state_folder() / "hub" / f"{snapshot.parent.parent.name}@{snapshot.name}.json"
+
+
+def _recorded(snapshot: Path) -> dict[str, FileSpec]:
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        return {name: FileSpec(**spec) for name, spec in json.loads(_record(snapshot).read_text(encoding="utf-8")).items()}
+    return {}
+
+
+def _spec(path: Path) -> FileSpec:
+    return FileSpec(remembered_sha256(path), path.stat().st_size)
+
+
+def _describe(folder: Path) -> dict[str, FileSpec]:
+    try:
+        return {path.name: _spec(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be read: {error.strerror}") from None
+
+
+def _check_tag(path: Path) -> None:
+    """The client compares sizes alone. It names a cached file after the server's tag: its sha256, or git's sha1 of a small one."""
+    tag = path.readlink().name if path.is_symlink() else ""
+    if re.fullmatch("[0-9a-f]{64}", tag):
+        check_files(path.parent, {path.name: FileSpec(tag, path.stat().st_size)}, remedy=REFETCH)
+    elif re.fullmatch("[0-9a-f]{40}", tag):
+        content = path.read_bytes()
+        found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+        if found != tag:
+            raise WeightsError(f"{path} has git's sha1 {found}, expected {tag}: delete it, and {REFETCH}")
 
 
 def _no_weights(spec: ModelSpec) -> str:

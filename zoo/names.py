@@ -9,7 +9,7 @@ set the name means the manifest's default tag for that architecture, or `in1k` w
 import difflib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,19 @@ from zoo.baselines import baseline_config
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError, UnknownName
 
-__all__ = ["FileSpec", "Manifest", "ModelSpec", "Origin", "WeightsSpec", "architectures", "manifest", "weights_folder"]
+__all__ = [
+    "COMMIT",
+    "GRAMMAR",
+    "REPO",
+    "FileSpec",
+    "Manifest",
+    "ModelSpec",
+    "Origin",
+    "WeightsSpec",
+    "architectures",
+    "manifest",
+    "weights_folder",
+]
 
 Depths = dict[int, tuple[tuple[int, ...], bool]]  # depth -> blocks in each stage, bottleneck
 TINY: Depths = {8: ((1, 1, 1), False)}
@@ -55,6 +67,10 @@ GRAMMAR = re.compile(
     r"-t(?P<steps>0|[1-9]\d{0,3})(?:\.(?P<dataset>[a-z0-9]+))?",
     re.ASCII,  # \d means 0 to 9
 )
+
+
+REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"  # a repository of the Hub
+COMMIT = "[0-9a-f]{40}"
 
 
 @dataclass(frozen=True)
@@ -130,6 +146,10 @@ class FileSpec:
     sha256: str
     bytes: int
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256) and isinstance(self.bytes, int)):
+            raise ConfigError(f"sha256 {self.sha256!r}, bytes {self.bytes!r}: expected 64 hexadecimal digits and a number")
+
 
 @dataclass(frozen=True)
 class WeightsSpec:
@@ -141,14 +161,36 @@ class WeightsSpec:
     metrics: dict[str, Any]
     licence: str
     provenance: str  # `trained` (our recipe, our log) or `converted`
-    recipe: str
-    repo: str | None = None  # on the Hub
+    recipe: str = ""  # the file that says how they were trained
+    source: str = ""  # of converted weights: who trained them
+    energy: dict[str, Any] | None = None  # `zoo.bundle.ENERGY`
+    repo: str | None = None  # on the Hub, `org/name`
     revision: str | None = None  # full commit sha
     parameters: int = 0
 
     def __post_init__(self) -> None:
         if self.provenance not in ("trained", "converted"):
-            raise ConfigError(f"manifest: {self.name}: provenance {self.provenance!r} is neither 'trained' nor 'converted'")
+            raise ConfigError(f"provenance {self.provenance!r} is neither 'trained' nor 'converted'")
+        for file in self.files:
+            if file in ("", ".", "..") or re.search(r"[/\\\0]", file):
+                raise ConfigError(f"{file!r} is not the name of a file in the model's folder")
+        if self.repo is not None and not (re.fullmatch(REPO, self.repo) and re.fullmatch(COMMIT, self.revision or "")):
+            raise ConfigError(f"repo {self.repo!r} at {self.revision!r}: expected 'org/name' and a commit of 40 hexadecimal digits")
+
+    @classmethod
+    def from_dict(cls, name: str, entry: dict[str, Any]) -> "WeightsSpec":
+        """An entry of the manifest. Raises `ConfigError` for a field that does not exist, is missing, or cannot be."""
+        known = {f.name for f in fields(cls)} - {"name"}
+        try:
+            unknown = sorted(entry.keys() - known)
+            if unknown:
+                raise ConfigError(f"unknown field {unknown[0]!r}; this zoo knows {', '.join(sorted(known))}")
+            files = {file: FileSpec(**spec) for file, spec in entry["files"].items()}
+            return cls(name=name, **entry | {"files": files, "data": DatasetSpec.from_dict(entry["data"])})
+        except KeyError as error:
+            raise ConfigError(f"{name}: {error} is missing") from None
+        except (AttributeError, TypeError, ConfigError) as error:
+            raise ConfigError(f"{name}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -164,18 +206,12 @@ class Manifest:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values["version"] != 1:
-                raise ConfigError(f"{path}: version {values['version']!r}; this zoo reads version 1")
-            weights = {
-                name: WeightsSpec(
-                    name=name,
-                    **{k: v for k, v in entry.items() if k not in ("files", "data")},
-                    files={f: FileSpec(**spec) for f, spec in entry["files"].items()},
-                    data=DatasetSpec.from_dict(entry["data"]),
-                )
-                for name, entry in values["weights"].items()
-            }
+                raise ConfigError(f"version {values['version']!r}; this zoo reads version 1")
+            weights = {name: WeightsSpec.from_dict(name, entry) for name, entry in values["weights"].items()}
             return cls(weights, values["defaults"])
-        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is not a manifest: {error!r}") from None
 
     def resolve(self, spec: ModelSpec) -> ModelSpec:

@@ -3,7 +3,6 @@
 `config.json`: `{"format": 1, "name": ..., "model": {DANetConfig}, "data": {DatasetSpec}}`.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -18,9 +17,10 @@ from torch import Tensor
 from zoo.danet import DANet, DANetConfig
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, WeightsError
+from zoo.integrity import sha256
 from zoo.names import FileSpec, Origin
 
-__all__ = ["check_files", "digest", "read_model", "sha256", "write_model"]
+__all__ = ["CONFIG", "INDEX", "SINGLE", "read_model", "shard_names", "write_model"]
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
@@ -69,30 +69,12 @@ def write_model(folder: Path, model: DANet, *, name: str, data: DatasetSpec, hal
     return {file: FileSpec(sha256(folder / file), (folder / file).stat().st_size) for file in (CONFIG, SINGLE)}
 
 
-def check_files(folder: Path, files: dict[str, FileSpec]) -> None:
-    """Every file against its size and sha256 in the manifest; `WeightsError` names the first that differs."""
-    for file, spec in files.items():
-        path = folder / file
-        if not path.is_file():
-            raise WeightsError(f"{path} is missing: reinstall the package, or name a folder that holds it")
-        size = path.stat().st_size
-        if size != spec.bytes:
-            raise WeightsError(f"{path} has {size} bytes, expected {spec.bytes}: fetch it again")
-        found = sha256(path)
-        if found != spec.sha256:
-            raise WeightsError(f"{path} has sha256 {found}, expected {spec.sha256}: fetch it again")
-
-
-def sha256(path: Path) -> str:
-    """Of the file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest(files: tuple[Path, ...]) -> str:
-    """One sha256 for the weights of a model: the file's own, or that of its shards' in order; empty for random weights."""
-    digests = [sha256(path) for path in files]
-    return "".join(digests) if len(digests) < 2 else hashlib.sha256("".join(digests).encode()).hexdigest()
+def shard_names(index: Path) -> list[str]:
+    """The files among which an index divides the weights. Raises `WeightsError` for names that could leave the folder."""
+    shards = _read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(map(_is_shard, shards.values())):
+        raise WeightsError(f"{index}: weight_map must map tensors to safetensors file names in the same folder")
+    return sorted(set(shards.values()))
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -100,10 +82,7 @@ def _weight_files(folder: Path) -> list[Path]:
         return [folder / SINGLE]
     if not (folder / INDEX).is_file():
         raise WeightsError(f"{folder} holds neither {SINGLE} nor {INDEX}")
-    shards = _read_json(folder / INDEX).get("weight_map")
-    if not isinstance(shards, dict) or not all(map(_is_shard, shards.values())):
-        raise WeightsError(f"{folder / INDEX}: weight_map must map tensors to safetensors file names in the same folder")
-    return [folder / shard for shard in sorted(set(shards.values()))]
+    return [folder / shard for shard in shard_names(folder / INDEX)]
 
 
 def _is_shard(name: object) -> bool:

@@ -12,8 +12,9 @@ from zoo.bundle import FILES, bundle, main, write_manifest
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
 from zoo.errors import WeightsError
+from zoo.integrity import check_files
 from zoo.names import Manifest
-from zoo.weights import check_files, write_model
+from zoo.weights import write_model
 
 
 @pytest.fixture

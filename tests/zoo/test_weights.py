@@ -13,8 +13,9 @@ from torch import Tensor
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
 from zoo.errors import WeightsError
+from zoo.integrity import check_files, digest, sha256
 from zoo.names import FileSpec
-from zoo.weights import check_files, digest, read_model, sha256, write_model
+from zoo.weights import read_model, write_model
 
 Change = Callable[[dict[str, Any]], Any]
 

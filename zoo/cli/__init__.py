@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     sub = add("verify", exports.verify, "check weights against the manifest, or an export against its model")
-    sub.add_argument("name", help="a name or a model folder")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="names, model folders or hf:org/repo (default: all that are here)")
     sub.add_argument("--export", type=Path, metavar="FILE", help="check this .onnx or .nir export, layer by layer")
 
     sub = add("check", exports.check, "say whether a network fits a neuromorphic chip, and why not")

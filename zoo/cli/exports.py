@@ -1,6 +1,7 @@
 """Commands about what a model becomes: export, verify, check."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import zoo
 from zoo import terminal
 from zoo.cli.common import load_model, normalised, our_export, print_json
-from zoo.errors import InputError
+from zoo.errors import HubError, InputError, WeightsError
 
 if TYPE_CHECKING:
     from nir import NIRGraph
@@ -106,34 +107,59 @@ def _two_images(model: "DANet") -> "Tensor | None":
 
 
 def verify(args: argparse.Namespace) -> int:
-    """`zoo verify`: an export against its model layer by layer, or a model's files against the manifest."""
-    if args.export:
-        our_export()
-        from export.verify.nir import verify_nir
-        from export.verify.onnx import verify_onnx
-        from export.verify.result import Verification
-
-        compare: Callable[..., Verification] = verify_nir if args.export.suffix == ".nir" else verify_onnx
-        model, _ = load_model(args.name)
-        with terminal.status(f"verifying {args.export}"):
-            result = compare(model, args.export)
-        ok, text, what = result.ok, str(result), str(args.export)
-    else:
-        from zoo.names import manifest
-        from zoo.weights import digest
-
-        model, what = load_model(args.name)  # raises if a file is not what the manifest says, or a tensor not what the model needs
-        assert model.origin is not None
-        if Path(args.name).is_dir():
-            text = f"a whole model; not in the manifest, so nothing to compare its sha256 {digest(model.origin.weights)} with"
-        else:
-            text = f"all {len(manifest().weights[what].files)} files have the size and sha256 of the manifest"
-        ok = True
+    """`zoo verify`: an export against its model layer by layer, or the files of models against the manifest."""
+    if args.export and len(args.names) != 1:
+        raise InputError(f"--export {args.export} is compared with one model: name it, as in `zoo verify NAME --export FILE`")
+    results = [_verify_export(args.names[0], args.export)] if args.export else _verify_files(args.names)
     if args.json:
-        print_json({"checked": what, "ok": ok, "result": text})
-    else:
-        print(f"{what}: {text}")
-    return 0 if ok else 1
+        print_json(results)
+    for result in results:
+        if not result["ok"]:
+            print(f"zoo: {result['result']}", file=sys.stderr)
+        elif not args.json:
+            print(f"{result['checked']}: {result['result']}")
+    return 0 if all(result["ok"] for result in results) else 1
+
+
+def _verify_export(name: str, path: Path) -> dict[str, Any]:
+    our_export()
+    from export.verify.nir import verify_nir
+    from export.verify.onnx import verify_onnx
+    from export.verify.result import Verification
+
+    compare: Callable[..., Verification] = verify_nir if path.suffix == ".nir" else verify_onnx
+    model, _ = load_model(name)
+    with terminal.status(f"verifying {path}"):
+        result = compare(model, path)
+    return {"checked": str(path), "ok": result.ok, "result": str(result)}
+
+
+def _verify_files(names: list[str]) -> list[dict[str, Any]]:
+    """Of each name, or of every model of the manifest that is on this machine."""
+    from zoo import hub, weights
+    from zoo.names import manifest
+
+    results: list[dict[str, Any]] = []
+    for name in names or manifest().weights:
+        try:
+            folder, files = hub.verify(name)
+            weights.read_model(folder)  # raises for a tensor that is not what the model needs
+        except HubError as error:
+            if names:
+                raise
+            results.append({"checked": name, "ok": True, "result": f"not on this machine ({error})"})
+        except WeightsError as error:
+            results.append({"checked": name, "ok": False, "result": str(error)})
+        else:
+            listed = {file: {"sha256": spec.sha256, "bytes": spec.bytes} for file, spec in files.items()}
+            total = f"{len(files)} files, {sum(spec.bytes for spec in files.values()):,} bytes"
+            text = f"{total}, all with the sha256 of the manifest"
+            if hub.is_place(name):
+                shown = ", ".join(f"{file} {spec.sha256}" for file, spec in files.items() if file.endswith(".safetensors"))
+                known = "as when this commit was first loaded" if name.startswith("hf:") else "nobody pinned their sha256"
+                text = f"a whole model; {total}, {known}: {shown}"
+            results.append({"checked": name, "ok": True, "result": text, "folder": str(folder), "files": listed})
+    return results
 
 
 def check(args: argparse.Namespace) -> int:
@@ -168,8 +194,9 @@ def _native_graph(name: str, precision: "Precision") -> "tuple[NIRGraph, str, st
         return read_graph(Path(name)), Path(name).name, "the weights of the file"
     from export.nir import to_nir
     from export.quantise import rounded
+    from zoo.hub import is_place
 
-    untrained = not Path(name).is_dir() and zoo.info(name).weights is None
+    untrained = not is_place(name) and zoo.info(name).weights is None
     model = zoo.create(name).eval() if untrained else zoo.load(name)
     assert model.origin is not None
     about = f"{'random' if untrained else 'trained'} weights, {precision}"

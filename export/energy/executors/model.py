@@ -15,8 +15,8 @@ from export.energy.spikes import Spikes
 from export.nir import node_name, to_nir
 from zoo.blocks import And, IAnd
 from zoo.danet import DANet
+from zoo.integrity import digest
 from zoo.neurons import Lif
-from zoo.weights import digest
 
 __all__ = ["TorchExecutor"]
 

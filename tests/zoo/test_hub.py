@@ -1,0 +1,167 @@
+"""Weights over the Hub, with the Hub's own client on one side and a server of its protocol on the other."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hub_server import HubServer
+
+import zoo
+from zoo import hub as hubs
+from zoo import names
+from zoo.danet import DANet
+from zoo.datasets import DatasetSpec
+from zoo.errors import HubError, UnknownName, WeightsError
+from zoo.names import FileSpec
+from zoo.weights import write_model
+
+NAME, REPO = "danet20-t2.fmnist", "spikes/danet20"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny: Callable[..., DANet], digits: DatasetSpec) -> Path:
+    """A model folder of somebody's."""
+    write_model(tmp_path / "somebody", tiny(), name="some-model", data=digits)
+    return tmp_path / "somebody"
+
+
+def publish(hub: HubServer, folder: Path, repo: str = REPO, **more: bytes) -> str:
+    files = {path.name: path.read_bytes() for path in folder.iterdir()} | more
+    return hub.repos.setdefault(repo, type(hub).Repo()).commit(files)
+
+
+@pytest.fixture
+def pinned(hub: HubServer, bundled: Path) -> Path:
+    """The manifest's model is on the Hub alone, pinned by its entry; the manifest."""
+    path = bundled / "manifest.json"
+    values = json.loads(path.read_text())
+    values["weights"][NAME] |= {"repo": REPO, "revision": publish(hub, bundled / NAME)}
+    path.write_text(json.dumps(values))
+    shutil.move(bundled / NAME, bundled / "elsewhere")
+    names.manifest.cache_clear()
+    return path
+
+
+def same(a: DANet, b: DANet) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_a_pinned_model_is_downloaded_once(hub: HubServer, pinned: Path) -> None:
+    model = zoo.load("danet20-t2")
+    assert same(model, zoo.load(str(pinned.parent / "elsewhere")))
+    assert len(hub.asked("^GET")) == len(names.manifest().weights[NAME].files)
+    hub.requests.clear()
+    assert same(zoo.load(NAME), model)
+    assert same(zoo.load(NAME, offline=True), model)
+    assert not hub.requests
+
+
+def test_what_is_bundled_makes_no_request(hub: HubServer, bundled: Path) -> None:
+    zoo.load(NAME)
+    assert not hub.requests
+
+
+def test_a_local_folder_comes_before_a_name(bundled: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    shutil.copytree(folder, tmp_path / "here" / NAME)
+    (tmp_path / "here" / "danet20-t2").mkdir()  # no model in it
+    monkeypatch.chdir(tmp_path / "here")
+    origins = [zoo.load(name).origin for name in (NAME, "danet20-t2")]
+    assert [origin.name for origin in origins if origin] == ["some-model", NAME]
+
+
+def test_somebody_elses_model(hub: HubServer, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sha = publish(hub, folder)
+    model = zoo.load(f"hf:{REPO}")
+    assert same(model, zoo.load(str(folder)))
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    known = hubs.verify(f"hf:{REPO}")[1]
+    assert said == [f"hf:{REPO}@{sha} is not pinned by the zoo: {file} has sha256 {spec.sha256}" for file, spec in known.items()]
+    caplog.clear()
+    assert same(zoo.load(f"hf:{REPO}@{sha}"), model) and not caplog.records
+
+
+def test_branches_tags_and_commits(hub: HubServer, folder: Path, tiny: Callable[..., DANet], digits: DatasetSpec) -> None:
+    from huggingface_hub import HfApi
+
+    first = publish(hub, folder)
+    hub.tokens.add("writer")
+    HfApi(token="writer").create_tag(REPO, tag="v1")
+    old = zoo.load(f"hf:{REPO}@v1")
+    write_model(folder, tiny(), name="some-model", data=digits)
+    publish(hub, folder)
+    new = zoo.load(f"hf:{REPO}@main")
+    assert not same(old, new)
+    assert same(zoo.load(f"hf:{REPO}@{first}"), old) and same(zoo.load(f"hf:{REPO}", revision="v1"), old)
+    assert same(zoo.load(f"hf:{REPO}"), new)
+
+
+def test_a_snapshot_of_the_client_is_found(hub: HubServer, pinned: Path, tmp_path: Path) -> None:
+    from huggingface_hub import snapshot_download
+
+    entry = names.manifest().weights[NAME]
+    assert entry.repo
+    snapshot_download(entry.repo, revision=entry.revision, cache_dir=tmp_path / "mine")
+    hub.requests.clear()
+    assert hubs.find(NAME, cache_dir=tmp_path / "mine").is_relative_to(tmp_path / "mine")
+    assert not hub.requests
+
+
+def test_a_private_repository_wants_a_token(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(hub, folder)
+    hub.repos[REPO].private = True
+    hub.tokens.add("reader")
+    with pytest.raises(HubError, match="no such repository, or a private one; check its name, log in or set HF_TOKEN"):
+        zoo.load(f"hf:{REPO}")
+    monkeypatch.setenv("HF_TOKEN", "reader")
+    zoo.load(f"hf:{REPO}")
+    elsewhere = [headers for method, path, headers in hub.requests if method == "GET" and "resolve" not in path]
+    assert elsewhere and not any("Authorization" in headers for headers in elsewhere)
+
+
+def test_shards(hub: HubServer, folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    whole = zoo.load(str(folder))
+    (folder / "model.safetensors").unlink()
+    where = {key: f"model-{i % 2}.safetensors" for i, key in enumerate(tensors)}
+    for shard in set(where.values()):
+        save_file({key: tensors[key] for key in tensors if where[key] == shard}, folder / shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    publish(hub, folder)
+    assert same(zoo.load(f"hf:{REPO}"), whole)
+    assert same(zoo.load(f"hf:{REPO}", offline=True), whole)
+    assert set(hubs.verify(f"hf:{REPO}")[1]) == {"config.json", "model.safetensors.index.json", *where.values()}
+
+
+def test_names_that_are_no_place_on_the_hub() -> None:
+    for name in ("hf:", "hf:one", "hf:a/b/c", "hf:../b", "hf:a/b@", "hf:a/b@x y"):
+        with pytest.raises(UnknownName, match="is not hf:org/repo"):
+            zoo.load(name)
+    with pytest.raises(UnknownName, match="names a revision already"):
+        zoo.load("hf:a/b@main", revision="v1")
+
+
+def test_revisions_of_what_has_none(bundled: Path) -> None:
+    with pytest.raises(WeightsError, match="is a folder: it has no revision 'v1'"):
+        zoo.load(str(bundled / NAME), revision="v1")
+    with pytest.raises(WeightsError, match="is not on the Hub, so it has no revision 'v1'"):
+        zoo.load(NAME, revision="v1")
+
+
+def test_another_revision_of_a_pinned_model(hub: HubServer, pinned: Path, folder: Path) -> None:
+    sha = publish(hub, folder)
+    assert same(zoo.load(NAME, revision=sha), zoo.load(str(folder)))
+    assert not same(zoo.load(NAME), zoo.load(str(folder)))
+
+
+def test_verify_reads_again(hub: HubServer, pinned: Path) -> None:
+    zoo.load(NAME)
+    folder, files = hubs.verify(NAME)
+    assert files.keys() == {"config.json", "model.safetensors"} and isinstance(files["config.json"], FileSpec)
+    assert {path.name for path in folder.iterdir()} == files.keys()
