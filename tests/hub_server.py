@@ -8,10 +8,12 @@ import base64
 import hashlib
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +25,7 @@ LICENCES = ("apache-2.0", "mit", "unknown")
 class Repo:
     private: bool = False
     gated: bool = False
+    large: int = LARGE
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)  # sha -> files
     refs: dict[str, str] = field(default_factory=dict)  # branch or tag -> sha
     messages: list[str] = field(default_factory=list)
@@ -37,23 +40,29 @@ class Repo:
         return sha
 
 
-def tag_of(data: bytes) -> str:
+def tag_of(data: bytes, large: int) -> str:
     """The entity tag of a file: sha256 in LFS, git's sha1 otherwise."""
-    if len(data) >= LARGE:
+    if len(data) >= large:
         return hashlib.sha256(data).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that were cut off, or gave up, close the connection: that is what those tests are about."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | ValueError):
+            super().handle_error(request, client_address)
 
 
 class HubServer:
     """Answers at `url` once started; `reset` makes it forget everything but its port."""
 
-    Repo = Repo
-
     def __init__(self) -> None:
-        self.http, self.cdn = (ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False) for _ in range(2))
+        self.http, self.cdn = (Server(("127.0.0.1", 0), Handler, bind_and_activate=False) for _ in range(2))
         for http in (self.http, self.cdn):
             http.hub = self  # type: ignore[attr-defined]
-            http.daemon_threads = True
             http.server_bind()  # not yet listening: until a test starts it, connections are refused
         self.url, self.cdn_url = (f"http://127.0.0.1:{http.server_address[1]}" for http in (self.http, self.cdn))
         self.reset()
@@ -71,6 +80,10 @@ class HubServer:
                 http.server_activate()
                 http.running = True  # type: ignore[attr-defined]
                 threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def publish(self, repo: str, folder: Path) -> str:
+        """Everything in `folder` as one commit; its sha."""
+        return self.repos.setdefault(repo, Repo()).commit({path.name: path.read_bytes() for path in folder.iterdir()})
 
     def asked(self, pattern: str) -> list[str]:
         """Paths of the requests that match, as "METHOD /path"."""
@@ -95,6 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         self.url = urlsplit(self.path)
         path = unquote(self.url.path)
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.change: Callable[[bytes], bytes] = lambda data: data
         self.hub.requests.append((self.command, path, dict(self.headers)))
         for pattern, fault in list(self.hub.faults.items()):
             if re.search(pattern, f"{self.command} {path}") and fault(self) is not False:
@@ -154,16 +168,17 @@ class Handler(BaseHTTPRequestHandler):
         sha, files = found
         if file not in files:
             return self.fail(404, "EntryNotFound")
-        data, headers = files[file], {"X_Repo_Commit": sha, "ETag": f'"{tag_of(files[file])}"'}
-        if len(data) < LARGE:
-            return self.reply(200, data, **headers)
+        data, large = files[file], self.hub.repos[name].large
+        headers = {"X_Repo_Commit": sha, "ETag": f'"{tag_of(data, large)}"'}
+        if len(data) < large:
+            return self.reply(200, self.change(data), **headers)
         place = f"{name}:{sha}:{file}".encode().hex()
         linked = {"X_Linked_ETag": headers["ETag"], "X_Linked_Size": str(len(data)), "Location": f"{self.hub.cdn_url}/{place}"}
         self.reply(302, **headers | linked)
 
     def content(self, place: str) -> None:
         name, sha, file = place.split(":")
-        self.reply(200, self.hub.repos[name].commits[sha][file], Content_Type="application/octet-stream")
+        self.reply(200, self.change(self.hub.repos[name].commits[sha][file]), Content_Type="application/octet-stream")
 
     def revision(self, name: str, revision: str = "main") -> None:
         found = self.commit_of(name, revision)
@@ -174,7 +189,8 @@ class Handler(BaseHTTPRequestHandler):
     def tree(self, name: str, revision: str) -> None:
         found = self.commit_of(name, revision)
         if found:
-            self.json([{"type": "file", "path": file, "oid": tag_of(d), "size": len(d)} for file, d in found[1].items()])
+            sizes = {file: (len(data), tag_of(data, LARGE)) for file, data in found[1].items()}
+            self.json([{"type": "file", "path": file, "oid": oid, "size": size} for file, (size, oid) in sizes.items()])
 
     # What is taken
 
@@ -288,9 +304,14 @@ def cut(after: int | None) -> Callable[[Handler], None]:
     return fault
 
 
-def changed(change: Callable[[bytes], bytes]) -> Callable[[Handler], None]:
-    """Answer with other content, announced as its own length."""
-    return lambda handler: handler.reply(200, change(answer_of(handler)), Content_Type="application/octet-stream")
+def changed(change: Callable[[bytes], bytes]) -> Callable[[Handler], bool]:
+    """Answer as ever, but with other content, announced as of its own length."""
+
+    def fault(handler: Handler) -> bool:
+        handler.change = change
+        return False
+
+    return fault
 
 
 def stalled(until: threading.Event) -> Callable[[Handler], bool]:

@@ -36,3 +36,8 @@ def exact(name: str, size: int = 8, **overrides: Any) -> DANet:
             module.running_mean, module.running_var = torch.randint(-2, 3, module.bias.shape) / 16, torch.ones(module.bias.shape)
             module.eps = 2**-40  # vanishes beside the variance
     return model
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    """Whether two networks of one architecture have the same parameters and statistics, bit for bit."""
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))

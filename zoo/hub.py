@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from zoo.errors import HubError, WeightsError
-from zoo.integrity import check_files, remembered_sha256, state_folder, write_whole
+from zoo.integrity import check_files, move_aside, remembered_sha256, state_folder, write_whole
 from zoo.names import COMMIT, GRAMMAR, FileSpec, ModelSpec, WeightsSpec, manifest, weights_folder
 from zoo.remote import NotThere, Place
 from zoo.weights import CONFIG, INDEX, SINGLE, shard_names
@@ -162,7 +162,7 @@ def _check_tag(path: Path) -> None:
         content = path.read_bytes()
         found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
         if found != tag:
-            raise WeightsError(f"{path} has git's sha1 {found}, expected {tag}: delete it, and {REFETCH}")
+            raise WeightsError(f"{path} has git's sha1 {found}, expected {tag}; {move_aside(path, found)}: {REFETCH}")
 
 
 def _no_weights(spec: ModelSpec) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from zoo.errors import WeightsError
 from zoo.names import FileSpec
 
-__all__ = ["check_files", "digest", "remembered_sha256", "sha256", "state_folder", "write_whole"]
+__all__ = ["check_files", "digest", "move_aside", "remembered_sha256", "sha256", "state_folder", "write_whole"]
 
 # A file changed twice within one tick of the file system's clock keeps its times, so a file this young is not remembered.
 TICK = 50_000_000  # nanoseconds
@@ -61,7 +61,7 @@ def check_files(folder: Path, files: Mapping[str, FileSpec], *, remedy: str, aga
         if found != spec.sha256:
             size = path.stat().st_size
             sizes = f" and {size} bytes, expected {spec.bytes}" if size != spec.bytes else ""
-            raise WeightsError(f"{path} has sha256 {found}, expected {spec.sha256}{sizes}; {_move_aside(path, found)}: {remedy}")
+            raise WeightsError(f"{path} has sha256 {found}, expected {spec.sha256}{sizes}; {move_aside(path, found)}: {remedy}")
 
 
 def state_folder() -> Path:
@@ -85,7 +85,7 @@ def _identity(path: Path) -> tuple[object, ...]:
     return str(path.resolve()), at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
 
 
-def _move_aside(path: Path, found: str) -> str:
+def move_aside(path: Path, found: str) -> str:
     """Out of the way of a good copy, but kept, under a name of its content. What became of it, in words."""
     real = path.resolve()  # in the Hub's cache, a blob
     aside = real.with_name(f"{real.name}.bad-{found[:8]}")

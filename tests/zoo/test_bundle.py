@@ -32,7 +32,7 @@ def test_a_finished_run_becomes_an_entry(finished: Path, tmp_path: Path, digits:
     entry = bundle(finished, tmp_path / "weights")
     assert (entry.name, entry.data, entry.provenance, entry.metrics["top1"]) == ("danet18-t2.fmnist", digits, "trained", 0.125)
     assert entry.files.keys() == {*FILES, "README.md"}
-    check_files(tmp_path / "weights" / entry.name, entry.files)
+    check_files(tmp_path / "weights" / entry.name, entry.files, remedy="")
     card = (tmp_path / "weights" / entry.name / "README.md").read_text()
     assert "12.50%" in card and f"{entry.parameters:,}" in card
 

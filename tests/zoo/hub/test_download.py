@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from hub_server import HubServer
+from networks import same
+from places import NAME, REPO
 
 import zoo
 from zoo import hub as hubs
@@ -18,36 +19,6 @@ from zoo.datasets import DatasetSpec
 from zoo.errors import HubError, UnknownName, WeightsError
 from zoo.names import FileSpec
 from zoo.weights import write_model
-
-NAME, REPO = "danet20-t2.fmnist", "spikes/danet20"
-
-
-@pytest.fixture
-def folder(tmp_path: Path, tiny: Callable[..., DANet], digits: DatasetSpec) -> Path:
-    """A model folder of somebody's."""
-    write_model(tmp_path / "somebody", tiny(), name="some-model", data=digits)
-    return tmp_path / "somebody"
-
-
-def publish(hub: HubServer, folder: Path, repo: str = REPO, **more: bytes) -> str:
-    files = {path.name: path.read_bytes() for path in folder.iterdir()} | more
-    return hub.repos.setdefault(repo, type(hub).Repo()).commit(files)
-
-
-@pytest.fixture
-def pinned(hub: HubServer, bundled: Path) -> Path:
-    """The manifest's model is on the Hub alone, pinned by its entry; the manifest."""
-    path = bundled / "manifest.json"
-    values = json.loads(path.read_text())
-    values["weights"][NAME] |= {"repo": REPO, "revision": publish(hub, bundled / NAME)}
-    path.write_text(json.dumps(values))
-    shutil.move(bundled / NAME, bundled / "elsewhere")
-    names.manifest.cache_clear()
-    return path
-
-
-def same(a: DANet, b: DANet) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 def test_a_pinned_model_is_downloaded_once(hub: HubServer, pinned: Path) -> None:
@@ -75,7 +46,7 @@ def test_a_local_folder_comes_before_a_name(bundled: Path, folder: Path, monkeyp
 
 
 def test_somebody_elses_model(hub: HubServer, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    sha = publish(hub, folder)
+    sha = hub.publish(REPO, folder)
     model = zoo.load(f"hf:{REPO}")
     assert same(model, zoo.load(str(folder)))
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
@@ -88,12 +59,12 @@ def test_somebody_elses_model(hub: HubServer, folder: Path, caplog: pytest.LogCa
 def test_branches_tags_and_commits(hub: HubServer, folder: Path, tiny: Callable[..., DANet], digits: DatasetSpec) -> None:
     from huggingface_hub import HfApi
 
-    first = publish(hub, folder)
+    first = hub.publish(REPO, folder)
     hub.tokens.add("writer")
     HfApi(token="writer").create_tag(REPO, tag="v1")
     old = zoo.load(f"hf:{REPO}@v1")
     write_model(folder, tiny(), name="some-model", data=digits)
-    publish(hub, folder)
+    hub.publish(REPO, folder)
     new = zoo.load(f"hf:{REPO}@main")
     assert not same(old, new)
     assert same(zoo.load(f"hf:{REPO}@{first}"), old) and same(zoo.load(f"hf:{REPO}", revision="v1"), old)
@@ -112,7 +83,7 @@ def test_a_snapshot_of_the_client_is_found(hub: HubServer, pinned: Path, tmp_pat
 
 
 def test_a_private_repository_wants_a_token(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(hub, folder)
+    hub.publish(REPO, folder)
     hub.repos[REPO].private = True
     hub.tokens.add("reader")
     with pytest.raises(HubError, match="no such repository, or a private one; check its name, log in or set HF_TOKEN"):
@@ -133,7 +104,7 @@ def test_shards(hub: HubServer, folder: Path) -> None:
     for shard in set(where.values()):
         save_file({key: tensors[key] for key in tensors if where[key] == shard}, folder / shard)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
-    publish(hub, folder)
+    hub.publish(REPO, folder)
     assert same(zoo.load(f"hf:{REPO}"), whole)
     assert same(zoo.load(f"hf:{REPO}", offline=True), whole)
     assert set(hubs.verify(f"hf:{REPO}")[1]) == {"config.json", "model.safetensors.index.json", *where.values()}
@@ -155,7 +126,7 @@ def test_revisions_of_what_has_none(bundled: Path) -> None:
 
 
 def test_another_revision_of_a_pinned_model(hub: HubServer, pinned: Path, folder: Path) -> None:
-    sha = publish(hub, folder)
+    sha = hub.publish(REPO, folder)
     assert same(zoo.load(NAME, revision=sha), zoo.load(str(folder)))
     assert not same(zoo.load(NAME), zoo.load(str(folder)))
 

@@ -1,0 +1,34 @@
+"""A model that is on the Hub alone, and a model of somebody's."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer
+from places import NAME, REPO
+
+from zoo import names
+from zoo.danet import DANet
+from zoo.datasets import DatasetSpec
+from zoo.weights import write_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny: Callable[..., DANet], digits: DatasetSpec) -> Path:
+    """A model folder of somebody's."""
+    write_model(tmp_path / "somebody", tiny(), name="some-model", data=digits)
+    return tmp_path / "somebody"
+
+
+@pytest.fixture
+def pinned(hub: HubServer, bundled: Path) -> Path:
+    """The model of the manifest is on the Hub, pinned by its entry, and not in the installation; the manifest."""
+    path = bundled / "manifest.json"
+    values = json.loads(path.read_text())
+    values["weights"][NAME] |= {"repo": REPO, "revision": hub.publish(REPO, bundled / NAME)}
+    path.write_text(json.dumps(values))
+    shutil.move(bundled / NAME, bundled / "elsewhere")
+    names.manifest.cache_clear()
+    return path
