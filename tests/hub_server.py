@@ -205,8 +205,8 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(self.body)
             name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
             if name in self.hub.repos:
-                return self.fail(409, "", "You already created this model repo")
-            repo = self.hub.repos[name] = Repo(private=bool(asked.get("private")))
+                return self.reply(409, json.dumps({"error": "it exists", "url": f"{self.hub.url}/{name}"}).encode())
+            repo = self.hub.repos[name] = Repo(private=asked.get("private") is True or asked.get("visibility") == "private")
             repo.commit({".gitattributes": b"*.safetensors filter=lfs\n"}, "initial commit")
             self.json({"url": f"{self.hub.url}/{name}"})
 

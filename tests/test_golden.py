@@ -37,7 +37,7 @@ def test_outputs(name: str) -> None:
 def test_the_folder_is_what_the_manifest_says(name: str) -> None:
     entry, folder = manifest().weights[name], weights_folder() / name
     check_files(folder, entry.files, remedy="")
-    assert {file.name for file in folder.iterdir()} == set(entry.files)
+    assert {file.name for file in folder.iterdir()} == {*entry.files, "README.md"}
     recipe = json.loads((folder / "recipe.json").read_text())
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in log] == list(range(1, recipe["recipe"]["epochs"] + 1))

@@ -13,7 +13,7 @@ from pathlib import Path
 from zoo.errors import HubError, UnknownName, WeightsError
 from zoo.names import REPO
 
-__all__ = ["NotThere", "Place", "push"]
+__all__ = ["NotThere", "Place", "check_repo", "push"]
 
 
 class NotThere(HubError):
@@ -60,6 +60,12 @@ class Place:
         return path
 
 
+def check_repo(repo: str) -> None:
+    """Raises `HubError` for what cannot be the name of a repository."""
+    if not re.fullmatch(REPO, repo, re.ASCII):
+        raise HubError(f"{repo!r} is not a repository of the Hub: expected org/name")
+
+
 def push(files: Mapping[str, Path], repo: str, *, message: str, private: bool = False) -> str:
     """Publish `files` (name in the repository -> local file) in one commit to a repository, new or ours; the commit's sha.
 
@@ -67,8 +73,7 @@ def push(files: Mapping[str, Path], repo: str, *, message: str, private: bool = 
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    if not re.fullmatch(REPO, repo):
-        raise HubError(f"{repo!r} is not a repository of the Hub: expected org/name")
+    check_repo(repo)
     for name, path in files.items():
         if not path.is_file():
             raise HubError(f"{path} is not a file: {name} cannot be published")
@@ -107,6 +112,10 @@ def _explained(what: str, cache: Path, *, offline: bool = False) -> Iterator[Non
         raise HubError(f"{what} is not in the cache {cache}, and {_why(error.__cause__ or error)}") from None
     except (HTTPError, errors.HFValidationError) as error:
         raise HubError(f"{what}: {_why(error)}") from None
+    except RuntimeError as error:  # a file that could not be uploaded
+        raise HubError(f"{what}: {_why(error.__cause__ or error)}") from None
+    except ValueError as error:  # a card whose metadata the Hub refuses
+        raise HubError(f"{what}: {_line(error)}") from None
     except OSError as error:
         if error.errno is None:  # the client's own
             raise HubError(f"{what}: {_why(error)}") from None
@@ -120,8 +129,7 @@ def _why(error: BaseException) -> str:
     """What went wrong between the client and the Hub, and what to do."""
     response = getattr(error, "response", None)
     if response is None:
-        said = str(error).partition("\n")[0]
-        return f"the connection failed ({type(error).__name__}{': ' if said else ''}{said}); nothing was kept, try again"
+        return f"the connection failed ({type(error).__name__}: {_line(error)}); try again"
     advice = {
         401: "log in or set a valid HF_TOKEN",
         403: "the token in use lacks the permission",
@@ -131,3 +139,8 @@ def _why(error: BaseException) -> str:
     return (
         f"the Hub answers {status}: {advice.get(status, 'try again later' if status >= 500 else str(error).partition(chr(10))[0])}"
     )
+
+
+def _line(error: BaseException) -> str:
+    """The beginning of a message, in one line."""
+    return " ".join(str(error).split())[:300]

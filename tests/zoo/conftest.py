@@ -84,20 +84,20 @@ def digits() -> DatasetSpec:
 @pytest.fixture
 def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., DANet], digits: DatasetSpec) -> Iterator[Path]:
     """The weights folder of an installation that holds one model, `danet20-t2.fmnist`, the default of `danet20-t2`."""
-    name = "danet20-t2.fmnist"
-    files = write_model(tmp_path / name, tiny(), name=name, data=digits)
+    name, folder = "danet20-t2.fmnist", tmp_path / "weights"
+    files = write_model(folder / name, tiny(), name=name, data=digits)
     entry = {
         "files": {file: asdict(spec) for file, spec in files.items()},
         "data": digits.to_dict(),
-        "metrics": {"top1": 0.2},
+        "metrics": {"top1": 0.2, "split": "test", "images": 5, "weights": "random"},
         "licence": "Apache-2.0",
         "provenance": "trained",
         "recipe": "fmnist",
     }
     values = {"version": 1, "defaults": {"danet20-t2": "fmnist"}, "weights": {name: entry}}
-    (tmp_path / "manifest.json").write_text(json.dumps(values))
-    for module in ("zoo.hub", "zoo.names"):  # in this order: to import the first would copy the patch of the second
-        monkeypatch.setattr(f"{module}.weights_folder", lambda: tmp_path)
+    (folder / "manifest.json").write_text(json.dumps(values))
+    for module in ("zoo.hub", "zoo.bundle", "zoo.cards", "zoo.names"):  # the last last: to import the others copies its function
+        monkeypatch.setattr(f"{module}.weights_folder", lambda: folder)
     names.manifest.cache_clear()
-    yield tmp_path
+    yield folder
     names.manifest.cache_clear()

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import zoo
-from zoo import names
-from zoo.bundle import FILES, bundle, main, write_manifest
+from zoo import cards
+from zoo.bundle import TRAINED, bundle, describe, energy_figures, main, write_manifest
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
 from zoo.errors import WeightsError
@@ -22,7 +23,7 @@ def finished(tmp_path: Path, tiny: type[DANet], digits: DatasetSpec) -> Path:
     """What a finished `zoo train danet18-t2.fmnist` leaves, small."""
     folder = tmp_path / "run" / "model"
     write_model(folder, tiny(), name="danet18-t2.fmnist", data=digits)
-    (folder / "metrics.json").write_text(json.dumps({"top1": 0.125, "split": "test", "images": 1000}))
+    (folder / "metrics.json").write_text(json.dumps({"top1": 0.125, "split": "test", "images": 1000, "weights": "last step"}))
     (folder / "metrics.jsonl").write_text("{}\n")
     (folder / "recipe.json").write_text("{}\n")
     return folder
@@ -31,13 +32,11 @@ def finished(tmp_path: Path, tiny: type[DANet], digits: DatasetSpec) -> Path:
 def test_a_finished_run_becomes_an_entry(finished: Path, tmp_path: Path, digits: DatasetSpec) -> None:
     entry = bundle(finished, tmp_path / "weights")
     assert (entry.name, entry.data, entry.provenance, entry.metrics["top1"]) == ("danet18-t2.fmnist", digits, "trained", 0.125)
-    assert entry.files.keys() == {*FILES, "README.md"}
+    assert entry.files.keys() == {*TRAINED, "config.json", "model.safetensors"} and entry == describe(finished)
     check_files(tmp_path / "weights" / entry.name, entry.files, remedy="")
-    card = (tmp_path / "weights" / entry.name / "README.md").read_text()
-    assert "12.50%" in card and f"{entry.parameters:,}" in card
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", TRAINED)
 def test_an_unfinished_run_is_refused(finished: Path, tmp_path: Path, file: str) -> None:
     (finished / file).unlink()
     with pytest.raises(WeightsError, match=rf"lacks {file}"):
@@ -52,13 +51,56 @@ def test_the_manifest_reads_back_what_it_wrote(finished: Path, tmp_path: Path) -
     assert Manifest.read(tmp_path / "manifest.json") == before
 
 
-def test_what_is_bundled_can_be_loaded(
-    bundled: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("zoo.bundle.weights_folder", lambda: bundled)
+def test_what_is_bundled_can_be_loaded(bundled: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = bundled.parent / "MODEL_CARD.md"
+    card.write_text(f"{cards.BEGIN}\n{cards.END}\n")
     main(str(finished))
-    names.manifest.cache_clear()
+    assert "danet18-t2.fmnist" in card.read_text() and (bundled / "danet18-t2.fmnist" / "README.md").is_file()
     assert capsys.readouterr().out.startswith("danet18-t2.fmnist: ")
     assert zoo.list_models(pretrained=True) == ["danet18-t2.fmnist", "danet20-t2.fmnist"]
     x = torch.randn(2, 1, 8, 8)
     assert torch.equal(zoo.load("danet18-t2")(x), zoo.load(str(finished))(x))
+
+
+REPORT: dict[str, Any] = {
+    "profiles": [
+        {"name": "loihi1", "total_pj": None},
+        {"name": "45nm-int8", "total_pj": {"lo": 1e6, "typ": 2e6, "hi": 3e6}},
+    ],
+    "images": 10,
+    "accuracy": 0.5,
+    "convention": "exact",
+    "counts": {"acs": 1000, "macs": 20},
+    "firing_rate": 0.25,
+}
+
+
+def test_an_energy_report_goes_into_the_entry(finished: Path, tmp_path: Path) -> None:
+    entry = bundle(finished, tmp_path / "weights", REPORT)
+    assert entry.energy == energy_figures(REPORT) == {
+        "profile": "45nm-int8", "convention": "exact", "images": 10, "split": "test", "accuracy": 0.5,
+        "microjoules": {"lo": 1.0, "typ": 2.0, "hi": 3.0}, "synops": 100.0, "macs": 2.0, "firing_rate": 0.25,
+    }  # fmt: skip
+    assert "energy.json" in entry.files
+    assert bundle(tmp_path / "weights" / entry.name, tmp_path / "weights") == entry  # onto itself
+
+
+@pytest.mark.parametrize("change", [{"accuracy": None}, {"profiles": []}, {"profiles": REPORT["profiles"][1:] * 2}])
+def test_a_report_that_cannot_be_kept(change: dict[str, Any]) -> None:
+    with pytest.raises(WeightsError, match="one priced profile on labelled images"):
+        energy_figures(REPORT | change)
+
+
+def test_a_link_out_of_the_folder_is_refused(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "passwords").write_text("{}")
+    (finished / "recipe.json").unlink()
+    (finished / "recipe.json").symlink_to(tmp_path / "passwords")
+    with pytest.raises(WeightsError, match=r"recipe\.json is a link to .*passwords, outside of the folder"):
+        describe(finished)
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_metrics_that_are_none(finished: Path, text: str) -> None:
+    (finished / "metrics.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"metrics\.json"):
+        describe(finished)

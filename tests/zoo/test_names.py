@@ -110,7 +110,7 @@ def test_list_models(bundled: Path) -> None:
 def test_info(bundled: Path) -> None:
     known, unknown = zoo.info("danet20-t2"), zoo.info("danet50b-t8")
     assert (known.name, known.data.tag, known.config["order"]) == ("danet20-t2.fmnist", "fmnist", "a")
-    assert known.weights is not None and known.weights.metrics == {"top1": 0.2}
+    assert known.weights is not None and known.weights.metrics["top1"] == 0.2
     assert (unknown.name, unknown.weights, unknown.config["steps"], unknown.config["order"]) == ("danet50b-t8.in1k", None, 8, "b")
 
 
@@ -127,8 +127,12 @@ def broken(values: dict[str, Any], **changes: Any) -> str:
         (lambda values: json.dumps(values | {"version": 2}), "version 2; this zoo reads version 1"),
         (lambda values: json.dumps({"version": 1, "weights": {}}), "'defaults'"),
         (lambda values: broken(values, provenance="borrowed"), "danet20-t2.fmnist: provenance 'borrowed'"),
-        (lambda values: broken(values, files={"a": {}}), "is not a manifest"),
-        (lambda values: broken(values, colour="red"), "colour"),
+        (lambda values: broken(values, files={"a": {}}), "danet20-t2.fmnist: FileSpec"),
+        (lambda values: broken(values, files={"a": {"sha256": "0", "bytes": 1}}), "expected 64 hexadecimal digits and a number"),
+        (
+            lambda values: broken(values, colour="red"),
+            "danet20-t2.fmnist: unknown field 'colour'; this zoo knows data, energy, files",
+        ),
     ],
 )
 def test_a_broken_manifest_is_refused(bundled: Path, change: Any, said: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import zoo
-from zoo.cli import energy, exports, models
+from zoo.cli import energy, exports, models, publishing
 from zoo.errors import VerificationError, ZooError
 
 __all__ = ["main"]
@@ -22,6 +22,8 @@ Command = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors of the zoo become one line on stderr."""
     args = _parser().parse_args(argv)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read by the Hub's client when it is imported
     command: Command = args.command
     try:
         return command(args)
@@ -128,6 +130,25 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--save-every", type=_positive, default=500, metavar="STEPS", help="between two checkpoints (default: 500)")
     sub.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read, and say how many")
     sub.add_argument("--shard", action="store_true", help="divide the weights among the processes that torchrun started (FSDP2)")
+
+    sub = add("convert", publishing.convert, "make a model folder of a published SEW-, Spiking- or MS-ResNet checkpoint")
+    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a file written by torch.save; nothing of it is run")
+    sub.add_argument(
+        "--arch", required=True, metavar="NAME", help="what it is, as in sew-resnet18-t4 (data: in1k) or ms-resnet34-t6.in1k"
+    )
+    sub.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="the model folder to write; it must not exist")
+    sub.add_argument("--source", metavar="TEXT", help="who trained it (default: the authors of the architecture)")
+    sub.add_argument(
+        "--licence", default="unknown", metavar="ID", help="of the weights, as in mit or apache-2.0 (default: unknown)"
+    )
+
+    sub = add("push", publishing.push, "publish a model folder with its card on the Hugging Face Hub, in one commit")
+    sub.add_argument("model", metavar="NAME|FOLDER", help="a name, or what `zoo train` or `zoo convert` leaves")
+    sub.add_argument("--repo", required=True, metavar="ORG/NAME", help="the repository, made if there is none")
+    sub.add_argument("--private", action="store_true", help="make a new repository private")
+    sub.add_argument("--to", nargs="+", choices=("onnx", "nir"), default=[], help="publish these exports too, verified")
+    sub.add_argument("--dry-run", action="store_true", help="show files and card, and send nothing")
+    sub.add_argument("--pin", action="store_true", help="write repository, commit and sha256 into this checkout's manifest")
     return parser
 
 

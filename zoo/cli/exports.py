@@ -1,7 +1,6 @@
 """Commands about what a model becomes: export, verify, check."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,11 @@ if TYPE_CHECKING:
     from nir import NIRGraph
     from torch import Tensor
 
+    from export.nir import Profile
     from export.quantise import Precision
     from zoo.danet import DANet
 
-__all__ = ["check", "export", "verify"]
+__all__ = ["check", "export", "verify", "write_exports"]
 
 
 def export(args: argparse.Namespace) -> int:
@@ -34,28 +34,10 @@ def export(args: argparse.Namespace) -> int:
 
         unrounded, model, name = model, rounded(model, args.weights), f"{name}.{args.weights}"
         accuracy = _accuracies({"float32": unrounded, args.weights: model}, args.data)
-    args.out.mkdir(parents=True, exist_ok=True)
     written: list[dict[str, Any]] = []
-
-    def wrote(path: Path, what: str, **more: Any) -> None:
+    for path, what in write_exports(model, name, args.to, args.out, args.profile).items():
+        more = accuracy if path.suffix == ".nir" else {}
         written.append({"file": str(path), "bytes": path.stat().st_size, "verification": what} | more)
-
-    if "onnx" in args.to:
-        from export.onnx import write_onnx
-
-        path = args.out / f"{name}.onnx"
-        with terminal.status(f"exporting and verifying {path.name}"):
-            wrote(path, str(write_onnx(model, path)))
-    if "nir" in args.to:
-        from export.nir_file import trains_path, write_nir
-
-        path = args.out / f"{name}.nir"
-        with terminal.status(f"exporting and verifying {path.name}"):
-            result = write_nir(model, path, _two_images(model), profile=args.profile)
-        wrote(path, str(result), **accuracy)
-        wrote(
-            trains_path(path), f"spikes of {len(result.trains)} neuron layers for {result.images} images, to check a receiver with"
-        )
     if args.json:
         return print_json(written)
     for item in written:
@@ -63,6 +45,28 @@ def export(args: argparse.Namespace) -> int:
     if accuracy:
         print(f"top-1 {accuracy['float32']:.2%}, with {args.weights} weights {accuracy[args.weights]:.2%}, on {accuracy['images']}")
     return 0
+
+
+def write_exports(model: "DANet", name: str, formats: list[str], out: Path, profile: "Profile" = "portable") -> dict[Path, str]:
+    """The files of each format, `onnx` or `nir`, in the folder `out`, and how each was verified."""
+    out.mkdir(parents=True, exist_ok=True)
+    written: dict[Path, str] = {}
+    if "onnx" in formats:
+        from export.onnx import write_onnx
+
+        path = out / f"{name}.onnx"
+        with terminal.status(f"exporting and verifying {path.name}"):
+            written[path] = str(write_onnx(model, path))
+    if "nir" in formats:
+        from export.nir_file import trains_path, write_nir
+
+        path = out / f"{name}.nir"
+        with terminal.status(f"exporting and verifying {path.name}"):
+            result = write_nir(model, path, _two_images(model), profile=profile)
+        written[path] = str(result)
+        layers = f"{len(result.trains)} neuron layers for {result.images} images"
+        written[trains_path(path)] = f"spikes of {layers}, to check a receiver with"
+    return written
 
 
 def _accuracies(models: "dict[str, DANet]", source: str | None) -> dict[str, Any]:
@@ -99,11 +103,12 @@ def _two_images(model: "DANet") -> "Tensor | None":
     from zoo.samples import samples
 
     assert model.origin is not None
+    data = model.origin.data
     try:
-        pixels, _ = samples(model.origin.data.tag)
+        pixels, _ = samples(data.tag)
     except InputError:
         return None
-    return normalised(pixels[:2], model.origin.data)
+    return normalised(pixels[:2], data) if pixels.shape[1:] == (data.channels, data.size, data.size) else None
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -113,11 +118,8 @@ def verify(args: argparse.Namespace) -> int:
     results = [_verify_export(args.names[0], args.export)] if args.export else _verify_files(args.names)
     if args.json:
         print_json(results)
-    for result in results:
-        if not result["ok"]:
-            print(f"zoo: {result['result']}", file=sys.stderr)
-        elif not args.json:
-            print(f"{result['checked']}: {result['result']}")
+    else:
+        print("\n".join(f"{result['checked']}: {result['result']}" for result in results))
     return 0 if all(result["ok"] for result in results) else 1
 
 

@@ -29,7 +29,8 @@ def list_(args: argparse.Namespace) -> int:
     table = terminal.table("model", "data", "top-1", "parameters", "provenance")
     for name, e in zip(names, entries, strict=True):
         assert e is not None
-        table.add_row(name, e.data.title, f"{e.metrics['top1']:.2%}", f"{e.parameters:,}", e.provenance)
+        top1 = f"{e.metrics['top1']:.2%}" if "top1" in e.metrics else "not measured"
+        table.add_row(name, e.data.title, top1, f"{e.parameters:,}", e.provenance)
     terminal.console().print(table)
     return 0
 

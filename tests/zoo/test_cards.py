@@ -1,0 +1,97 @@
+"""What is written of the manifest says what the manifest says; `python -m zoo.cards` writes it again."""
+
+import csv
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from zoo import cards
+from zoo.errors import ConfigError
+from zoo.names import Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def entry() -> WeightsSpec:
+    return manifest().weights["danet20-t4.fmnist"]
+
+
+def test_the_pages_of_this_checkout_do_not_drift() -> None:
+    page = (ROOT / "MODEL_CARD.md").read_text()
+    assert page.partition(cards.BEGIN)[2].partition(cards.END)[0].strip() == cards.table(manifest())
+    assert (ROOT / "weights" / "results.csv").read_text() == cards.results(manifest())
+    for name, entry in manifest().weights.items():
+        if (weights_folder() / name).is_dir():
+            card = cards.model_card(entry, steps=ModelSpec.parse(name).steps)
+            assert (weights_folder() / name / "README.md").read_text() == card
+
+
+def test_writing_them_again_repairs_a_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "weights", tmp_path / "weights")
+    before = (ROOT / "MODEL_CARD.md").read_text()
+    (tmp_path / "MODEL_CARD.md").write_text(before.replace("92.27%", "99.99%", 1))
+    (tmp_path / "weights" / "results.csv").unlink()
+    monkeypatch.setattr(cards, "weights_folder", lambda: tmp_path / "weights")
+    cards.write(tmp_path)
+    assert (tmp_path / "MODEL_CARD.md").read_text() == before
+    assert (tmp_path / "weights" / "results.csv").read_text() == (ROOT / "weights" / "results.csv").read_text()
+
+
+@pytest.mark.parametrize("page", ["no place for a table", cards.BEGIN, cards.END])
+def test_a_page_without_a_place_for_the_table_is_left_alone(tmp_path: Path, page: str) -> None:
+    (tmp_path / "MODEL_CARD.md").write_text(page)
+    with pytest.raises(ConfigError, match="lacks the lines"):
+        cards.write(tmp_path)
+    assert (tmp_path / "MODEL_CARD.md").read_text() == page
+
+
+def test_results_are_figures(entry: WeightsSpec) -> None:
+    unmeasured = replace(entry, name="sew-resnet18-t6.in1k", metrics={}, energy=None, provenance="converted", source="somebody")
+    rows = list(csv.DictReader(cards.results(Manifest({e.name: e for e in (entry, unmeasured)})).splitlines()))
+    assert rows[0].keys() == set(cards.COLUMNS)
+    assert entry.energy is not None
+    assert float(rows[0]["top1"]) == entry.metrics["top1"] and float(rows[0]["energy_uj"]) == entry.energy["microjoules"]["typ"]
+    assert (rows[1]["steps"], rows[1]["top1"], rows[1]["energy_uj"], rows[1]["repo"]) == ("6", "", "", "")
+
+
+def test_a_card_of_what_was_measured(entry: WeightsSpec) -> None:
+    card = ModelCard(cards.model_card(entry, steps=4))
+    (result,) = card.data.eval_results or []
+    assert (result.metric_value, result.dataset_split, card.data.datasets) == (
+        entry.metrics["top1"], "test", ["zalando-datasets/fashion_mnist"],
+    )  # fmt: skip
+    for said in (
+        'zoo.load("danet20-t4.fmnist")',
+        "92.27%",
+        "31.4 µJ",
+        "24.1%",
+        "MIT, (c) 2017 Zalando SE",
+        "@article{li2025rethinking",
+    ):
+        assert said in card.text
+    assert "ORG/NAME" not in card.text and "| not measured |" not in card.text
+
+
+def test_a_card_of_what_was_not(entry: WeightsSpec) -> None:
+    data = replace(entry.data, tag="mine", title="my data", licence="")
+    unmeasured = replace(entry, name="sew-resnet18-t4.in1k", data=data, metrics={}, energy=None)
+    converted = replace(unmeasured, provenance="converted", source="Fang et al.", licence="unknown")
+    card = ModelCard(cards.model_card(converted, steps=4, repo="me/mine"))
+    assert card.data.eval_results is None and card.data.datasets is None and card.data.license == "unknown"
+    for said in (
+        "**Converted**, not trained by this project: Fang et al.",
+        'zoo.load("hf:me/mine")',
+        "not measured",
+        "@inproceedings{fang2021deep",
+    ):
+        assert said in card.text
+    assert "None" not in card.text
+
+
+def test_a_band_is_shown_where_a_profile_has_one() -> None:
+    assert cards.microjoules({"microjoules": {"lo": 1.1, "typ": 1.1, "hi": 3.352}}) == "1.1 µJ (1.1 to 3.35)"
+    assert cards.microjoules({"microjoules": {"lo": 31.4, "typ": 31.4, "hi": 31.4}}) == "31.4 µJ"

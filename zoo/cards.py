@@ -1,0 +1,146 @@
+"""What the manifest says of its weights, written out: a model card for each, the table of MODEL_CARD.md, and `weights/results.csv`.
+
+python -m zoo.cards      write them again, in a checkout
+"""
+
+import csv
+import io
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ConfigError
+from zoo.names import GRAMMAR, Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
+
+__all__ = ["microjoules", "model_card", "results", "table", "write"]
+
+BEGIN, END = "<!-- weights: written by `python -m zoo.cards` -->", "<!-- end of weights -->"
+COLUMNS = (
+    "name", "data", "provenance", "licence", "steps", "parameters", "top1", "split", "images",
+    "profile", "convention", "energy_uj", "energy_lo_uj", "energy_hi_uj", "synops", "firing_rate", "repo", "revision",
+)  # fmt: skip
+HUB_DATASETS = {  # ids of the data on the Hub
+    "in1k": "ILSVRC/imagenet-1k",
+    "tin200": "zh-plus/tiny-imagenet",
+    "cifar10": "uoft-cs/cifar10",
+    "fmnist": "zalando-datasets/fashion_mnist",
+}
+REFERENCES = {
+    "sew-resnet": """@inproceedings{fang2021deep,
+  title     = {Deep Residual Learning in Spiking Neural Networks},
+  author    = {Fang, Wei and Yu, Zhaofei and Chen, Yanqi and Huang, Tiejun and Masquelier, Timoth{\\'e}e and Tian, Yonghong},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2021}
+}""",
+    "ms-resnet": """@article{hu2024advancing,
+  title   = {Advancing Spiking Neural Networks Toward Deep Residual Learning},
+  author  = {Hu, Yifan and Deng, Lei and Wu, Yujie and Yao, Man and Li, Guoqi},
+  journal = {IEEE Transactions on Neural Networks and Learning Systems},
+  year    = {2024}
+}""",
+}
+REFERENCES["spiking-resnet"] = REFERENCES["sew-resnet"]
+
+
+def model_card(entry: WeightsSpec, *, steps: int, repo: str | None = None) -> str:
+    """`README.md` of a model folder, with the metadata that the Hub reads; `repo` is where to load what the zoo does not have."""
+    from huggingface_hub import EvalResult, ModelCardData
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    dataset = HUB_DATASETS.get(entry.data.tag)
+    measured: dict[str, Any] = {
+        "task_type": "image-classification",
+        "dataset_type": dataset or entry.data.tag,
+        "dataset_name": entry.data.title,
+        "dataset_split": entry.metrics.get("split"),
+        "metric_type": "accuracy",
+        "metric_value": entry.metrics.get("top1"),
+    }
+    metadata = ModelCardData(
+        license=entry.licence.lower(),
+        library_name="danet-zoo",
+        pipeline_tag="image-classification",
+        tags=["spiking-neural-network", "neuromorphic", "snntorch", "energy"],
+        datasets=[dataset] if dataset else None,
+        model_name=entry.name,
+        eval_results=[EvalResult(**measured)] if "top1" in entry.metrics else None,
+    )
+    markdown: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True, "autoescape": False}
+    pages = Environment(loader=PackageLoader("zoo", "."), undefined=StrictUndefined, **markdown)
+    match = GRAMMAR.fullmatch(entry.name)
+    return pages.get_template("card.md.j2").render(
+        metadata=metadata.to_yaml(), entry=entry, steps=steps, repo=repo, known=entry.name in manifest().weights,
+        family=match["family"] if match else "", references=REFERENCES, microjoules=microjoules,
+    )  # fmt: skip
+
+
+def microjoules(energy: dict[str, Any]) -> str:
+    """The figure of an entry with the band of its profile, where it has one, as in `1.10 uJ (1.10 to 3.35)`."""
+    lo, typ, hi = (energy["microjoules"][key] for key in ("lo", "typ", "hi"))
+    band = "" if lo == hi else f" ({lo:.3g} to {hi:.3g})"
+    return f"{typ:.3g} µJ{band}"
+
+
+def table(known: Manifest) -> str:
+    """In Markdown, a line for each entry."""
+    lines = [
+        "| name | data | T | parameters | top-1 | energy of an image | SynOps | firing rate | provenance |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in known.weights.values():
+        e, top1 = entry.energy, "not measured"
+        if "top1" in entry.metrics:
+            top1 = f"{entry.metrics['top1']:.2%} on {entry.metrics['images']:,} {entry.metrics['split']} images"
+        licence = f" ({entry.data.licence})" if entry.data.licence else ""
+        how = f"trained here, [recipe and log](weights/{entry.name})"
+        if entry.provenance == "converted":
+            how = f"converted: {entry.source}"
+        figures = (
+            (f"{microjoules(e)}, {e['profile']}, {e['convention']}", f"{e['synops'] / 1e6:.2f} M", f"{e['firing_rate']:.1%}")
+            if e
+            else ("not measured", "", "")
+        )
+        cells = (entry.name, entry.data.title + licence, str(_steps(entry)), f"{entry.parameters:,}", top1, *figures, how)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def results(known: Manifest) -> str:
+    """The same as CSV, with full figures; a cell is empty where nothing was measured."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for entry in known.weights.values():
+        e = entry.energy or {}
+        energy = {f"energy{key}_uj": value for key, value in zip(("_lo", "", "_hi"), _band(e), strict=True)}
+        figures = {key: e.get(key) for key in ("profile", "convention", "synops", "firing_rate")}
+        measured = {key: entry.metrics.get(key) for key in ("top1", "split", "images")}
+        writer.writerow(asdict(entry) | measured | energy | figures | {"data": entry.data.tag, "steps": _steps(entry)})
+    return text.getvalue()
+
+
+def write(root: Path) -> None:
+    """The table, the CSV and every bundled model's card, in the checkout at `root`."""
+    known = manifest()
+    page = root / "MODEL_CARD.md"
+    before, begun, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    if not begun or END not in rest:
+        raise ConfigError(f"{page} lacks the lines {BEGIN!r} and {END!r}, between which the table goes")
+    page.write_text(f"{before}{BEGIN}\n\n{table(known)}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    (weights_folder() / "results.csv").write_text(results(known), encoding="utf-8")
+    for entry in known.weights.values():
+        if (weights_folder() / entry.name).is_dir():
+            card = model_card(entry, steps=_steps(entry))
+            (weights_folder() / entry.name / "README.md").write_text(card, encoding="utf-8")
+
+
+def _band(energy: dict[str, Any]) -> tuple[float | None, ...]:
+    return tuple(energy.get("microjoules", {}).get(key) for key in ("lo", "typ", "hi"))
+
+
+def _steps(entry: WeightsSpec) -> int:
+    return ModelSpec.parse(entry.name).steps
+
+
+if __name__ == "__main__":
+    write(weights_folder().parent)

@@ -1,0 +1,80 @@
+"""Commands for who publishes weights: convert, push."""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from zoo import terminal
+from zoo.cli.common import our_export, print_json
+from zoo.cli.exports import write_exports
+from zoo.errors import InputError
+
+__all__ = ["convert", "push"]
+
+
+def convert(args: argparse.Namespace) -> int:
+    """`zoo convert`: a published checkpoint as a model folder."""
+    from zoo.convert import convert as converted
+
+    with terminal.status(f"reading {args.checkpoint}"):
+        model = converted(args.checkpoint, args.arch, args.out, source=args.source, licence=args.licence)
+    assert model.origin is not None
+    parameters = sum(p.numel() for p in model.parameters())
+    if args.json:
+        return print_json({"name": model.origin.name, "parameters": parameters, "folder": str(args.out)})
+    print(f"{args.out}: {model.origin.name}, {parameters:,} parameters, converted; `zoo evaluate {args.out}` measures it")
+    return 0
+
+
+def push(args: argparse.Namespace) -> int:
+    """`zoo push`: a model folder, its card and its exports in one commit to the Hub; then the entry that pins it."""
+    from zoo import hub, remote
+    from zoo.bundle import describe, write_manifest
+    from zoo.cards import model_card
+    from zoo.integrity import remembered_sha256
+    from zoo.names import FileSpec, Manifest, manifest, weights_folder
+    from zoo.weights import read_model
+
+    remote.check_repo(args.repo)
+    folder = hub.find(args.model)
+    entry, model = describe(folder), read_model(folder)
+    if args.pin and entry.name not in manifest().weights:
+        raise InputError(f"--pin {entry.name}: it is not in the manifest; `python -m zoo.bundle {folder}` takes it in")
+    with tempfile.TemporaryDirectory() as scratch:
+        readme = Path(scratch) / "README.md"
+        readme.write_text(model_card(entry, steps=model.config.steps, repo=args.repo), encoding="utf-8")
+        if args.to:
+            our_export()
+        exports = {path.name: path for path in write_exports(model, entry.name, args.to, Path(scratch))}
+        files = {name: folder / name for name in entry.files} | exports | {readme.name: readme}
+        sizes = {name: path.stat().st_size for name, path in files.items()}
+        if args.dry_run:
+            return _show(args, sizes, readme.read_text(encoding="utf-8"))
+        with terminal.status(f"publishing {entry.name} to {args.repo}"):
+            sha = remote.push(files, args.repo, message=entry.name, private=args.private)
+        made = {name: FileSpec(remembered_sha256(path), sizes[name]) for name, path in exports.items()}
+    entry = replace(entry, repo=args.repo, revision=sha, files=entry.files | made)
+    if args.pin:
+        pinned = weights_folder() / "manifest.json"
+        before = Manifest.read(pinned)
+        write_manifest(pinned, Manifest(before.weights | {entry.name: entry}, before.defaults))
+    values = {entry.name: {key: value for key, value in asdict(entry).items() if key != "name"}}
+    if args.json:
+        return print_json(values)
+    print(f"{entry.name}: {len(files)} files, {sum(sizes.values()):,} bytes, in commit {sha} of {args.repo}")
+    print(f"pinned in {pinned}" if args.pin else f"to pin it, for review, its manifest entry:\n{json.dumps(values, indent=2)}")
+    return 0
+
+
+def _show(args: argparse.Namespace, sizes: Mapping[str, int], card: str) -> int:
+    if args.json:
+        return print_json({"repo": args.repo, "private": args.private, "files": sizes, "card": card})
+    table = terminal.table("file", "bytes")
+    for file, size in sizes.items():
+        table.add_row(file, f"{size:,}")
+    terminal.console().print(table)
+    print(f"{card}\nnothing was sent; this would be one commit to {args.repo} ({'private' if args.private else 'public'})")
+    return 0
