@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import HubError, UnknownName, WeightsError
-from zoo.names import REPO
+from zoo.names import COMMIT, REPO
 
 __all__ = ["NotThere", "Place", "check_repo", "push"]
 
@@ -41,12 +41,16 @@ class Place:
 
     def fetch(self, file: str) -> Path:
         """The file in the cache, downloaded if need be. Only its size has been checked. Raises `HubError`."""
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
         cache = _cache(self.cache_dir)
         with _explained(f"{file} of {self.repo} at {self.revision}", cache, offline=self.offline):
+            # The downloader answers the same for a commit, but prepares to ask the Hub before it looks.
+            known = re.fullmatch(COMMIT, self.revision) and try_to_load_from_cache(self.repo, file, cache, self.revision)
             path = Path(
-                hf_hub_download(
+                known
+                if isinstance(known, str)
+                else hf_hub_download(
                     self.repo,
                     file,
                     revision=self.revision,
