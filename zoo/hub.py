@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from zoo.errors import HubError, WeightsError
-from zoo.integrity import check_files, move_aside, remembered_sha256, state_folder, write_whole
+from zoo.integrity import check_files, mismatch, remembered_sha256, state_folder, write_whole
 from zoo.names import COMMIT, GRAMMAR, FileSpec, ModelSpec, WeightsSpec, manifest, weights_folder
 from zoo.remote import NotThere, Place
 from zoo.weights import CONFIG, INDEX, SINGLE, shard_names
@@ -118,16 +118,18 @@ def _foreign(place: Place) -> Path:
         except NotThere:
             raise single from None
         names = [INDEX, *(place.fetch(shard).name for shard in shard_names(index))]
+    names.append(CONFIG)
     files = _recorded(folder)
-    if files.keys() != {CONFIG, *names}:
-        for name in (CONFIG, *names):
-            _check_tag(folder / name)
-        files = {name: _spec(folder / name) for name in (CONFIG, *names)}
-        with suppress(OSError):  # no place to remember it
-            write_whole(_record(folder), json.dumps({name: asdict(spec) for name, spec in files.items()}, indent=2) + "\n")
-        for name, spec in files.items():
-            log.warning("hf:%s@%s is not pinned by the zoo: %s has sha256 %s", place.repo, folder.name, name, spec.sha256)
-    check_files(folder, files, remedy=REFETCH)
+    if files.keys() == set(names):
+        check_files(folder, files, remedy=REFETCH)
+        return folder
+    files = {name: _spec(folder / name) for name in sorted(names)}
+    for name, spec in files.items():
+        _check_tag(folder / name, spec.sha256)
+    with suppress(OSError):  # no place to remember it
+        write_whole(_record(folder), json.dumps({name: asdict(spec) for name, spec in files.items()}, indent=2) + "\n")
+    for name, spec in files.items():
+        log.warning("hf:%s@%s is not pinned by the zoo: %s has sha256 %s", place.repo, folder.name, name, spec.sha256)
     return folder
 
 
@@ -153,16 +155,16 @@ def _describe(folder: Path) -> dict[str, FileSpec]:
         raise WeightsError(f"{folder} cannot be read: {error.strerror}") from None
 
 
-def _check_tag(path: Path) -> None:
+def _check_tag(path: Path, sha256: str) -> None:
     """The client compares sizes alone. It names a cached file after the server's tag: its sha256, or git's sha1 of a small one."""
     tag = path.readlink().name if path.is_symlink() else ""
-    if re.fullmatch("[0-9a-f]{64}", tag):
-        check_files(path.parent, {path.name: FileSpec(tag, path.stat().st_size)}, remedy=REFETCH)
-    elif re.fullmatch("[0-9a-f]{40}", tag):
+    if re.fullmatch("[0-9a-f]{64}", tag) and sha256 != tag:
+        raise mismatch(path, "sha256", sha256, tag, REFETCH)
+    if re.fullmatch("[0-9a-f]{40}", tag):
         content = path.read_bytes()
         found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
         if found != tag:
-            raise WeightsError(f"{path} has git's sha1 {found}, expected {tag}; {move_aside(path, found)}: {REFETCH}")
+            raise mismatch(path, "git's sha1", found, tag, REFETCH)
 
 
 def _no_weights(spec: ModelSpec) -> str:

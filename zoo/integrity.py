@@ -15,7 +15,7 @@ from pathlib import Path
 from zoo.errors import WeightsError
 from zoo.names import FileSpec
 
-__all__ = ["check_files", "digest", "move_aside", "remembered_sha256", "sha256", "state_folder", "write_whole"]
+__all__ = ["check_files", "digest", "mismatch", "remembered_sha256", "sha256", "state_folder", "write_whole"]
 
 # A file changed twice within one tick of the file system's clock keeps its times, so a file this young is not remembered.
 TICK = 50_000_000  # nanoseconds
@@ -60,8 +60,20 @@ def check_files(folder: Path, files: Mapping[str, FileSpec], *, remedy: str, aga
         found = sha256(path) if again else remembered_sha256(path)
         if found != spec.sha256:
             size = path.stat().st_size
-            sizes = f" and {size} bytes, expected {spec.bytes}" if size != spec.bytes else ""
-            raise WeightsError(f"{path} has sha256 {found}, expected {spec.sha256}{sizes}; {move_aside(path, found)}: {remedy}")
+            sizes = f" and {spec.bytes} bytes instead of {size}" if size != spec.bytes else ""
+            raise mismatch(path, "sha256", found, f"{spec.sha256}{sizes}", remedy)
+
+
+def mismatch(path: Path, kind: str, found: str, expected: str, remedy: str) -> WeightsError:
+    """The error for a file that is not what it has to be, after it was moved out of the way of a good copy. Nothing is deleted."""
+    real = path.resolve()  # in the Hub's cache, a blob
+    aside = real.with_name(f"{real.name}.bad-{found[:8]}")
+    try:
+        real.rename(aside)
+        moved = f"moved to {aside}"
+    except OSError as error:
+        moved = f"it could not be moved aside ({error.strerror})"
+    return WeightsError(f"{path} has {kind} {found}, expected {expected}; {moved}: {remedy}")
 
 
 def state_folder() -> Path:
@@ -83,14 +95,3 @@ def write_whole(path: Path, text: str) -> None:
 def _identity(path: Path) -> tuple[object, ...]:
     at = path.stat()
     return str(path.resolve()), at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
-
-
-def move_aside(path: Path, found: str) -> str:
-    """Out of the way of a good copy, but kept, under a name of its content. What became of it, in words."""
-    real = path.resolve()  # in the Hub's cache, a blob
-    aside = real.with_name(f"{real.name}.bad-{found[:8]}")
-    try:
-        real.rename(aside)
-    except OSError as error:
-        return f"it could not be moved aside ({error.strerror})"
-    return f"moved to {aside}"

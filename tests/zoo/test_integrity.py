@@ -93,7 +93,7 @@ def test_check_files(path: Path) -> None:
 
 
 def test_check_files_says_both_sizes(path: Path) -> None:
-    with pytest.raises(WeightsError, match="and 7 bytes, expected 6; moved to"):
+    with pytest.raises(WeightsError, match=r"expected 0{64} and 6 bytes instead of 7; moved to"):
         check_files(path.parent, {path.name: FileSpec("0" * 64, 6)}, remedy="")
 
 
