@@ -1,6 +1,6 @@
 """Side-by-side measurements of what the zoo promises about speed, memory and counting.
 
-    python benchmarks/run.py [speed] [export] [list] [load] [--rounds N] [--markdown] [--small]
+    python benchmarks/run.py [speed] [export] [list] [--rounds N] [--markdown] [--small]
 
 Without a section it runs all of them. README.md says what is measured and how.
 """
@@ -163,37 +163,10 @@ def list_(scale: Scale, rounds: int) -> list[Row]:
     return [Row("`zoo list`", "0.3 s", f"{whole:.2f} s, of which Python's start {start:.2f} s")]
 
 
-def load(scale: Scale, rounds: int) -> list[Row]:
-    from safetensors.torch import load_file
-
-    from zoo.weights import write_model
-
-    def read(file: Path) -> dict[str, Tensor]:
-        """Every tensor in the type in which the model has it; a bare `load_file` maps the file and reads next to nothing."""
-        return {key: t.float() if t.is_floating_point() else t for key, t in load_file(file).items()}
-
-    model = zoo.create(scale.deep)
-    assert model.origin is not None
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_model(folder, model, name=scale.deep, data=model.origin.data)
-        file = folder / "model.safetensors"
-        calls: dict[str, Callable[[], object]] = {
-            "zoo.load": lambda: zoo.load(str(folder)),
-            "safetensors, tensors as float32": lambda: read(file),
-            "safetensors, file mapped, not read": lambda: load_file(file),
-        }
-        times = compare(f"loading {scale.deep}, float16 file of {file.stat().st_size / 1e6:.0f} MB", calls, rounds)
-    against = ratio(times["zoo.load"], times["safetensors, tensors as float32"])
-    work = f"loading {scale.deep} from a local folder, against reading its file with safetensors"
-    return [Row(work, "1.5x", f"{against}; {times['zoo.load'].milliseconds:.0f} ms")]
-
-
 SECTIONS: dict[str, Callable[[Scale, int], list[Row]]] = {
     "speed": speed,
     "export": export,
     "list": list_,
-    "load": load,
 }
 
 

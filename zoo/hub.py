@@ -43,34 +43,18 @@ def find(name: str, *, revision: str | None = None, cache_dir: Path | str | None
     the manifest's, and is then unpinned as any foreign one. Raises `UnknownName` for what is none of these, `HubError` for what the
     Hub does not give, `WeightsError` for weights that do not exist or are damaged.
     """
+    if name.startswith("hf:"):
+        return _foreign(Place.parse(name, revision, cache_dir, offline))
     if is_place(name):
-        if name.startswith("hf:"):
-            return _foreign(Place.parse(name, revision, cache_dir, offline))
         if revision is not None:
             raise WeightsError(f"{name} is a folder: it has no revision {revision!r}")
         return Path(name)
-    known = manifest()
-    spec = known.resolve(ModelSpec.parse(name))
-    if spec.name not in known.weights:
-        raise WeightsError(_no_weights(spec))
-    entry = known.weights[spec.name]
+    entry = _entry(name)
     if revision is not None:
         if entry.repo is None:
-            raise WeightsError(f"{spec.name} is not on the Hub, so it has no revision {revision!r}")
+            raise WeightsError(f"{entry.name} is not on the Hub, so it has no revision {revision!r}")
         return _foreign(Place(entry.repo, revision, cache_dir, offline))
-    bundled = weights_folder() / spec.name
-    needed = _needed(entry)
-    if all((bundled / file).is_file() for file in needed) or entry.repo is None:
-        if not bundled.is_dir():
-            raise WeightsError(f"the weights of {spec.name} are not part of this installation: {bundled} does not exist")
-        check_files(bundled, needed, remedy=_remedy(entry))
-        return bundled
-    assert entry.revision is not None  # the manifest was read
-    place = Place(entry.repo, entry.revision, cache_dir, offline)
-    for file in needed:
-        folder = place.fetch(file).parent
-    check_files(folder, needed, remedy=REFETCH)
-    return folder
+    return _pinned(entry, cache_dir, offline)
 
 
 def verify(name: str, *, cache_dir: Path | str | None = None) -> tuple[Path, dict[str, FileSpec]]:
@@ -78,20 +62,38 @@ def verify(name: str, *, cache_dir: Path | str | None = None) -> tuple[Path, dic
 
     For a local folder, which nobody described, that is what they are. Makes no request. Raises as `find` does.
     """
-    if is_place(name) and not name.startswith("hf:"):
-        folder = Path(name)
-        return folder, _describe(folder)
     folder = find(name, cache_dir=cache_dir, offline=True)
     if name.startswith("hf:"):
         files, remedy = _recorded(folder), REFETCH
+    elif is_place(name):
+        return folder, _describe(folder)
     else:
-        known = manifest()
-        entry = known.weights[known.resolve(ModelSpec.parse(name)).name]
-        files, remedy = entry.files, _remedy(entry)
-        if folder != weights_folder() / entry.name:
-            files, remedy = _needed(entry), REFETCH  # no more was downloaded
+        entry = _entry(name)
+        bundled = folder == weights_folder() / entry.name
+        files, remedy = entry.files if bundled else _needed(entry), _remedy(entry)  # no more than needed was downloaded
     check_files(folder, files, remedy=remedy, again=True)
     return folder, files
+
+
+def _entry(name: str) -> WeightsSpec:
+    known = manifest()
+    spec = known.resolve(ModelSpec.parse(name))
+    if spec.name not in known.weights:
+        raise WeightsError(_no_weights(spec))
+    return known.weights[spec.name]
+
+
+def _pinned(entry: WeightsSpec, cache_dir: Path | str | None, offline: bool) -> Path:
+    """The folder of a model of the manifest: bundled, or of the commit that the manifest names."""
+    needed, folder = _needed(entry), weights_folder() / entry.name
+    if entry.repo and entry.revision and not all((folder / file).is_file() for file in needed):
+        place = Place(entry.repo, entry.revision, cache_dir, offline)
+        for file in needed:
+            folder = place.fetch(file).parent
+    elif not folder.is_dir():
+        raise HubError(f"the weights of {entry.name} are neither part of this installation ({folder}) nor on the Hub")
+    check_files(folder, needed, remedy=_remedy(entry))
+    return folder
 
 
 def _needed(entry: WeightsSpec) -> dict[str, FileSpec]:

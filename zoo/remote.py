@@ -16,6 +16,9 @@ from zoo.names import COMMIT, REPO
 __all__ = ["NotThere", "Place", "check_repo", "push"]
 
 
+LIBRARY = "danet-zoo"  # how the client introduces itself
+
+
 class NotThere(HubError):
     """The repository, or in offline mode the cache, has no such file."""
 
@@ -46,22 +49,16 @@ class Place:
         cache = _cache(self.cache_dir)
         with _explained(f"{file} of {self.repo} at {self.revision}", cache, offline=self.offline):
             # The downloader answers the same for a commit, but prepares to ask the Hub before it looks.
-            known = re.fullmatch(COMMIT, self.revision) and try_to_load_from_cache(self.repo, file, cache, self.revision)
-            path = Path(
-                known
-                if isinstance(known, str)
-                else hf_hub_download(
-                    self.repo,
-                    file,
-                    revision=self.revision,
-                    cache_dir=cache,
-                    local_files_only=self.offline,
-                    library_name="danet-zoo",
+            pinned = re.fullmatch(COMMIT, self.revision)
+            path = pinned and try_to_load_from_cache(self.repo, file, cache, self.revision)
+            if not isinstance(path, str):
+                path = hf_hub_download(
+                    self.repo, file, revision=self.revision, cache_dir=cache, local_files_only=self.offline, library_name=LIBRARY
                 )
-            )
-        if not path.resolve().is_relative_to(cache.resolve()):
-            raise WeightsError(f"{path} is a link to {path.resolve()}, outside of the cache: delete it, and load it again")
-        return path
+        found = Path(path)
+        if not found.resolve().is_relative_to(cache.resolve()):
+            raise WeightsError(f"{found} is a link to {found.resolve()}, outside of the cache: delete it, and load it again")
+        return found
 
 
 def check_repo(repo: str) -> None:
@@ -82,7 +79,7 @@ def push(files: Mapping[str, Path], repo: str, *, message: str, private: bool = 
         if not path.is_file():
             raise HubError(f"{path} is not a file: {name} cannot be published")
     with _explained(f"publishing to {repo}", _cache(None)):
-        api = HfApi(library_name="danet-zoo")
+        api = HfApi(library_name=LIBRARY)
         api.create_repo(repo, private=private, exist_ok=True)
         operations = [CommitOperationAdd(name, path) for name, path in files.items()]
         return str(api.create_commit(repo, operations, commit_message=message).oid)

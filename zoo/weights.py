@@ -24,6 +24,7 @@ from zoo.names import FileSpec, Origin
 __all__ = ["CONFIG", "INDEX", "SINGLE", "read_model", "shard_names", "write_model"]
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+LARGEST = 2**26  # bytes of JSON: an index of a million tensors
 PORTION = 2**25  # bytes of a file that are mapped at a time
 
 
@@ -114,6 +115,8 @@ def _read_tensors(files: list[Path]) -> Iterator[tuple[Path, str, Tensor]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > LARGEST:
+            raise WeightsError(f"{path} is larger than {LARGEST >> 20} MiB: it cannot be what its name says")
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WeightsError(f"{path} does not exist") from None

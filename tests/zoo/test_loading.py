@@ -92,5 +92,5 @@ def test_a_missing_file_is_named(bundled: Path, file: str) -> None:
 
 def test_weights_that_are_not_installed_are_said_to_be(bundled: Path) -> None:
     (bundled / "danet20-t2.fmnist").rename(bundled / "elsewhere")
-    with pytest.raises(WeightsError, match=r"danet20-t2\.fmnist are not part of this installation"):
+    with pytest.raises(WeightsError, match=r"danet20-t2\.fmnist are neither part of this installation"):
         zoo.load("danet20-t2")

@@ -173,6 +173,12 @@ def test_an_index_that_is_none_is_refused(folder: Path, text: str) -> None:
     refused(folder, "model.safetensors.index.json")
 
 
+def test_json_that_is_too_large_is_not_read(folder: Path) -> None:
+    with (folder / "config.json").open("r+b") as file:
+        file.truncate(2**26 + 1)
+    refused(folder, "config.json is larger than 64 MiB")
+
+
 def in_model(**fields: Any) -> Change:
     return lambda values: values | {"model": values["model"] | fields}
 
@@ -189,6 +195,7 @@ def in_data(**fields: Any) -> Change:
         (in_model(num_classes=10**9), "num_classes = 1000000000"),
         (in_model(depths=[1] * 3), "depths"),
         (in_model(depths=3), "depths = 3"),
+        (in_model(depths=[1] * 9, widths=[16] * 9), "9 depths and 9 widths: expected one of each for every stage, and 1 to 8"),
         (in_model(order="z"), "'z' is not one of 'a'"),
         (in_model(order=None), "order = None"),
         (in_model(beta="half"), "beta = 'half'"),

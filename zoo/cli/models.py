@@ -52,6 +52,10 @@ def info(args: argparse.Namespace) -> int:
             "licence": w.licence,
             "provenance": w.provenance,
             "recipe": w.recipe,
+            "source": w.source,
+            "energy": w.energy or "not measured",
+            "repo": w.repo,
+            "revision": w.revision,
         }
         values["files"] = {name: {"sha256": f.sha256, "bytes": f.bytes} for name, f in w.files.items()}
     if args.json:
