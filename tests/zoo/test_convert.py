@@ -18,6 +18,7 @@ from torch import Tensor
 
 import zoo
 from zoo.bundle import describe
+from zoo.cli import main
 from zoo.convert import PROVENANCE, SOURCES, convert, rename
 from zoo.danet import DANet
 from zoo.errors import InputError, UnknownName, WeightsError
@@ -104,6 +105,13 @@ def test_a_bare_state_dict_of_another_data_set(tmp_path: Path) -> None:
     torch.save(theirs(model, lambda key: ms_key(key, deep=False)), path)
     assert same(convert(path, "ms-resnet18-t6.cifar10", tmp_path / "out", source="somebody"), model)
     assert describe(tmp_path / "out").source == "somebody"
+
+
+def test_the_command(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["convert", str(checkpoint), "--arch", "sew-resnet18-t4", "--out", str(tmp_path / "out"), "--json"]
+    assert main(arguments) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"name": "sew-resnet18-t4.in1k", "parameters": 11_689_512, "folder": str(tmp_path / "out")}
 
 
 def refused(tmp_path: Path, path: Path, *said: str, arch: str = "sew-resnet18-t4") -> None:

@@ -14,9 +14,11 @@ from places import NAME, REPO
 import zoo
 from zoo import hub as hubs
 from zoo import names
+from zoo.cli import main
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
 from zoo.errors import HubError, UnknownName, WeightsError
+from zoo.integrity import sha256
 from zoo.names import FileSpec
 from zoo.weights import write_model
 
@@ -136,3 +138,28 @@ def test_verify_reads_again(hub: HubServer, pinned: Path) -> None:
     folder, files = hubs.verify(NAME)
     assert files.keys() == {"config.json", "model.safetensors"} and isinstance(files["config.json"], FileSpec)
     assert {path.name for path in folder.iterdir()} == files.keys()
+
+
+def test_the_command_verifies_all_that_is_here(hub: HubServer, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify"]) == 0
+    assert f"{NAME}: not on this machine" in capsys.readouterr().out
+    assert main(["verify", NAME]) == 2 and not hub.requests
+    folder = hubs.find(NAME)
+    capsys.readouterr()
+    assert main(["verify"]) == 0
+    assert f"{NAME}: 2 files" in capsys.readouterr().out
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert main(["verify", "--json"]) == 1
+    (result,) = json.loads(capsys.readouterr().out)
+    assert not result["ok"] and "moved to" in result["result"]
+
+
+def test_the_command_shows_what_nobody_pinned(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sha = hub.publish(REPO, folder)
+    zoo.load(f"hf:{REPO}")
+    assert main(["verify", f"hf:{REPO}@{sha}", str(folder)]) == 0
+    digest = sha256(folder / "model.safetensors")
+    foreign, local = capsys.readouterr().out.splitlines()
+    assert foreign.endswith(f"as when this commit was first loaded: model.safetensors {digest}")
+    assert local.endswith(f"nobody pinned their sha256: model.safetensors {digest}")
