@@ -60,8 +60,9 @@ class DANetConfig:
             elif isinstance(value, bool) != (kind is bool) or not isinstance(value, {float: int | float}.get(kind, kind)):
                 raise ConfigError(f"{field.name} = {value!r} is not of type {kind.__name__}")
         if len(self.depths) != len(self.widths) or not 1 <= len(self.depths) <= 8:
-            given = f"{len(self.depths)} depths and {len(self.widths)} widths"
-            raise ConfigError(f"{given}: expected one of each for every stage, and 1 to 8 stages")
+            raise ConfigError(
+                f"depths {self.depths[:9]}, widths {self.widths[:9]}: expected one of each for every stage, and 1 to 8 stages"
+            )
         sizes = {"depths": self.depths, "widths": self.widths, "steps": (self.steps,), "in_channels": (self.in_channels,)}
         limits = {"depths": 256, "widths": 16384, "steps": 1024, "in_channels": 4096, "num_classes": 1_000_000}
         for name, values in {**sizes, "num_classes": (self.num_classes,)}.items():

@@ -195,7 +195,7 @@ def in_data(**fields: Any) -> Change:
         (in_model(num_classes=10**9), "num_classes = 1000000000"),
         (in_model(depths=[1] * 3), "depths"),
         (in_model(depths=3), "depths = 3"),
-        (in_model(depths=[1] * 9, widths=[16] * 9), "9 depths and 9 widths: expected one of each for every stage, and 1 to 8"),
+        (in_model(depths=[1] * 9, widths=[16] * 9), "expected one of each for every stage, and 1 to 8 stages"),
         (in_model(order="z"), "'z' is not one of 'a'"),
         (in_model(order=None), "order = None"),
         (in_model(beta="half"), "beta = 'half'"),
