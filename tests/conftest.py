@@ -11,6 +11,8 @@ from hub_server import HubServer
 # The Hub's client reads its settings when it is imported. No test reaches another Hub than this one, or the user's cache and token.
 HUB = HubServer()
 HOME = tempfile.TemporaryDirectory()
+for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING_FACE_"))]:
+    del os.environ[name]
 os.environ |= {
     "HF_ENDPOINT": HUB.url,
     "HF_HOME": f"{HOME.name}/huggingface",
@@ -19,8 +21,8 @@ os.environ |= {
     "HF_HUB_DOWNLOAD_TIMEOUT": "1",
     "HF_HUB_ETAG_TIMEOUT": "1",
     "XDG_CACHE_HOME": f"{HOME.name}/cache",
+    "NO_PROXY": "127.0.0.1",
 }
-os.environ.pop("HF_TOKEN", None)
 
 import torch  # noqa: E402  # torch is slow to import, and what it imports may read the settings
 
