@@ -20,6 +20,7 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from export.fold import folded_norms, still_image
+from export.integers import integer_weights
 from export.quantise import PRECISIONS
 from export.trace import Call, trace
 from zoo.danet import DANet, DANetConfig
@@ -57,8 +58,15 @@ class _Stored:
     def __init__(self, path: Path, graph: onnx.GraphProto) -> None:
         self.path = path
         named = {str(tensor.name): tensor for tensor in graph.initializer}  # protobuf has bytes where a name is no UTF-8
-        self.tensors = {name: tensor for name, tensor in named.items() if not name.startswith("count.")}
+        # Of counts and of integer spikes, as every export has them.
+        self.tensors = {n: t for n, t in named.items() if not n.startswith("count.") and not n.endswith((".step", ".zero"))}
+        self.scales: dict[str, Tensor] = {}  # of weights that are stored as integers
         self.readers = {(node.op_type, name) for node in graph.node for name in node.input}
+        for name, (weight, scale) in integer_weights(graph).items():
+            for part in (f"{name}.int8", f"{name}.scale"):
+                self.tensors.pop(part, None)
+            self.tensors[name] = numpy_helper.from_array(weight, name)
+            self.scales[name] = torch.from_numpy(scale.copy())
         norms = [node for node in graph.node if node.op_type == "BatchNormalization"]
         self.eps = {name: a.f for node in norms for a in node.attribute if a.name == "epsilon" for name in node.input[1:2]}
 
@@ -93,6 +101,8 @@ def _fill(model: DANet, calls: list[Call], stored: _Stored) -> None:
             case nn.Conv2d() | nn.Linear() as layer:
                 shape = tuple(layer.weight.shape)
                 layer.weight = nn.Parameter(stored.take(f"{path}.weight", shape))
+                if f"{path}.weight" in stored.scales:
+                    layer.weight_scale = stored.scales[f"{path}.weight"]
                 if layer.bias is not None or path in biased:
                     layer.bias = nn.Parameter(stored.take(f"{path}.bias", shape[:1]))
             case nn.BatchNorm2d() if path in folded:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import zoo
 from export.fold import fold, still_image
+from export.integers import with_integers
 from export.trace import Call, leaves, trace
 from export.verify.onnx import verify_onnx
 from export.verify.result import Verification
@@ -65,6 +66,9 @@ def to_onnx(model: DANet) -> onnx.ModelProto:
     proto = program.model_proto
     _name(proto.graph, {path for path, _ in leaves(folded)} - {last})
     _shapes(proto.graph, trace(model, still_image(model)), model.config.steps)
+    if model.origin and model.origin.precision != "float32":
+        layers = ((path, getattr(module, "weight_scale", None)) for path, module in folded.named_modules())
+        with_integers(proto.graph, {f"{path}.weight": scale.numpy() for path, scale in layers if scale is not None})
     _count(proto.graph, [path for path, _ in neurons], model.config.steps)
     _describe(proto, model)
     return proto

@@ -26,7 +26,8 @@ def rounded(model: DANet, precision: Precision = "int8") -> DANet:
     """A copy of `model` whose weights are integers from -127 to 127 times a scale, its BatchNorms folded before.
 
     The scale is the largest number that it has to reach over 127 (symmetric, without calibration; Jacob et al. 2018, section 3):
-    the largest weight of each output channel, or with `int8-layer` the largest weight or bias of the layer.
+    the largest weight of each output channel, or with `int8-layer` the largest weight or bias of the layer. Every layer that has
+    weights keeps it, as `weight_scale` `[C_out]`.
     """
     if precision == "float32":
         return model
@@ -35,13 +36,14 @@ def rounded(model: DANet, precision: Precision = "int8") -> DANet:
     with torch.no_grad():
         for call in calls:
             match call.module:
-                case nn.Conv2d() | nn.Linear() if precision == "int8":
-                    _round(call.module.weight, call.module.weight.abs().flatten(1).amax(1))
-                case nn.Conv2d() | nn.Linear():
-                    numbers = [p for p in (call.module.weight, call.module.bias) if p is not None]
+                case nn.Conv2d() | nn.Linear() as layer if precision == "int8":
+                    layer.weight_scale = _round(layer.weight, layer.weight.abs().flatten(1).amax(1))
+                case nn.Conv2d() | nn.Linear() as layer:
+                    numbers = [p for p in (layer.weight, layer.bias) if p is not None]
                     largest = torch.stack([p.abs().amax() for p in numbers]).amax()
                     for parameter in numbers:
-                        _round(parameter, largest)
+                        scale = _round(parameter, largest)
+                    layer.weight_scale = scale.expand(len(layer.weight)).clone()
                     for reader in calls:  # of the layer's current alone
                         if isinstance(reader.module, Lif) and _source(calls, reader.inputs[0]) == call.path:
                             _round(reader.module.neuron.threshold, largest)
@@ -50,10 +52,12 @@ def rounded(model: DANet, precision: Precision = "int8") -> DANet:
     return model
 
 
-def _round(numbers: Tensor, largest: Tensor) -> None:
-    """To whole multiples of `largest / 127`; `largest` may be one number for each row."""
-    step = (largest.clamp_min(torch.finfo(largest.dtype).tiny) / LEVELS).view(-1, *[1] * (numbers.dim() - 1))
+def _round(numbers: Tensor, largest: Tensor) -> Tensor:
+    """To whole multiples of `largest / 127`, which is returned; `largest` may be one number for each row."""
+    scale = largest.clamp_min(torch.finfo(largest.dtype).tiny) / LEVELS
+    step = scale.view(-1, *[1] * (numbers.dim() - 1))
     numbers.copy_(((numbers / step).round() * step).view_as(numbers))
+    return scale
 
 
 def _source(calls: list[Call], path: str) -> str:

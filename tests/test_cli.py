@@ -138,7 +138,6 @@ WRONG = [
     (["convert", "text.png", "--arch", "sew-resnet18-t4", "--out", "out"], "text.png cannot be read: it is not a checkpoint"),
     (["convert", "text.png", "--arch", "danet18-t4", "--out", "out"], "checkpoints are known of sew-resnet, spiking-resnet"),
     (["convert", "text.png", "--arch", "sew-resnet18-t4", "--out", "text.nir"], "text.nir exists already: name a folder"),
-    (["export", "danet20-t4", "--weights", "int8"], "--weights int8 is for --to nir: export the ONNX file without it"),
     (["export", "danet20-t4", "--to", "nir", "--weights", "int8", "--data", "absent"], "absent"),
     (["check", "danet20-t4", "--target", "speck3"], "target 'speck3' is not known; valid are speck2e, loihi1, loihi2"),
     (["check", "danet99-t4"], "unknown model 'danet99-t4'"),

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from export.fold import folded_norms, fused, still_image
+from export.integers import integer_weights
 from export.runtime import ERRORS, session
 from export.trace import INPUT, Call, trace
 from export.verify.result import Line, Verification
@@ -79,6 +80,7 @@ def _verify(model: DANet, proto: onnx.ModelProto, path: Path, images: Tensor | N
 
 def _altered(calls: list[Call], proto: onnx.ModelProto) -> tuple[str, ...]:
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    integers = {name: weight for name, (weight, _) in integer_weights(proto.graph).items()}
     norms = {conv: norm for norm, conv in folded_norms(calls).items()}
     modules = {call.path: call.module for call in calls}
     altered = []
@@ -86,8 +88,9 @@ def _altered(calls: list[Call], proto: onnx.ModelProto) -> tuple[str, ...]:
         if not isinstance(layer, nn.Conv2d | nn.Linear):
             continue
         expected = (fused(layer, modules[norms[path]]) if path in norms else layer).weight
-        found = stored.get(f"{path}.weight")
-        if found is None or not np.array_equal(numpy_helper.to_array(found), expected.detach().numpy()):
+        name = f"{path}.weight"
+        found = numpy_helper.to_array(stored[name]) if name in stored else integers.get(name)
+        if found is None or not np.array_equal(found, expected.detach().numpy()):
             altered.append(f"other weights for {path}")
     return tuple(altered)
 

@@ -28,15 +28,13 @@ def export(args: argparse.Namespace) -> int:
     model, name = load_model(args.name)
     accuracy = {}
     if args.weights != "float32":
-        if "onnx" in args.to:
-            raise InputError(f"--weights {args.weights} is for --to nir: export the ONNX file without it")
         from export.quantise import rounded
 
         unrounded, model, name = model, rounded(model, args.weights), f"{name}.{args.weights}"
         accuracy = _accuracies({"float32": unrounded, args.weights: model}, args.data)
     written: list[dict[str, Any]] = []
     for path, what in write_exports(model, name, args.to, args.out, args.profile).items():
-        more = accuracy if path.suffix == ".nir" else {}
+        more = {} if path.name.endswith(".trains.nir") else accuracy
         written.append({"file": str(path), "bytes": path.stat().st_size, "verification": what} | more)
     if args.json:
         return print_json(written)
