@@ -29,7 +29,7 @@ from export.energy.executors.onnx import OnnxExecutor
 from export.energy.profiles import Operation
 from export.nir import to_nir
 from export.onnx import to_onnx
-from export.runtime import session
+from export.runtime import Runtime
 from zoo.danet import DANet
 
 NETWORKS = [
@@ -221,8 +221,8 @@ def cost(name: str, batch: int, rounds: int) -> None:
         onnx.save(to_onnx(model), path)
         proto = onnx.load(path)
         del proto.graph.output[1:]
-        logits = session(proto.SerializeToString(), 1)
-        exported, counting, onnxed = session(str(path), 1), TorchExecutor(model), OnnxExecutor(path, threads=1)
+        logits = Runtime(threads=1).load(proto.SerializeToString())
+        exported, counting, onnxed = Runtime(threads=1).load(path), TorchExecutor(model), OnnxExecutor(path, Runtime(threads=1))
         plain = copy.deepcopy(model)
         calls: dict[str, Callable[[], object]] = {
             "torch, forward": lambda: plain(x),

@@ -111,7 +111,7 @@ def _forwards(model: DANet, peers: dict[str, Callable[[], object]], rounds: int)
 
     from export.fold import fold
     from export.onnx import write_onnx
-    from export.runtime import OnnxModel
+    from export.runtime import OnnxModel, Runtime
 
     x = images(model)
     assert_same(model, x)
@@ -119,7 +119,7 @@ def _forwards(model: DANet, peers: dict[str, Callable[[], object]], rounds: int)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         write_onnx(model, path, verify=False)
-        exported = OnnxModel(path, threads=1)
+        exported = OnnxModel(path, Runtime(threads=1))
     calls: dict[str, Callable[[], object]] = {
         "snnTorch loop": lambda: loop(x),
         "torch": lambda: model(x),

@@ -1,7 +1,7 @@
 """Weights as chips hold them: integers of 8 bits times a scale."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from export.fold import fold, still_image
 from export.trace import Call, trace
 from zoo.danet import DANet, Repeat
+from zoo.errors import ConfigError
 from zoo.neurons import Lif
 
-__all__ = ["PRECISIONS", "Precision", "rounded"]
+__all__ = ["PRECISIONS", "Precision", "as_precision", "rounded"]
 
 Precision = Literal["float32", "int8", "int8-layer"]
 PRECISIONS: dict[str, str] = {
@@ -20,6 +21,13 @@ PRECISIONS: dict[str, str] = {
     "int8-layer": "one scale per layer, of whose steps biases and thresholds are whole numbers, as on Speck",
 }
 LEVELS = 127  # on either side of zero
+
+
+def as_precision(word: str) -> Precision:
+    """Raises `ConfigError` for a word that is none."""
+    if word not in PRECISIONS:
+        raise ConfigError(f"precision {word[:100]!r} is not one of {', '.join(PRECISIONS)}")
+    return cast(Precision, word)
 
 
 def rounded(model: DANet, precision: Precision = "int8") -> DANet:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 
 from export.fold import folded_norms, fused, still_image
 from export.integers import integer_weights
-from export.runtime import ERRORS, session
+from export.quantise import as_precision, rounded
+from export.runtime import ERRORS, Engine, Runtime
 from export.trace import INPUT, Call, trace
 from export.verify.result import Line, Verification
 from zoo.danet import DANet
@@ -26,14 +26,18 @@ BATCHES = (1, 2)  # the export was made with 2
 PIECE_BYTES = 1 << 26  # of values held at once
 
 
-def verify_onnx(model: DANet, path: Path, images: Tensor | None = None) -> Verification:
-    """Compare the ONNX file at `path` with `model` on `images` (normalised, at least 3; noise if none are given).
+def verify_onnx(model: DANet, path: Path, images: Tensor | None = None, *, runtime: Runtime | None = None) -> Verification:
+    """Compare the ONNX file at `path`, computed by `runtime` (onnxruntime), with `model` on `images` (normalised, at least 3; noise
+    if none are given).
 
     Raises `ExportError` if it is no export of the zoo, `VerificationError` if it cannot even be run as this model.
     """
     proto = _read(path)
+    said = {entry.key: entry.value for entry in proto.metadata_props}.get("precision", "float32")
+    if model.origin and model.origin.precision != said:
+        model = rounded(model, as_precision(said))
     try:
-        return _verify(model.eval(), proto, path, images)
+        return _verify(model.eval(), proto, path, images, runtime or Runtime())
     except ERRORS as error:
         raise VerificationError(f"{path} cannot be run as this model: {str(error).splitlines()[0]}") from None
 
@@ -53,7 +57,7 @@ def _read(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def _verify(model: DANet, proto: onnx.ModelProto, path: Path, images: Tensor | None) -> Verification:
+def _verify(model: DANet, proto: onnx.ModelProto, path: Path, images: Tensor | None, runtime: Runtime) -> Verification:
     if images is None:
         images = torch.randn(still_image(model, sum(BATCHES)).shape, generator=torch.Generator().manual_seed(0))
     exported = {name for node in proto.graph.node for name in node.output}
@@ -64,8 +68,8 @@ def _verify(model: DANet, proto: onnx.ModelProto, path: Path, images: Tensor | N
     for batch in BATCHES:
         batches.append(images[start : start + batch])
         start += batch
-    lines = tuple(_compare(proto, calls, names, batches))
-    whole = session(str(path))
+    lines = tuple(_compare(proto, calls, names, batches, runtime))
+    whole = runtime.load(path)
     with torch.inference_mode():
         for x in batches:
             logits = torch.from_numpy(whole.run(["logits"], {"images": x.numpy()})[0])
@@ -102,14 +106,16 @@ def _exported_names(calls: list[Call], exported: set[str]) -> dict[str, str]:
     return {INPUT: "images"} | {path: name for path, name in names.items() if name in exported}
 
 
-def _compare(proto: onnx.ModelProto, calls: list[Call], names: dict[str, str], batches: list[Tensor]) -> Iterator[Line]:
+def _compare(
+    proto: onnx.ModelProto, calls: list[Call], names: dict[str, str], batches: list[Tensor], runtime: Runtime
+) -> Iterator[Line]:
     """Run the export piece by piece, each piece on the export's own values, and every module on the same; compare their outputs."""
     batch_values = [{"images": x} for x in batches]
     last_use = {names[path]: i for i, call in enumerate(calls) for path in call.inputs if path in names}
     done = 0
     for piece in _pieces(calls, sum(map(len, batches))):
         wanted = sorted({names[call.path] for call in piece if call.path in names})
-        inputs, cut = _cut(proto, set(batch_values[0]), wanted)
+        inputs, cut = _cut(proto, {name: value.dim() for name, value in batch_values[0].items()}, wanted, runtime)
         done += len(piece)
         for i, values in enumerate(batch_values):
             outputs = cut.run(wanted, {name: values[name].numpy() for name in inputs})
@@ -131,8 +137,8 @@ def _pieces(calls: list[Call], batch: int) -> Iterator[list[Call]]:
             piece, size = [], 0
 
 
-def _cut(proto: onnx.ModelProto, known: set[str], wanted: list[str]) -> tuple[set[str], ort.InferenceSession]:
-    """The part of the export that computes `wanted` from values that are `known`, and which of these it needs."""
+def _cut(proto: onnx.ModelProto, known: dict[str, int], wanted: list[str], runtime: Runtime) -> tuple[set[str], Engine]:
+    """The part of the export that computes `wanted` from values `known`, with so many axes, and which of these it needs."""
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
     maker = {output: i for i, node in enumerate(proto.graph.node) for output in node.output}
     nodes: set[int] = set()
@@ -151,12 +157,12 @@ def _cut(proto: onnx.ModelProto, known: set[str], wanted: list[str]) -> tuple[se
     graph = helper.make_graph(
         [proto.graph.node[i] for i in sorted(nodes)],
         "piece",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * known[name]) for name in inputs],
         [helper.make_empty_tensor_value_info(name) for name in wanted],
         [stored[name] for name in weights],
     )
     piece = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
-    return inputs, session(piece.SerializeToString())
+    return inputs, runtime.load(piece.SerializeToString())
 
 
 @torch.inference_mode()

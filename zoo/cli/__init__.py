@@ -63,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
         text = "as they are (default), or rounded to 8 bits with a scale per output channel, or per layer as on Speck"
         sub.add_argument("--weights", choices=("float32", "int8", "int8-layer"), default="float32", help=text)
 
+    def runtime(sub: argparse.ArgumentParser) -> None:
+        group = sub.add_argument_group("who computes an .onnx file")
+        group.add_argument("--runtime", choices=("onnxruntime", "openvino"), help="onnxruntime (default), or openvino, an extra")
+        group.add_argument("--precision", choices=("float32", "bfloat16"), help="float32 (default); bfloat16 changes spikes")
+        group.add_argument("--threads", type=_positive, metavar="N", help="default: one for each core")
+
     sub = add("list", models.list_, "list trained models, or every architecture")
     sub.add_argument("pattern", nargs="?", default="*", help="shell wildcard, as in 'danet50*'")
     sub.add_argument("--all", action="store_true", help="every architecture that can be created, trained or not")
@@ -73,11 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("classify", models.classify, "classify images (the bundled ones if none are given)")
     sub.add_argument("model", help="a name, a model folder, or an exported .onnx file")
     sub.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files of the model's size")
+    runtime(sub)
 
     sub = add("evaluate", models.evaluate, "measure top-1 accuracy on a whole split")
     sub.add_argument("model", help="a name, a model folder, or an exported .onnx file")
     sub.add_argument("--data", metavar="SOURCE", help="where the data set lies: a folder, or a hub id ORG/NAME")
     sub.add_argument("--split", choices=("train", "test"), default="test", help="test (default) is the held-out one")
+    runtime(sub)
     sub.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read, and say how many")
 
     sub = add("export", exports.export, "write a model as ONNX and NIR, verified layer by layer")
@@ -95,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("verify", exports.verify, "check weights against the manifest, or an export against its model")
     sub.add_argument("names", nargs="*", metavar="NAME", help="names, model folders or hf:org/repo (default: all that are here)")
     sub.add_argument("--export", type=Path, metavar="FILE", help="check this .onnx or .nir export, layer by layer")
+    runtime(sub)
 
     sub = add("check", exports.check, "say whether a network fits a neuromorphic chip, and why not")
     sub.add_argument("name", help="a name, a model folder, or a .nir file of anyone")
@@ -120,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--out", type=Path, metavar="FOLDER", help="also write MODEL.json and MODEL.csv there, and a page for a browser"
     )
+    runtime(sub)
 
     sub = add("train", models.train, "train a model after its data set's recipe; resumes where it was stopped", table=False)
     sub.add_argument("name", help="with a data set, as in danet20-t4.fmnist")

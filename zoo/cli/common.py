@@ -1,5 +1,6 @@
 """What several commands share: models, images, and who predicts."""
 
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ from zoo.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from export.runtime import Runtime
     from zoo.danet import DANet
     from zoo.datasets import DatasetSpec
 
-__all__ = ["load_model", "normalised", "our_export", "predictor", "print_json", "read_images"]
+__all__ = ["asked_runtime", "load_model", "normalised", "our_export", "predictor", "print_json", "read_images"]
 
 
 def load_model(name: str) -> "tuple[DANet, str]":
@@ -24,20 +26,33 @@ def load_model(name: str) -> "tuple[DANet, str]":
     return model, model.origin.name
 
 
-def predictor(model: str) -> "tuple[Callable[[Tensor], Tensor], DatasetSpec, str, int]":
-    """Normalised images `[B, C, H, W]` -> logits `[B, K]`, by torch or, for an `.onnx` file, onnxruntime; the data; a name; T."""
+def predictor(model: str, runtime: "Runtime | None" = None) -> "tuple[Callable[[Tensor], Tensor], DatasetSpec, str, int]":
+    """Normalised images `[B, C, H, W]` -> logits `[B, K]`, by torch or, for an `.onnx` file, a runtime; the data; a name; T."""
     import torch
 
     if model.endswith(".onnx"):
         our_export()
         from export.runtime import OnnxModel
 
-        exported = OnnxModel(Path(model))
-        name = f"{exported.name} (onnxruntime)"
+        exported = OnnxModel(Path(model), runtime)
+        name = f"{exported.name} ({exported.runtime})"
         return lambda x: torch.from_numpy(exported.run(x.numpy()).logits), exported.data, name, exported.steps
     network, name = load_model(model)
     assert network.origin is not None
     return torch.inference_mode()(network), network.origin.data, name, network.config.steps
+
+
+def asked_runtime(args: argparse.Namespace, *models: str) -> "Runtime | None":
+    """What `--runtime` and its like say, for the `.onnx` files among `models`; None if nothing was said."""
+    said = {"name": args.runtime, "precision": args.precision, "threads": args.threads}
+    given = {key: value for key, value in said.items() if value is not None}
+    if not given:
+        return None
+    if not any(model.endswith(".onnx") for model in models):
+        raise InputError(f"--{'runtime' if 'name' in given else next(iter(given))} is for .onnx files, as `zoo export` writes them")
+    from export.runtime import Runtime
+
+    return Runtime(**given)
 
 
 def read_images(paths: list[Path], data: "DatasetSpec") -> "tuple[Tensor, list[int], list[str]]":

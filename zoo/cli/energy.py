@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import terminal
-from zoo.cli.common import load_model, normalised, our_export, print_json, read_images
+from zoo.cli.common import asked_runtime, load_model, normalised, our_export, print_json, read_images
 from zoo.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def _report(model: str, args: argparse.Namespace, convention: str, *, speak: boo
         array = _array(args.input)
         run = executor(Path(model), steps=args.steps, like=array)
         return estimate(run, array[: args.first] if run.entry.static else array[:, : args.first], **options)
-    run = executor(Path(model) if model.endswith((".onnx", ".nir")) else load_model(model)[0], steps=args.steps)
+    file = model.endswith((".onnx", ".nir"))
+    run = executor(Path(model) if file else load_model(model)[0], steps=args.steps, runtime=asked_runtime(args, *args.models))
     if run.source.data is None:
         raise InputError(f"{model} does not say what it reads: give it an array with --input FILE.npy")
     batches, images = _batches(run, run.source.data, args)

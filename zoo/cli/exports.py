@@ -1,14 +1,13 @@
 """Commands about what a model becomes: export, verify, check."""
 
 import argparse
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zoo
 from zoo import terminal
-from zoo.cli.common import load_model, normalised, our_export, print_json
+from zoo.cli.common import asked_runtime, load_model, normalised, our_export, print_json
 from zoo.errors import HubError, InputError, WeightsError
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from export.nir import Profile
     from export.quantise import Precision
+    from export.runtime import Runtime
     from zoo.danet import DANet
 
 __all__ = ["check", "export", "verify", "write_exports"]
@@ -113,7 +113,8 @@ def verify(args: argparse.Namespace) -> int:
     """`zoo verify`: an export against its model layer by layer, or the files of models against the manifest."""
     if args.export and len(args.names) != 1:
         raise InputError(f"--export {args.export} is compared with one model: name it, as in `zoo verify NAME --export FILE`")
-    results = [_verify_export(args.names[0], args.export)] if args.export else _verify_files(args.names)
+    runtime = asked_runtime(args, str(args.export or ""))
+    results = [_verify_export(args.names[0], args.export, runtime)] if args.export else _verify_files(args.names)
     if args.json:
         print_json(results)
     else:
@@ -121,16 +122,15 @@ def verify(args: argparse.Namespace) -> int:
     return 0 if all(result["ok"] for result in results) else 1
 
 
-def _verify_export(name: str, path: Path) -> dict[str, Any]:
+def _verify_export(name: str, path: Path, runtime: "Runtime | None") -> dict[str, Any]:
     our_export()
     from export.verify.nir import verify_nir
     from export.verify.onnx import verify_onnx
-    from export.verify.result import Verification
 
-    compare: Callable[..., Verification] = verify_nir if path.suffix == ".nir" else verify_onnx
     model, _ = load_model(name)
     with terminal.status(f"verifying {path}"):
-        result = compare(model, path)
+        nir = path.suffix == ".nir"
+        result = verify_nir(model, path) if nir else verify_onnx(model, path, runtime=runtime)
     return {"checked": str(path), "ok": result.ok, "result": str(result)}
 
 

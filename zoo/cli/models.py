@@ -8,7 +8,7 @@ from typing import Any
 
 import zoo
 from zoo import terminal
-from zoo.cli.common import normalised, predictor, print_json, read_images
+from zoo.cli.common import asked_runtime, normalised, predictor, print_json, read_images
 
 __all__ = ["classify", "evaluate", "info", "list_", "train"]
 
@@ -72,7 +72,7 @@ def info(args: argparse.Namespace) -> int:
 
 def classify(args: argparse.Namespace) -> int:
     """`zoo classify`: predictions for image files, or for the bundled images of the model's data."""
-    predict, data, name, _ = predictor(args.model)
+    predict, data, name, _ = predictor(args.model, asked_runtime(args, args.model))
     pixels, labels, titles = read_images(args.images, data)
     logits = predict(normalised(pixels, data))
     chosen = logits.argmax(1).tolist()
@@ -103,7 +103,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from zoo.training.evaluate import correct
     from zoo.training.run import load_data
 
-    predict, data, name, steps = predictor(args.model)
+    predict, data, name, steps = predictor(args.model, asked_runtime(args, args.model))
     recipe = Recipe.load(data.tag)
     split = load_data(replace(recipe, source=args.data or recipe.source), args.split, steps, skip_bad=args.skip_bad)
     with terminal.progress() as bar:

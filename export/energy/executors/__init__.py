@@ -5,6 +5,7 @@ near to its threshold that the order of a sum decides.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nir
 from torch import Tensor
@@ -15,15 +16,20 @@ from export.energy.executors.model import TorchExecutor
 from export.graph import read_graph
 from zoo.danet import DANet
 
+if TYPE_CHECKING:
+    from export.runtime import Runtime
+
 __all__ = ["Executor", "NirExecutor", "Source", "TorchExecutor", "executor"]
 
 
-def executor(what: DANet | nir.NIRGraph | Path, *, steps: int | None = None, like: Tensor | None = None) -> Executor:
+def executor(
+    what: DANet | nir.NIRGraph | Path, *, steps: int | None = None, like: Tensor | None = None, runtime: "Runtime | None" = None
+) -> Executor:
     """The executor for a model, a graph, or a file `.onnx` or `.nir`.
 
     `steps` is T, for a graph that does not say it, and `like` an example of its input, for one that does not say what it reads: an
-    axis more than the graph speaks of, besides the batch, is time, and whole numbers are then counts of events. Raises
-    `ExportError` or `InputError` for what cannot be read or counted.
+    axis more than the graph speaks of, besides the batch, is time, and whole numbers are then counts of events. `runtime` computes
+    an ONNX file, onnxruntime unless it says otherwise. Raises `ExportError` or `InputError` for what cannot be read or counted.
     """
     match what:
         case DANet():
@@ -33,5 +39,5 @@ def executor(what: DANet | nir.NIRGraph | Path, *, steps: int | None = None, lik
         case _ if what.suffix == ".onnx":
             from export.energy.executors.onnx import OnnxExecutor  # whose import takes a second
 
-            return OnnxExecutor(what)
+            return OnnxExecutor(what, runtime)
     return NirExecutor(read_graph(what), name=what.name, steps=steps, like=like)

@@ -1,9 +1,8 @@
-"""An exported file in onnxruntime.
+"""An exported file in onnxruntime or OpenVINO.
 
 Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes.
 """
 
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,29 +15,28 @@ from export.energy.executors.base import Executor, Source
 from export.energy.spikes import Spikes
 from export.from_onnx import read_onnx
 from export.nir import node_name, to_nir
-from export.runtime import session
+from export.runtime import Runtime
 
 __all__ = ["OnnxExecutor"]
 
 
 class OnnxExecutor(Executor):
-    """A file that the zoo exported; its graph is read from the file alone. The reductions are part of what onnxruntime runs."""
+    """A file that the zoo exported; its graph is read from the file alone. The reductions are part of what the runtime runs."""
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
+    def __init__(self, path: Path, runtime: Runtime | None = None) -> None:
         model = read_onnx(path)
         assert model.origin is not None
         proto = onnx.load(path)
         meta = {entry.key: entry.value for entry in proto.metadata_props}
-        engine = f"onnxruntime {version('onnxruntime')}"
+        runtime = runtime or Runtime()
         graph = to_nir(model, profile="native")
-        super().__init__(graph, Source(meta["name"], engine, model.config.steps, model.origin.data, meta["weights_sha256"]))
+        super().__init__(graph, Source(meta["name"], str(runtime), model.config.steps, model.origin.data, meta["weights_sha256"]))
         self.paths = {node_name(value): value for node in proto.graph.node for value in node.output}
-        self._session = session(self._with_spikes(proto).SerializeToString(), threads)
-        self._outputs = [value.name for value in self._session.get_outputs()]
+        self._engine = runtime.load(self._with_spikes(proto).SerializeToString())
 
     def _run(self, x: Tensor, spikes: Spikes) -> Tensor:
-        found = self._session.run(None, {"images": x.numpy()})
-        values = {name: torch.from_numpy(value) for name, value in zip(self._outputs, found, strict=True)}
+        found = self._engine.run(None, {"images": x.numpy()})
+        values = {name: torch.from_numpy(value) for name, value in zip(self._engine.outputs, found, strict=True)}
         for name in self.neurons:
             path = self.paths[name]
             if name in self.keep:
