@@ -142,6 +142,8 @@ def _described(path: Path, meta: dict[str, str]) -> tuple[DANetConfig, Origin]:
     try:
         config, data = DANetConfig.from_dict(json.loads(meta["config"])), DatasetSpec.from_dict(json.loads(meta["data"]))
         name, precision = meta["name"], meta["precision"]
+        if meta.get("form", "sequence") != "sequence":
+            raise InputError(f"{path} is of the form {meta['form']}: a network is read back from the form sequence")
     except KeyError as error:
         raise InputError(
             f"{path} has no metadata {error}: it is none of the zoo's, or an old one; write it with `zoo export NAME --to onnx`"

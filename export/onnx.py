@@ -1,13 +1,17 @@
-"""A model as ONNX, in `sequence` form: all time steps inside, time folded into the batch, batch size free.
+"""A model as ONNX, batch size free, in one of two forms.
 
-    images [B, C, H, W] -> logits [B, K], and for every neuron layer `<path>.count` [B], its spikes summed over time and space
+    sequence   images [B, C, H, W] -> logits [B, K]; all T time steps inside, time folded into the batch
+    step       images [B, C, H, W] and for every neuron layer `<path>.membrane` -> logits [B, K] of one step, `<path>.membrane.next`
 
-Every value that is a module's output carries that module's dotted path. The neuron is one custom operator for `torch.export`,
-translated to plain ONNX: Split over time, for each step the equation of `zoo.neurons` in its order of rounding, and Concat.
+Every value that is a module's output carries that module's dotted path, and may be an output too: `counts` gives `<path>.count`
+[B], a layer's spikes summed over time and space, `trains` the spikes `<path>` [T*B, ...] themselves. The neuron is one custom
+operator for `torch.export`, translated to plain ONNX: Split over time, for each step the equation of `zoo.neurons` in its order of
+rounding, and Concat.
 """
 
 import ast
 import contextlib
+import copy
 import gc
 import io
 import json
@@ -15,7 +19,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 import torch
@@ -26,22 +30,30 @@ from torch import Tensor, nn
 import zoo
 from export.fold import fold, still_image
 from export.integers import with_integers
+from export.state import add_state
 from export.trace import Call, leaves, trace
 from export.verify.onnx import verify_onnx
 from export.verify.result import Verification
-from zoo.danet import DANet
+from zoo.danet import DANet, set_steps
 from zoo.errors import ExportError, VerificationError
 from zoo.integrity import digest
 from zoo.neurons import Lif
 
-__all__ = ["COUNT", "to_onnx", "write_onnx"]
+__all__ = ["COUNT", "Form", "Outputs", "to_onnx", "write_onnx"]
 
+Form = Literal["sequence", "step"]
+Outputs = Literal["none", "counts", "trains"]
 COUNT = ".count"
 OPSET = 20
 
 
-def to_onnx(model: DANet) -> onnx.ModelProto:
-    """The ONNX form of `model` for still images of its own size. Raises `ExportError` for a neuron that has none."""
+def to_onnx(model: DANet, *, form: Form = "sequence", outputs: Outputs = "counts") -> onnx.ModelProto:
+    """`model` as a graph for images of its own size. Raises `ExportError` for a neuron that ONNX has no form for."""
+    whole = model
+    if form == "step":
+        model = copy.deepcopy(model)
+        set_steps(model, 1)
+    steps = 1 if form == "step" else model.config.steps
     folded = fold(model)
     neurons = [(path, module) for path, module in folded.named_modules() if isinstance(module, Lif)]
     for path, lif in neurons:
@@ -65,21 +77,29 @@ def to_onnx(model: DANet) -> onnx.ModelProto:
     assert program is not None
     proto = program.model_proto
     _name(proto.graph, {path for path, _ in leaves(folded)} - {last})
-    _shapes(proto.graph, trace(model, still_image(model)), model.config.steps)
+    _shapes(proto.graph, trace(model, still_image(model)), steps)
+    if form == "step":
+        add_state(proto.graph, dict(neurons))
     if model.origin and model.origin.precision != "float32":
         layers = ((path, getattr(module, "weight_scale", None)) for path, module in folded.named_modules())
         with_integers(proto.graph, {f"{path}.weight": scale.numpy() for path, scale in layers if scale is not None})
-    _count(proto.graph, [path for path, _ in neurons], model.config.steps)
-    _describe(proto, model)
+    if outputs == "counts":
+        _count(proto.graph, [path for path, _ in neurons], steps)
+    elif outputs == "trains":
+        known = {value.name: value for value in proto.graph.value_info}
+        proto.graph.output.extend(known[path] for path, _ in neurons)
+    _describe(proto, whole, form)
     return proto
 
 
-def write_onnx(model: DANet, path: Path, *, verify: bool = True) -> Verification | None:
+def write_onnx(
+    model: DANet, path: Path, *, form: Form = "sequence", outputs: Outputs = "counts", verify: bool = True
+) -> Verification | None:
     """Write `path`, verified against `model` unless told otherwise. Raises `VerificationError`, and
     leaves no file, if it is not the model."""
     beside = path.with_name(path.name + ".tmp")
     try:
-        onnx.save(to_onnx(model), beside)
+        onnx.save(to_onnx(model, form=form, outputs=outputs), beside)
         gc.collect()  # the exporter leaves copies of the weights in reference cycles
         result = verify_onnx(model, beside) if verify else None
         if result and not result.ok:
@@ -178,7 +198,7 @@ def _count(graph: onnx.GraphProto, paths: list[str], steps: int) -> None:
         graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]))
 
 
-def _describe(proto: onnx.ModelProto, model: DANet) -> None:
+def _describe(proto: onnx.ModelProto, model: DANet, form: Form) -> None:
     assert model.origin is not None
     data = model.origin.data
     proto.graph.name = model.origin.name
@@ -188,6 +208,7 @@ def _describe(proto: onnx.ModelProto, model: DANet) -> None:
         {
             "name": model.origin.name,
             "config": json.dumps(model.config.to_dict()),
+            "form": form,
             "steps": str(model.config.steps),
             "data": json.dumps(data.to_dict()),
             "weights_sha256": digest(model.origin.weights),

@@ -20,7 +20,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as status
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
 
-__all__ = ["ERRORS", "Engine", "OnnxModel", "OnnxOutput", "Runtime", "metadata"]
+__all__ = ["ERRORS", "About", "Engine", "OnnxModel", "OnnxOutput", "Runtime", "load_file", "metadata"]
 
 # onnxruntime raises a class of its own for each of its status codes, without a common base; OpenVINO raises RuntimeError.
 ERRORS = (
@@ -42,6 +42,7 @@ ComputePrecision = Literal["float32", "bfloat16"]
 class Engine(Protocol):
     """A graph that is loaded, and ready to run."""
 
+    inputs: dict[str, tuple[int, ...]]  # by name; an axis of any length is 0
     outputs: list[str]
 
     def run(self, wanted: Sequence[str] | None, values: Mapping[str, Array]) -> list[Array]:
@@ -87,6 +88,8 @@ class _OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         devices = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in ort.get_available_providers()]
         self._session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=devices)
+        sizes = {value.name: value.shape for value in self._session.get_inputs()}
+        self.inputs = {name: tuple(n if isinstance(n, int) else 0 for n in shape) for name, shape in sizes.items()}
         self.outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, wanted: Sequence[str] | None, values: Mapping[str, Array]) -> list[Array]:
@@ -114,6 +117,8 @@ class _OpenVino:
             self._settings["INFERENCE_NUM_THREADS"] = runtime.threads
         self._model = self._core.read_model(model if isinstance(model, bytes) else str(model))
         self._requests: dict[tuple[tuple[int, ...], ...], Any] = {}
+        sizes = {value.any_name: value.partial_shape for value in self._model.inputs}
+        self.inputs = {name: tuple(0 if n.is_dynamic else n.get_length() for n in shape) for name, shape in sizes.items()}
         self.outputs = [output.any_name for output in self._model.outputs]
 
     def run(self, wanted: Sequence[str] | None, values: Mapping[str, Array]) -> list[Array]:
@@ -131,40 +136,61 @@ class _OpenVino:
 
 @dataclass(frozen=True)
 class OnnxOutput:
-    """`logits` `[B, K]`, and for every neuron layer's path its spikes of each image `[B]`."""
+    """`logits` `[B, K]`, and for every neuron layer's path its spikes: of each image, `[B]`, or as they were, `[T*B, C, H, W]`."""
 
     logits: Array
     spikes: dict[str, Array]
 
 
+@dataclass(frozen=True)
+class About:
+    """What a file of the zoo says of itself."""
+
+    name: str
+    steps: int
+    data: DatasetSpec
+    weights_sha256: str
+
+    def check(self, images: Array, batch: int | None = None) -> None:
+        """Raises `InputError` for images that are not finite numbers `[B, C, H, W]` of the network's own size."""
+        expected = (self.data.channels, self.data.size, self.data.size)
+        if images.ndim != 4 or images.shape[1:] != expected or len(images) != (batch or len(images)):
+            shape = [batch or "B", *expected]
+            raise InputError(f"input of shape {list(images.shape)}: {self.name} takes [{', '.join(map(str, shape))}]")
+        if not np.isfinite(images).all():
+            raise InputError("input holds NaN or infinite values")
+
+
 class OnnxModel:
-    """A file that `write_onnx` wrote. Raises `InputError` if it is not one."""
+    """A file of the `sequence` form that `write_onnx` wrote. Raises `InputError` if it is not one."""
 
     def __init__(self, path: Path, runtime: Runtime | None = None) -> None:
-        meta = metadata(path)
-        try:
-            self.name = meta["name"]
-            self.steps = int(meta["steps"])
-            self.weights_sha256 = meta["weights_sha256"]
-            self.data = DatasetSpec.from_dict(json.loads(meta["data"]))
-        except KeyError as error:
-            raise InputError(f"{path} is an ONNX file, but none of the zoo's: it has no metadata {error}") from None
         self.runtime = runtime or Runtime()
-        try:
-            self._engine = self.runtime.load(path)
-        except ERRORS as error:
-            raise InputError(f"{path} is not an ONNX file that {self.runtime.name} reads: {str(error).splitlines()[0]}") from None
+        self.about, self._engine = load_file(path, self.runtime, form="sequence")
 
     def run(self, images: Array) -> OnnxOutput:
         """`images`: normalised float32 `[B, C, H, W]`."""
-        expected = (self.data.channels, self.data.size, self.data.size)
-        if images.ndim != 4 or images.shape[1:] != expected:
-            raise InputError(f"input of shape {list(images.shape)}: {self.name} takes [B, {', '.join(map(str, expected))}]")
-        if not np.isfinite(images).all():
-            raise InputError("input holds NaN or infinite values")
+        self.about.check(images)
         found = self._engine.run(None, {"images": images.astype(np.float32)})
         values = dict(zip(self._engine.outputs, found, strict=True))
         return OnnxOutput(values.pop("logits"), {name.removesuffix(".count"): value for name, value in values.items()})
+
+
+def load_file(path: Path, runtime: Runtime, *, form: str) -> tuple[About, Engine]:
+    """A file that `write_onnx` wrote in this form. Raises `InputError` for any other."""
+    meta = metadata(path)
+    try:
+        about = About(meta["name"], int(meta["steps"]), DatasetSpec.from_dict(json.loads(meta["data"])), meta["weights_sha256"])
+    except KeyError as error:
+        raise InputError(f"{path} is an ONNX file, but none of the zoo's: it has no metadata {error}") from None
+    except ValueError as error:
+        raise InputError(f"{path} has metadata of no network: {str(error).splitlines()[0]}") from None
+    if meta.get("form", "sequence") != form:
+        raise InputError(f"{path} is of the form {meta['form']}: write another with `zoo export NAME --form {form}`")
+    try:
+        return about, runtime.load(path)
+    except ERRORS as error:
+        raise InputError(f"{path} is not an ONNX file that {runtime.name} reads: {str(error).splitlines()[0]}") from None
 
 
 def metadata(path: Path) -> dict[str, str]:

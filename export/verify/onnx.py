@@ -1,4 +1,7 @@
-"""An ONNX file against its model: it is run in onnxruntime piece by piece, each piece on the file's own values."""
+"""An ONNX file against its model: it is run in a runtime piece by piece, each piece on the file's own values.
+
+A file of the `step` form is run T times, from membranes of zero, and its values are put together over time.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ from export.fold import folded_norms, fused, still_image
 from export.integers import integer_weights
 from export.quantise import as_precision, rounded
 from export.runtime import ERRORS, Engine, Runtime
+from export.state import NEXT, STATE
 from export.trace import INPUT, Call, trace
 from export.verify.result import Line, Verification
 from zoo.danet import DANet
@@ -50,7 +54,7 @@ def _read(path: Path) -> onnx.ModelProto:
     if not proto.opset_import:
         raise ExportError(f"{path} is not an ONNX file: it names no operator set")
     inputs, outputs = ([value.name for value in values] for values in (proto.graph.input, proto.graph.output))
-    if inputs != ["images"] or "logits" not in outputs:
+    if [name for name in inputs if not name.endswith(STATE)] != ["images"] or "logits" not in outputs:
         raise ExportError(
             f"{path} is none of the zoo's exports: those go from images to logits, this from {inputs} to {outputs[:3]}"
         )
@@ -68,11 +72,13 @@ def _verify(model: DANet, proto: onnx.ModelProto, path: Path, images: Tensor | N
     for batch in BATCHES:
         batches.append(images[start : start + batch])
         start += batch
-    lines = tuple(_compare(proto, calls, names, batches, runtime))
-    whole = runtime.load(path)
+    stepped = any(value.name.endswith(STATE) for value in proto.graph.input)
+    steps = model.config.steps if stepped else 1
+    lines = tuple(_compare(proto, calls, names, batches, runtime, steps))
+    whole, states = runtime.load(path), _states(proto)
     with torch.inference_mode():
         for x in batches:
-            logits = torch.from_numpy(whole.run(["logits"], {"images": x.numpy()})[0])
+            logits = _run(whole, ["logits"], {"images": x}, states, steps, set())["logits"]
             same += int((model(x).argmax(1) == logits.argmax(1)).sum())
     weighted = {c.path for c in calls if isinstance(c.module, nn.Conv2d | nn.Linear)}
     covered = {line.path for line in lines}
@@ -107,21 +113,54 @@ def _exported_names(calls: list[Call], exported: set[str]) -> dict[str, str]:
 
 
 def _compare(
-    proto: onnx.ModelProto, calls: list[Call], names: dict[str, str], batches: list[Tensor], runtime: Runtime
+    proto: onnx.ModelProto, calls: list[Call], names: dict[str, str], batches: list[Tensor], runtime: Runtime, steps: int
 ) -> Iterator[Line]:
     """Run the export piece by piece, each piece on the export's own values, and every module on the same; compare their outputs."""
+    states = _states(proto)
+    folded = {names[c.path] for c in calls if c.path in names and len(c.out_shape) == 4 and c.out_shape[0] > 1}  # of one image
     batch_values = [{"images": x} for x in batches]
     last_use = {names[path]: i for i, call in enumerate(calls) for path in call.inputs if path in names}
     done = 0
     for piece in _pieces(calls, sum(map(len, batches))):
         wanted = sorted({names[call.path] for call in piece if call.path in names})
-        inputs, cut = _cut(proto, {name: value.dim() for name, value in batch_values[0].items()}, wanted, runtime)
+        own = {name: shape for name, shape in states.items() if name.removesuffix(STATE) in {call.path for call in piece}}
+        known = {name: value.dim() for name, value in batch_values[0].items()} | {name: len(shape) for name, shape in own.items()}
+        inputs, cut = _cut(proto, known, [*wanted, *(name.removesuffix(STATE) + NEXT for name in own)], runtime)
         done += len(piece)
         for i, values in enumerate(batch_values):
-            outputs = cut.run(wanted, {name: values[name].numpy() for name in inputs})
-            values |= {name: torch.from_numpy(output) for name, output in zip(wanted, outputs, strict=True)}
+            values |= _run(cut, wanted, {name: values[name] for name in inputs - own.keys()}, own, steps, folded)
             yield from _compare_piece(piece, names, values)
             batch_values[i] = {name: value for name, value in values.items() if last_use.get(name, 0) >= done}
+
+
+def _states(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """The membranes that are inputs, with the shape of one image's, `[1, ...]`."""
+    inputs = {value.name: value.type.tensor_type.shape.dim for value in proto.graph.input}
+    return {name: (1, *(dim.dim_value for dim in dims[1:])) for name, dims in inputs.items() if name.endswith(STATE)}
+
+
+def _run(
+    engine: Engine, wanted: list[str], values: dict[str, Tensor], states: dict[str, tuple[int, ...]], steps: int, folded: set[str]
+) -> dict[str, Tensor]:
+    """The wanted values of `steps` calls. Those `folded`, `[T*B, ...]`, are dealt to the calls, and put together of them; of
+    others, which are the same in each call but for what the head reads out, the mean."""
+    if steps == 1 and not states:
+        found = engine.run(wanted, {name: value.numpy() for name, value in values.items()})
+        return {name: torch.from_numpy(value) for name, value in zip(wanted, found, strict=True)}
+    parts = {name: value.chunk(steps) if name in folded else (value,) * steps for name, value in values.items()}
+    batch = len(next(iter(parts.values()))[0])
+    carried = {name: np.zeros((batch, *shape[1:]), np.float32) for name, shape in states.items()}
+    after = [name.removesuffix(STATE) + NEXT for name in states]
+    calls: list[list[Tensor]] = []
+    for step in range(steps):
+        found = engine.run([*wanted, *after], {name: value[step].numpy() for name, value in parts.items()} | carried)
+        carried = dict(zip(states, found[len(wanted) :], strict=True))
+        calls.append([torch.from_numpy(value) for value in found[: len(wanted)]])
+    together: dict[str, Tensor] = {}
+    for name, *over in zip(wanted, *calls, strict=True):
+        same = all(torch.equal(over[0], value) for value in over[1:])
+        together[name] = torch.cat(over) if name in folded else over[0] if same else torch.stack(over).mean(0)
+    return together
 
 
 def _pieces(calls: list[Call], batch: int) -> Iterator[list[Call]]:

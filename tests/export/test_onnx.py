@@ -79,7 +79,7 @@ def test_names_metadata_and_nothing_of_this_machine(model: DANet, file: Path) ->
     assert {"stem.conv", "stage1.block0.lif1", "stage2.block0.add", "stage2.add", "head.lif", "logits"} <= values
     assert [i.name for i in proto.graph.input] == ["images"]
     exported = OnnxModel(file)
-    assert (exported.name, exported.steps, exported.data) == ("danet20-t2.fmnist", 2, model.origin.data)
+    assert (exported.about.name, exported.about.steps, exported.about.data) == ("danet20-t2.fmnist", 2, model.origin.data)
     content = file.read_bytes()
     for trace in (str(Path.cwd()), str(Path(sys.prefix)), "site-packages", "stack_trace", ".py"):
         assert trace.encode() not in content, trace
@@ -142,7 +142,7 @@ def test_an_export_that_is_not_the_model_is_found_out(
 
 
 def test_a_failed_verification_leaves_no_file(model: DANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def damaged(model: DANet) -> onnx.ModelProto:
+    def damaged(model: DANet, **options: Any) -> onnx.ModelProto:
         proto = to_onnx(model)
         _skip(proto)
         return proto

@@ -42,9 +42,7 @@ def test_openvino_is_verified_as_onnxruntime_is(model: DANet, files: dict[str, P
     assert result.ok, str(result)
 
 
-@pytest.mark.parametrize(
-    "name", ["danet18b-t2.cifar10", "danet18c-t2.cifar10", "ms-resnet18-t2.cifar10", "sew-resnet18and-t2.cifar10"]
-)
+@pytest.mark.parametrize("name", ["danet18b-t2", "danet18c-t2", "ms-resnet18-t2", "sew-resnet18and-t2"])
 def test_openvino_on_other_families(name: str, tmp_path: Path) -> None:
     integers = rounded(lively(f"{name}.cifar10", 16, **NARROW), "int8")
     write_onnx(integers, tmp_path / "model.onnx")

@@ -95,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--profile", choices=("portable", "native"), default="portable", help="NIR for simulators (default), or for chips"
     )
+    text = "ONNX of all time steps (default), or of one, with the neurons' state as inputs and outputs: NAME.step.onnx"
+    sub.add_argument("--form", choices=("sequence", "step"), default="sequence", help=text)
+    text = "what an ONNX file gives beside logits: each layer's spikes counted (default), as they are, or none, which is fastest"
+    sub.add_argument("--outputs", choices=("counts", "trains", "none"), default="counts", help=text)
     weights(sub)
     sub.add_argument(
         "--data", metavar="SOURCE", help="the test split for the accuracy of rounded weights (default: bundled images)"

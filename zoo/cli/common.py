@@ -35,8 +35,8 @@ def predictor(model: str, runtime: "Runtime | None" = None) -> "tuple[Callable[[
         from export.runtime import OnnxModel
 
         exported = OnnxModel(Path(model), runtime)
-        name = f"{exported.name} ({exported.runtime})"
-        return lambda x: torch.from_numpy(exported.run(x.numpy()).logits), exported.data, name, exported.steps
+        name = f"{exported.about.name} ({exported.runtime})"
+        return lambda x: torch.from_numpy(exported.run(x.numpy()).logits), exported.about.data, name, exported.about.steps
     network, name = load_model(model)
     assert network.origin is not None
     return torch.inference_mode()(network), network.origin.data, name, network.config.steps

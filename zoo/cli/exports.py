@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from export.nir import Profile
+    from export.onnx import Form, Outputs
     from export.quantise import Precision
     from export.runtime import Runtime
     from zoo.danet import DANet
@@ -33,7 +34,8 @@ def export(args: argparse.Namespace) -> int:
         unrounded, model, name = model, rounded(model, args.weights), f"{name}.{args.weights}"
         accuracy = _accuracies({"float32": unrounded, args.weights: model}, args.data)
     written: list[dict[str, Any]] = []
-    for path, what in write_exports(model, name, args.to, args.out, args.profile).items():
+    files = write_exports(model, name, args.to, args.out, profile=args.profile, form=args.form, outputs=args.outputs)
+    for path, what in files.items():
         more = {} if path.name.endswith(".trains.nir") else accuracy
         written.append({"file": str(path), "bytes": path.stat().st_size, "verification": what} | more)
     if args.json:
@@ -45,16 +47,25 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
-def write_exports(model: "DANet", name: str, formats: list[str], out: Path, profile: "Profile" = "portable") -> dict[Path, str]:
+def write_exports(
+    model: "DANet",
+    name: str,
+    formats: list[str],
+    out: Path,
+    *,
+    profile: "Profile" = "portable",
+    form: "Form" = "sequence",
+    outputs: "Outputs" = "counts",
+) -> dict[Path, str]:
     """The files of each format, `onnx` or `nir`, in the folder `out`, and how each was verified."""
     out.mkdir(parents=True, exist_ok=True)
     written: dict[Path, str] = {}
     if "onnx" in formats:
         from export.onnx import write_onnx
 
-        path = out / f"{name}.onnx"
+        path = out / (f"{name}.onnx" if form == "sequence" else f"{name}.{form}.onnx")
         with terminal.status(f"exporting and verifying {path.name}"):
-            written[path] = str(write_onnx(model, path))
+            written[path] = str(write_onnx(model, path, form=form, outputs=outputs))
     if "nir" in formats:
         from export.nir_file import trains_path, write_nir
 

@@ -1,0 +1,82 @@
+"""A network that lives: one time step a call, for cameras and robots, its membranes kept from call to call.
+
+session = StreamingSession(path, streams=4)      # a file of the `step` form
+logits = session.step(frames).logits             # [S, C, H, W] -> [S, K] of this step
+session.logits                                   # mean of all steps since each stream was reset: what `sequence` gives after T
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.runtime import OnnxOutput, Runtime, load_file
+from export.state import NEXT, STATE
+from zoo.errors import InputError
+
+__all__ = ["StreamingSession"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class StreamingSession:
+    """`streams` independent inputs through one network. Raises `InputError` for what is no `step` export of the zoo."""
+
+    def __init__(self, path: Path, streams: int = 1, runtime: Runtime | None = None) -> None:
+        if streams < 1:
+            raise InputError(f"{streams} streams: at least one is needed")
+        self.about, self._engine = load_file(path, runtime or Runtime(), form="step")
+        self.streams = streams
+        self._membranes = {
+            name: np.zeros((streams, *shape[1:]), np.float32) for name, shape in self._engine.inputs.items() if name.endswith(STATE)
+        }
+        self._sum: Array | float = 0.0
+        self.steps = np.zeros(streams, np.int64)  # since each stream was reset
+
+    def step(self, frames: Array) -> OnnxOutput:
+        """One time step of every stream: `frames` float32 `[S, C, H, W]`, normalised images or counts of events."""
+        self.about.check(frames, self.streams)
+        found = self._engine.run(None, {"images": frames.astype(np.float32), **self._membranes})
+        values = dict(zip(self._engine.outputs, found, strict=True))
+        self._membranes = {name: values.pop(name.removesuffix(STATE) + NEXT) for name in self._membranes}
+        logits = values.pop("logits")
+        self._sum = self._sum + logits
+        self.steps += 1
+        return OnnxOutput(logits, {name.removesuffix(".count"): value for name, value in values.items()})
+
+    @property
+    def logits(self) -> Array:
+        """Mean over the steps since each stream was reset, `[S, K]`. Raises `InputError` before the first."""
+        if not self.steps.all():
+            raise InputError("no step was made since the reset: there are no logits yet")
+        mean: Array = self._sum / self.steps[:, None]
+        return mean
+
+    def reset(self, streams: Sequence[int] | None = None) -> None:
+        """Forget what these streams saw, or all of them."""
+        chosen = list(range(self.streams)) if streams is None else list(streams)
+        wrong = [i for i in chosen if not 0 <= i < self.streams]
+        if wrong:
+            raise InputError(f"stream {wrong[0]}: there are {self.streams}, from 0")
+        for membrane in self._membranes.values():
+            membrane[chosen] = 0
+        if isinstance(self._sum, np.ndarray):
+            self._sum[chosen] = 0
+        self.steps[chosen] = 0
+
+    @property
+    def membranes(self) -> dict[str, Array]:
+        """A copy of the state: `<path>.membrane` `[S, ...]`."""
+        return {name: value.copy() for name, value in self._membranes.items()}
+
+    def restore(self, membranes: Mapping[str, Array]) -> None:
+        """Go on from a state that `membranes` gave. Raises `InputError` for one of another network, or of other streams."""
+        for name in sorted(self._membranes.keys() ^ membranes.keys()):
+            where = "is missing" if name in self._membranes else f"is none of {self.about.name}"
+            raise InputError(f"{name} {where}: this is the state of another network")
+        for name, value in membranes.items():
+            shape = self._membranes[name].shape
+            if value.shape != shape or value.dtype != np.float32:
+                raise InputError(f"{name} is {value.dtype} {list(value.shape)}, expected float32 {list(shape)}")
+        self._membranes = {name: np.array(membranes[name]) for name in self._membranes}
