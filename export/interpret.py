@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from export.graph import CONVS, PARAMETERS, POOLS, Flow, flow
 from zoo.errors import ExportError, InputError
 
-__all__ = ["MAX_BYTES", "run"]
+__all__ = ["MAX_BYTES", "run", "step_of"]
 
 MAX_BYTES = 1 << 32  # of all values together, and of what one convolution or pool works on
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -107,6 +107,11 @@ def _slide(node: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> 
         x, pads = F.pad(x, [pad for r in reversed(_same(node)) for pad in (r // 2, r - r // 2)]), 0
     conv = F.conv1d if x.dim() == 3 else F.conv2d
     return conv(x, weight, bias, node.stride, pads, node.dilation, node.groups)
+
+
+def step_of(flow: Flow, name: str) -> Step:
+    """A node's own computation in float32: its input `[B, ...]` of one step -> its output; a neuron begins with a state of zero."""
+    return _step(flow, name, np.float32)
 
 
 class _Membrane:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from export.graph import CONVS, POOLS, Flow
 from zoo.errors import ExportError
 
-__all__ = ["Cuba", "Delay", "Neuron", "SpikeGrad", "Surrogate", "Threshold", "node_module"]
+__all__ = ["Cuba", "Delay", "Neuron", "SpikeGrad", "Surrogate", "Threshold", "euler", "node_module"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SpikeGrad = Callable[[Tensor], Tensor]  # u -> 1. where u > 0, else 0., with a surrogate gradient
@@ -167,17 +167,17 @@ def node_module(flow: Flow, name: str, spike_grad: SpikeGrad) -> nn.Module:
         case nir.Delay():
             return Delay(flow.delay_steps(name))
         case nir.I() | nir.IF():
-            return Neuron(_euler(name, flow.dt, None, node.r, node.r), fire, spike_grad)
+            return Neuron(euler(name, flow.dt, None, node.r, node.r), fire, spike_grad)
         case nir.LI() | nir.LIF():
-            return Neuron(_euler(name, flow.dt, node.tau, node.r, node.v_leak), fire, spike_grad)
+            return Neuron(euler(name, flow.dt, node.tau, node.r, node.v_leak), fire, spike_grad)
         case nir.CubaLI() | nir.CubaLIF():
-            synapse = Neuron(_euler(name, flow.dt, node.tau_syn, node.w_in, np.zeros_like(node.w_in)), None, spike_grad)
-            return Cuba(synapse, Neuron(_euler(name, flow.dt, node.tau_mem, node.r, node.v_leak), fire, spike_grad))
+            synapse = Neuron(euler(name, flow.dt, node.tau_syn, node.w_in, np.zeros_like(node.w_in)), None, spike_grad)
+            return Cuba(synapse, Neuron(euler(name, flow.dt, node.tau_mem, node.r, node.v_leak), fire, spike_grad))
         case _:
             return _weighted(node)
 
 
-def _euler(name: str, dt: float, tau: Array | None, r: Array, leak: Array) -> tuple[Tensor, Tensor, Tensor]:
+def euler(name: str, dt: float, tau: Array | None, r: Array, leak: Array) -> tuple[Tensor, Tensor, Tensor]:
     """`beta`, `gain` and `drive`, rounded as the interpreter rounds them."""
     if tau is None:
         gain = np.asarray(dt, np.result_type(r, np.float32)) * r

@@ -40,7 +40,7 @@ class Verification:
     altered: tuple[str, ...]  # what is stored and is not the model's, whether or not a spike reached it
     batches: tuple[int, ...]
     same_argmax: int  # images whose end-to-end prediction agrees, a report and not a condition
-    images: int
+    images: int  # none: nothing is predicted
 
     @property
     def ok(self) -> bool:
@@ -69,8 +69,8 @@ class Verification:
     def __str__(self) -> str:
         if not self.ok:
             return f"NOT verified: {self.worst()}"
+        predicted = f"; same prediction for {self.same_argmax} of {self.images} images" if self.images else ""
         return (
             f"verified at batch {' and '.join(map(str, self.batches))}: {self.neurons} neuron layers spike for spike "
-            f"({self.spikes:,} values), the rest to {self.deviation:.1e} of the standard deviation; "
-            f"same prediction for {self.same_argmax} of {self.images} images"
+            f"({self.spikes:,} values), the rest to {self.deviation:.1e} of the standard deviation{predicted}"
         )

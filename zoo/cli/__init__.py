@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read, and say how many")
 
     sub = add("export", exports.export, "write a model as ONNX and NIR, verified layer by layer")
-    sub.add_argument("name", help="a name or a model folder")
+    sub.add_argument("name", help="a name, a model folder, or a .nir file of anyone, which becomes ONNX")
     sub.add_argument("--to", nargs="+", choices=("onnx", "nir"), default=["onnx"], help="formats (default: onnx)")
     sub.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where to write (default: here)")
     sub.add_argument(

@@ -26,6 +26,8 @@ __all__ = ["check", "export", "verify", "write_exports"]
 def export(args: argparse.Namespace) -> int:
     """`zoo export`: write verified ONNX and NIR files."""
     our_export()
+    if args.name.endswith(".nir"):
+        return _export_graph(args)
     model, name = load_model(args.name)
     accuracy = {}
     if args.weights != "float32":
@@ -44,6 +46,26 @@ def export(args: argparse.Namespace) -> int:
         print(f"{item['file']} ({item['bytes']:,} bytes): {item['verification']}")
     if accuracy:
         print(f"top-1 {accuracy['float32']:.2%}, with {args.weights} weights {accuracy[args.weights]:.2%}, on {accuracy['images']}")
+    return 0
+
+
+def _export_graph(args: argparse.Namespace) -> int:
+    """A NIR file of anyone as ONNX."""
+    from export.graph import read_graph
+    from export.nir_onnx import write_nir_onnx
+
+    if args.to != ["onnx"] or args.weights != "float32":
+        raise InputError(f"{args.name} is a NIR file: it becomes ONNX, with its weights as they are")
+    source = Path(args.name)
+    name = source.name.removesuffix(".nir")
+    path = args.out / (f"{name}.onnx" if args.form == "sequence" else f"{name}.{args.form}.onnx")
+    graph = read_graph(source)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with terminal.status(f"exporting and verifying {path.name}"):
+        result = write_nir_onnx(graph, path, name=name, form=args.form)
+    if args.json:
+        return print_json([{"file": str(path), "bytes": path.stat().st_size, "verification": str(result)}])
+    print(f"{path} ({path.stat().st_size:,} bytes): {result}")
     return 0
 
 

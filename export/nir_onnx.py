@@ -1,0 +1,318 @@
+"""Any NIR graph, ours or not, as ONNX: verified against the NIR interpreter, node by node.
+
+    step       `input` [B, ...] and the state of every node that has one -> `output` [B, ...], each state's `.next`
+    sequence   `input` [T, B, ...] -> `output` [T, B, ...]; a Scan of the step, from a state of zero, so T and B are free
+
+A value has its NIR node's name. States: `<node>.membrane` and `<node>.synapse` `[B, ...]`, and of a Delay `<node>.past`
+`[B, D, ...]`, its last D inputs, the latest first. Equations and rounding are those of `export.interpret`.
+"""
+
+import math
+from functools import reduce
+from pathlib import Path
+from typing import Any, Literal
+
+import nir
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import zoo
+from export.graph import CONVS, POOLS, Flow, flow
+from export.interpret import step_of
+from export.modules import euler
+from export.runtime import ERRORS, Runtime
+from export.verify.result import Line, Verification
+from zoo.errors import VerificationError
+
+__all__ = ["nir_to_onnx", "verify_nir_onnx", "write_nir_onnx"]
+
+OPSET = 20
+IR_VERSION = 10  # of that opset
+STEPS, BATCH = 8, 2  # of a verification
+Array = np.ndarray[Any, np.dtype[Any]]
+Form = Literal["sequence", "step"]
+FLOAT = TensorProto.FLOAT
+SPIKING = (nir.LIF, nir.IF, nir.CubaLIF, nir.Threshold)
+
+
+def write_nir_onnx(graph: nir.NIRGraph, path: Path, *, name: str, form: Form = "sequence", dt: float = 1e-4) -> Verification:
+    """Write `path`, verified. Raises `ExportError` for a graph that is not sound or has no such form, and `VerificationError`, and
+    leaves no file, if onnxruntime does not compute what the interpreter does."""
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        onnx.save(nir_to_onnx(graph, name=name, form=form, dt=dt), beside)
+        result = verify_nir_onnx(graph, dt=dt)
+        if not result.ok:
+            raise VerificationError(f"the export is not the graph: {result.worst()}; no file was written to {path}")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return result
+
+
+def nir_to_onnx(
+    graph: nir.NIRGraph, *, name: str = "graph", form: Form = "sequence", dt: float = 1e-4, every: bool = False
+) -> onnx.ModelProto:
+    """The ONNX form of a graph whose nodes `export.graph` accepts; with `every`, every node's value is an output.
+
+    `graph.metadata["dt"]` overrules `dt`, in seconds. Raises `ExportError`.
+    """
+    ready = flow(graph, dt=dt)
+    body = _Body(ready)
+    ends = [node for node in ready.nodes if type(ready.nodes[node]) is nir.Output]
+    wanted = list(ready.nodes) if every else ends
+    made = _step(body, wanted) if form == "step" else _scan(body, wanted)
+    opset = [helper.make_opsetid("", OPSET)]
+    proto = helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION, producer_name="danet-zoo")
+    helper.set_model_props(proto, {"name": name, "form": form, "dt": repr(ready.dt), "zoo_version": zoo.__version__})
+    return proto
+
+
+def verify_nir_onnx(graph: nir.NIRGraph, *, dt: float = 1e-4, runtime: Runtime | None = None) -> Verification:
+    """Run the sequence form on random numbers, and every node in the interpreter on that run's own values; compare them."""
+    ready = flow(graph, dt=dt)
+    x = np.random.default_rng(0).uniform(0, 2, (STEPS, BATCH, *ready.shapes[ready.entry])).astype(np.float32)
+    proto = nir_to_onnx(graph, dt=dt, every=True)
+    try:
+        engine = (runtime or Runtime()).load(proto.SerializeToString())
+        found = engine.run([_value(name) for name in ready.nodes], {_value(ready.entry, "in"): x})
+    except ERRORS as error:
+        raise VerificationError(f"the export cannot be run: {str(error).splitlines()[0]}") from None
+    values = dict(zip(ready.nodes, found, strict=True))
+    lines = [_line(ready, name, values) for name in ready.nodes if name != ready.entry]
+    return Verification(tuple(lines), (), (), (BATCH,), 0, 0)
+
+
+def _line(ready: Flow, name: str, values: dict[str, Array]) -> Line:
+    given = reduce(np.add, (values[source] for source in ready.sources[name]))
+    if type(ready.nodes[name]) is nir.Delay:
+        back = ready.delay_steps(name)
+        expected = np.zeros_like(given)
+        for d in np.unique(back[back < STEPS]):
+            expected[d:, :, back == d] = given[: STEPS - d][:, :, back == d]
+    else:
+        step = step_of(ready, name)
+        expected = np.stack([step(x) for x in given])
+    found, spiking = values[name], type(ready.nodes[name]) in SPIKING
+    differ = int((found != expected).sum())
+    deviation = float(np.abs(found - expected).max() / max(float(expected.std()), 1e-12)) if not spiking and differ else 0.0
+    return Line(name, spiking, BATCH, found.size, differ if spiking else 0, deviation)
+
+
+class _Body:
+    """The nodes of one time step, under construction."""
+
+    def __init__(self, ready: Flow) -> None:
+        self.flow = ready
+        self.nodes: list[onnx.NodeProto] = []
+        self.stored: dict[str, onnx.TensorProto] = {}
+        self.states: dict[str, tuple[int, ...]] = {}  # without the batch
+        self.sums: dict[str, str] = {}  # by who reads them
+        delays = [name for name, node in ready.nodes.items() if type(node) is nir.Delay]
+        for name in ready.nodes:
+            if name == ready.entry:
+                self.op("Identity", [_value(name, "in")], _value(name))
+            elif name in delays:
+                self.past(name)
+            else:
+                self.add(name)
+        for name in delays:  # what they read may be made after they are read
+            self.remember(name)
+
+    def op(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
+        return output
+
+    def constant(self, name: str, values: Any, dtype: Any = np.float32) -> str:
+        self.stored[name] = numpy_helper.from_array(np.array(values, dtype, order="C"), name)
+        return name
+
+    def spread(self, name: str, values: Any) -> str:
+        """A number for each element of a value, stored once where it is the same along an axis."""
+        found = np.asarray(values)
+        for axis in range(found.ndim):
+            if (found == found.take([0], axis)).all():
+                found = found.take([0], axis)
+        return self.constant(name, found)
+
+    def reads(self, name: str) -> str:
+        """The sum of what a node reads, in the order of the edges."""
+        if name not in self.sums:
+            total, *others = (_value(source) for source in self.flow.sources[name])
+            for i, other in enumerate(others):
+                total = self.op("Add", [total, other], f"{_value(name)}/sum{i}")
+            self.sums[name] = total
+        return self.sums[name]
+
+    def add(self, name: str) -> None:
+        node: Any = self.flow.nodes[name]
+        x, out = self.reads(name), _value(name)
+        match node:
+            case nir.Input() | nir.Output():
+                self.op("Identity", [x], out)
+            case nir.Flatten():
+                self.op("Reshape", [x, self.constant(f"{out}/shape", (-1, *self.flow.shapes[name]), np.int64)], out)
+            case nir.Scale():
+                self.op("Mul", [self.spread(f"{out}/scale", node.scale), x], out)
+            case nir.Threshold():
+                self.spikes(x, self.spread(f"{out}/threshold", node.threshold), out)
+            case nir.Affine() | nir.Linear():
+                self.matrix(name, node, x)
+            case nir.I() | nir.IF():
+                self.neuron(name, node, x, None, node.r)
+            case nir.LI() | nir.LIF():
+                self.neuron(name, node, x, node.tau, node.v_leak)
+            case nir.CubaLI() | nir.CubaLIF():
+                constants = euler(name, self.flow.dt, node.tau_syn, node.w_in, np.zeros_like(node.w_in))
+                current = self.integrate(name, "synapse", x, *constants)
+                self.op("Identity", [current], f"{out}.synapse.next")
+                self.neuron(name, node, current, node.tau_mem, node.v_leak)
+            case _ if type(node) in POOLS:
+                self.pool(name, node, x)
+            case _ if type(node) in CONVS:
+                self.convolution(name, node, x)
+
+    def integrate(self, name: str, state: str, x: str, keep: Any, gain: Any, drive: Any) -> str:
+        """`keep * state + (gain * x + drive)`, in that order of rounding."""
+        out = _value(name)
+        self.states[f"{out}.{state}"] = self.flow.shapes[name]
+        named = {"keep": keep, "gain": gain, "drive": drive}
+        keep, gain, drive = (self.spread(f"{out}/{state}/{key}", value) for key, value in named.items())
+        kept = self.op("Mul", [keep, f"{out}.{state}"], f"{out}/{state}/kept")
+        driven = self.op("Add", [self.op("Mul", [gain, x], f"{out}/{state}/gained"), drive], f"{out}/{state}/driven")
+        return self.op("Add", [kept, driven], f"{out}/{state}/now")
+
+    def neuron(self, name: str, node: Any, x: str, tau: Array | None, leak: Array) -> None:
+        out = _value(name)
+        v = self.integrate(name, "membrane", x, *euler(name, self.flow.dt, tau, node.r, leak))
+        if not hasattr(node, "v_threshold"):
+            self.op("Identity", [v], out)
+            self.op("Identity", [v], f"{out}.membrane.next")
+            return
+        fired = self.spikes(v, self.spread(f"{out}/threshold", node.v_threshold), out)
+        self.op("Where", [fired, self.spread(f"{out}/reset", node.v_reset), v], f"{out}.membrane.next")
+
+    def spikes(self, v: str, threshold: str, out: str) -> str:
+        fired = self.op("Greater", [v, threshold], f"{out}/fired")
+        self.op("Cast", [fired], out, to=FLOAT)
+        return fired
+
+    def matrix(self, name: str, node: Any, x: str) -> None:
+        out = _value(name)
+        if node.weight.ndim == 2:
+            product = self.op("MatMul", [x, self.constant(f"{out}/weight", node.weight.T)], f"{out}/product")
+        else:
+            last = self.constant(f"{out}/last", [-1], np.int64)
+            column = self.op("Unsqueeze", [x, last], f"{out}/column")
+            columns = self.op("MatMul", [self.constant(f"{out}/weight", node.weight), column], f"{out}/columns")
+            product = self.op("Squeeze", [columns, last], f"{out}/product")
+        bias = getattr(node, "bias", None)
+        if bias is None:
+            self.op("Identity", [product], out)
+        else:
+            self.op("Add", [product, self.constant(f"{out}/bias", bias)], out)
+
+    def convolution(self, name: str, node: Any, x: str) -> None:
+        out, kernel = _value(name), node.weight.shape[2:]
+        begins = ends = node.padding
+        if node.padding == "same":  # as torch pads
+            reach = [d * (k - 1) for d, k in zip(node.dilation, kernel, strict=True)]
+            begins, ends = [r // 2 for r in reach], [r - r // 2 for r in reach]
+        weights = [self.constant(f"{out}/weight", node.weight), self.constant(f"{out}/bias", node.bias)]
+        self.op("Conv", [x, *weights], out, strides=node.stride, dilations=node.dilation, group=node.groups, pads=[*begins, *ends])
+
+    def pool(self, name: str, node: Any, x: str) -> None:
+        """As a convolution of each channel: the sum of spikes stays a whole number."""
+        out, channels = _value(name), self.flow.shapes[name][0]
+        ones = self.constant(f"{out}/ones", np.ones((channels, 1, *node.kernel_size)))
+        average = type(node) is nir.AvgPool2d
+        summed = self.op(
+            "Conv", [x, ones], f"{out}/sums" if average else out, group=channels, strides=node.stride, pads=[*node.padding] * 2
+        )
+        if average:
+            self.op("Div", [summed, self.constant(f"{out}/area", math.prod(node.kernel_size))], out)
+
+    def past(self, name: str) -> None:
+        """A Delay's output, of its past inputs; where it delays by no step, of its input, which is then made before."""
+        out, back = _value(name), self.flow.delay_steps(name)
+        depth, shape = int(back.max(initial=0)), self.flow.shapes[name]
+        if depth:
+            self.states[f"{out}.past"] = (depth, *shape)
+        chosen = self.reads(name) if (back == 0).any() else ""
+        for d in np.unique(back[back > 0]):
+            index = self.constant(f"{out}/step{d}", d - 1, np.int64)
+            then = self.op("Gather", [f"{out}.past", index], f"{out}/back{d}", axis=1)
+            mask = self.constant(f"{out}/mask{d}", back == d, np.bool_)
+            chosen = self.op("Where", [mask, then, chosen], f"{out}/upto{d}") if chosen else then
+        self.op("Identity", [chosen], out)
+
+    def remember(self, name: str) -> None:
+        out = _value(name)
+        if f"{out}.past" not in self.states:
+            return
+        depth = self.states[f"{out}.past"][0]
+        x = self.reads(name)
+        one = self.constant(f"{out}/one", [1], np.int64)
+        newest = self.op("Unsqueeze", [x, one], f"{out}/newest")
+        if depth == 1:
+            self.op("Identity", [newest], f"{out}.past.next")
+            return
+        bounds = [self.constant(f"{out}/{key}", [v], np.int64) for key, v in (("from", 0), ("to", depth - 1))]
+        kept = self.op("Slice", [f"{out}.past", *bounds, one], f"{out}/kept")
+        self.op("Concat", [newest, kept], f"{out}.past.next", axis=1)
+
+
+def _value(name: str, what: str = "") -> str:
+    """The ONNX name of a node's value; `in` is what the graph's Input is given."""
+    return f"{name}.{what}" if what else name
+
+
+def _step(body: _Body, wanted: list[str]) -> onnx.GraphProto:
+    ready = body.flow
+    inputs = [helper.make_tensor_value_info(_value(ready.entry, "in"), FLOAT, ["batch", *ready.shapes[ready.entry]])]
+    inputs += [helper.make_tensor_value_info(name, FLOAT, ["batch", *shape]) for name, shape in body.states.items()]
+    outputs = [helper.make_tensor_value_info(_value(name), FLOAT, ["batch", *ready.shapes[name]]) for name in wanted]
+    outputs += [helper.make_tensor_value_info(f"{name}.next", FLOAT, ["batch", *shape]) for name, shape in body.states.items()]
+    return helper.make_graph(body.nodes, "step", inputs, outputs, list(body.stored.values()))
+
+
+def _scan(body: _Body, wanted: list[str]) -> onnx.GraphProto:
+    """The step as the body of a Scan over the first axis. Its weights are the outer graph's, so that they are stored once."""
+    ready, entry = body.flow, _value(body.flow.entry, "in")
+    shape = ready.shapes[ready.entry]
+    carried = list(body.states.items())
+    before = [*(name for name, _ in carried), f"{entry}.now"]
+    after = [*(f"{name}.next" for name, _ in carried), *map(_value, wanted)]
+    untyped = [[helper.make_tensor_value_info(name, FLOAT, None) for name in names] for names in (before, after)]
+    inner = helper.make_graph(body.nodes, "step", untyped[0], untyped[1])
+    for node in inner.node:
+        node.input[:] = [f"{entry}.now" if value == entry else value for value in node.input]
+    outer = _Outer(entry)
+    starts = [outer.zeros(name, dims) for name, dims in carried]
+    outputs = [f"{name}.last" for name, _ in carried] + [_value(name) for name in wanted]
+    scan = helper.make_node("Scan", [*starts, entry], outputs, "time", body=inner, num_scan_inputs=1)
+    return helper.make_graph(
+        [*outer.nodes, scan],
+        "sequence",
+        [helper.make_tensor_value_info(entry, FLOAT, ["time", "batch", *shape])],
+        [helper.make_tensor_value_info(_value(name), FLOAT, ["time", "batch", *ready.shapes[name]]) for name in wanted],
+        [*body.stored.values(), *outer.stored],
+    )
+
+
+class _Outer:
+    """What comes before a Scan: a state of zeros for as many images as there are."""
+
+    def __init__(self, entry: str) -> None:
+        self.stored = [numpy_helper.from_array(np.array([1], np.int64), "state.axis")]
+        self.nodes = [
+            helper.make_node("Shape", [entry], ["state.shape"], "state.shape"),
+            helper.make_node("Gather", ["state.shape", "state.axis"], ["state.batch"], "state.batch"),
+        ]
+
+    def zeros(self, name: str, dims: tuple[int, ...]) -> str:
+        self.stored.append(numpy_helper.from_array(np.array(dims, np.int64), f"{name}.dims"))
+        self.nodes.append(helper.make_node("Concat", ["state.batch", f"{name}.dims"], [f"{name}.shape"], f"{name}.shape", axis=0))
+        self.nodes.append(helper.make_node("ConstantOfShape", [f"{name}.shape"], [f"{name}.start"], f"{name}.start"))
+        return f"{name}.start"
