@@ -44,6 +44,7 @@ __all__ = ["COUNT", "Form", "Outputs", "to_onnx", "write_onnx"]
 Form = Literal["sequence", "step"]
 Outputs = Literal["none", "counts", "trains"]
 COUNT = ".count"
+LARGEST = 2**31 - 2**20  # bytes of one file, a limit of protobuf
 OPSET = 20
 
 
@@ -95,16 +96,25 @@ def to_onnx(model: DANet, *, form: Form = "sequence", outputs: Outputs = "counts
 def write_onnx(
     model: DANet, path: Path, *, form: Form = "sequence", outputs: Outputs = "counts", verify: bool = True
 ) -> Verification | None:
-    """Write `path`, verified against `model` unless told otherwise. Raises `VerificationError`, and
-    leaves no file, if it is not the model."""
-    beside = path.with_name(path.name + ".tmp")
+    """Write `path`, verified against `model` unless told otherwise; weights of more than 2 GB go to `path` with `.data` behind it.
+
+    Raises `VerificationError`, and leaves no file, if it is not the model.
+    """
+    beside, data = path.with_name(path.name + ".tmp"), path.with_name(path.name + ".data")
     try:
-        onnx.save(to_onnx(model, form=form, outputs=outputs), beside)
+        proto = to_onnx(model, form=form, outputs=outputs)
+        data.unlink(missing_ok=True)  # of an earlier export; onnx would append to it
+        large = proto.ByteSize() > LARGEST
+        onnx.save(proto, beside, save_as_external_data=large, location=data.name if large else None)
+        del proto
         gc.collect()  # the exporter leaves copies of the weights in reference cycles
         result = verify_onnx(model, beside) if verify else None
         if result and not result.ok:
             raise VerificationError(f"the export is not the model: {result.worst()}; no file was written to {path}")
         beside.replace(path)
+    except BaseException:
+        data.unlink(missing_ok=True)
+        raise
     finally:
         beside.unlink(missing_ok=True)
     return result

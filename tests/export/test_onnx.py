@@ -1,3 +1,4 @@
+import copy
 import re
 import subprocess
 import sys
@@ -62,13 +63,14 @@ def test_any_batch_size_and_the_counts_are_the_spikes(model: DANet, file: Path) 
         expected = model(x)
     torch.testing.assert_close(torch.from_numpy(out.logits), expected, atol=1e-4, rtol=0)
     totals: dict[str, torch.Tensor] = {}
-    for path, module in model.named_modules():
+    hooked = copy.deepcopy(model)
+    for path, module in hooked.named_modules():
         if isinstance(module, Lif):
             module.register_forward_hook(
                 lambda m, a, out, path=path: totals.update({path: out.unflatten(0, (2, -1)).sum((0, 2, 3, 4))}) or None
             )
     with torch.inference_mode():
-        model(x)
+        hooked(x)
     assert set(out.spikes) == set(totals)
     first = "stage1.block0.lif1"  # nothing before it can have rounded a spike away
     np.testing.assert_array_equal(out.spikes[first], totals[first].numpy())
@@ -224,3 +226,32 @@ def test_running_an_export_needs_no_torch(file: Path) -> None:
     code = "import sys, pathlib, export.runtime as r; r.OnnxModel(pathlib.Path(sys.argv[1])); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_weights_beyond_the_limit_of_a_file_lie_beside_it(model: DANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.onnx.LARGEST", 1000)
+    path = tmp_path / "large.onnx"
+    for _ in range(2):  # the second replaces the first
+        result = write_onnx(model, path)
+        assert result is not None and result.ok
+        assert {file.name for file in tmp_path.iterdir()} == {"large.onnx", "large.onnx.data"}
+    monkeypatch.undo()
+    write_onnx(model, tmp_path / "small.onnx")
+    x = torch.randn(2, 1, 12, 12).numpy()
+    large, small = (OnnxModel(tmp_path / f"{size}.onnx").run(x) for size in ("large", "small"))
+    assert np.array_equal(large.logits, small.logits)
+    assert path.stat().st_size < (tmp_path / "small.onnx").stat().st_size
+    assert verify_onnx(model, path).ok
+
+
+@pytest.mark.parametrize("form", ["sequence", "step"])
+@pytest.mark.parametrize("outputs", ["counts", "trains", "none"])
+def test_the_graph_is_sound_and_says_nothing_of_this_machine(model: DANet, form: Any, outputs: Any) -> None:
+    proto = to_onnx(model, form=form, outputs=outputs)
+    onnx.checker.check_model(proto, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    assert len(inferred.graph.value_info) > len(proto.graph.node) / 2
+    text = str(proto)
+    for trace in (str(Path.home()), str(Path(__file__).parent), ".py", "site-packages", "File "):
+        assert trace not in text
+    assert {(entry.domain, entry.version) for entry in proto.opset_import} == {("", 20)}

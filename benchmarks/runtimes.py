@@ -1,0 +1,164 @@
+"""The exported networks in every runtime and precision, beside the tutorial-style snnTorch loop, SpikingJelly and torch.compile.
+
+    python benchmarks/runtimes.py [danet50 danet50-batch8 danet18 danet152] [--rounds N]
+
+CPU time of one call on one thread, medians of interleaved rounds. GFLOP/s count every multiplication and addition of all time
+steps, and are set beside what one large product of matrices reaches on this machine in the same type. Memory is the peak of a
+process of its own that loads and runs once.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from loop import Loop
+from run import STEPS, images, network
+from timing import compare, machine, ratio, versions
+from torch.utils.flop_counter import FlopCounterMode
+
+from export.fold import fold
+from export.onnx import write_onnx
+from export.quantise import rounded
+from export.runtime import OnnxModel, Runtime
+from export.streaming import StreamingSession
+from zoo.danet import DANet
+
+NETWORKS = {  # name, pixels, batch, depth of SpikingJelly's SEW-ResNet, with torch.compile
+    "danet50": ("danet50-t4.in1k", 224, 1, 50, True),
+    "danet50-batch8": ("danet50-t4.in1k", 224, 8, 50, False),
+    "danet18": ("danet18-t4.cifar10", 32, 1, None, True),
+    "danet152": ("danet152-t4.in1k", 224, 1, None, False),
+}
+RUNTIMES = {  # file, runtime
+    "onnxruntime": ("float32", Runtime(threads=1)),
+    "OpenVINO": ("float32", Runtime("openvino", threads=1)),
+    "OpenVINO, bfloat16": ("float32", Runtime("openvino", "bfloat16", threads=1)),
+    "OpenVINO, int8 weights": ("int8", Runtime("openvino", threads=1)),
+    "OpenVINO, int8 weights, bfloat16 elsewhere": ("int8", Runtime("openvino", "bfloat16", threads=1)),
+}
+MEMORY = """
+import sys
+from pathlib import Path
+def memory(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) // 1024
+how, path, name, pixels, batch = sys.argv[1:]
+if how == "loop":
+    import torch
+    from loop import Loop
+    from run import images, network
+    torch.set_num_threads(1)
+    model = network(name, size=int(pixels))
+    Loop(model)(images(model, int(batch)))
+else:
+    import numpy as np
+    from export.runtime import OnnxModel, Runtime
+    runtime = Runtime(*how.split(":"), threads=1)
+    model = OnnxModel(Path(path), runtime)
+    data = model.about.data
+    model.run(np.zeros((int(batch), data.channels, data.size, data.size), np.float32))
+print(memory("VmHWM"))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS), choices=[*NETWORKS, []])
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{machine()}, one thread; {versions()}")
+    peaks = {dtype: peak(dtype) for dtype in ("float32", "bfloat16", "int8")}
+    print("one product of matrices: " + ", ".join(f"{dtype} {value:.0f} GFLOP/s" for dtype, value in peaks.items()))
+    for name in args.networks or NETWORKS:
+        measure(*NETWORKS[name], rounds=args.rounds, peaks=peaks)
+
+
+@torch.inference_mode()
+def measure(name: str, pixels: int, batch: int, peer: int | None, compiled: bool, *, rounds: int, peaks: dict[str, float]) -> None:
+    model = network(name, size=pixels)
+    x = images(model, batch)
+    with FlopCounterMode(display=False) as count:
+        model(x)
+    flop = count.get_total_flops()
+    with tempfile.TemporaryDirectory() as folder:
+        files = {precision: Path(folder) / f"{precision}.onnx" for precision in ("float32", "int8")}
+        step = Path(folder) / "step.onnx"
+        for precision, path in files.items():
+            write_onnx(rounded(model, precision), path, outputs="none", verify=False)  # type: ignore[arg-type]
+        write_onnx(model, step, form="step", outputs="none", verify=False)
+        calls = contenders(model, x, files, step, peer, compiled)
+        times = compare(f"{name}, {pixels}x{pixels}, batch {batch}, {flop / 1e9:.1f} GFLOP", calls, rounds)
+        used = {"snnTorch loop": memory("loop", Path(), name, pixels, batch)}
+        for how, (precision, runtime) in RUNTIMES.items():
+            used[how] = memory(f"{runtime.name}:{runtime.precision}", files[precision], name, pixels, batch)
+    print(f"\n| {name}, {pixels}x{pixels}, batch {batch} | against the loop | CPU ms | GFLOP/s | of the peak | peak memory, MB |")
+    print("|---|---|---|---|---|---|")
+    for how, value in times.items():
+        dtype = "int8" if "int8" in how else "bfloat16" if "bfloat16" in how else "float32"
+        speed = flop / value.milliseconds / 1e6
+        share = f"{speed / peaks[dtype]:.0%}"
+        against = ratio(times["snnTorch loop"], value)
+        print(f"| {how} | {against} | {value.milliseconds:.1f} | {speed:.0f} | {share} of {dtype} | {used.get(how, '')} |")
+
+
+def contenders(
+    model: DANet, x: torch.Tensor, files: dict[str, Path], step: Path, peer: int | None, compiled: bool
+) -> dict[str, Callable[[], object]]:
+    loop, array = Loop(model), x.numpy()
+    calls: dict[str, Callable[[], object]] = {"snnTorch loop": lambda: loop(x)}
+    if peer:
+        from peers import spikingjelly_sew_resnet
+
+        sew = spikingjelly_sew_resnet(peer, STEPS)
+        calls[f"SpikingJelly sew_resnet{peer}"] = lambda: sew(x)
+    if compiled:
+        torch._inductor.config.freezing = True
+        fast = torch.compile(fold(model).to(memory_format=torch.channels_last))
+        for _ in range(3):  # it compiles more than once
+            fast(x)
+        calls["torch.compile of our model"] = lambda: fast(x)
+    for how, (precision, runtime) in RUNTIMES.items():
+        exported = OnnxModel(files[precision], runtime)
+        calls[how] = lambda exported=exported: exported.run(array)  # type: ignore[misc]
+    session = StreamingSession(step, len(x), Runtime(threads=1))
+
+    def stream() -> None:
+        session.reset()
+        for _ in range(STEPS):
+            session.step(array)
+
+    return calls | {f"onnxruntime, {STEPS} steps streamed": stream}
+
+
+def memory(how: str, path: Path, name: str, pixels: int, batch: int) -> int:
+    """Peak of a process, in MB."""
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", MEMORY, how, str(path), name, str(pixels), str(batch)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True, cwd=here).stdout.split()[-1])
+
+
+def peak(dtype: str, size: int = 1536) -> float:
+    """GFLOP/s of a square product in this type."""
+    if dtype == "int8":
+        a, b = (torch.randint(-9, 9, (size, size), dtype=torch.int8) for _ in range(2))
+        call: Callable[[], object] = lambda: torch._int_mm(a, b)  # noqa: E731
+    else:
+        a, b = (torch.randn(size, size, dtype=getattr(torch, dtype)) for _ in range(2))
+        call = lambda: a @ b  # noqa: E731
+    seconds = []
+    for _ in range(9):
+        begun = time.process_time()
+        call()
+        seconds.append(time.process_time() - begun)
+    return 2 * size**3 / median(seconds) / 1e9
+
+
+if __name__ == "__main__":
+    main()
