@@ -119,7 +119,6 @@ def contenders(
         sew = spikingjelly_sew_resnet(peer, STEPS)
         calls[f"SpikingJelly sew_resnet{peer}"] = lambda: sew(x)
     if compiled:
-        torch._inductor.config.freezing = True
         fast = torch.compile(fold(model).to(memory_format=torch.channels_last))
         for _ in range(3):  # it compiles more than once
             fast(x)
