@@ -53,7 +53,7 @@ def main() -> None:
                 row(f"OpenVINO, {precision} weights, {compute}", openvino(path, x, compute))
 
 
-def onnxruntime(path: Path, x: np.ndarray) -> Counter[str]:  # type: ignore[type-arg]
+def onnxruntime(path: Path, x: np.ndarray) -> Counter[str]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_profiling = True
@@ -70,8 +70,13 @@ def onnxruntime(path: Path, x: np.ndarray) -> Counter[str]:  # type: ignore[type
     return times
 
 
-def openvino(path: Path, x: np.ndarray, precision: str) -> Counter[str]:  # type: ignore[type-arg]
-    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
+def openvino(path: Path, x: np.ndarray, precision: str) -> Counter[str]:
+    settings = {
+        "INFERENCE_NUM_THREADS": 1,
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+        "PERF_COUNT": True,
+    }
     core = ov.Core()
     model = core.read_model(path)
     model.reshape({"images": x.shape})
@@ -90,7 +95,6 @@ def row(title: str, times: Counter[str]) -> None:
         by_kind[next((kind for kind, parts in KINDS.items() if any(part in operator for part in parts)), "other")] += value
     cells = [f"{by_kind[kind]:.1f}" for kind in [*KINDS, "other"]]
     print(f"| {title} | {sum(times.values()):.0f} | {' | '.join(cells)} |")
-    print("   ", ", ".join(f"{operator} {value:.1f}" for operator, value in times.most_common(9)))
 
 
 if __name__ == "__main__":
