@@ -49,7 +49,7 @@ benchmark: .venv-bench/installed
 
 .venv-bench/installed: pyproject.toml benchmarks/requirements.txt benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet --disable-pip-version-check --editable . --requirement benchmarks/requirements.txt
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --editable '.[openvino]' --requirement benchmarks/requirements.txt
 	.venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement benchmarks/peers.txt
 	@touch $@
 

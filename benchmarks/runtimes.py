@@ -3,7 +3,7 @@
     python benchmarks/runtimes.py [danet50 danet50-batch8 danet18 danet152] [--rounds N]
 
 CPU time of one call on one thread, medians of interleaved rounds. GFLOP/s count every multiplication and addition of all time
-steps, and are set beside what one large product of matrices reaches on this machine in the same type. Memory is the peak of a
+steps, beside what one large product of matrices or convolution reaches on this machine in the same type. Memory is the peak of a
 process of its own that loads and runs once.
 """
 
@@ -20,6 +20,7 @@ import torch
 from loop import Loop
 from run import STEPS, images, network
 from timing import compare, machine, ratio, versions
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from export.fold import fold
@@ -74,8 +75,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{machine()}, one thread; {versions()}")
-    peaks = {dtype: peak(dtype) for dtype in ("float32", "bfloat16", "int8")}
-    print("one product of matrices: " + ", ".join(f"{dtype} {value:.0f} GFLOP/s" for dtype, value in peaks.items()))
+    with torch.inference_mode():
+        peaks = {dtype: peak(dtype) for dtype in ("float32", "bfloat16", "int8")}
+    print("peak: " + ", ".join(f"{dtype} {value:.0f} GFLOP/s" for dtype, value in peaks.items()))
     for name in args.networks or NETWORKS:
         measure(*NETWORKS[name], rounds=args.rounds, peaks=peaks)
 
@@ -144,19 +146,24 @@ def memory(how: str, path: Path, name: str, pixels: int, batch: int) -> int:
 
 
 def peak(dtype: str, size: int = 1536) -> float:
-    """GFLOP/s of a square product in this type."""
+    """GFLOP/s of a square product in this type or of a 3x3 convolution, the faster: torch has them from two libraries."""
     if dtype == "int8":
         a, b = (torch.randint(-9, 9, (size, size), dtype=torch.int8) for _ in range(2))
-        call: Callable[[], object] = lambda: torch._int_mm(a, b)  # noqa: E731
-    else:
-        a, b = (torch.randn(size, size, dtype=getattr(torch, dtype)) for _ in range(2))
-        call = lambda: a @ b  # noqa: E731
+        return _speed(lambda: torch._int_mm(a, b), 2 * size**3)
+    kind = getattr(torch, dtype)
+    a, b = (torch.randn(size, size, dtype=kind) for _ in range(2))
+    conv = nn.Conv2d(256, 256, 3, padding=1, bias=False).to(kind, memory_format=torch.channels_last)
+    x = torch.randn(4, 256, 56, 56, dtype=kind).contiguous(memory_format=torch.channels_last)
+    return max(_speed(lambda: a @ b, 2 * size**3), _speed(lambda: conv(x), 2 * x.numel() * 256 * 9))
+
+
+def _speed(call: Callable[[], object], operations: int) -> float:
     seconds = []
     for _ in range(9):
         begun = time.process_time()
         call()
         seconds.append(time.process_time() - begun)
-    return 2 * size**3 / median(seconds) / 1e9
+    return operations / median(seconds) / 1e9
 
 
 if __name__ == "__main__":

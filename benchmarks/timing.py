@@ -20,6 +20,7 @@ PACKAGES = (
     "snntorch",
     "onnx",
     "onnxruntime",
+    "openvino",
     "onnxscript",
     "nir",
     "safetensors",

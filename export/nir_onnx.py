@@ -18,10 +18,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import zoo
+from export.engines import ERRORS
 from export.graph import CONVS, POOLS, Flow, flow
 from export.interpret import step_of
 from export.modules import euler
-from export.runtime import ERRORS, Runtime
+from export.runtime import Runtime
 from export.verify.result import Line, Verification
 from zoo.errors import VerificationError
 

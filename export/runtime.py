@@ -5,48 +5,23 @@ the same file, by the same names.
 """
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from google.protobuf.message import DecodeError
-from onnxruntime.capi import onnxruntime_pybind11_state as status
 
+from export.engines import ERRORS, Array, Engine, OnnxRuntime, OpenVino
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
 
-__all__ = ["ERRORS", "About", "Engine", "OnnxModel", "OnnxOutput", "Runtime", "load_file", "metadata"]
+__all__ = ["About", "OnnxModel", "OnnxOutput", "Runtime", "load_file", "metadata"]
 
-# onnxruntime raises a class of its own for each of its status codes, without a common base; OpenVINO raises RuntimeError.
-ERRORS = (
-    status.Fail,
-    status.InvalidArgument,
-    status.InvalidGraph,
-    status.InvalidProtobuf,
-    status.NoSuchFile,
-    status.NotImplemented,
-    status.RuntimeException,
-    RuntimeError,
-)
-
-Array = np.ndarray[Any, np.dtype[Any]]
 RuntimeName = Literal["onnxruntime", "openvino"]
 ComputePrecision = Literal["float32", "bfloat16"]
-
-
-class Engine(Protocol):
-    """A graph that is loaded, and ready to run."""
-
-    inputs: dict[str, tuple[int, ...]]  # by name; an axis of any length is 0
-    outputs: list[str]
-
-    def run(self, wanted: Sequence[str] | None, values: Mapping[str, Array]) -> list[Array]:
-        """The `wanted` outputs, or all of them in the graph's order, for an array for every input."""
 
 
 @dataclass(frozen=True)
@@ -74,64 +49,9 @@ class Runtime:
 
     def load(self, model: Path | bytes) -> Engine:
         """Raises one of `ERRORS` for what is no graph."""
-        return _OnnxRuntime(model, self) if self.name == "onnxruntime" else _OpenVino(model, self)
-
-
-class _OnnxRuntime:
-    """On the first GPU that onnxruntime was built for and finds, or the CPU."""
-
-    def __init__(self, model: Path | bytes, runtime: Runtime) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = runtime.threads
-        options.log_severity_level = 3
-        # Threads that spin between calls take the processor from whoever works next.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        devices = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in ort.get_available_providers()]
-        self._session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=devices)
-        sizes = {value.name: value.shape for value in self._session.get_inputs()}
-        self.inputs = {name: tuple(n if isinstance(n, int) else 0 for n in shape) for name, shape in sizes.items()}
-        self.outputs = [output.name for output in self._session.get_outputs()]
-
-    def run(self, wanted: Sequence[str] | None, values: Mapping[str, Array]) -> list[Array]:
-        found: list[Array] = self._session.run(wanted, dict(values))
-        return found
-
-
-class _OpenVino:
-    """On the CPU, tuned for the time of a single call; compiled for each shape that comes, in seconds for a deep network."""
-
-    def __init__(self, model: Path | bytes, runtime: Runtime) -> None:
-        try:
-            import openvino
-        except ImportError:
-            raise InputError("the runtime openvino is not installed: pip install 'danet-zoo[openvino]'") from None
-        self._core = openvino.Core()
-        if runtime.precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise InputError("this processor does not compute in bfloat16: leave the precision at float32")
-        self._settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[runtime.precision],
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # or it rounds real values that integer weights are multiplied with
-        }
-        if runtime.threads:
-            self._settings["INFERENCE_NUM_THREADS"] = runtime.threads
-        self._model = self._core.read_model(model if isinstance(model, bytes) else str(model))
-        self._requests: dict[tuple[tuple[int, ...], ...], Any] = {}
-        sizes = {value.any_name: value.partial_shape for value in self._model.inputs}
-        self.inputs = {name: tuple(0 if n.is_dynamic else n.get_length() for n in shape) for name, shape in sizes.items()}
-        self.outputs = [output.any_name for output in self._model.outputs]
-
-    def run(self, wanted: Sequence[str] | None, values: Mapping[str, Array]) -> list[Array]:
-        # Compiled for any batch, OpenVINO 2026.4 computes some convolutions of integers wrongly from the second size on.
-        shapes = tuple(value.shape for value in values.values())
-        if shapes not in self._requests:
-            self._model.reshape(dict(zip(values, shapes, strict=True)))
-            compiled = self._core.compile_model(self._model, "CPU", self._settings)
-            self._requests[shapes] = compiled.create_infer_request()
-        request = self._requests[shapes]
-        request.infer({name: np.ascontiguousarray(value) for name, value in values.items()})
-        # Copied: the next call writes into the same memory.
-        return [request.get_tensor(name).data.copy() for name in wanted or self.outputs]
+        if self.name == "onnxruntime":
+            return OnnxRuntime(model, threads=self.threads)
+        return OpenVino(model, threads=self.threads, precision=self.precision)
 
 
 @dataclass(frozen=True)

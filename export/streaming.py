@@ -1,4 +1,4 @@
-"""A network that lives: one time step a call, for cameras and robots, its membranes kept from call to call.
+"""A network that lives: one time step a call, for cameras and robots, its membranes kept by the runtime from call to call.
 
 session = StreamingSession(path, streams=4)      # a file of the `step` form
 logits = session.step(frames).logits             # [S, C, H, W] -> [S, K] of this step
@@ -7,17 +7,15 @@ session.logits                                   # mean of all steps since each 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from export.engines import Array
 from export.runtime import OnnxOutput, Runtime, load_file
 from export.state import NEXT, STATE
 from zoo.errors import InputError
 
 __all__ = ["StreamingSession"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class StreamingSession:
@@ -26,20 +24,17 @@ class StreamingSession:
     def __init__(self, path: Path, streams: int = 1, runtime: Runtime | None = None) -> None:
         if streams < 1:
             raise InputError(f"{streams} streams: at least one is needed")
-        self.about, self._engine = load_file(path, runtime or Runtime(), form="step")
+        self.about, engine = load_file(path, runtime or Runtime(), form="step")
         self.streams = streams
-        self._membranes = {
-            name: np.zeros((streams, *shape[1:]), np.float32) for name, shape in self._engine.inputs.items() if name.endswith(STATE)
-        }
+        states = {name: name.removesuffix(STATE) + NEXT for name in engine.inputs if name.endswith(STATE)}
+        self._stream = engine.stream(streams, states)
         self._sum: Array | float = 0.0
         self.steps = np.zeros(streams, np.int64)  # since each stream was reset
 
     def step(self, frames: Array) -> OnnxOutput:
         """One time step of every stream: `frames` float32 `[S, C, H, W]`, normalised images or counts of events."""
         self.about.check(frames, self.streams)
-        found = self._engine.run(None, {"images": frames.astype(np.float32), **self._membranes})
-        values = dict(zip(self._engine.outputs, found, strict=True))
-        self._membranes = {name: values.pop(name.removesuffix(STATE) + NEXT) for name in self._membranes}
+        values = self._stream.step({"images": frames.astype(np.float32)})
         logits = values.pop("logits")
         self._sum = self._sum + logits
         self.steps += 1
@@ -59,8 +54,10 @@ class StreamingSession:
         wrong = [i for i in chosen if not 0 <= i < self.streams]
         if wrong:
             raise InputError(f"stream {wrong[0]}: there are {self.streams}, from 0")
-        for membrane in self._membranes.values():
+        membranes = self._stream.read()
+        for membrane in membranes.values():
             membrane[chosen] = 0
+        self._stream.write(membranes)
         if isinstance(self._sum, np.ndarray):
             self._sum[chosen] = 0
         self.steps[chosen] = 0
@@ -68,15 +65,16 @@ class StreamingSession:
     @property
     def membranes(self) -> dict[str, Array]:
         """A copy of the state: `<path>.membrane` `[S, ...]`."""
-        return {name: value.copy() for name, value in self._membranes.items()}
+        return self._stream.read()
 
     def restore(self, membranes: Mapping[str, Array]) -> None:
         """Go on from a state that `membranes` gave. Raises `InputError` for one of another network, or of other streams."""
-        for name in sorted(self._membranes.keys() ^ membranes.keys()):
-            where = "is missing" if name in self._membranes else f"is none of {self.about.name}"
+        known = self._stream.read()
+        for name in sorted(known.keys() ^ membranes.keys()):
+            where = "is missing" if name in known else f"is none of {self.about.name}"
             raise InputError(f"{name} {where}: this is the state of another network")
         for name, value in membranes.items():
-            shape = self._membranes[name].shape
+            shape = known[name].shape
             if value.shape != shape or value.dtype != np.float32:
                 raise InputError(f"{name} is {value.dtype} {list(value.shape)}, expected float32 {list(shape)}")
-        self._membranes = {name: np.array(membranes[name]) for name in self._membranes}
+        self._stream.write(membranes)

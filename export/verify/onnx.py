@@ -13,10 +13,11 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from export.engines import ERRORS, Engine
 from export.fold import folded_norms, fused, still_image
 from export.integers import integer_weights
 from export.quantise import as_precision, rounded
-from export.runtime import ERRORS, Engine, Runtime
+from export.runtime import Runtime
 from export.state import NEXT, STATE
 from export.trace import INPUT, Call, trace
 from export.verify.result import Line, Verification
