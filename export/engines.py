@@ -5,6 +5,7 @@ Which one, in what precision and on how many threads is said by `export.runtime.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,7 +52,7 @@ class Engine(Protocol):
     outputs: list[str]
 
     def run(self, wanted: Sequence[str] | None, values: Mapping[str, Array]) -> list[Array]:
-        """The `wanted` outputs, or all of them in the graph's order, for an array for every input."""
+        """The `wanted` outputs, or all of them in the graph's order, for an array for every input. Several threads may call it."""
 
     def stream(self, batch: int, after: Mapping[str, str]) -> Stream:
         """From a state of zeros, with so many in the first axis of every input. `after` maps each input that is state to the output
@@ -90,7 +91,8 @@ class _OnnxStream:
         self._session = session
         self._others = [output.name for output in session.get_outputs() if output.name not in after.values()]
         device = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
-        a, b = ({name: ort.OrtValue.ortvalue_from_numpy(value, device) for name, value in state.items()} for _ in range(2))
+        # Copied, as on a CPU the array's memory is used.
+        a, b = ({name: ort.OrtValue.ortvalue_from_numpy(value.copy(), device) for name, value in state.items()} for _ in range(2))
         self._turns = [(a, self._bind(a, b, after)), (b, self._bind(b, a, after))]
 
     def _bind(self, now: dict[str, Any], then: dict[str, Any], after: Mapping[str, str]) -> Any:
@@ -120,9 +122,9 @@ class _OnnxStream:
 
 
 class OpenVino:
-    """On the CPU, tuned for the time of a single call; compiled for each shape that comes, in seconds for a deep network."""
+    """On the CPU, for as many calls at once as `streams`; compiled for each shape that comes, in seconds for a deep network."""
 
-    def __init__(self, model: Path | bytes, *, threads: int, precision: str) -> None:
+    def __init__(self, model: Path | bytes, *, threads: int, streams: int, precision: str) -> None:
         try:
             import openvino
         except ImportError:
@@ -131,27 +133,34 @@ class OpenVino:
         if precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError("this processor does not compute in bfloat16: leave the precision at float32")
         self._settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": streams,
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # or it rounds real values that integer weights are multiplied with
         }
         if threads:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._model = self._core.read_model(model if isinstance(model, bytes) else str(model))
-        self._requests: dict[tuple[tuple[int, ...], ...], Any] = {}
+        self._compiled: dict[tuple[tuple[int, ...], ...], Any] = {}
+        self._idle: dict[tuple[tuple[int, ...], ...], list[Any]] = {}  # requests of each, for whichever call comes next
+        self._compiling = Lock()
         sizes = {value.any_name: value.partial_shape for value in self._model.inputs}
         self.inputs = {name: tuple(0 if n.is_dynamic else n.get_length() for n in shape) for name, shape in sizes.items()}
         self.outputs = [output.any_name for output in self._model.outputs]
 
     def run(self, wanted: Sequence[str] | None, values: Mapping[str, Array]) -> list[Array]:
         shapes = tuple(value.shape for value in values.values())
-        if shapes not in self._requests:
-            self._reshape(dict(zip(values, shapes, strict=True)))
-            self._requests[shapes] = self._core.compile_model(self._model, "CPU", self._settings).create_infer_request()
-        request = self._requests[shapes]
+        with self._compiling:
+            if shapes not in self._compiled:
+                self._reshape(dict(zip(values, shapes, strict=True)))
+                self._compiled[shapes] = self._core.compile_model(self._model, "CPU", self._settings)
+                self._idle[shapes] = []
+        idle = self._idle[shapes]
+        request = idle.pop() if idle else self._compiled[shapes].create_infer_request()
         request.infer({name: np.ascontiguousarray(value) for name, value in values.items()})
         # Copied: the next call writes into the same memory.
-        return [request.get_tensor(name).data.copy() for name in wanted or self.outputs]
+        found = [request.get_tensor(name).data.copy() for name in wanted or self.outputs]
+        idle.append(request)
+        return found
 
     def stream(self, batch: int, after: Mapping[str, str]) -> Stream:
         from openvino import Layout

@@ -8,13 +8,14 @@ A value has its NIR node's name. States: `<node>.membrane` and `<node>.synapse` 
 """
 
 import math
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Literal
 
 import nir
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 import zoo
@@ -22,6 +23,7 @@ from export.engines import ERRORS
 from export.graph import CONVS, POOLS, Flow, flow
 from export.interpret import step_of
 from export.modules import euler
+from export.onnx_file import write_verified
 from export.runtime import Runtime
 from export.verify.result import Line, Verification
 from zoo.errors import VerificationError
@@ -39,30 +41,21 @@ SPIKING = (nir.LIF, nir.IF, nir.CubaLIF, nir.Threshold)
 
 def write_nir_onnx(graph: nir.NIRGraph, path: Path, *, name: str, form: Form = "sequence", dt: float = 1e-4) -> Verification:
     """Write `path`, verified. Raises `ExportError` for a graph that is not sound or has no such form, and `VerificationError`, and
-    leaves no file, if onnxruntime does not compute what the interpreter does."""
-    beside = path.with_name(path.name + ".tmp")
-    try:
-        onnx.save(nir_to_onnx(graph, name=name, form=form, dt=dt), beside)
-        result = verify_nir_onnx(graph, dt=dt)
-        if not result.ok:
-            raise VerificationError(f"the export is not the graph: {result.worst()}; no file was written to {path}")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    leaves what lay there, if onnxruntime does not compute of the file what the interpreter does of the graph."""
+    build = partial(nir_to_onnx, graph, name=name, form=form, dt=dt)
+    result = write_verified(path, build, partial(verify_nir_onnx, graph, dt=dt), of="graph")
+    assert result is not None
     return result
 
 
-def nir_to_onnx(
-    graph: nir.NIRGraph, *, name: str = "graph", form: Form = "sequence", dt: float = 1e-4, every: bool = False
-) -> onnx.ModelProto:
-    """The ONNX form of a graph whose nodes `export.graph` accepts; with `every`, every node's value is an output.
+def nir_to_onnx(graph: nir.NIRGraph, *, name: str = "graph", form: Form = "sequence", dt: float = 1e-4) -> onnx.ModelProto:
+    """The ONNX form of a graph whose nodes `export.graph` accepts.
 
     `graph.metadata["dt"]` overrules `dt`, in seconds. Raises `ExportError`.
     """
     ready = flow(graph, dt=dt)
     body = _Body(ready)
-    ends = [node for node in ready.nodes if type(ready.nodes[node]) is nir.Output]
-    wanted = list(ready.nodes) if every else ends
+    wanted = [node for node in ready.nodes if type(ready.nodes[node]) is nir.Output]
     made = _step(body, wanted) if form == "step" else _scan(body, wanted)
     opset = [helper.make_opsetid("", OPSET)]
     proto = helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION, producer_name="danet-zoo")
@@ -70,19 +63,44 @@ def nir_to_onnx(
     return proto
 
 
-def verify_nir_onnx(graph: nir.NIRGraph, *, dt: float = 1e-4, runtime: Runtime | None = None) -> Verification:
-    """Run the sequence form on random numbers, and every node in the interpreter on that run's own values; compare them."""
+def verify_nir_onnx(graph: nir.NIRGraph, path: Path, *, dt: float = 1e-4, runtime: Runtime | None = None) -> Verification:
+    """Run the file at `path` on random numbers, and every node of `graph` in the interpreter on that run's own values; compare.
+
+    A file of the `step` form is run so many times. Raises `VerificationError` if it cannot even be run as this graph.
+    """
     ready = flow(graph, dt=dt)
+    entry = _value(ready.entry, "in")
     x = np.random.default_rng(0).uniform(0, 2, (STEPS, BATCH, *ready.shapes[ready.entry])).astype(np.float32)
-    proto = nir_to_onnx(graph, dt=dt, every=True)
     try:
+        proto = onnx.load(path)
+        _observe(proto.graph, [_value(name) for name in ready.nodes])
         engine = (runtime or Runtime()).load(proto.SerializeToString())
-        found = engine.run([_value(name) for name in ready.nodes], {_value(ready.entry, "in"): x})
-    except ERRORS as error:
-        raise VerificationError(f"the export cannot be run: {str(error).splitlines()[0]}") from None
-    values = dict(zip(ready.nodes, found, strict=True))
+        states = {name: f"{name}.next" for name in engine.inputs if name != entry}
+        if any(node.op_type == "Scan" for node in proto.graph.node):
+            found = dict(zip(engine.outputs, engine.run(None, {entry: x}), strict=True))
+        else:
+            stream = engine.stream(BATCH, states)
+            steps = [stream.step({entry: frame}) for frame in x]
+            found = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
+        values = {name: found[_value(name)] for name in ready.nodes}
+    except (OSError, DecodeError) as error:
+        raise VerificationError(f"{path} is not an ONNX file: {str(error).splitlines()[0]}") from None
+    except (*ERRORS, KeyError) as error:
+        raise VerificationError(f"{path} cannot be run as this graph: {str(error).splitlines()[0]}") from None
     lines = [_line(ready, name, values) for name in ready.nodes if name != ready.entry]
     return Verification(tuple(lines), (), (), (BATCH,), 0, 0)
+
+
+def _observe(graph: onnx.GraphProto, names: list[str]) -> None:
+    """Make the values of these names outputs, those of a Scan's body at every step."""
+    known = {output.name for output in graph.output}
+    more = [helper.make_tensor_value_info(name, FLOAT, None) for name in names if name not in known]
+    for node in graph.node:
+        if node.op_type == "Scan":
+            body = next(attribute.g for attribute in node.attribute if attribute.name == "body")
+            body.output.extend(more)
+            node.output.extend(value.name for value in more)
+    graph.output.extend(more)
 
 
 def _line(ready: Flow, name: str, values: dict[str, Array]) -> Line:

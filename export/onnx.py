@@ -12,12 +12,12 @@ rounding, and Concat.
 import ast
 import contextlib
 import copy
-import gc
 import io
 import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,12 +30,13 @@ from torch import Tensor, nn
 import zoo
 from export.fold import fold, still_image
 from export.integers import with_integers
+from export.onnx_file import write_verified
 from export.state import add_state
 from export.trace import Call, leaves, trace
 from export.verify.onnx import verify_onnx
 from export.verify.result import Verification
 from zoo.danet import DANet, set_steps
-from zoo.errors import ExportError, VerificationError
+from zoo.errors import ExportError
 from zoo.integrity import digest
 from zoo.neurons import Lif
 
@@ -44,7 +45,6 @@ __all__ = ["COUNT", "Form", "Outputs", "to_onnx", "write_onnx"]
 Form = Literal["sequence", "step"]
 Outputs = Literal["none", "counts", "trains"]
 COUNT = ".count"
-LARGEST = 2**31 - 2**20  # bytes of one file, a limit of protobuf
 OPSET = 20
 
 
@@ -98,26 +98,10 @@ def write_onnx(
 ) -> Verification | None:
     """Write `path`, verified against `model` unless told otherwise; weights of more than 2 GB go to `path` with `.data` behind it.
 
-    Raises `VerificationError`, and leaves no file, if it is not the model.
+    Raises `VerificationError`, and leaves what lay there, if it is not the model.
     """
-    beside, data = path.with_name(path.name + ".tmp"), path.with_name(path.name + ".data")
-    try:
-        proto = to_onnx(model, form=form, outputs=outputs)
-        data.unlink(missing_ok=True)  # of an earlier export; onnx would append to it
-        large = proto.ByteSize() > LARGEST
-        onnx.save(proto, beside, save_as_external_data=large, location=data.name if large else None)
-        del proto
-        gc.collect()  # the exporter leaves copies of the weights in reference cycles
-        result = verify_onnx(model, beside) if verify else None
-        if result and not result.ok:
-            raise VerificationError(f"the export is not the model: {result.worst()}; no file was written to {path}")
-        beside.replace(path)
-    except BaseException:
-        data.unlink(missing_ok=True)
-        raise
-    finally:
-        beside.unlink(missing_ok=True)
-    return result
+    build = partial(to_onnx, model, form=form, outputs=outputs)
+    return write_verified(path, build, partial(verify_onnx, model) if verify else None)
 
 
 @torch.library.custom_op("zoo::lif", mutates_args=())

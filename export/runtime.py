@@ -5,6 +5,8 @@ the same file, by the same names.
 """
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +28,9 @@ ComputePrecision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Runtime:
-    """Who computes an ONNX graph, in what precision, on how many threads (0: one for each core).
+    """Who computes an ONNX graph, in what precision, on how many threads in all (0: one for each core), in how many streams.
+
+    A batch is divided among the streams, which compute side by side, each with its share of the threads.
 
     `bfloat16` is for the layers that are not computed in integers, and changes spikes: it is never verified to keep them. Raises
     `InputError` for a runtime that is not installed, or a precision that it or this processor does not have.
@@ -35,6 +39,7 @@ class Runtime:
     name: RuntimeName = "onnxruntime"
     precision: ComputePrecision = "float32"
     threads: int = 0
+    streams: int = 1
 
     def __post_init__(self) -> None:
         if self.name not in get_args(RuntimeName):
@@ -50,8 +55,9 @@ class Runtime:
     def load(self, model: Path | bytes) -> Engine:
         """Raises one of `ERRORS` for what is no graph."""
         if self.name == "onnxruntime":
-            return OnnxRuntime(model, threads=self.threads)
-        return OpenVino(model, threads=self.threads, precision=self.precision)
+            threads = self.threads or (os.cpu_count() or 1 if self.streams > 1 else 0)
+            return OnnxRuntime(model, threads=-(-threads // self.streams))
+        return OpenVino(model, threads=self.threads, streams=self.streams, precision=self.precision)
 
 
 @dataclass(frozen=True)
@@ -87,13 +93,25 @@ class OnnxModel:
     def __init__(self, path: Path, runtime: Runtime | None = None) -> None:
         self.runtime = runtime or Runtime()
         self.about, self._engine = load_file(path, self.runtime, form="sequence")
+        self._streams = ThreadPoolExecutor(self.runtime.streams)
 
     def run(self, images: Array) -> OnnxOutput:
         """`images`: normalised float32 `[B, C, H, W]`."""
         self.about.check(images)
-        found = self._engine.run(None, {"images": images.astype(np.float32)})
-        values = dict(zip(self._engine.outputs, found, strict=True))
+        parts = np.array_split(images.astype(np.float32), max(1, min(self.runtime.streams, len(images))))
+        found = list(self._streams.map(lambda part: self._engine.run(None, {"images": part}), parts))
+        values = {name: self._together(arrays) for name, *arrays in zip(self._engine.outputs, *found, strict=True)}
         return OnnxOutput(values.pop("logits"), {name.removesuffix(".count"): value for name, value in values.items()})
+
+    def _together(self, parts: list[Array]) -> Array:
+        """Of all streams: `[B, ...]`, or, of spike trains, `[T*B, C, H, W]`."""
+        if len(parts) == 1:
+            return parts[0]
+        if parts[0].ndim < 4:
+            return np.concatenate(parts)
+        steps = self.about.steps
+        by_step = [part.reshape(steps, -1, *part.shape[1:]) for part in parts]
+        return np.concatenate(by_step, 1).reshape(-1, *parts[0].shape[1:])
 
 
 def load_file(path: Path, runtime: Runtime, *, form: str) -> tuple[About, Engine]:

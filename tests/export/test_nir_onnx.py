@@ -40,7 +40,7 @@ def in_onnx(graph: Any, x: Array, *, form: str = "sequence", runtime: Runtime = 
 
 
 @pytest.mark.parametrize("loops", [0, 1, 2])
-def test_random_graphs(loops: int) -> None:
+def test_random_graphs(loops: int, tmp_path: Path) -> None:
     seen: set[type] = set()
     for seed in range(24):
         rng = np.random.default_rng(1000 * loops + seed)
@@ -50,18 +50,19 @@ def test_random_graphs(loops: int) -> None:
         expected = run(graph, x, dt=DT)["output"]
         for form in ("sequence", "step"):
             np.testing.assert_allclose(in_onnx(graph, x, form=form), expected, rtol=1e-4, atol=1e-5, err_msg=f"{seed}, {form}")
-        assert verify_nir_onnx(graph, dt=DT, runtime=ONE).ok, seed
+            assert write_nir_onnx(graph, tmp_path / f"{form}.onnx", name="random", form=form, dt=DT).ok, seed  # type: ignore[arg-type]
     assert seen >= {nir.LIF, nir.CubaLIF, nir.Delay, nir.Conv2d, nir.Conv1d, nir.SumPool2d, nir.NIRGraph}
 
 
 @pytest.mark.parametrize("name", ["danet18-t3", "danet18b-t3", "sew-resnet18iand-t3", "ms-resnet18-t3", "speck-danet8-t4"])
 @pytest.mark.parametrize("profile", ["portable", "native"])
-def test_networks_of_the_zoo(name: str, profile: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["sequence", "step"])
+def test_networks_of_the_zoo(name: str, profile: str, form: Any, tmp_path: Path) -> None:
     narrow = {} if "speck" in name else {"widths": (8, 16, 16, 16)}
     graph = to_nir(lively(f"{name}.cifar10", 16, **narrow), profile=profile)  # type: ignore[arg-type]
-    result = write_nir_onnx(graph, tmp_path / "model.onnx", name=name)
+    result = write_nir_onnx(graph, tmp_path / "model.onnx", name=name, form=form)
     assert result.ok and result.spikes > 50_000 and "same prediction" not in str(result)
-    assert metadata(tmp_path / "model.onnx") | {"name": name, "form": "sequence"} == metadata(tmp_path / "model.onnx")
+    assert metadata(tmp_path / "model.onnx") | {"name": name, "form": form} == metadata(tmp_path / "model.onnx")
     nir.write(tmp_path / "model.nir", graph)
     assert (tmp_path / "model.onnx").stat().st_size < 1.5 * (tmp_path / "model.nir").stat().st_size
 
@@ -93,7 +94,8 @@ def test_weights_are_stored_once() -> None:
     assert max(sizes.values()) < 1.3 * weights
 
 
-def test_what_is_not_the_graph_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", ["sequence", "step"])
+def test_what_is_not_the_graph_is_not_written(form: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = chain(nir.LIF(a(0.5), a(1), a(0), a(0.5)), shape=(1,))
 
     def damaged(graph: nir.NIRGraph, **options: Any) -> onnx.ModelProto:
@@ -102,8 +104,24 @@ def test_what_is_not_the_graph_is_not_written(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("export.nir_onnx.nir_to_onnx", damaged)
     with pytest.raises(VerificationError, match=r"the export is not the graph: n0 at batch 2: \d+ of 16 spikes differ"):
-        write_nir_onnx(graph, tmp_path / "model.onnx", name="toy", dt=DT)
+        write_nir_onnx(graph, tmp_path / "model.onnx", name="toy", form=form, dt=DT)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["sequence", "step"])
+def test_a_file_is_held_against_its_graph(form: Any, tmp_path: Path) -> None:
+    graph, other = (chain(nir.LIF(a(0.5), a(1), a(0), a(level)), shape=(1,)) for level in (0.5, 0.75))
+    path = tmp_path / "model.onnx"
+    write_nir_onnx(graph, path, name="toy", form=form, dt=DT)
+    for runtime in (ONE, Runtime("openvino", threads=1)) if form == "step" else (ONE,):
+        assert verify_nir_onnx(graph, path, dt=DT, runtime=runtime).ok
+        assert not verify_nir_onnx(other, path, dt=DT, runtime=runtime).ok
+    longer = chain(nir.LIF(a(0.5), a(1), a(0), a(0.5)), nir.Threshold(a(0.5)), shape=(1,))
+    with pytest.raises(VerificationError, match="cannot be run as this graph"):
+        verify_nir_onnx(longer, path, dt=DT)
+    path.write_text("not a protobuf")
+    with pytest.raises(VerificationError, match="is not an ONNX file"):
+        verify_nir_onnx(graph, path, dt=DT)
 
 
 def test_a_graph_that_is_not_sound(tmp_path: Path) -> None:
@@ -122,6 +140,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(export) == 0 and main([*export, "--form", "step"]) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"toy.onnx", "toy.step.onnx"}
     assert "verified at batch 2: 1 neuron layers spike for spike (16 values)" in capsys.readouterr().out
+    for form in ("onnx", "step.onnx"):
+        assert main(["verify", str(tmp_path / "toy.nir"), "--export", str(tmp_path / "out" / f"toy.{form}")]) == 0
+    nodes["lif"] = nir.LIF(a(0.5), a(1), a(0), a(0.25))
+    nir.write(tmp_path / "other.nir", nir.NIRGraph(nodes, [("input", "lif"), ("lif", "output")], {"dt": DT}))
+    assert main(["verify", str(tmp_path / "other.nir"), "--export", str(tmp_path / "out" / "toy.onnx")]) == 1
+    assert "NOT verified: lif at batch 2" in capsys.readouterr().out
     for more in (["--to", "nir"], ["--weights", "int8"]):
         assert main([*export, *more]) == 2
         assert "is a NIR file: it becomes ONNX" in capsys.readouterr().err

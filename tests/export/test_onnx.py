@@ -229,7 +229,7 @@ def test_running_an_export_needs_no_torch(file: Path) -> None:
 
 
 def test_weights_beyond_the_limit_of_a_file_lie_beside_it(model: DANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export.onnx.LARGEST", 1000)
+    monkeypatch.setattr("export.onnx_file.LARGEST", 1000)
     path = tmp_path / "large.onnx"
     for _ in range(2):  # the second replaces the first
         result = write_onnx(model, path)

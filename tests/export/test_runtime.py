@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -57,6 +58,19 @@ def test_the_same_names_and_any_batch(files: dict[str, Path]) -> None:
         a, b = here.run(x), there.run(x)
         assert a.spikes.keys() == b.spikes.keys() and a.logits.shape == b.logits.shape == (batch, 10)
         assert all(a.spikes[path].shape == (batch,) for path in a.spikes)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("outputs", ["counts", "trains"])
+def test_streams_divide_a_batch(name: Any, outputs: Any, model: DANet, tmp_path: Path) -> None:
+    write_onnx(model, tmp_path / "model.onnx", outputs=outputs)
+    one, several = (OnnxModel(tmp_path / "model.onnx", Runtime(name, threads=2, streams=streams)) for streams in (1, 3))
+    for batch in (1, 7):
+        x = torch.randn(batch, 3, 16, 16).numpy()
+        alone, divided = one.run(x), several.run(x)
+        np.testing.assert_allclose(divided.logits, alone.logits, atol=1e-4)
+        assert divided.spikes.keys() == alone.spikes.keys()
+        assert all(np.array_equal(divided.spikes[path], found) for path, found in alone.spikes.items())
 
 
 def test_what_is_returned_stays_as_it_is(files: dict[str, Path]) -> None:
@@ -130,7 +144,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["export", "danet20-t4", "--weights", "int8", "--out", str(tmp_path)]) == 0
     path = str(tmp_path / "danet20-t4.fmnist.int8.onnx")
     capsys.readouterr()
-    options = ["--runtime", "openvino", "--threads", "1"]
+    options = ["--runtime", "openvino", "--threads", "1", "--streams", "1"]
     assert main(["verify", "danet20-t4", "--export", path, *options]) == 0
     assert "verified at batch 1 and 2: 19 neuron layers spike for spike" in capsys.readouterr().out
     assert main(["classify", path, *options]) == 0

@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         group = sub.add_argument_group("who computes an .onnx file")
         group.add_argument("--runtime", choices=("onnxruntime", "openvino"), help="onnxruntime (default), or openvino, an extra")
         group.add_argument("--precision", choices=("float32", "bfloat16"), help="float32 (default); bfloat16 changes spikes")
-        group.add_argument("--threads", type=_positive, metavar="N", help="default: one for each core")
+        group.add_argument("--threads", type=_positive, metavar="N", help="in all (default: one for each core)")
+        text = "divide a batch among N that compute side by side (default: 1); for many images, not for one"
+        group.add_argument("--streams", type=_positive, metavar="N", help=text)
 
     sub = add("list", models.list_, "list trained models, or every architecture")
     sub.add_argument("pattern", nargs="?", default="*", help="shell wildcard, as in 'danet50*'")

@@ -44,7 +44,7 @@ def predictor(model: str, runtime: "Runtime | None" = None) -> "tuple[Callable[[
 
 def asked_runtime(args: argparse.Namespace, *models: str) -> "Runtime | None":
     """What `--runtime` and its like say, for the `.onnx` files among `models`; None if nothing was said."""
-    said = {"name": args.runtime, "precision": args.precision, "threads": args.threads}
+    said = {"name": args.runtime, "precision": args.precision, "threads": args.threads, "streams": args.streams}
     given = {key: value for key, value in said.items() if value is not None}
     if not given:
         return None

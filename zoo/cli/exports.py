@@ -160,10 +160,15 @@ def _verify_export(name: str, path: Path, runtime: "Runtime | None") -> dict[str
     from export.verify.nir import verify_nir
     from export.verify.onnx import verify_onnx
 
-    model, _ = load_model(name)
     with terminal.status(f"verifying {path}"):
-        nir = path.suffix == ".nir"
-        result = verify_nir(model, path) if nir else verify_onnx(model, path, runtime=runtime)
+        if name.endswith(".nir"):
+            from export.graph import read_graph
+            from export.nir_onnx import verify_nir_onnx
+
+            result = verify_nir_onnx(read_graph(Path(name)), path, runtime=runtime)
+        else:
+            model, _ = load_model(name)
+            result = verify_nir(model, path) if path.suffix == ".nir" else verify_onnx(model, path, runtime=runtime)
     return {"checked": str(path), "ok": result.ok, "result": str(result)}
 
 

@@ -27,15 +27,18 @@ __all__ = ["SyncNorm", "accelerator", "load_state", "spread", "state", "whole"]
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def accelerator() -> "Accelerator":
-    """Of this process, as plain Python or torchrun started it."""
+def accelerator(*, shard: bool = False) -> "Accelerator":
+    """Of this process, as plain Python or torchrun started it. Raises `ConfigError` where there is nobody to `shard` with."""
     try:
         from accelerate import Accelerator, DistributedDataParallelKwargs
     except ImportError:
         raise ConfigError("Accelerate is missing: install danet-zoo[train]") from None
     data_parallel = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
     # Without being told of the CPU, Accelerate takes each of several processes there for the only one.
-    return Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[data_parallel])
+    made = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[data_parallel])
+    if shard and made.num_processes == 1:
+        raise ConfigError("--shard needs several processes: start them with torchrun")
+    return made
 
 
 def spread(net: nn.Module, accelerator: "Accelerator", *, shard: bool) -> nn.Module:

@@ -50,7 +50,7 @@ def train_name(
     if recipe.dataset != spec.dataset:
         raise ConfigError(f"recipe: dataset = {recipe.dataset!r}, but {name} is trained on {spec.dataset!r}")
     run = run or Path("runs") / spec.name
-    accelerator = parallel.accelerator()
+    accelerator = parallel.accelerator(shard=shard)
     torch.manual_seed(recipe.seed)
     model = zoo.create(spec.name)
     assert model.origin is not None

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from zoo.blocks import Block
 from zoo.danet import DANet, set_steps
 from zoo.datasets import DATASETS, DatasetSpec
-from zoo.errors import ConfigError, ZooError
+from zoo.errors import ZooError
 from zoo.images import normalise
 from zoo.training import augment, checkpoint, parallel
 from zoo.training.config import Recipe
@@ -75,10 +75,8 @@ class _Training:
     ) -> None:  # fmt: skip
         self.model, self.recipe, self.run, self.teacher = model, recipe, run, teacher
         self.save_every, self.progress, self.spec = save_every, progress, DATASETS[recipe.dataset]
-        self.accelerator = a = parallel.accelerator()
+        self.accelerator = a = parallel.accelerator(shard=shard)
         self.device = a.device
-        if shard and a.num_processes == 1:
-            raise ConfigError("--shard needs several processes: start them with torchrun")
         self.plan = Plan(data.images, recipe.batch_size, recipe.seed, a.process_index, a.num_processes)
         self.steps = self.plan.per_epoch * recipe.epochs
         if a.is_main_process:
