@@ -28,6 +28,7 @@ interop: .venv/interop
 
 benchmark: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/run.py
+	.venv-bench/bin/python benchmarks/runtimes.py
 	.venv-bench/bin/python benchmarks/hub.py
 	.venv-bench/bin/python benchmarks/energy_peers.py
 	.venv-bench/bin/python benchmarks/training.py

@@ -1,10 +1,10 @@
 """The exported networks in every runtime and precision, beside the tutorial-style snnTorch loop, SpikingJelly and torch.compile.
 
-    python benchmarks/runtimes.py [danet50 danet50-batch8 danet18 danet152] [--rounds N]
+    python benchmarks/runtimes.py [danet50 danet50-batch8 danet18 danet152 streams] [--rounds N]
 
 CPU time of one call on one thread, medians of interleaved rounds. GFLOP/s count every multiplication and addition of all time
 steps, beside what one large product of matrices or convolution reaches on this machine in the same type. Memory is the peak of a
-process of its own that loads and runs once.
+process of its own that loads and runs once. `streams` sets two streams beside two threads, in wall time.
 """
 
 import argparse
@@ -13,9 +13,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 from loop import Loop
 from run import STEPS, images, network
@@ -36,12 +38,15 @@ NETWORKS = {  # name, pixels, batch, depth of SpikingJelly's SEW-ResNet, with to
     "danet18": ("danet18-t4.cifar10", 32, 1, None, True),
     "danet152": ("danet152-t4.in1k", 224, 1, None, False),
 }
-RUNTIMES = {  # file, runtime
-    "onnxruntime": ("float32", Runtime(threads=1)),
-    "OpenVINO": ("float32", Runtime("openvino", threads=1)),
-    "OpenVINO, bfloat16": ("float32", Runtime("openvino", "bfloat16", threads=1)),
-    "OpenVINO, int8 weights": ("int8", Runtime("openvino", threads=1)),
-    "OpenVINO, int8 weights, bfloat16 elsewhere": ("int8", Runtime("openvino", "bfloat16", threads=1)),
+RUNTIMES = {  # weights, runtime, form
+    "onnxruntime": ("float32", Runtime(threads=1), "sequence"),
+    "onnxruntime, four steps streamed": ("float32", Runtime(threads=1), "step"),
+    "OpenVINO": ("float32", Runtime("openvino", threads=1), "sequence"),
+    "OpenVINO, four steps streamed": ("float32", Runtime("openvino", threads=1), "step"),
+    "OpenVINO, bfloat16": ("float32", Runtime("openvino", "bfloat16", threads=1), "sequence"),
+    "OpenVINO, int8 weights": ("int8", Runtime("openvino", threads=1), "sequence"),
+    "OpenVINO, int8 weights, four steps streamed": ("int8", Runtime("openvino", threads=1), "step"),
+    "OpenVINO, int8 weights, bfloat16 elsewhere": ("int8", Runtime("openvino", "bfloat16", threads=1), "sequence"),
 }
 MEMORY = """
 import sys
@@ -70,7 +75,7 @@ print(memory("VmHWM"))
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("networks", nargs="*", default=list(NETWORKS), choices=[*NETWORKS, []])
+    parser.add_argument("networks", nargs="*", default=[*NETWORKS, "streams"], choices=[*NETWORKS, "streams", []])
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -78,8 +83,11 @@ def main() -> None:
     with torch.inference_mode():
         peaks = {dtype: peak(dtype) for dtype in ("float32", "bfloat16", "int8")}
     print("peak: " + ", ".join(f"{dtype} {value:.0f} GFLOP/s" for dtype, value in peaks.items()))
-    for name in args.networks or NETWORKS:
-        measure(*NETWORKS[name], rounds=args.rounds, peaks=peaks)
+    for name in args.networks:
+        if name == "streams":
+            side_by_side(args.rounds)
+        else:
+            measure(*NETWORKS[name], rounds=args.rounds, peaks=peaks)
 
 
 @torch.inference_mode()
@@ -90,16 +98,17 @@ def measure(name: str, pixels: int, batch: int, peer: int | None, compiled: bool
         model(x)
     flop = count.get_total_flops()
     with tempfile.TemporaryDirectory() as folder:
-        files = {precision: Path(folder) / f"{precision}.onnx" for precision in ("float32", "int8")}
-        step = Path(folder) / "step.onnx"
-        for precision, path in files.items():
-            write_onnx(rounded(model, precision), path, outputs="none", verify=False)  # type: ignore[arg-type]
-        write_onnx(model, step, form="step", outputs="none", verify=False)
-        calls = contenders(model, x, files, step, peer, compiled)
+        files: dict[tuple[str, str], Path] = {}
+        for precision, _, form in RUNTIMES.values():
+            if (precision, form) not in files:
+                path = files[precision, form] = Path(folder) / f"{precision}.{form}.onnx"
+                write_onnx(rounded(model, precision), path, form=form, outputs="none", verify=False)  # type: ignore[arg-type]
+        calls = contenders(model, x, files, peer, compiled)
         times = compare(f"{name}, {pixels}x{pixels}, batch {batch}, {flop / 1e9:.1f} GFLOP", calls, rounds)
         used = {"snnTorch loop": memory("loop", Path(), name, pixels, batch)}
-        for how, (precision, runtime) in RUNTIMES.items():
-            used[how] = memory(f"{runtime.name}:{runtime.precision}", files[precision], name, pixels, batch)
+        for how, (precision, runtime, form) in RUNTIMES.items():
+            if form == "sequence":
+                used[how] = memory(f"{runtime.name}:{runtime.precision}", files[precision, form], name, pixels, batch)
     print(f"\n| {name}, {pixels}x{pixels}, batch {batch} | against the loop | CPU ms | GFLOP/s | of the peak | peak memory, MB |")
     print("|---|---|---|---|---|---|")
     for how, value in times.items():
@@ -111,7 +120,7 @@ def measure(name: str, pixels: int, batch: int, peer: int | None, compiled: bool
 
 
 def contenders(
-    model: DANet, x: torch.Tensor, files: dict[str, Path], step: Path, peer: int | None, compiled: bool
+    model: DANet, x: torch.Tensor, files: dict[tuple[str, str], Path], peer: int | None, compiled: bool
 ) -> dict[str, Callable[[], object]]:
     loop, array = Loop(model), x.numpy()
     calls: dict[str, Callable[[], object]] = {"snnTorch loop": lambda: loop(x)}
@@ -125,17 +134,32 @@ def contenders(
         for _ in range(3):  # it compiles more than once
             fast(x)
         calls["torch.compile of our model"] = lambda: fast(x)
-    for how, (precision, runtime) in RUNTIMES.items():
-        exported = OnnxModel(files[precision], runtime)
-        calls[how] = lambda exported=exported: exported.run(array)  # type: ignore[misc]
-    session = StreamingSession(step, len(x), Runtime(threads=1))
+    for how, (precision, runtime, form) in RUNTIMES.items():
+        if form == "sequence":
+            calls[how] = partial(OnnxModel(files[precision, form], runtime).run, array)
+        else:
+            calls[how] = partial(stream, StreamingSession(files[precision, form], len(x), runtime), array)
+    return calls
 
-    def stream() -> None:
-        session.reset()
-        for _ in range(STEPS):
-            session.step(array)
 
-    return calls | {f"onnxruntime, {STEPS} steps streamed": stream}
+def stream(session: StreamingSession, frames: np.ndarray) -> None:
+    for _ in range(STEPS):
+        session.step(frames)
+
+
+def side_by_side(rounds: int) -> None:
+    """A batch in two streams of one thread each, and in one of two threads: look at wall time."""
+    for name, pixels, batch in (("danet20-t4.fmnist", 28, 250), ("danet18-t4.cifar10", 32, 8), ("danet50-t4.in1k", 224, 4)):
+        model = network(name, size=pixels)
+        x = images(model, batch).numpy()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            write_onnx(model, path, outputs="none", verify=False)
+            ways = {
+                f"{kind}, {n} streams": Runtime(kind, threads=2, streams=n) for kind in ("onnxruntime", "openvino") for n in (1, 2)
+            }
+            calls = {how: partial(OnnxModel(path, runtime).run, x) for how, runtime in ways.items()}
+        compare(f"{name}, {pixels}x{pixels}, batch {batch}, two threads", calls, rounds)
 
 
 def memory(how: str, path: Path, name: str, pixels: int, batch: int) -> int:

@@ -14,7 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as status
 
 from zoo.errors import InputError
 
-__all__ = ["ERRORS", "Array", "Engine", "OnnxRuntime", "OpenVino", "Stream"]
+__all__ = ["ERRORS", "Array", "Engine", "OnnxRuntime", "OpenVino", "Stream", "reason"]
 
 # onnxruntime raises a class of its own for each of its status codes, without a common base; OpenVINO raises RuntimeError.
 ERRORS = (
@@ -30,6 +30,12 @@ ERRORS = (
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shapes = dict[str, tuple[int, ...]]  # by name; an axis of any length is 0
+
+
+def reason(error: Exception) -> str:
+    """What a runtime says of an error, as one line, without places in its source, and not too long."""
+    lines = [line.strip() for line in str(error).splitlines() if not line.startswith(("Exception from", "Check '"))]
+    return " ".join(filter(None, lines))[:300] or type(error).__name__
 
 
 class Stream(Protocol):

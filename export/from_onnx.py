@@ -15,12 +15,12 @@ from pathlib import Path
 
 import onnx
 import torch
-from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from export.fold import folded_norms, still_image
 from export.integers import integer_weights
+from export.onnx_file import described, read_file
 from export.quantise import PRECISIONS
 from export.trace import Call, trace
 from zoo.danet import DANet, DANetConfig
@@ -37,8 +37,8 @@ def read_onnx(path: Path) -> DANet:
 
     Its origin has no files of weights: the digest of those that it was made of is the file's metadata `weights_sha256`.
     """
-    proto = _load(path)
-    config, origin = _described(path, {str(entry.key): str(entry.value) for entry in proto.metadata_props})
+    proto = read_file(path)
+    config, origin = _described(path, described(proto))
     with torch.device("meta"):
         model = DANet(config).eval()
         model.origin = origin
@@ -127,15 +127,6 @@ def _neuron(config: DANetConfig, call: Call, stored: _Stored) -> Lif:
     if config.steps > 1 or beta in stored.tensors:
         lif.neuron.beta = stored.take(beta, call.out_shape[1:], broadcast=True)
     return lif
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: write it with `zoo export NAME --to onnx`")
-    try:
-        return onnx.load(path)
-    except (OSError, DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise InputError(f"{path} is not an ONNX file: {_line(error)}") from None
 
 
 def _described(path: Path, meta: dict[str, str]) -> tuple[DANetConfig, Origin]:

@@ -15,22 +15,20 @@ from typing import Any, Literal
 import nir
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 import zoo
-from export.engines import ERRORS
+from export.engines import ERRORS, reason
 from export.graph import CONVS, POOLS, Flow, flow
 from export.interpret import step_of
 from export.modules import euler
-from export.onnx_file import write_verified
+from export.onnx_file import OPSET, read_file, write_verified
 from export.runtime import Runtime
 from export.verify.result import Line, Verification
 from zoo.errors import VerificationError
 
 __all__ = ["nir_to_onnx", "verify_nir_onnx", "write_nir_onnx"]
 
-OPSET = 20
 IR_VERSION = 10  # of that opset
 STEPS, BATCH = 8, 2  # of a verification
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -66,13 +64,14 @@ def nir_to_onnx(graph: nir.NIRGraph, *, name: str = "graph", form: Form = "seque
 def verify_nir_onnx(graph: nir.NIRGraph, path: Path, *, dt: float = 1e-4, runtime: Runtime | None = None) -> Verification:
     """Run the file at `path` on random numbers, and every node of `graph` in the interpreter on that run's own values; compare.
 
-    A file of the `step` form is run so many times. Raises `VerificationError` if it cannot even be run as this graph.
+    A file of the `step` form is run so many times. Raises `InputError` if it is no ONNX file, `VerificationError` if it cannot even
+    be run as this graph.
     """
     ready = flow(graph, dt=dt)
     entry = _value(ready.entry, "in")
     x = np.random.default_rng(0).uniform(0, 2, (STEPS, BATCH, *ready.shapes[ready.entry])).astype(np.float32)
     try:
-        proto = onnx.load(path)
+        proto = read_file(path)
         _observe(proto.graph, [_value(name) for name in ready.nodes])
         engine = (runtime or Runtime()).load(proto.SerializeToString())
         states = {name: f"{name}.next" for name in engine.inputs if name != entry}
@@ -83,10 +82,8 @@ def verify_nir_onnx(graph: nir.NIRGraph, path: Path, *, dt: float = 1e-4, runtim
             steps = [stream.step({entry: frame}) for frame in x]
             found = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
         values = {name: found[_value(name)] for name in ready.nodes}
-    except (OSError, DecodeError) as error:
-        raise VerificationError(f"{path} is not an ONNX file: {str(error).splitlines()[0]}") from None
     except (*ERRORS, KeyError) as error:
-        raise VerificationError(f"{path} cannot be run as this graph: {str(error).splitlines()[0]}") from None
+        raise VerificationError(f"{path} cannot be run as this graph: {reason(error)}") from None
     lines = [_line(ready, name, values) for name in ready.nodes if name != ready.entry]
     return Verification(tuple(lines), (), (), (BATCH,), 0, 0)
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 import zoo
 from export.fold import fold, still_image
 from export.integers import with_integers
-from export.onnx_file import write_verified
+from export.onnx_file import OPSET, write_verified
 from export.state import add_state
 from export.trace import Call, leaves, trace
 from export.verify.onnx import verify_onnx
@@ -45,7 +45,6 @@ __all__ = ["COUNT", "Form", "Outputs", "to_onnx", "write_onnx"]
 Form = Literal["sequence", "step"]
 Outputs = Literal["none", "counts", "trains"]
 COUNT = ".count"
-OPSET = 20
 
 
 def to_onnx(model: DANet, *, form: Form = "sequence", outputs: Outputs = "counts") -> onnx.ModelProto:

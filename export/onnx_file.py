@@ -1,4 +1,4 @@
-"""ONNX graphs as files, verified before they have their name.
+"""ONNX graphs as files: verified before they have their name, and read with an error of one line for what is none.
 
 danet50-t4.in1k.onnx         the graph, and up to 2 GB of weights
 danet50-t4.in1k.onnx.data    more than that: the weights, beside the graph
@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from export.verify.result import Verification
-from zoo.errors import VerificationError
+from zoo.errors import InputError, VerificationError
 
-__all__ = ["data_path", "write_verified"]
+__all__ = ["OPSET", "data_path", "described", "read_file", "write_verified"]
 
+OPSET = 20  # of ONNX's own domain, in every file of the zoo
 LARGEST = 2**31 - 2**20  # bytes of one file, a limit of protobuf
 
 
@@ -48,3 +50,27 @@ def write_verified(
 def data_path(path: Path) -> Path:
     """Where the weights of the graph at `path` lie, if they are too many for it."""
     return path.with_name(path.name + ".data")
+
+
+def read_file(path: Path, *, weights: bool = True) -> onnx.ModelProto:
+    """The graph at `path`, with its weights or without those that lie beside it.
+
+    Raises `InputError` for what is no ONNX file, or one of the zoo whose operators are of another version than it writes.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: write it with `zoo export NAME --to onnx`")
+    try:
+        proto = onnx.load(path, load_external_data=weights)
+    except (OSError, DecodeError, ValueError, onnx.checker.ValidationError) as error:
+        raise InputError(f"{path} is not an ONNX file: {(str(error) or type(error).__name__).splitlines()[0]}") from None
+    if not proto.opset_import:
+        raise InputError(f"{path} is not an ONNX file: it names no operator set")
+    opset = next((entry.version for entry in proto.opset_import if not entry.domain), 0)
+    if opset != OPSET and "zoo_version" in described(proto):
+        raise InputError(f"{path} is of ONNX opset {opset}, files of the zoo are of {OPSET}: write it again with `zoo export`")
+    return proto
+
+
+def described(proto: onnx.ModelProto) -> dict[str, str]:
+    """What a file says of itself."""
+    return {str(entry.key): str(entry.value) for entry in proto.metadata_props}

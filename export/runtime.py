@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
 
-from export.engines import ERRORS, Array, Engine, OnnxRuntime, OpenVino
+from export.engines import ERRORS, Array, Engine, OnnxRuntime, OpenVino, reason
+from export.onnx_file import described, read_file
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
 
-__all__ = ["About", "OnnxModel", "OnnxOutput", "Runtime", "load_file", "metadata"]
+__all__ = ["About", "OnnxModel", "OnnxOutput", "Runtime", "load_file"]
 
 RuntimeName = Literal["onnxruntime", "openvino"]
 ComputePrecision = Literal["float32", "bfloat16"]
@@ -93,13 +92,14 @@ class OnnxModel:
     def __init__(self, path: Path, runtime: Runtime | None = None) -> None:
         self.runtime = runtime or Runtime()
         self.about, self._engine = load_file(path, self.runtime, form="sequence")
-        self._streams = ThreadPoolExecutor(self.runtime.streams)
+        self._pool = ThreadPoolExecutor(self.runtime.streams)
 
     def run(self, images: Array) -> OnnxOutput:
         """`images`: normalised float32 `[B, C, H, W]`."""
         self.about.check(images)
         parts = np.array_split(images.astype(np.float32), max(1, min(self.runtime.streams, len(images))))
-        found = list(self._streams.map(lambda part: self._engine.run(None, {"images": part}), parts))
+        each = map if len(parts) == 1 else self._pool.map
+        found = list(each(lambda part: self._engine.run(None, {"images": part}), parts))
         values = {name: self._together(arrays) for name, *arrays in zip(self._engine.outputs, *found, strict=True)}
         return OnnxOutput(values.pop("logits"), {name.removesuffix(".count"): value for name, value in values.items()})
 
@@ -116,7 +116,7 @@ class OnnxModel:
 
 def load_file(path: Path, runtime: Runtime, *, form: str) -> tuple[About, Engine]:
     """A file that `write_onnx` wrote in this form. Raises `InputError` for any other."""
-    meta = metadata(path)
+    meta = described(read_file(path, weights=False))
     try:
         about = About(meta["name"], int(meta["steps"]), DatasetSpec.from_dict(json.loads(meta["data"])), meta["weights_sha256"])
     except KeyError as error:
@@ -128,17 +128,4 @@ def load_file(path: Path, runtime: Runtime, *, form: str) -> tuple[About, Engine
     try:
         return about, runtime.load(path)
     except ERRORS as error:
-        raise InputError(f"{path} is not an ONNX file that {runtime.name} reads: {str(error).splitlines()[0]}") from None
-
-
-def metadata(path: Path) -> dict[str, str]:
-    """What an ONNX file says of itself. Raises `InputError` for what is none."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: write it with `zoo export NAME --to onnx`")
-    try:
-        proto = onnx.load(path, load_external_data=False)
-    except (OSError, DecodeError, ValueError) as error:
-        raise InputError(f"{path} is not an ONNX file: {str(error).splitlines()[0]}") from None
-    if not proto.opset_import:
-        raise InputError(f"{path} is not an ONNX file: it names no operator set")
-    return {str(entry.key): str(entry.value) for entry in proto.metadata_props}
+        raise InputError(f"{path} is not an ONNX file that {runtime.name} reads: {reason(error)}") from None

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from export.engines import ERRORS, Engine
+from export.engines import ERRORS, Engine, reason
 from export.fold import folded_norms, fused, still_image
 from export.integers import integer_weights
+from export.onnx_file import described, read_file
 from export.quantise import as_precision, rounded
 from export.runtime import Runtime
 from export.state import NEXT, STATE
@@ -35,25 +35,21 @@ def verify_onnx(model: DANet, path: Path, images: Tensor | None = None, *, runti
     """Compare the ONNX file at `path`, computed by `runtime` (onnxruntime), with `model` on `images` (normalised, at least 3; noise
     if none are given).
 
-    Raises `ExportError` if it is no export of the zoo, `VerificationError` if it cannot even be run as this model.
+    Raises `InputError` if it is no ONNX file, `ExportError` if it is no export of the zoo, `VerificationError` if it cannot even
+    be run as this model.
     """
     proto = _read(path)
-    said = {entry.key: entry.value for entry in proto.metadata_props}.get("precision", "float32")
+    said = described(proto).get("precision", "float32")
     if model.origin and model.origin.precision != said:
         model = rounded(model, as_precision(said))
     try:
         return _verify(model.eval(), proto, path, images, runtime or Runtime())
     except ERRORS as error:
-        raise VerificationError(f"{path} cannot be run as this model: {str(error).splitlines()[0]}") from None
+        raise VerificationError(f"{path} cannot be run as this model: {reason(error)}") from None
 
 
 def _read(path: Path) -> onnx.ModelProto:
-    try:
-        proto = onnx.load(path)
-    except (OSError, DecodeError) as error:
-        raise ExportError(f"{path} is not an ONNX file: {str(error).splitlines()[0]}") from None
-    if not proto.opset_import:
-        raise ExportError(f"{path} is not an ONNX file: it names no operator set")
+    proto = read_file(path)
     inputs, outputs = ([value.name for value in values] for values in (proto.graph.input, proto.graph.output))
     if [name for name in inputs if not name.endswith(STATE)] != ["images"] or "logits" not in outputs:
         raise ExportError(

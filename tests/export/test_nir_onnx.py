@@ -14,9 +14,10 @@ from export.graph import flow
 from export.interpret import run
 from export.nir import to_nir
 from export.nir_onnx import nir_to_onnx, verify_nir_onnx, write_nir_onnx
-from export.runtime import Runtime, metadata
+from export.onnx_file import described, read_file
+from export.runtime import Runtime
 from zoo.cli import main
-from zoo.errors import ExportError, VerificationError
+from zoo.errors import ExportError, InputError, VerificationError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SHAPES = [(3,), (2, 4, 5), (2, 6)]
@@ -62,7 +63,8 @@ def test_networks_of_the_zoo(name: str, profile: str, form: Any, tmp_path: Path)
     graph = to_nir(lively(f"{name}.cifar10", 16, **narrow), profile=profile)  # type: ignore[arg-type]
     result = write_nir_onnx(graph, tmp_path / "model.onnx", name=name, form=form)
     assert result.ok and result.spikes > 50_000 and "same prediction" not in str(result)
-    assert metadata(tmp_path / "model.onnx") | {"name": name, "form": form} == metadata(tmp_path / "model.onnx")
+    said = described(read_file(tmp_path / "model.onnx"))
+    assert said | {"name": name, "form": form} == said
     nir.write(tmp_path / "model.nir", graph)
     assert (tmp_path / "model.onnx").stat().st_size < 1.5 * (tmp_path / "model.nir").stat().st_size
 
@@ -120,7 +122,7 @@ def test_a_file_is_held_against_its_graph(form: Any, tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match="cannot be run as this graph"):
         verify_nir_onnx(longer, path, dt=DT)
     path.write_text("not a protobuf")
-    with pytest.raises(VerificationError, match="is not an ONNX file"):
+    with pytest.raises(InputError, match="is not an ONNX file"):
         verify_nir_onnx(graph, path, dt=DT)
 
 

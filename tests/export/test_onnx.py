@@ -13,6 +13,8 @@ import torch
 from networks import lively
 from onnx import numpy_helper
 
+from export.energy.executors.onnx import OnnxExecutor
+from export.from_onnx import read_onnx
 from export.onnx import to_onnx, write_onnx
 from export.runtime import OnnxModel
 from export.verify.onnx import verify_onnx
@@ -172,7 +174,7 @@ def test_what_is_no_export_is_refused_in_one_line(content: bytes | None, tmp_pat
     with pytest.raises(InputError) as info:
         OnnxModel(path)
     assert "\n" not in str(info.value) and str(path) in str(info.value)
-    with pytest.raises(ExportError) as failed:
+    with pytest.raises(InputError) as failed:
         verify_onnx(model, path)
     assert "\n" not in str(failed.value)
 
@@ -242,6 +244,31 @@ def test_weights_beyond_the_limit_of_a_file_lie_beside_it(model: DANet, tmp_path
     assert np.array_equal(large.logits, small.logits)
     assert path.stat().st_size < (tmp_path / "small.onnx").stat().st_size
     assert verify_onnx(model, path).ok
+
+
+@pytest.mark.parametrize("version", [7, 99])
+def test_another_opset_is_named(version: int, model: DANet, file: Path, tmp_path: Path) -> None:
+    proto = onnx.load(file)
+    proto.opset_import[0].version = version
+    onnx.save(proto, tmp_path / "other.onnx")
+    said = f"other.onnx is of ONNX opset {version}, files of the zoo are of 20: write it again with `zoo export`"
+    for read in (OnnxModel, read_onnx, OnnxExecutor, lambda path: verify_onnx(model, path)):
+        with pytest.raises(InputError, match=said):
+            read(tmp_path / "other.onnx")
+
+
+def test_an_earlier_file_and_its_weights_outlive_a_failure(model: DANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.onnx_file.LARGEST", 1000)
+    path = tmp_path / "large.onnx"
+    write_onnx(model, path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    monkeypatch.setattr("export.onnx.verify_onnx", lambda model, path: verify_onnx(lively("danet20d-t2.fmnist", 12, **SMALL), path))
+    with pytest.raises(VerificationError, match="not the model"):
+        write_onnx(model, path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    monkeypatch.undo()
+    write_onnx(model, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["large.onnx"]  # one that fits takes the old weights with it
 
 
 @pytest.mark.parametrize("form", ["sequence", "step"])

@@ -12,9 +12,11 @@ from networks import lively
 from onnx import TensorProto, helper
 
 from export.energy import estimate, executor
+from export.energy.executors.onnx import OnnxExecutor
 from export.onnx import write_onnx
+from export.onnx_file import described, read_file
 from export.quantise import rounded
-from export.runtime import OnnxModel, Runtime, metadata
+from export.runtime import OnnxModel, Runtime
 from export.verify.onnx import verify_onnx
 from zoo.cli import main
 from zoo.danet import DANet
@@ -117,25 +119,27 @@ def test_a_runtime_that_is_not_installed(files: dict[str, Path], monkeypatch: py
         OnnxModel(files["float32"], OPENVINO)
 
 
-def test_a_graph_that_openvino_does_not_read(tmp_path: Path, files: dict[str, Path]) -> None:
+def test_a_graph_that_no_runtime_reads(tmp_path: Path, files: dict[str, Path]) -> None:
     proto = onnx.load(files["float32"])
     proto.graph.node[0].op_type = "Transmogrify"
     onnx.save(proto, tmp_path / "bad.onnx")
-    with pytest.raises(InputError, match="is not an ONNX file that openvino reads") as error:
-        OnnxModel(tmp_path / "bad.onnx", OPENVINO)
-    assert "\n" not in str(error.value)
+    for read in (OnnxModel, OnnxExecutor):
+        for runtime in (OPENVINO, Runtime(threads=1)):
+            with pytest.raises(InputError, match=f"is not an ONNX file that {runtime.name} reads: ") as error:
+                read(tmp_path / "bad.onnx", runtime)
+            assert "\n" not in str(error.value)
 
 
-def test_metadata_of_what_is_no_export(tmp_path: Path) -> None:
+def test_what_is_no_export(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("not a protobuf")
     (tmp_path / "empty.onnx").write_bytes(b"")
     for name in ("text.onnx", "empty.onnx"):
         with pytest.raises(InputError, match="is not an ONNX file"):
-            metadata(tmp_path / name)
+            read_file(tmp_path / name)
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     other = helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [value]))
     onnx.save(other, tmp_path / "other.onnx")
-    assert metadata(tmp_path / "other.onnx") == {}
+    assert described(read_file(tmp_path / "other.onnx")) == {}
     with pytest.raises(InputError, match="none of the zoo's: it has no metadata 'name'"):
         OnnxModel(tmp_path / "other.onnx")
 

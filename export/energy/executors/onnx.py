@@ -13,9 +13,12 @@ from torch import Tensor
 
 from export.energy.executors.base import Executor, Source
 from export.energy.spikes import Spikes
+from export.engines import ERRORS, reason
 from export.from_onnx import read_onnx
 from export.nir import node_name, to_nir
+from export.onnx_file import described, read_file
 from export.runtime import Runtime
+from zoo.errors import InputError
 
 __all__ = ["OnnxExecutor"]
 
@@ -26,13 +29,16 @@ class OnnxExecutor(Executor):
     def __init__(self, path: Path, runtime: Runtime | None = None) -> None:
         model = read_onnx(path)
         assert model.origin is not None
-        proto = onnx.load(path)
-        meta = {entry.key: entry.value for entry in proto.metadata_props}
+        proto = read_file(path)
+        meta = described(proto)
         runtime = runtime or Runtime()
         graph = to_nir(model, profile="native")
         super().__init__(graph, Source(meta["name"], str(runtime), model.config.steps, model.origin.data, meta["weights_sha256"]))
         self.paths = {node_name(value): value for node in proto.graph.node for value in node.output}
-        self._engine = runtime.load(self._with_spikes(proto).SerializeToString())
+        try:
+            self._engine = runtime.load(self._with_spikes(proto).SerializeToString())
+        except ERRORS as error:
+            raise InputError(f"{path} is not an ONNX file that {runtime.name} reads: {reason(error)}") from None
 
     def _run(self, x: Tensor, spikes: Spikes) -> Tensor:
         found = self._engine.run(None, {"images": x.numpy()})
