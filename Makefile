@@ -1,13 +1,14 @@
 # make report   the main job on real images: classify, export, verify, count the energy (about a minute after the installation)
 # make test     ruff, mypy --strict, and all tests
 # make interop  only the tests that read our NIR files in other simulators (docs/interop.md)
+# make adopt MODEL=FOLDER DATA=SOURCE   for maintainers: export, verify and measure a trained model, and take it into weights/
 # make benchmark   the tables of the README, beside peers, in an environment of its own
 
 PYTHON ?= python3
 BIN := .venv/bin
 MODEL := danet20-t4.fmnist
 
-.PHONY: report test interop benchmark clean
+.PHONY: report test interop adopt benchmark clean
 
 report: .venv/installed
 	@mkdir -p report
@@ -25,6 +26,14 @@ test: .venv/tools .venv/interop
 
 interop: .venv/interop
 	$(BIN)/pytest -n 2 tests/interop
+
+adopt: .venv/tools
+	rm -rf runs/adopted && mkdir -p runs/adopted
+	$(BIN)/zoo evaluate $(MODEL) --data $(DATA)
+	$(BIN)/zoo export $(MODEL) --to onnx nir --out runs/adopted
+	$(BIN)/zoo evaluate runs/adopted/*.onnx --data $(DATA) --json > runs/adopted/onnx.txt
+	$(BIN)/zoo energy $(MODEL) --data $(DATA) --first 1000 --profile 45nm-fp32 --out runs/adopted
+	$(BIN)/python -m zoo.bundle $(MODEL) --energy runs/adopted/*.json --onnx runs/adopted/onnx.txt
 
 benchmark: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/run.py

@@ -19,7 +19,7 @@ import onnx
 import torch
 from neurobench.metrics.utils.layers import single_layer_MACs
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
-from timing import compare, machine, ratio, versions
+from timing import compare, ratio, versions
 from torch import Tensor, nn
 
 import zoo
@@ -31,6 +31,7 @@ from export.nir import to_nir
 from export.onnx import to_onnx
 from export.runtime import Runtime
 from zoo.danet import DANet
+from zoo.processor import processor
 
 NETWORKS = [
     "danet20-t4.fmnist", "danet20b-t4.fmnist", "danet20c-t4.fmnist", "danet20d-t4.fmnist",
@@ -273,7 +274,7 @@ def main() -> int:
     if unknown := set(args.sections) - set(sections):
         parser.error(f"unknown section {min(unknown)}; valid are {', '.join(sections)}")
     torch.set_num_threads(1)
-    print(f"{machine()}; {versions()}")
+    print(f"{processor()}; {versions()}")
     chosen, equal = args.sections or sections, True
     if "neurobench" in chosen:
         equal &= agreement("NeuroBench, SynapticOperations", neurobench)

@@ -18,7 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from timing import machine, versions
+from timing import versions
+
+from zoo.processor import processor
 
 GIGABIT = 125e6  # bytes per second
 
@@ -88,7 +90,7 @@ def main() -> None:
     parser.add_argument("name", nargs="?", default="danet152-t4.in1k")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    print(f"{machine()}; {versions()}")
+    print(f"{processor()}; {versions()}")
     with tempfile.TemporaryDirectory() as scratch:
         write(args.name, Path(scratch) / "models")
         for rate, named in ((0.0, "loopback"), (GIGABIT, "1 Gbit/s")):

@@ -16,11 +16,12 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from timing import Times, compare, machine, ratio, versions
+from timing import Times, compare, ratio, versions
 from torch import Tensor, nn
 
 import zoo
 from zoo.danet import DANet
+from zoo.processor import processor
 
 STEPS = 4
 
@@ -184,7 +185,7 @@ def main() -> None:
 
     scale = SMOKE if options.small else FULL
     torch.set_num_threads(1)
-    print(f"{machine()}\n{versions()}\none thread unless said otherwise")
+    print(f"{processor()}\n{versions()}\none thread unless said otherwise")
     rows = [row for name in options.sections or SECTIONS for row in SECTIONS[name](scale, options.rounds or scale.rounds)]
     print("\n" + (markdown(rows) if options.markdown else "\n".join(f"{row.work}: {row.measured}" for row in rows)))
 
@@ -192,7 +193,7 @@ def main() -> None:
 def markdown(rows: list[Row]) -> str:
     lines = ["| work | target | measured |", "|---|---|---|"]
     lines += [f"| {row.work} | {row.target} | {row.measured} |" for row in rows]
-    return "\n".join([*lines, "", f"Measured on one core of {machine()}: {versions()}."])
+    return "\n".join([*lines, "", f"Measured on one core of {processor()}: {versions()}."])
 
 
 if __name__ == "__main__":

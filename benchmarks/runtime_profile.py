@@ -16,10 +16,11 @@ import onnxruntime as ort
 import openvino as ov
 import torch
 from run import network
-from timing import machine, versions
+from timing import versions
 
 from export.onnx import write_onnx
 from export.quantise import rounded
+from zoo.processor import processor
 
 CALLS = 4
 KINDS = {  # the first that is part of an operator's type, as either profiler names it
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{machine()}, one thread; {versions()}, openvino {ov.__version__}")
+    print(f"{processor()}, one thread; {versions()}, openvino {ov.__version__}")
     model = network(args.name, size=args.size)
     data = model.config
     x = np.random.default_rng(0).standard_normal((1, data.in_channels, args.size, args.size)).astype(np.float32)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from loop import Loop
 from run import STEPS, images, network
-from timing import compare, machine, ratio, versions
+from timing import compare, ratio, versions
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,6 +31,7 @@ from export.quantise import rounded
 from export.runtime import OnnxModel, Runtime
 from export.streaming import StreamingSession
 from zoo.danet import DANet
+from zoo.processor import processor
 
 NETWORKS = {  # name, pixels, batch, depth of SpikingJelly's SEW-ResNet, with torch.compile
     "danet50": ("danet50-t4.in1k", 224, 1, 50, True),
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{machine()}, one thread; {versions()}")
+    print(f"{processor()}, one thread; {versions()}")
     with torch.inference_mode():
         peaks = {dtype: peak(dtype) for dtype in ("float32", "bfloat16", "int8")}
     print("peak: " + ", ".join(f"{dtype} {value:.0f} GFLOP/s" for dtype, value in peaks.items()))

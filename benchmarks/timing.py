@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from statistics import median
 
-__all__ = ["Ratio", "Times", "compare", "cpu_time", "machine", "ratio", "versions"]
+__all__ = ["Ratio", "Times", "compare", "cpu_time", "ratio", "versions"]
 
 PACKAGES = (
     "torch",
@@ -90,14 +89,6 @@ def cpu_time() -> float:
     """Seconds that this process and the children it waited for have computed, all threads together."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def machine() -> str:
-    """The CPU's name, as the system gives it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({len(names)} logical CPUs)" if names else platform.processor() or platform.machine()
 
 
 def versions() -> str:

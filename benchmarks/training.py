@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from run import Row, images, network
-from timing import Ratio, Times, compare, machine, ratio, versions
+from timing import Ratio, Times, compare, ratio, versions
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -34,6 +34,7 @@ from train_once import batch_of, network_of, training_step
 import zoo
 from zoo.names import ModelSpec
 from zoo.neurons import Lif
+from zoo.processor import processor
 from zoo.training.config import Recipe
 
 STEPS = 4
@@ -101,7 +102,7 @@ def cpu(session: Session) -> list[Result]:
     times = compare(f"{name}, a training step of {batch} images, one thread", calls, session.rounds)
     session.throughput += [
         {"network": name, "batch": batch, "precision": precision, "images_per_second": batch / median(times[_called(*pair)].wall),
-         "where": f"one core of {machine()}"}
+         "where": f"one core of {processor()}"}
         for pair in pairs if pair[0] == "ours" for precision in pair[1:]
     ]  # fmt: skip
 
@@ -535,7 +536,7 @@ def _table(rows: list[Result]) -> str:
 
 
 def _device() -> str:
-    return f"{torch.cuda.get_device_name()}, {machine()}" if torch.cuda.is_available() else machine()
+    return f"{torch.cuda.get_device_name()}, {processor()}" if torch.cuda.is_available() else processor()
 
 
 def _versions() -> str:
@@ -560,7 +561,7 @@ def _recorded() -> Iterator[io.StringIO]:
 
 def _save(text: str, rows: list[Result], session: Session, options: dict[str, Any]) -> None:
     today = date.today().isoformat()
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else machine().partition(" (")[0]
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else processor().partition(",")[0]
     device = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"training-{device}-{today}"

@@ -251,7 +251,9 @@ def test_evaluate_reads_the_split(capsys: pytest.CaptureFixture[str], tmp_path: 
     status, out, _ = zoo(capsys, "evaluate", "danet20-t4", "--data", str(tmp_path), "--json")
     _, predictions, _ = zoo(capsys, "classify", "danet20-t4", "--json")
     expected = np.mean([p["prediction"] == p["label"] for p in json.loads(predictions)["predictions"][:50]])
-    assert status == 0 and json.loads(out) | {"top1": None} == {
+    assert status == 0 and json.loads(out) | {"top1": None, "images_per_second": None, "processor": None} == {
+        "images_per_second": None,
+        "processor": None,
         "model": MODEL,
         "data": "Fashion-MNIST",
         "split": "test",
@@ -260,3 +262,4 @@ def test_evaluate_reads_the_split(capsys: pytest.CaptureFixture[str], tmp_path: 
         "skipped": 0,
     }
     assert json.loads(out)["top1"] == pytest.approx(expected)
+    assert json.loads(out)["images_per_second"] > 0 and json.loads(out)["processor"]

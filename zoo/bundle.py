@@ -1,9 +1,12 @@
-"""What a model folder says of itself, and `python -m zoo.bundle FOLDER [REPORT.json]`: take it into `weights/` and the manifest.
+"""What a model folder says of itself, and how it comes into `weights/` and the manifest, with what was measured of it.
 
-For maintainers, in a checkout. The folder is what `zoo train` or `zoo convert` leaves; the report is what `zoo energy NAME --out`
-writes, priced on one profile.
+    python -m zoo.bundle FOLDER [--energy REPORT.json] [--onnx EVALUATION.json]
+
+For maintainers, in a checkout; `make adopt` runs all of it. The folder is what `zoo train` or `zoo convert` leaves, the report what
+`zoo energy NAME --out` writes, priced on one profile, the evaluation what `zoo evaluate FILE.onnx --json` prints.
 """
 
+import argparse
 import json
 import shutil
 import sys
@@ -18,10 +21,11 @@ from zoo.integrity import remembered_sha256, write_whole
 from zoo.names import FileSpec, Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
 from zoo.weights import CONFIG, INDEX, read_model
 
-__all__ = ["bundle", "describe", "energy_figures", "write_manifest"]
+__all__ = ["best", "bundle", "describe", "energy_figures", "exported_figures", "write_manifest"]
 
 TRAINED = ("metrics.json", "metrics.jsonl", "recipe.json")  # what `zoo train` leaves beside the weights
 ENERGY = "energy.json"
+AGREEMENT = 0.001  # between the accuracies of the weights and of the exported file
 
 
 def describe(folder: Path) -> WeightsSpec:
@@ -77,9 +81,27 @@ def energy_figures(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def bundle(folder: Path, target: Path, report: dict[str, Any] | None = None) -> WeightsSpec:
-    """Copy the model in `folder` to `target/NAME` and return its manifest entry, with the energy of `report` if there is one."""
+def exported_figures(metrics: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
+    """`metrics` with what the exported file reached, and in what time. Raises `WeightsError` if that is another accuracy."""
+    if evaluation["images"] != metrics["images"] or abs(evaluation["top1"] - metrics["top1"]) > AGREEMENT:
+        raise WeightsError(
+            f"{evaluation['model']} has {evaluation['top1']:.2%} on {evaluation['images']:,} images, the weights "
+            f"{metrics['top1']:.2%} on {metrics['images']:,}: these are not the same network"
+        )
+    return metrics | {
+        "onnx_top1": evaluation["top1"],
+        "onnx_milliseconds": round(1000 / evaluation["images_per_second"], 3),
+        "onnx_on": f"{evaluation['model'].partition('(')[2].rstrip(')')}, {evaluation['processor']}",
+    }
+
+
+def bundle(
+    folder: Path, target: Path, report: dict[str, Any] | None = None, evaluation: dict[str, Any] | None = None
+) -> WeightsSpec:
+    """Copy the model in `folder` to `target/NAME` and return its manifest entry, with the energy of `report` and the accuracy of
+    the exported file in `evaluation`, where there are such."""
     entry = describe(folder)
+    metrics = exported_figures(entry.metrics, evaluation) if evaluation is not None else None
     destination = target / entry.name
     destination.mkdir(parents=True, exist_ok=True)
     for file in entry.files:
@@ -87,7 +109,18 @@ def bundle(folder: Path, target: Path, report: dict[str, Any] | None = None) -> 
             shutil.copyfile(folder / file, destination / file)
     if report is not None:
         (destination / ENERGY).write_text(json.dumps(energy_figures(report), indent=2) + "\n", encoding="utf-8")
+    if metrics is not None:
+        (destination / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return describe(destination)
+
+
+def best(known: dict[str, WeightsSpec]) -> dict[str, str]:
+    """Of each architecture, the data set of the weights with the highest top-1, which a bare name means."""
+    found: dict[str, str] = {}
+    for entry in sorted(known.values(), key=lambda entry: float(entry.metrics.get("top1", 0))):
+        spec = ModelSpec.parse(entry.name)
+        found[spec.architecture] = spec.dataset or ""
+    return found
 
 
 def write_manifest(path: Path, known: Manifest) -> None:
@@ -106,14 +139,13 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def main(folder: str, report: str | None = None) -> None:
+def main(folder: Path, report: Path | None = None, evaluation: Path | None = None) -> None:
     target = weights_folder()
     before = Manifest.read(target / "manifest.json")
-    entry = bundle(Path(folder), target, _read(Path(report)) if report else None)
-    spec = ModelSpec.parse(entry.name)
-    assert spec.dataset is not None
-    defaults = {spec.architecture: spec.dataset} | before.defaults
-    write_manifest(target / "manifest.json", Manifest(before.weights | {entry.name: entry}, defaults))
+    read = [None if path is None else _read(path) for path in (report, evaluation)]
+    entry = bundle(folder, target, *read)
+    weights = before.weights | {entry.name: entry}
+    write_manifest(target / "manifest.json", Manifest(weights, best(weights)))
     manifest.cache_clear()
     cards.write(target.parent)
     accuracy = f", top-1 {entry.metrics['top1']:.2%}" if "top1" in entry.metrics else ""
@@ -121,7 +153,12 @@ def main(folder: str, report: str | None = None) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m zoo.bundle", description="Take a model folder into weights/ and the manifest.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="what `zoo train` or `zoo convert` leaves")
+    parser.add_argument("--energy", type=Path, metavar="REPORT.json", help="of `zoo energy --profile NAME --out`")
+    parser.add_argument("--onnx", type=Path, metavar="EVALUATION.json", help="of `zoo evaluate FILE.onnx --json`")
+    given = parser.parse_args()
     try:
-        main(*sys.argv[1:])
-    except (ZooError, OSError, TypeError) as error:
+        main(given.folder, given.energy, given.onnx)
+    except (ZooError, OSError) as error:
         sys.exit(f"zoo.bundle: {error}")

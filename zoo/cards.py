@@ -1,4 +1,5 @@
-"""What the manifest says of its weights, written out: a model card for each, the table of MODEL_CARD.md, and `weights/results.csv`.
+"""What the manifest says of its weights, written out: a model card for each, the table of MODEL_CARD.md and the README, a plot of
+accuracy against energy, and `weights/results.csv`.
 
 python -m zoo.cards      write them again, in a checkout
 """
@@ -12,11 +13,14 @@ from typing import Any
 from zoo.errors import ConfigError
 from zoo.names import GRAMMAR, Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
 
-__all__ = ["microjoules", "model_card", "results", "table", "write"]
+__all__ = ["microjoules", "model_card", "plot", "results", "table", "write"]
 
+PAGES = ("MODEL_CARD.md", "README.md")  # with the table
+PLOT = "docs/accuracy-energy.png"
 BEGIN, END = "<!-- weights: written by `python -m zoo.cards` -->", "<!-- end of weights -->"
 COLUMNS = (
     "name", "data", "provenance", "licence", "steps", "parameters", "top1", "split", "images",
+    "top1_float32", "onnx_top1", "onnx_milliseconds", "training_hours", "trained_on",
     "profile", "convention", "energy_uj", "energy_lo_uj", "energy_hi_uj", "synops", "firing_rate", "repo", "revision",
 )  # fmt: skip
 HUB_DATASETS = {  # ids of the data on the Hub
@@ -83,14 +87,12 @@ def microjoules(energy: dict[str, Any]) -> str:
 
 def table(known: Manifest) -> str:
     """In Markdown, a line for each entry."""
-    lines = [
-        "| name | data | T | parameters | top-1 | energy of an image | SynOps | firing rate | provenance |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = ("name", "data", "T", "parameters", "top-1", "energy of an image", "SynOps", "firing rate", "ms an image", "trained in")
+    lines = [f"| {' | '.join([*head, 'provenance'])} |", "|---" * (len(head) + 1) + "|"]
     for entry in known.weights.values():
-        e, top1 = entry.energy, "not measured"
-        if "top1" in entry.metrics:
-            top1 = f"{entry.metrics['top1']:.2%} on {entry.metrics['images']:,} {entry.metrics['split']} images"
+        e, m, top1 = entry.energy, entry.metrics, "not measured"
+        if "top1" in m:
+            top1 = f"{m['top1']:.2%} on {m['images']:,} {m['split']} images"
         licence = f" ({entry.data.licence})" if entry.data.licence else ""
         how = f"trained here, [recipe and log](weights/{entry.name})"
         if entry.provenance == "converted":
@@ -100,9 +102,40 @@ def table(known: Manifest) -> str:
             if e
             else ("not measured", "", "")
         )
-        cells = (entry.name, entry.data.title + licence, str(_steps(entry)), f"{entry.parameters:,}", top1, *figures, how)
+        cost = (
+            f"{m['onnx_milliseconds']:.2g} ({m['onnx_on']})" if "onnx_milliseconds" in m else "",
+            f"{m['training_hours']:.1f} h ({m['trained_on']})" if "training_hours" in m else "",
+        )
+        cells = (entry.name, entry.data.title + licence, str(_steps(entry)), f"{entry.parameters:,}", top1, *figures, *cost, how)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def plot(known: Manifest, path: Path) -> None:
+    """Top-1 against the energy of an image, a mark for each entry that has both; one colour for each data set."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    measured = [
+        (e, e.energy["microjoules"], 100 * e.metrics["top1"]) for e in known.weights.values() if e.energy and "top1" in e.metrics
+    ]
+    for title in sorted({entry.data.title for entry, _, _ in measured}):
+        entries = [row for row in measured if row[0].data.title == title]
+        x, y = [energy["typ"] for _, energy, _ in entries], [top1 for _, _, top1 in entries]
+        band = [[abs(energy[edge] - energy["typ"]) for _, energy, _ in entries] for edge in ("lo", "hi")]
+        axes.errorbar(x, y, xerr=band, fmt="o", capsize=3, label=title)
+        for entry, energy, top1 in entries:
+            axes.annotate(
+                entry.name.partition(".")[0], (energy["typ"], top1), xytext=(8, -3), textcoords="offset points", fontsize=8
+            )
+    axes.set_xscale("log")
+    axes.set_xlabel("energy of an image, µJ (45 nm, exact counts)")
+    axes.set_ylabel("top-1, %")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    if measured:
+        axes.legend(frameon=False)
+    figure.savefig(path, metadata={"Software": None})
 
 
 def results(known: Manifest) -> str:
@@ -114,19 +147,24 @@ def results(known: Manifest) -> str:
         e = entry.energy or {}
         energy = {f"energy{key}_uj": value for key, value in zip(("_lo", "", "_hi"), _band(e), strict=True)}
         figures = {key: e.get(key) for key in ("profile", "convention", "synops", "firing_rate")}
-        measured = {key: entry.metrics.get(key) for key in ("top1", "split", "images")}
+        measured = {key: value for key, value in entry.metrics.items() if key in COLUMNS}
         writer.writerow(asdict(entry) | measured | energy | figures | {"data": entry.data.tag, "steps": _steps(entry)})
     return text.getvalue()
 
 
 def write(root: Path) -> None:
-    """The table, the CSV and every bundled model's card, in the checkout at `root`."""
+    """The tables, the plot, the CSV and every bundled model's card, in the checkout at `root`."""
     known = manifest()
-    page = root / "MODEL_CARD.md"
-    before, begun, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    if not begun or END not in rest:
-        raise ConfigError(f"{page} lacks the lines {BEGIN!r} and {END!r}, between which the table goes")
-    page.write_text(f"{before}{BEGIN}\n\n{table(known)}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    texts = {}
+    for page in (root / name for name in PAGES):
+        before, begun, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        if not begun or END not in rest:
+            raise ConfigError(f"{page} lacks the lines {BEGIN!r} and {END!r}, between which the table goes")
+        texts[page] = f"{before}{BEGIN}\n\n{table(known)}\n\n{END}{rest.partition(END)[2]}"
+    (root / PLOT).parent.mkdir(exist_ok=True)
+    plot(known, root / PLOT)
+    for page, text in texts.items():
+        page.write_text(text, encoding="utf-8")
     (weights_folder() / "results.csv").write_text(results(known), encoding="utf-8")
     for entry in known.weights.values():
         if (weights_folder() / entry.name).is_dir():

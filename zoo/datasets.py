@@ -1,6 +1,6 @@
 """What a model has to know of the data it was trained on. Facts only: reading the data is `zoo.training.data`'s job."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from zoo.errors import ConfigError
@@ -42,11 +42,18 @@ class DatasetSpec:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def found(self, encoding: str) -> "DatasetSpec":
+        """The data as they were found, in files of this encoding (`""`: none). What was published without loss is another set of
+        pixels as JPEG, and is called so."""
+        lossy = encoding == "JPEG" and self.tag in LOSSLESS and not self.title.endswith(")")
+        return replace(self, title=f"{self.title} (JPEG)") if lossy else self
+
     def label(self, index: int) -> str:
         return self.classes[index] if self.classes else f"class {index}"
 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's
+LOSSLESS = ("cifar10", "fmnist")  # tags of the sets that were published so
 COUNTS = (0.0, 0.0), (1 / 255, 1 / 255)  # undo the division of bytes by 255: a model of events takes their number
 
 DATASETS: dict[str, DatasetSpec] = {

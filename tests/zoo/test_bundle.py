@@ -1,6 +1,7 @@
 """From a finished run's folder to an entry of the manifest, and back through `zoo.load`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 import zoo
 from zoo import cards
-from zoo.bundle import TRAINED, bundle, describe, energy_figures, main, write_manifest
+from zoo.bundle import TRAINED, best, bundle, describe, energy_figures, exported_figures, main, write_manifest
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
 from zoo.errors import WeightsError
@@ -52,10 +53,13 @@ def test_the_manifest_reads_back_what_it_wrote(finished: Path, tmp_path: Path) -
 
 
 def test_what_is_bundled_can_be_loaded(bundled: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    card = bundled.parent / "MODEL_CARD.md"
-    card.write_text(f"{cards.BEGIN}\n{cards.END}\n")
-    main(str(finished))
-    assert "danet18-t2.fmnist" in card.read_text() and (bundled / "danet18-t2.fmnist" / "README.md").is_file()
+    pages = [bundled.parent / page for page in cards.PAGES]
+    for page in pages:
+        page.write_text(f"{cards.BEGIN}\n{cards.END}\n")
+    main(finished)
+    assert all("danet18-t2.fmnist" in page.read_text() for page in pages)
+    assert (bundled.parent / cards.PLOT).read_bytes().startswith(b"\x89PNG")
+    assert (bundled / "danet18-t2.fmnist" / "README.md").is_file()
     assert capsys.readouterr().out.startswith("danet18-t2.fmnist: ")
     assert zoo.list_models(pretrained=True) == ["danet18-t2.fmnist", "danet20-t2.fmnist"]
     x = torch.randn(2, 1, 8, 8)
@@ -83,6 +87,40 @@ def test_an_energy_report_goes_into_the_entry(finished: Path, tmp_path: Path) ->
     }  # fmt: skip
     assert "energy.json" in entry.files
     assert bundle(tmp_path / "weights" / entry.name, tmp_path / "weights") == entry  # onto itself
+
+
+EVALUATION = {
+    "model": "danet18-t2.fmnist (onnxruntime 1.32.0)",
+    "images": 1000,
+    "top1": 0.1255,
+    "images_per_second": 400.0,
+    "processor": "CPU, 2 cores",
+}
+
+
+def test_what_the_exported_file_reached_goes_into_the_entry(finished: Path, tmp_path: Path) -> None:
+    entry = bundle(finished, tmp_path / "weights", None, EVALUATION)
+    assert entry.metrics == exported_figures({"top1": 0.125, "split": "test", "images": 1000, "weights": "last step"}, EVALUATION)
+    assert (entry.metrics["onnx_top1"], entry.metrics["onnx_milliseconds"]) == (0.1255, 2.5)
+    assert entry.metrics["onnx_on"] == "onnxruntime 1.32.0, CPU, 2 cores"
+    for change in ({"top1": 0.127}, {"images": 999}):
+        with pytest.raises(WeightsError, match="these are not the same network"):
+            bundle(finished, tmp_path / "other", None, EVALUATION | change)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_bare_name_means_the_best_weights(finished: Path) -> None:
+    entry = describe(finished)
+    known = {
+        name: replace(entry, name=name, metrics={"top1": top1} if top1 else {})
+        for name, top1 in {
+            "danet18-t2.in1k": 0.0,
+            "danet18-t2.cifar10": 0.9,
+            "danet18-t2.fmnist": 0.8,
+            "danet34-t2.tin200": 0.0,
+        }.items()
+    }
+    assert best(known) == {"danet18-t2": "cifar10", "danet34-t2": "tin200"}
 
 
 @pytest.mark.parametrize("change", [{"accuracy": None}, {"profiles": []}, {"profiles": REPORT["profiles"][1:] * 2}])

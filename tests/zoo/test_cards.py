@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from PIL import Image
 
 from zoo import cards
 from zoo.errors import ConfigError
@@ -21,8 +22,9 @@ def entry() -> WeightsSpec:
 
 
 def test_the_pages_of_this_checkout_do_not_drift() -> None:
-    page = (ROOT / "MODEL_CARD.md").read_text()
-    assert page.partition(cards.BEGIN)[2].partition(cards.END)[0].strip() == cards.table(manifest())
+    for name in cards.PAGES:
+        page = (ROOT / name).read_text()
+        assert page.partition(cards.BEGIN)[2].partition(cards.END)[0].strip() == cards.table(manifest())
     assert (ROOT / "weights" / "results.csv").read_text() == cards.results(manifest())
     for name, entry in manifest().weights.items():
         if (weights_folder() / name).is_dir():
@@ -32,21 +34,25 @@ def test_the_pages_of_this_checkout_do_not_drift() -> None:
 
 def test_writing_them_again_repairs_a_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "weights", tmp_path / "weights")
-    before = (ROOT / "MODEL_CARD.md").read_text()
-    (tmp_path / "MODEL_CARD.md").write_text(before.replace("92.27%", "99.99%", 1))
+    before = {page: (ROOT / page).read_text() for page in cards.PAGES}
+    for page, text in before.items():
+        (tmp_path / page).write_text(text.replace("| 92.27% on", "| 99.99% on", 1))
     (tmp_path / "weights" / "results.csv").unlink()
     monkeypatch.setattr(cards, "weights_folder", lambda: tmp_path / "weights")
     cards.write(tmp_path)
-    assert (tmp_path / "MODEL_CARD.md").read_text() == before
+    assert {page: (tmp_path / page).read_text() for page in cards.PAGES} == before
     assert (tmp_path / "weights" / "results.csv").read_text() == (ROOT / "weights" / "results.csv").read_text()
+    with Image.open(tmp_path / cards.PLOT) as plot:
+        assert plot.size == (840, 480) and len(plot.convert("RGB").getcolors(2**16) or []) > 10
 
 
 @pytest.mark.parametrize("page", ["no place for a table", cards.BEGIN, cards.END])
 def test_a_page_without_a_place_for_the_table_is_left_alone(tmp_path: Path, page: str) -> None:
+    (tmp_path / "README.md").write_text(f"{cards.BEGIN}\n{cards.END}\n")
     (tmp_path / "MODEL_CARD.md").write_text(page)
     with pytest.raises(ConfigError, match="lacks the lines"):
         cards.write(tmp_path)
-    assert (tmp_path / "MODEL_CARD.md").read_text() == page
+    assert (tmp_path / "MODEL_CARD.md").read_text() == page and cards.table(manifest()) not in (tmp_path / "README.md").read_text()
 
 
 def test_results_are_figures(entry: WeightsSpec) -> None:

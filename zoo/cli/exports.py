@@ -118,6 +118,7 @@ def _accuracies(models: "dict[str, DANet]", source: str | None) -> dict[str, Any
         from zoo.training.config import Recipe
 
         split = load_data(replace(Recipe.load(data.tag), source=source), "test", first.config.steps)
+        data = data.found(split.encoding)
     for name, model in models.items():
         predict = torch.inference_mode()(model)
         if source is None:

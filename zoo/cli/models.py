@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -99,6 +100,7 @@ def classify(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """`zoo evaluate`: top-1 accuracy on a whole split."""
+    from zoo.processor import processor
     from zoo.training.config import Recipe
     from zoo.training.evaluate import correct
     from zoo.training.run import load_data
@@ -106,13 +108,16 @@ def evaluate(args: argparse.Namespace) -> int:
     predict, data, name, steps = predictor(args.model, asked_runtime(args, args.model))
     recipe = Recipe.load(data.tag)
     split = load_data(replace(recipe, source=args.data or recipe.source), args.split, steps, skip_bad=args.skip_bad)
+    data = data.found(split.encoding)
+    begun = time.perf_counter()
     with terminal.progress() as bar:
         right, seen = correct(predict, split, data, progress=terminal.advance(bar, "images"))
+    speed = seen / (time.perf_counter() - begun)
     values = {"model": name, "data": data.title, "split": args.split, "images": seen, "top1": right / seen}
     if args.json:
-        return print_json(values | {"skipped": split.skipped})
+        return print_json(values | {"skipped": split.skipped, "images_per_second": speed, "processor": processor()})
     skipped = f" ({split.skipped} unreadable ones left out)" if split.skipped else ""
-    print(f"{name}: top-1 {right / seen:.2%} on the {seen:,} {args.split} images of {data.title}{skipped}")
+    print(f"{name}: top-1 {right / seen:.2%} on the {seen:,} {args.split} images of {data.title}{skipped}, {speed:,.0f} a second")
     return 0
 
 

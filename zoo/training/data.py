@@ -38,6 +38,10 @@ class Split(Protocol):
     def skipped(self) -> int:
         """Unreadable ones that were left out or replaced so far."""
 
+    @property
+    def encoding(self) -> str:
+        """Of its first image's file, as `JPEG`; empty where that is not known."""
+
     def to(self, device: torch.device | str) -> Self:
         """The same, with its batches on `device`."""
 
@@ -56,6 +60,7 @@ class Images:
     pixels: Tensor
     labels: Tensor
     skipped: int = 0
+    encoding: str = ""
 
     @property
     def images(self) -> int:
@@ -123,4 +128,4 @@ def _decoded(files: Files) -> Images:
         kept += len(said)
     if not kept:
         raise InputError(f"none of the {files.images} images of split {files.rows.split!r} can be read")
-    return Images(pixels[:kept], labels[:kept], files.skipped)
+    return Images(pixels[:kept], labels[:kept], files.skipped, files.encoding)

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from zoo.datasets import DatasetSpec
 
-__all__ = ["Encoded", "Unreadable", "View", "centre", "decode", "random_box"]
+__all__ = ["Encoded", "Unreadable", "View", "centre", "decode", "encoding", "random_box"]
 
 Encoded = dict[str, Any]  # "bytes": the file's bytes, or None; "path": where it lies if bytes is None, else what it was called
 Box = tuple[float, float, float, float]
@@ -50,6 +50,15 @@ def decode(encoded: Encoded, data: DatasetSpec, view: View, *, draft: bool = Fal
         raise Unreadable(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
     array = np.asarray(pixels)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)  # [H, W, C] -> [C, H, W]
+
+
+def encoding(encoded: Encoded) -> str:
+    """How an image is stored, as Pillow calls it: `JPEG`, `PNG`; empty if it is none."""
+    try:
+        with Image.open(_file(encoded)) as image:
+            return image.format or ""
+    except (OSError, ValueError):  # UnidentifiedImageError is an OSError
+        return ""
 
 
 def centre(data: DatasetSpec) -> View:

@@ -15,6 +15,7 @@ import zoo
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError, UnknownName
 from zoo.names import ModelSpec
+from zoo.processor import processor
 from zoo.training import parallel
 from zoo.training.config import Recipe
 from zoo.training.data import Split, load_split
@@ -22,7 +23,9 @@ from zoo.training.evaluate import correct
 from zoo.training.train import Progress, Teacher, train
 from zoo.weights import read_model, write_model
 
-__all__ = ["load_data", "load_teacher", "train_name"]
+__all__ = ["ROUNDING", "load_data", "load_teacher", "train_name"]
+
+ROUNDING = 0.0005  # the accuracy that storing weights as float16 may cost
 
 
 def train_name(
@@ -39,7 +42,8 @@ def train_name(
 ) -> str:
     """Train `name` in the folder `run` (default `runs/NAME`) and write `run/model`, ready for `zoo.load`; returns one line on it.
 
-    The accuracy is that of the stored (float16) weights of the last step on the held-out split. In a process that is not the
+    The accuracy is that of the stored weights of the last step on the held-out split; they are float16 if that costs less than
+    `ROUNDING`. In a process that is not the
     first of several, the line is empty.
     """
     spec = ModelSpec.parse(name)
@@ -63,16 +67,36 @@ def train_name(
     if not accelerator.is_main_process:
         return ""
 
-    folder = run / "model"
-    write_model(folder, model.cpu(), name=spec.name, data=origin.data)
-    stored = read_model(folder).to(accelerator.device)
-    right, seen = correct(stored, test.to(accelerator.device), origin.data)
-    metrics = {"top1": right / seen, "split": "test", "images": seen, "weights": "last step, stored as float16"}
+    found = origin.data.found(test.encoding)
+    folder, test = run / "model", test.to(accelerator.device)
+    whole, seen = correct(model, test, found)
+    for half in (True, False):
+        write_model(folder, model.cpu(), name=spec.name, data=found, half=half)
+        right, _ = correct(read_model(folder).to(accelerator.device), test, found)
+        if whole - right <= ROUNDING * seen:
+            break
+    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    metrics = {
+        "top1": right / seen,
+        "split": "test",
+        "images": seen,
+        "weights": f"{'average' if recipe.ema else 'weights'} of the last step, stored as {'float16' if half else 'float32'}",
+        "top1_float32": whole / seen,
+        "training_hours": round(sum(line["seconds"] for line in log) / 3600, 2),
+        "trained_on": device(accelerator),
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     for file in ("recipe.json", "metrics.jsonl"):
         shutil.copyfile(run / file, folder / file)
     skipped = f" ({images.skipped} unreadable training images left out)" if images.skipped else ""
     return f"{spec.name}: top-1 {right / seen:.2%} on {seen:,} test images{skipped}; load it with zoo.load({str(folder)!r})"
+
+
+def device(accelerator: Any) -> str:
+    """What trained: as in `AMD EPYC, 2 cores`, or `8 x NVIDIA H100`."""
+    if accelerator.device.type != "cuda":
+        return processor()
+    return f"{accelerator.num_processes} x {torch.cuda.get_device_name(accelerator.device)}"
 
 
 def load_data(recipe: Recipe, split: Literal["train", "test"], steps: int, *, skip_bad: bool = False) -> Split:

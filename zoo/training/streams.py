@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
-from zoo.training.decode import Unreadable, View, centre, decode, random_box
+from zoo.training.decode import Unreadable, View, centre, decode, encoding, random_box
 from zoo.training.plan import Plan, mix, share
 from zoo.training.sources import Rows
 
@@ -57,6 +57,11 @@ class Stream:
     def skipped(self) -> int:
         """Unreadable images met so far, each counted once: left out of the evaluation, replaced in training."""
         return len(self.bad)
+
+    @property
+    def encoding(self) -> str:
+        """Shards are not opened for it."""
+        return ""
 
     def to(self, device: torch.device | str) -> Self:
         """The same, with its batches on `device`."""
@@ -117,6 +122,11 @@ class Files(Stream):
     @property
     def images(self) -> int:
         return len(self.rows.data)
+
+    @property
+    def encoding(self) -> str:
+        """Of the first image."""
+        return encoding(self.rows.data[0]["image"] or NOTHING) if self.images else ""
 
     def training(self, plan: Plan, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of steps `start`, `start` + 1, ... without end; nothing before is read.

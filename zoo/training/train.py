@@ -103,7 +103,8 @@ class _Training:
         saved = checkpoint.latest(run)
         if saved:
             parallel.load_state(self.net, self.optimizer, self.average.values, saved)
-            self.step, self.seen = saved["step"], torch.tensor(saved["seen"], dtype=torch.float64, device=self.device)
+            self.step = saved["step"]
+            self.seen = torch.tensor(saved["seen"], dtype=torch.float64, device=self.device) / a.num_processes  # an equal share
         self.watch = Watch(run, self.step) if a.is_main_process else None
 
     def go(self) -> dict[str, Any]:
@@ -210,7 +211,7 @@ class _Training:
 
     def _save(self) -> None:
         saved = parallel.state(self.net, self.optimizer, self.average.values)
-        seen: Tensor = self.accelerator.reduce(self.seen.clone(), "mean")  # each process goes on with an equal share
+        seen: Tensor = self.accelerator.reduce(self.seen.clone(), "sum")
         if self.accelerator.is_main_process:
             checkpoint.save(self.run, self.step, {**saved, "step": self.step, "seen": seen.tolist()})
 

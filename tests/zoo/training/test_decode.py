@@ -9,7 +9,7 @@ from pictures import encoded, picture
 from PIL import Image
 
 from zoo.datasets import DatasetSpec
-from zoo.training.decode import Unreadable, centre, decode, random_box
+from zoo.training.decode import Unreadable, centre, decode, encoding, random_box
 
 
 def decoded(image: Image.Image, data: DatasetSpec, kind: str = "PNG", **options: object) -> np.ndarray:
@@ -129,3 +129,10 @@ def test_too_many_pixels_are_unreadable(toy: DatasetSpec, monkeypatch: pytest.Mo
 def test_a_file_that_went_away_is_unreadable(toy: DatasetSpec) -> None:
     with pytest.raises(Unreadable, match="No such file"):
         decode({"bytes": None, "path": "/nowhere/a.png"}, toy, centre(toy))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_how_an_image_is_stored(kind: str) -> None:
+    assert encoding({"bytes": encoded(picture(1), kind), "path": None}) == kind
+    assert encoding({"bytes": b"no image", "path": None}) == ""
+    assert encoding({"bytes": None, "path": "absent.png"}) == ""

@@ -66,13 +66,16 @@ def test_two_processes_are_one_with_both_their_batches(flags: list[str], recipe:
         assert {k: two[k] for k in ("step", "images", "test_top1")} == {k: one[k] for k in ("step", "images", "test_top1")}
 
 
-def test_a_run_may_go_on_with_another_number_of_processes(tmp_path: Path) -> None:
-    expected, _ = run(tmp_path / "one")
-    run(tmp_path / "changed", processes=2)
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_a_run_may_go_on_with_another_number_of_processes(first: int, then: int, tmp_path: Path) -> None:
+    expected, metrics = run(tmp_path / "one")
+    run(tmp_path / "changed", processes=first)
     for late in sorted((tmp_path / "changed").glob("checkpoint-*"))[-1:]:
         late.unlink()  # so that the last step is still to be done
-    found, _ = run(tmp_path / "changed", "--shard", processes=2)
+    found, resumed = run(tmp_path / "changed", *["--shard"] * (then > 1), processes=then)
     assert max(float((found[key].float() - expected[key].float()).abs().max()) for key in expected) < 1e-5
+    assert resumed[-1]["images"] == metrics[-1]["images"]  # those of the epoch that was begun in other processes too
+    assert resumed[-1]["train_loss"] == pytest.approx(metrics[-1]["train_loss"], abs=1e-5)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import zoo
+from zoo.danet import DANet
 from zoo.datasets import DATASETS
 from zoo.errors import ConfigError, UnknownName
+from zoo.processor import processor
 from zoo.training import run as module
 from zoo.training.data import Images
 from zoo.training.run import load_teacher, train_name
@@ -31,7 +34,37 @@ def test_a_name_becomes_a_folder_that_loads(eight_images: None, tmp_path: Path) 
     assert model.origin is not None and model.origin.name == "danet20-t1.fmnist"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["images"] == 8 and f"{metrics['top1']:.2%}" in said
+    assert metrics["trained_on"] == processor() and metrics["training_hours"] >= 0
     assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "recipe.json", "metrics.jsonl"}
+
+
+def test_weights_are_float32_where_float16_costs_accuracy(
+    eight_images: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def correct(model: DANet, *rest: Any) -> tuple[int, int]:
+        rounded = all(torch.equal(p, p.half().float()) for p in model.parameters() if p.dim() > 1)
+        return (7 if rounded else 8), 8
+
+    monkeypatch.setattr(module, "correct", correct)
+    train_name("danet20-t1.fmnist", run=tmp_path, overrides=ONE_STEP)
+    metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
+    assert metrics["weights"] == "weights of the last step, stored as float32" and metrics["top1"] == metrics["top1_float32"] == 1
+    monkeypatch.setattr(module, "ROUNDING", 0.2)
+    train_name("danet20-t1.fmnist", run=tmp_path, overrides=ONE_STEP)  # nothing is trained again
+    metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
+    assert metrics["weights"].endswith("stored as float16") and (metrics["top1"], metrics["top1_float32"]) == (7 / 8, 1)
+
+
+def test_data_are_named_as_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Images(torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8), encoding="JPEG")
+    monkeypatch.setattr(module, "load_split", lambda *args, **options: data)
+    train_name("danet20-t1.cifar10", run=tmp_path, data="somewhere", overrides=ONE_STEP)
+    origin = zoo.load(str(tmp_path / "model")).origin
+    assert origin is not None and origin.data == DATASETS["cifar10"].found("JPEG") != DATASETS["cifar10"]
+    assert [DATASETS[tag].found(how).title for tag, how in (("cifar10", "PNG"), ("cifar10", ""), ("tin200", "JPEG"))] == [
+        "CIFAR-10", "CIFAR-10", "Tiny-ImageNet",
+    ]  # fmt: skip
+    assert origin.data.title == origin.data.found("JPEG").title == "CIFAR-10 (JPEG)"
 
 
 def test_training_starts_from_the_seed_of_the_recipe(eight_images: None, tmp_path: Path) -> None:

@@ -1,0 +1,203 @@
+"""Which connection, at which T: small networks under one recipe and one budget, side by side.
+
+    python benchmarks/comparison.py train --data FOLDER [NETWORK ...]    those that have no log yet, two at a time, a core each
+    python benchmarks/comparison.py table                                the tables of docs/comparison.md, from the logs alone
+
+A network's log, `benchmarks/results/comparison/NETWORK.json`, holds the recipe, each epoch's line, and counts on test images. A run
+that was stopped goes on where it was.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import zoo
+from export.energy import estimate
+from zoo.images import normalise
+from zoo.processor import processor
+from zoo.training.config import Recipe
+from zoo.training.data import Images, load_split
+from zoo.training.train import train
+
+LOGS = Path(__file__).parent / "results" / "comparison"
+PAGE = Path(__file__).parent.parent / "docs" / "comparison.md"
+PICTURE = PAGE.with_suffix(".png")
+BEGIN, END = "<!-- tables: written by `python benchmarks/comparison.py table` -->", "<!-- end of tables -->"
+IMAGES = 10_000  # of the training split, its first
+COUNTED = 1_000  # of the test split, its first
+RECIPE = {
+    "epochs": "4", "batch_size": "64", "lr": "0.1", "warmup_epochs": "0.5", "auto_augment": "", "erase": "0", "ema": "0.0",
+}  # fmt: skip  # changes of the recipe for CIFAR-10
+
+
+@dataclass(frozen=True)
+class Network:
+    """A contender: what it is called here, its name in the zoo, and what is changed of that."""
+
+    title: str
+    name: str
+    links: bool | None = None  # densely additive; None: as the name says
+
+    def create(self) -> Any:
+        return zoo.create(f"{self.name}.cifar10", **({} if self.links is None else {"links": self.links}))
+
+
+NETWORKS: dict[str, Network] = {
+    "danet20-t4": Network("order a: LIF-Conv-BN", "danet20-t4"),
+    "danet20b-t4": Network("order b: BN-LIF-Conv", "danet20b-t4"),
+    "danet20c-t4": Network("order c: Conv-BN-LIF", "danet20c-t4"),
+    "danet20d-t4": Network("order d: as a, without block shortcuts", "danet20d-t4"),
+    "danet20-t4-without-links": Network("order a", "danet20-t4", links=False),
+    "danet20b-t4-without-links": Network("order b", "danet20b-t4", links=False),
+    "danet20c-t4-without-links": Network("order c", "danet20c-t4", links=False),
+    "danet20d-t4-without-links": Network("order d, a plain network", "danet20d-t4", links=False),
+    "danet20-t1": Network("T = 1", "danet20-t1"),
+    "danet20-t2": Network("T = 2", "danet20-t2"),
+    "danet20-t8": Network("T = 8", "danet20-t8"),
+    "spiking-resnet20-t4": Network("Spiking ResNet", "spiking-resnet20-t4"),
+    "sew-resnet20-t4": Network("SEW-ResNet, ADD", "sew-resnet20-t4"),
+    "ms-resnet20-t4": Network("MS-ResNet", "ms-resnet20-t4"),
+}
+TABLES: dict[str, list[str]] = {
+    "Block orders, with and without densely additive links": [
+        f"danet20{order}-t4{links}" for order in ("", "b", "c", "d") for links in ("", "-without-links")
+    ],
+    "Time steps": ["danet20-t1", "danet20-t2", "danet20-t4", "danet20-t8"],
+    "Beside the published connections": ["danet20-t4", "danet20c-t4", "spiking-resnet20-t4", "sew-resnet20-t4", "ms-resnet20-t4"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(required=True)
+    sub = commands.add_parser("train")
+    sub.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", choices=[*NETWORKS, []])
+    sub.add_argument("--data", required=True, metavar="FOLDER")
+    sub.add_argument("--runs", type=Path, default=Path("runs/comparison"), metavar="FOLDER", help="where checkpoints lie")
+    sub.set_defaults(command=lambda args: together(args.networks, args.data, args.runs))
+    sub = commands.add_parser("one")  # a process of `train`
+    sub.add_argument("network", choices=list(NETWORKS))
+    sub.add_argument("data")
+    sub.add_argument("runs", type=Path)
+    sub.set_defaults(command=lambda args: one(args.network, args.data, args.runs))
+    sub = commands.add_parser("table")
+    sub.add_argument("--check", action="store_true", help="exit status 1 if the page says something else than the logs")
+    sub.set_defaults(command=lambda args: table(check=args.check))
+    args = parser.parse_args()
+    sys.exit(args.command(args))
+
+
+def together(networks: list[str], data: str, runs: Path) -> int:
+    """Two at a time: small networks leave a second core idle."""
+    missing = [network for network in networks if not (LOGS / f"{network}.json").exists()]
+    with ThreadPoolExecutor(2) as pool:
+        commands = [[sys.executable, __file__, "one", network, data, str(runs)] for network in missing]
+        return max((done.returncode for done in pool.map(subprocess.run, commands)), default=0)
+
+
+def one(network: str, data: str, runs: Path) -> int:
+    """Train a network, and write its log."""
+    torch.set_num_threads(1)
+    recipe = replace(Recipe.load("cifar10", RECIPE), source="")
+    torch.manual_seed(recipe.seed)
+    model = NETWORKS[network].create()
+    spec = model.origin.data
+    parts = {}
+    for split in ("train", "test"):
+        whole = load_split(spec, split, data, workers=0)  # type: ignore[arg-type]  # both are splits
+        assert isinstance(whole, Images)
+        parts[split] = whole
+    first = Images(parts["train"].pixels[:IMAGES], parts["train"].labels[:IMAGES])
+    run = runs / network
+    train(model, recipe, first, parts["test"], run)
+    x, labels = normalise(parts["test"].pixels[:COUNTED], spec), parts["test"].labels[:COUNTED]
+    counted = estimate(model.cpu(), x, labels, profile="45nm-fp32", batch=100).to_json()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    log = {
+        "network": network,
+        "model": model.config.to_dict(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "recipe": recipe.to_dict(),
+        "images": IMAGES,
+        "epochs": lines,
+        "synops": counted["counts"]["acs"] / COUNTED,
+        "firing_rate": counted["firing_rate"],
+        "machine": f"one core of {processor()}",
+        "torch": torch.__version__,
+    }
+    LOGS.mkdir(parents=True, exist_ok=True)
+    path = LOGS / f"{network}.json"
+    path.with_suffix(".tmp").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".tmp").replace(path)
+    print(f"{network}: top-1 {lines[-1]['test_top1']:.2%}", flush=True)
+    return 0
+
+
+def table(*, check: bool) -> int:
+    """Write the tables between the page's marks, or only compare them with what stands there."""
+    logs = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(LOGS.glob("*.json"))}
+    text = "\n\n".join(section(title, [logs[network] for network in rows if network in logs]) for title, rows in TABLES.items())
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    wanted = f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
+    if check:
+        return int(page != wanted)
+    PAGE.write_text(wanted, encoding="utf-8")
+    picture(list(logs.values()))
+    return 0
+
+
+def section(title: str, logs: list[dict[str, Any]]) -> str:
+    lines = [
+        f"### {title}",
+        "",
+        "| network | links | T | parameters | top-1 | training loss | SynOps of an image | firing rate | minutes |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for log in logs:
+        network, last = NETWORKS[log["network"]], log["epochs"][-1]
+        minutes = sum(line["seconds"] for line in log["epochs"]) / 60
+        cells = (
+            f"{network.title} (`{network.name}`)",
+            "yes" if log["model"]["links"] else "no",
+            str(log["model"]["steps"]),
+            f"{log['parameters']:,}",
+            f"{last['test_top1']:.2%}",
+            f"{last['train_loss']:.3f}",
+            f"{log['synops'] / 1e6:.1f} M",
+            f"{log['firing_rate']:.1%}",
+            f"{minutes:.1f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def picture(logs: list[dict[str, Any]]) -> None:
+    """Top-1 against SynOps, a mark for each network."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for linked, mark in ((True, "o"), (False, "s")):
+        chosen = [log for log in logs if log["model"]["links"] is linked]
+        x, y = [log["synops"] / 1e6 for log in chosen], [100 * log["epochs"][-1]["test_top1"] for log in chosen]
+        axes.scatter(x, y, marker=mark, label="with densely additive links" if linked else "without")
+        for log, *point in zip(chosen, x, y, strict=True):
+            name = log["network"].removesuffix("-without-links")
+            axes.annotate(name, (point[0], point[1]), xytext=(6, -3), textcoords="offset points", fontsize=8)
+    axes.set_xlabel("synaptic operations of an image, millions")
+    axes.set_ylabel("top-1 on 10,000 test images, %")
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(PICTURE, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
