@@ -33,11 +33,11 @@ from export.streaming import StreamingSession
 from zoo.danet import DANet
 from zoo.processor import processor
 
-NETWORKS = {  # name, pixels, batch, depth of SpikingJelly's SEW-ResNet, with torch.compile
+NETWORKS = {  # name, pixels, batch, depth of SpikingJelly's SEW-ResNet, with torch.compile or not
     "danet50": ("danet50-t4.in1k", 224, 1, 50, True),
-    "danet50-batch8": ("danet50-t4.in1k", 224, 8, 50, False),
-    "danet18": ("danet18-t4.cifar10", 32, 1, None, True),
-    "danet152": ("danet152-t4.in1k", 224, 1, None, False),
+    "danet50-batch8": ("danet50-t4.in1k", 224, 8, 50, True),
+    "danet18": ("danet18-t4.cifar10", 32, 1, None, True),  # SpikingJelly has none with a stem for small images
+    "danet152": ("danet152-t4.in1k", 224, 1, 152, True),
 }
 RUNTIMES = {  # weights, runtime, form
     "onnxruntime": ("float32", Runtime(threads=1), "sequence"),
