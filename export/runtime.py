@@ -47,6 +47,10 @@ class Runtime:
             raise InputError(f"precision {self.precision!r} is not known; valid are {', '.join(get_args(ComputePrecision))}")
         if self.name == "onnxruntime" and self.precision != "float32":
             raise InputError(f"onnxruntime computes in float32 here: {self.precision} is for the runtime openvino")
+        if self.threads < 0 or self.streams < 1:
+            raise InputError(
+                f"{self.threads} threads in {self.streams} streams: valid are 0 (one for each core) or more, in 1 or more"
+            )
 
     def __str__(self) -> str:
         return f"{self.name} {version(self.name)}" + ("" if self.precision == "float32" else f", {self.precision}")

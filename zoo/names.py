@@ -3,7 +3,7 @@
     {danet|speck-danet|spiking-resnet|sew-resnet|ms-resnet}{depth}[variant]-t{T}[.{dataset}]
 
 The variant is DANet's block order `a`-`d` (`a` is understood), or SEW's join `and`, `iand` (`add` is understood). Without a data
-set the name means the manifest's default tag for that architecture, or `in1k` where nothing was trained yet.
+set the name means the architecture's weights with the highest top-1, whatever the data, or `in1k` where nothing was trained yet.
 """
 
 import difflib

@@ -111,6 +111,9 @@ def test_what_cannot_be_asked() -> None:
     ):
         with pytest.raises(InputError, match=said):
             Runtime(name, precision)  # type: ignore[arg-type]
+    for wrong in ({"threads": -1}, {"streams": 0}):
+        with pytest.raises(InputError, match="threads in . streams: valid are 0"):
+            Runtime(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_runtime_that_is_not_installed(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,8 +121,9 @@ class _Training:
             if saves or self.step % look == 0:
                 now = time.monotonic()
                 speed = (self.step - looked[0]) * recipe.batch_size / max(now - looked[1], 1e-9)
-                looked = self.step, now
                 self._look(rates, speed)
+                if rates or saves:  # a mean: the step that looks at the firing rates is slower than others
+                    looked = self.step, now
             if epoch_ends:
                 last = self._evaluate(started)
                 started = time.monotonic()
