@@ -78,10 +78,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(required=True)
     sub = commands.add_parser("train")
-    sub.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", choices=[*NETWORKS, []])
+    sub.add_argument("networks", nargs="*", metavar="NETWORK", help=f"all, or any of {', '.join(NETWORKS)}")
     sub.add_argument("--data", required=True, metavar="FOLDER")
     sub.add_argument("--runs", type=Path, default=Path("runs/comparison"), metavar="FOLDER", help="where checkpoints lie")
-    sub.set_defaults(command=lambda args: together(args.networks, args.data, args.runs))
+    sub.set_defaults(command=lambda args: together(args.networks or list(NETWORKS), args.data, args.runs))
     sub = commands.add_parser("one")  # a process of `train`
     sub.add_argument("network", choices=list(NETWORKS))
     sub.add_argument("data")
@@ -91,6 +91,8 @@ def main() -> None:
     sub.add_argument("--check", action="store_true", help="exit status 1 if the page says something else than the logs")
     sub.set_defaults(command=lambda args: table(check=args.check))
     args = parser.parse_args()
+    if unknown := set(getattr(args, "networks", [])) - set(NETWORKS):
+        parser.error(f"unknown network {min(unknown)!r}; valid are {', '.join(NETWORKS)}")
     sys.exit(args.command(args))
 
 

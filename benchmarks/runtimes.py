@@ -76,15 +76,19 @@ print(memory("VmHWM"))
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("networks", nargs="*", default=[*NETWORKS, "streams"], choices=[*NETWORKS, "streams", []])
+    parser.add_argument(
+        "networks", nargs="*", metavar="NETWORK", help=f"any of {', '.join(NETWORKS)}, streams; all if none is given"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
+    if unknown := set(args.networks) - {*NETWORKS, "streams"}:
+        parser.error(f"unknown network {min(unknown)!r}; valid are {', '.join(NETWORKS)}, streams")
     torch.set_num_threads(1)
     print(f"{processor()}, one thread; {versions()}")
     with torch.inference_mode():
         peaks = {dtype: peak(dtype) for dtype in ("float32", "bfloat16", "int8")}
     print("peak: " + ", ".join(f"{dtype} {value:.0f} GFLOP/s" for dtype, value in peaks.items()))
-    for name in args.networks:
+    for name in args.networks or [*NETWORKS, "streams"]:
         if name == "streams":
             side_by_side(args.rounds)
         else:

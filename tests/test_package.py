@@ -32,6 +32,7 @@ def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: P
         "export/py.typed",
         "zoo/weights/manifest.json",
         "zoo/weights/danet20-t4.fmnist/model.safetensors",
+        "zoo/weights/danet20-t4.cifar10/model.safetensors",
         "zoo/samples/fmnist.safetensors",
         "zoo/samples/LICENSE.fmnist",
         "zoo/training/recipes/fmnist.toml",
@@ -42,7 +43,7 @@ def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: P
     ):
         assert name in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert wheel.stat().st_size < 2_000_000
+    assert wheel.stat().st_size < 3_000_000
 
 
 def test_installed_it_loads_and_classifies(wheel: Path, tmp_path: Path) -> None:
