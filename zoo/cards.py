@@ -130,9 +130,16 @@ def plot(known: Manifest, path: Path) -> None:
                 entry.name.partition(".")[0], (energy["typ"], top1), xytext=(8, -3), textcoords="offset points", fontsize=8
             )
     axes.set_xscale("log")
+    if measured:  # a decade at least, and room for the names
+        energies = [energy[edge] for _, energy, _ in measured for edge in ("lo", "hi")]
+        axes.set_xlim(min(energies) / 3, max(energies) * 4)
+    axes.margins(y=0.15)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(which="minor", labelsize=7)
     axes.set_xlabel("energy of an image, µJ (45 nm, exact counts)")
     axes.set_ylabel("top-1, %")
-    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.grid(visible=True, alpha=0.3)
     if measured:
         axes.legend(frameon=False)
     figure.savefig(path, metadata={"Software": None})
