@@ -71,8 +71,8 @@ def verify_nir_onnx(graph: nir.NIRGraph, path: Path, *, dt: float = 1e-4, runtim
     ready = flow(graph, dt=dt)
     entry = _value(ready.entry, "in")
     x = np.random.default_rng(0).uniform(0, 2, (STEPS, BATCH, *ready.shapes[ready.entry])).astype(np.float32)
+    proto = read_file(path)
     try:
-        proto = read_file(path)
         _observe(proto.graph, [_value(name) for name in ready.nodes])
         engine = (runtime or Runtime()).load(proto.SerializeToString())
         states = {name: f"{name}.next" for name in engine.inputs if name != entry}

@@ -49,7 +49,7 @@ class Runtime:
             raise InputError(f"onnxruntime computes in float32 here: {self.precision} is for the runtime openvino")
         if self.threads < 0 or self.streams < 1:
             raise InputError(
-                f"{self.threads} threads in {self.streams} streams: valid are 0 (one for each core) or more, in 1 or more"
+                f"{self.threads} threads, {self.streams} streams: threads are 0 (one a core) or more, streams 1 or more"
             )
 
     def __str__(self) -> str:
