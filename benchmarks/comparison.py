@@ -195,6 +195,7 @@ def picture(logs: list[dict[str, Any]]) -> None:
         for log, *point in zip(chosen, x, y, strict=True):
             name = log["network"].removesuffix("-without-links")
             axes.annotate(name, (point[0], point[1]), xytext=(6, -3), textcoords="offset points", fontsize=8)
+    axes.margins(x=0.12)
     axes.set_xlabel("synaptic operations of an image, millions")
     axes.set_ylabel("top-1 on 10,000 test images, %")
     axes.grid(visible=True, alpha=0.3)
