@@ -83,6 +83,13 @@ def energy_figures(report: dict[str, Any]) -> dict[str, Any]:
 
 def exported_figures(metrics: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
     """`metrics` with what the exported file reached, and in what time. Raises `WeightsError` if that is another accuracy."""
+    for values, missing in (
+        (metrics, {"top1", "images"} - metrics.keys()),
+        (evaluation, {"model", "images", "top1", "images_per_second", "processor"} - evaluation.keys()),
+    ):
+        if missing:
+            what = "the folder's metrics.json" if values is metrics else "the evaluation"
+            raise WeightsError(f"{what} lacks {min(missing)}: it is what `zoo evaluate ... --json` prints, or `zoo train` leaves")
     if evaluation["images"] != metrics["images"] or abs(evaluation["top1"] - metrics["top1"]) > AGREEMENT:
         raise WeightsError(
             f"{evaluation['model']} has {evaluation['top1']:.2%} on {evaluation['images']:,} images, the weights "

@@ -106,6 +106,10 @@ def test_what_the_exported_file_reached_goes_into_the_entry(finished: Path, tmp_
     for change in ({"top1": 0.127}, {"images": 999}):
         with pytest.raises(WeightsError, match="these are not the same network"):
             bundle(finished, tmp_path / "other", None, EVALUATION | change)
+    with pytest.raises(WeightsError, match="the evaluation lacks images_per_second"):
+        bundle(finished, tmp_path / "other", None, {key: value for key, value in EVALUATION.items() if key != "images_per_second"})
+    with pytest.raises(WeightsError, match=r"the folder's metrics\.json lacks top1"):
+        exported_figures({"images": 1000}, EVALUATION)
     assert not (tmp_path / "other").exists()
 
 
