@@ -63,6 +63,9 @@ def describe(folder: Path) -> WeightsSpec:
 
 def energy_figures(report: dict[str, Any]) -> dict[str, Any]:
     """What the manifest keeps of an energy report: an image's energy on the report's only profile, and what it was counted on."""
+    missing = {"profiles", "images", "accuracy", "convention", "counts", "firing_rate"} - report.keys()
+    if missing:
+        raise WeightsError(f"the report lacks {min(missing)}: it is what `zoo energy ... --out` writes")
     priced = [profile for profile in report["profiles"] if profile["total_pj"]]
     if len(priced) != 1 or report["accuracy"] is None:
         raise WeightsError("an entry's energy is that of one priced profile on labelled images: `zoo energy ... --profile NAME`")

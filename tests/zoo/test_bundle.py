@@ -133,6 +133,11 @@ def test_a_report_that_cannot_be_kept(change: dict[str, Any]) -> None:
         energy_figures(REPORT | change)
 
 
+def test_what_is_no_report() -> None:
+    with pytest.raises(WeightsError, match="the report lacks accuracy: it is what"):
+        energy_figures({})
+
+
 def test_a_link_out_of_the_folder_is_refused(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "passwords").write_text("{}")
     (finished / "recipe.json").unlink()
