@@ -114,7 +114,7 @@ def one(network: str, data: str, runs: Path) -> int:
     spec = model.origin.data
     parts = {}
     for split in ("train", "test"):
-        whole = load_split(spec, split, data, workers=0)  # type: ignore[arg-type]  # both are splits
+        whole = load_split(spec, split, data, workers=0)
         assert isinstance(whole, Images)
         parts[split] = whole
     first = Images(parts["train"].pixels[:IMAGES], parts["train"].labels[:IMAGES])

@@ -47,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("float32", "int8"):
             path = Path(folder) / f"{precision}.onnx"
-            write_onnx(rounded(model, precision), path, outputs="none", verify=False)  # type: ignore[arg-type]
+            write_onnx(rounded(model, precision), path, outputs="none", verify=False)
             if precision == "float32":
                 row("onnxruntime", onnxruntime(path, x))
             for compute in ("f32", "bf16"):

@@ -107,7 +107,7 @@ def measure(name: str, pixels: int, batch: int, peer: int | None, compiled: bool
         for precision, _, form in RUNTIMES.values():
             if (precision, form) not in files:
                 path = files[precision, form] = Path(folder) / f"{precision}.{form}.onnx"
-                write_onnx(rounded(model, precision), path, form=form, outputs="none", verify=False)  # type: ignore[arg-type]
+                write_onnx(rounded(model, precision), path, form=form, outputs="none", verify=False)
         calls = contenders(model, x, files, peer, compiled)
         times = compare(f"{name}, {pixels}x{pixels}, batch {batch}, {flop / 1e9:.1f} GFLOP", calls, rounds)
         used = {"snnTorch loop": memory("loop", Path(), name, pixels, batch)}
