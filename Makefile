@@ -41,6 +41,7 @@ benchmark: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/hub.py
 	.venv-bench/bin/python benchmarks/energy_peers.py
 	.venv-bench/bin/python benchmarks/training.py
+	.venv-bench/bin/python benchmarks/training_cost.py
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'

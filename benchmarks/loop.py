@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from zoo.danet import DANet, Readout, Repeat
 from zoo.neurons import Lif
 
-__all__ = ["Loop", "assert_same"]
+__all__ = ["Loop", "assert_same", "assert_same_neuron"]
 
 
 class StepLif(nn.Module):
@@ -74,3 +74,20 @@ def assert_same(model: DANet, x: Tensor, tolerance: float = 1e-4) -> None:
     difference = (given - expected).abs().max().item()
     assert difference <= tolerance, f"the loop is not the network: logits differ by {difference:.2g}"
     assert expected.std() > 0, "the network is silent: equal logits prove nothing"
+
+
+def assert_same_neuron(device: str) -> None:
+    """Raises `AssertionError` unless the fused neuron, in float32, fires as snnTorch's own loop does and has its gradient."""
+    steps = 4
+    random = torch.Generator().manual_seed(2)
+    x, grad = (torch.randn(steps * 8, 16, 7, 7, generator=random).to(device) for _ in range(2))
+    found = []
+    for fused in (True, False):
+        leaf = x.clone().requires_grad_()
+        spikes = Lif(steps, fused=fused).to(device).train()(leaf)
+        (gradient,) = torch.autograd.grad(spikes, leaf, grad)
+        found.append((spikes, gradient))
+    (fused_spikes, fused_grad), (spikes, gradient) = found
+    assert torch.equal(fused_spikes, spikes) and spikes.any(), "the fused neuron fires otherwise than snnTorch's"
+    error = float((fused_grad - gradient).norm() / gradient.norm())
+    assert error < 1e-5, f"the fused neuron's gradient differs from snnTorch's by {error:.2g}"

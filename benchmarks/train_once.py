@@ -13,9 +13,11 @@ import argparse
 import ctypes
 import gc
 import json
+import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -28,7 +30,7 @@ from torch.nn import functional as F
 import zoo
 from zoo.names import ModelSpec
 
-__all__ = ["HOW", "batch_of", "network_of", "training_step"]
+__all__ = ["HOW", "batch_of", "network_of", "train_once", "training_step"]
 
 HOW = ("ours", "loop", "spikingjelly")
 LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4  # a rate at which no layer falls silent on noise; no timing depends on it
@@ -80,6 +82,29 @@ def training_step(net: nn.Module, x: Tensor, labels: Tensor, *, precision: str) 
         return loss.detach()
 
     return step
+
+
+def train_once(
+    name: str,
+    how: str,
+    batch: int,
+    precision: str,
+    device: str,
+    *flags: str,
+    steps: int = 1,
+    choice: Mapping[str, str] | None = None,
+) -> dict[str, float]:
+    """What this file prints when it runs in a process of its own. `choice`: variables of its environment.
+
+    Raises `RuntimeError` with the last line of its errors.
+    """
+    arguments = ["--how", how, "--batch", str(batch), "--precision", precision, "--device", device, "--steps", str(steps), *flags]
+    environment = os.environ | dict(choice or {})
+    done = subprocess.run([sys.executable, __file__, name, *arguments], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def main() -> None:

@@ -217,7 +217,13 @@ def test_the_network_for_speck_fits_at_every_small_size(name: str, capsys: pytes
 
 
 def test_an_unusable_command_line_is_status_two(capsys: pytest.CaptureFixture[str]) -> None:
-    for argv in ([], ["paint"], ["export", "x", "--to", "caffe"], ["train", "x", "--save-every", "0"]):
+    for argv in (
+        [],
+        ["paint"],
+        ["export", "x", "--to", "caffe"],
+        ["train", "x", "--save-every", "0"],
+        ["train", "x", "--evaluate-every", "0"],
+    ):
         with pytest.raises(SystemExit) as stop:
             cli.main(argv)
         assert stop.value.code == 2

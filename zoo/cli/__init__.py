@@ -144,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override values of the recipe")
     sub.add_argument("--teacher", metavar="MODEL", help="distil from a name, a model folder, or a Python module:function")
     sub.add_argument("--save-every", type=_positive, default=500, metavar="STEPS", help="between two checkpoints (default: 500)")
+    sub.add_argument("--evaluate-every", type=_positive, default=1, metavar="EPOCHS", help="on the test split (default: 1)")
     sub.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read, and say how many")
     sub.add_argument("--shard", action="store_true", help="divide the weights among the processes that torchrun started (FSDP2)")
 

@@ -132,7 +132,8 @@ def train(args: argparse.Namespace) -> int:
     with terminal.progress() as bar:
         result = train_name(
             args.name, run=args.run, data=args.data, overrides=overrides, teacher=args.teacher, save_every=args.save_every,
-            skip_bad=args.skip_bad, shard=args.shard, progress=terminal.advance(bar, "steps") if first else None,
+            evaluate_every=args.evaluate_every, skip_bad=args.skip_bad, shard=args.shard,
+            progress=terminal.advance(bar, "steps") if first else None,
         )  # fmt: skip
     if first:
         print(result)

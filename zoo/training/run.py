@@ -36,6 +36,7 @@ def train_name(
     overrides: dict[str, str] | None = None,
     teacher: str | None = None,
     save_every: int = 500,
+    evaluate_every: int = 1,
     skip_bad: bool = False,
     shard: bool = False,
     progress: Progress | None = None,
@@ -43,8 +44,7 @@ def train_name(
     """Train `name` in the folder `run` (default `runs/NAME`) and write `run/model`, ready for `zoo.load`; returns one line on it.
 
     The accuracy is that of the stored weights of the last step on the held-out split; they are float16 if that costs less than
-    `ROUNDING`. In a process that is not the
-    first of several, the line is empty.
+    `ROUNDING`. In a process that is not the first of several, the line is empty.
     """
     spec = ModelSpec.parse(name)
     if spec.dataset is None:
@@ -63,7 +63,10 @@ def train_name(
     with accelerator.main_process_first():  # so that one of them fills the cache of a download
         images = load_data(recipe, "train", spec.steps, skip_bad=skip_bad)
         test = load_data(recipe, "test", spec.steps, skip_bad=skip_bad)
-    train(model, recipe, images, test, run, teacher=taught, save_every=save_every, shard=shard, progress=progress)
+    train(
+        model, recipe, images, test, run,
+        teacher=taught, save_every=save_every, evaluate_every=evaluate_every, shard=shard, progress=progress,
+    )  # fmt: skip
     if not accelerator.is_main_process:
         return ""
 

@@ -47,17 +47,18 @@ def train(
     *,
     teacher: Teacher | None = None,
     save_every: int = 500,
+    evaluate_every: int = 1,
     shard: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train `model`, resuming from `run` if a checkpoint lies there; returns the last line of the metrics.
 
-    `teacher` is distilled from; `save_every` is in steps; `shard` divides the weights among the processes. All processes that
-    torchrun started call this together. Raises `ZooError` if the loss stops being finite or memory runs out, `ConfigError` if
-    `run` belongs to another recipe.
+    `teacher` is distilled from; `save_every` is in steps, `evaluate_every` in epochs, the last of which is always
+    evaluated; `shard` divides the weights among the processes. All processes that torchrun started call this together. Raises
+    `ZooError` if the loss stops being finite or memory runs out, `ConfigError` if `run` belongs to another recipe.
     """
     try:
-        return _Training(model, recipe, data, test, run, teacher, save_every, shard, progress).go()
+        return _Training(model, recipe, data, test, run, teacher, save_every, evaluate_every, shard, progress).go()
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
@@ -71,10 +72,11 @@ class _Training:
 
     def __init__(
         self, model: DANet, recipe: Recipe, data: Split, test: Split, run: Path, teacher: Teacher | None, save_every: int,
-        shard: bool, progress: Progress | None,
+        evaluate_every: int, shard: bool, progress: Progress | None,
     ) -> None:  # fmt: skip
         self.model, self.recipe, self.run, self.teacher = model, recipe, run, teacher
-        self.save_every, self.progress, self.spec = save_every, progress, DATASETS[recipe.dataset]
+        self.save_every, self.evaluate_every, self.progress = save_every, evaluate_every, progress
+        self.spec = DATASETS[recipe.dataset]
         self.accelerator = a = parallel.accelerator(shard=shard)
         self.device = a.device
         self.plan = Plan(data.images, recipe.batch_size, recipe.seed, a.process_index, a.num_processes)
@@ -125,7 +127,7 @@ class _Training:
                 if rates or saves:  # a mean: the step that looks at the firing rates is slower than others
                     looked = self.step, now
             if epoch_ends:
-                last = self._evaluate(started)
+                last = self._end_epoch(started)
                 started = time.monotonic()
                 looked = self.step, started
             if saves:
@@ -186,17 +188,21 @@ class _Training:
             values = {"train/loss": shown["loss"], "train/top1": shown["top1"], "images_per_second": speed}
             self.watch.step(self.step, values | {"lr": self.optimizer.param_groups[0]["lr"]}, rates)
 
-    def _evaluate(self, started: float) -> dict[str, Any]:
-        """The epoch's line of metrics; every process evaluates its part of the test images."""
-        self._give()
-        a = self.accelerator
-        right, seen = correct(self.model, self.test, self.spec, rank=a.process_index, ranks=a.num_processes)
+    def _end_epoch(self, started: float) -> dict[str, Any]:
+        """The epoch's line of metrics; where it is time to, every process evaluates its part of the test images."""
+        a, epoch = self.accelerator, self.step // self.plan.per_epoch
+        right, seen = 0, 0
+        if epoch % self.evaluate_every == 0 or self.step == self.steps:
+            self._give()
+            right, seen = correct(self.model, self.test, self.spec, rank=a.process_index, ranks=a.num_processes)
         counts = torch.tensor([right, seen], dtype=torch.float64, device=self.device)
         sums: Tensor = a.reduce(torch.cat([self.seen, counts]), "sum")
         loss, train_right, images, right, seen = sums.tolist()
         self.seen.zero_()
-        line = {"epoch": self.step // self.plan.per_epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
-        line |= {"train_loss": loss / images, "train_top1": train_right / images, "test_top1": right / seen}
+        line = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
+        line |= {"train_loss": loss / images, "train_top1": train_right / images}
+        if seen:
+            line |= {"test_top1": right / seen}
         line |= {"images": int(images), "seconds": round(time.monotonic() - started, 1)}
         if self.data.skipped:
             line |= {"skipped": self.data.skipped}

@@ -86,7 +86,8 @@ class Watch:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         log.info("%s", line)
-        self.board.add_scalar("test/top1", line["test_top1"], line["step"])
+        if "test_top1" in line:
+            self.board.add_scalar("test/top1", line["test_top1"], line["step"])
         self.board.flush()
 
     def last(self) -> dict[str, Any]:

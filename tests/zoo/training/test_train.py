@@ -124,6 +124,16 @@ def test_the_folder_of_a_run(fit: Any, tmp_path: Path) -> None:
     assert Recipe.from_dict(json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]) == RECIPE
 
 
+def test_evaluating_seldom_changes_nothing_else(fit: Any, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=3)
+    often, last = fit("often", recipe)
+    seldom, found = fit("seldom", recipe, evaluate_every=2)
+    assert all(torch.equal(seldom[key], often[key]) for key in often)
+    assert found["test_top1"] == last["test_top1"]
+    lines = [json.loads(line) for line in (tmp_path / "seldom" / "metrics.jsonl").read_text().splitlines()]
+    assert ["test_top1" in line for line in lines] == [False, True, True]  # the last epoch always
+
+
 def test_progress_counts_every_step(fit: Any) -> None:
     seen: list[tuple[int, int]] = []
 
