@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from export.graph import Shape, flow, read_graph, subtracting
 from export.modules import Cuba, Delay, Neuron, SpikeGrad, Threshold, node_module
 from zoo.errors import ExportError, InputError
-from zoo.neurons import ATan
+from zoo.surrogates import ATan
 
 __all__ = ["NirNetwork", "from_nir"]
 
@@ -45,7 +45,7 @@ def from_nir(
 ) -> "NirNetwork":
     """The network that a NIR file or graph describes, in float32; the graph may come from any tool.
 
-    `dt`, in seconds, is overruled by `metadata["dt"]`. `spike_grad` is a surrogate of snnTorch or the zoo, `zoo.neurons.ATan()` if
+    `dt`, in seconds, is overruled by `metadata["dt"]`. `spike_grad` is a surrogate of snnTorch or the zoo, `ATan()` if
     none is given. `shape`, without time and batch, is for an `Input` that declares none. Raises `InputError` for what is no NIR
     file, and `ExportError` for a graph that is not sound or has a time constant below `dt`.
     """

@@ -97,7 +97,7 @@ def from_nir(
     """The network that a NIR file or graph describes, whoever wrote it, as snnTorch neurons: `x` `[T, B, ...]` -> `[T, B, ...]`.
 
     Weights and biases are parameters, gradients flow through surrogate spikes (`spike_grad`, a surrogate of snnTorch or the zoo;
-    `zoo.neurons.ATan()` if none is given). A graph of the zoo also takes still images `[B, C, H, W]` and gives logits `[B, K]`.
+    `zoo.surrogates.ATan()` if none is given). A graph of the zoo also takes still images `[B, C, H, W]` and gives logits `[B, K]`.
     `dt` is the time step in seconds, overruled by the graph's metadata; `shape`, without time and batch, is for an `Input` that
     declares none. Raises `InputError` for what is no NIR file, `ExportError` for a graph that is not sound.
     """

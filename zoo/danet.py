@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from zoo.blocks import SPIKING_STREAM, Block, Neuron, Order, Projection, Stage
 from zoo.errors import ConfigError, InputError
 from zoo.names import Origin
-from zoo.neurons import ATan, Lif, Rectangle, Reset
+from zoo.neurons import Lif, Reset
+from zoo.surrogates import ATan, Rectangle
 
 __all__ = ["DANet", "DANetConfig", "Head", "Readout", "Repeat", "Stem", "set_steps"]
 

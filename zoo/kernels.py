@@ -23,7 +23,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from zoo.neurons import ATan, Rectangle
+from zoo.surrogates import Rectangle, Surrogate
 
 MAX_STEPS = 64  # the loops over time are unrolled: beyond, the compiler takes minutes and runs out of registers
 WARPS = 4
@@ -50,7 +50,7 @@ def lif_forward(x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, pack
     return spikes
 
 
-def lif_backward(grad: Tensor, x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, surrogate: ATan | Rectangle) -> Tensor:
+def lif_backward(grad: Tensor, x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, surrogate: Surrogate) -> Tensor:
     """Gradient of the currents `x`, `[T, B, ...]` with the dtype and strides of `x`, from `grad`, that of the spikes.
 
     `grad` may have any float dtype; it is copied only if its strides are not those of `x`.
@@ -77,7 +77,7 @@ def _strides(x: Tensor) -> list[int]:
     return [stride for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1]
 
 
-def _coefficients(surrogate: ATan | Rectangle) -> tuple[float, float, bool]:
+def _coefficients(surrogate: Surrogate) -> tuple[float, float, bool]:
     """What `_derivative` takes."""
     if isinstance(surrogate, Rectangle):
         return float(surrogate.half_width), float(surrogate.height), False  # an int would be another type of kernel

@@ -16,19 +16,18 @@ Shapes: `T` time steps, `B` batch; time is folded into the batch, so a tensor is
 """
 
 import logging
-import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any, Literal
 
 import snntorch as snn
 import torch
-from snntorch import surrogate
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from zoo.surrogates import ATan, Surrogate
 
 log = logging.getLogger(__name__)
 CACHED_ELEMENTS = 1 << 18  # of one time step, about what keeps its membranes in a core's second-level cache
@@ -38,35 +37,7 @@ NORMALISED = "_danet_normalised_from"
 
 Reset = Literal["zero", "subtract"]
 
-__all__ = ["ATan", "Lif", "Rectangle", "Reset", "kept_as_bytes", "normalise_again"]
-
-
-@dataclass(frozen=True)
-class ATan:
-    """Arctangent surrogate gradient `alpha/2 / (1 + (pi/2 alpha u)^2)` (Fang et al., ICCV 2021), as snnTorch computes it."""
-
-    alpha: float = 2.0
-
-    def __call__(self, u: Tensor) -> Tensor:
-        return surrogate.atan(self.alpha)(u)  # type: ignore[no-any-return]  # snntorch is untyped
-
-    def derivative(self, u: Tensor) -> Tensor:
-        slope = math.pi / 2 * self.alpha
-        return torch.addcmul(u.new_full((), 2 / self.alpha), u, u, value=2 / self.alpha * slope**2).reciprocal_()
-
-
-@dataclass(frozen=True)
-class Rectangle:
-    """Rectangular surrogate gradient: `height` while `|u| < half_width` (MS-ResNet, Hu et al. 2021)."""
-
-    half_width: float = 0.5
-    height: float = 1.0
-
-    def __call__(self, u: Tensor) -> Tensor:
-        return surrogate.custom_surrogate(lambda x, g, _: g * self.derivative(x))(u)  # type: ignore[no-any-return]  # as above
-
-    def derivative(self, u: Tensor) -> Tensor:
-        return u.abs().lt(self.half_width).to(u.dtype).mul_(self.height)
+__all__ = ["Lif", "Reset", "kept_as_bytes", "normalise_again"]
 
 
 class Lif(nn.Module):
@@ -84,7 +55,7 @@ class Lif(nn.Module):
         beta: float = 0.5,
         threshold: float = 1.0,
         reset: Reset = "zero",
-        spike_grad: ATan | Rectangle | None = None,
+        spike_grad: Surrogate | None = None,
         fused: bool = True,
     ) -> None:
         super().__init__()
@@ -140,9 +111,7 @@ class Lif(nn.Module):
 
     def _known(self) -> bool:
         n = self.neuron
-        return (
-            self.reset == "zero" and isinstance(n.spike_grad, ATan | Rectangle) and not any(p.requires_grad for p in n.parameters())
-        )
+        return self.reset == "zero" and isinstance(n.spike_grad, Surrogate) and not any(p.requires_grad for p in n.parameters())
 
     def _loop(self, x: Tensor) -> Tensor:
         mem = torch.zeros_like(x[0], dtype=torch.float32)
@@ -203,7 +172,7 @@ class _FusedLif(torch.autograd.Function):
         beta: Tensor,
         threshold: Tensor,
         height: Tensor,
-        spike_grad: ATan | Rectangle,
+        spike_grad: Surrogate,
         fired: Tensor | None,
         source: Tensor | None,
         weight: Tensor | None,

@@ -23,7 +23,8 @@ from export.from_nir import NirNetwork
 from export.interpret import run
 from export.nir import node_name, to_nir
 from zoo.errors import ExportError, InputError
-from zoo.neurons import ATan, Lif, Rectangle
+from zoo.neurons import Lif
+from zoo.surrogates import ATan, Rectangle
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SMALL = {"widths": (4, 6, 8)}

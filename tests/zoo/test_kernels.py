@@ -19,7 +19,8 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from zoo.neurons import ATan, Lif, Rectangle, kept_as_bytes, normalise_again
+from zoo.neurons import Lif, kept_as_bytes, normalise_again
+from zoo.surrogates import ATan, Rectangle, Surrogate
 
 JUST_BELOW_ONE = 1 - 2**-24
 SURROGATES = [ATan(), ATan(alpha=3.0), Rectangle(), Rectangle(half_width=0.25, height=2.0)]
@@ -78,7 +79,7 @@ def leaky(x: Tensor, beta: float, threshold: float, height: float = 1.0) -> Tens
 
 
 def gradient(
-    grad: Tensor, x: Tensor, beta: float, threshold: float, height: float = 1.0, surrogate: ATan | Rectangle | None = None
+    grad: Tensor, x: Tensor, beta: float, threshold: float, height: float = 1.0, surrogate: Surrogate | None = None
 ) -> Tensor:
     """As `zoo.neurons` has it on a CPU."""
     lif = Lif(len(x), beta=beta, threshold=threshold, spike_grad=surrogate)
@@ -110,7 +111,7 @@ def test_spikes(kernels: ModuleType, beta: float, threshold: float, steps: int, 
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
 @all_steps
 @neurons
-def test_gradient(kernels: ModuleType, beta: float, threshold: float, steps: int, surrogate: ATan | Rectangle) -> None:
+def test_gradient(kernels: ModuleType, beta: float, threshold: float, steps: int, surrogate: Surrogate) -> None:
     x = currents(steps, threshold)
     grad = torch.randn_like(x)
     found = kernels.lif_backward(grad, x, *scalars(beta, threshold, 1.0), surrogate)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from zoo import neurons
 from zoo.danet import DANet
-from zoo.neurons import ATan, Lif, Rectangle, kept_as_bytes, normalise_again
+from zoo.neurons import Lif, kept_as_bytes, normalise_again
+from zoo.surrogates import ATan, Rectangle, Surrogate
 
 JUST_BELOW_ONE = 1 - 2**-24
 SURROGATES = [ATan(), ATan(alpha=3.0), Rectangle(), Rectangle(half_width=0.25, height=2.0)]
@@ -72,7 +73,7 @@ def test_fused_spikes_are_the_loop(
 @pytest.mark.parametrize("threshold", [1.0, 0.5, JUST_BELOW_ONE])
 @pytest.mark.parametrize("steps", [1, 4, 8])
 @pytest.mark.parametrize("beta", [0.5, 0.9, 1.0])
-def test_fused_gradient_is_the_loop(beta: float, steps: int, threshold: float, spike_grad: ATan | Rectangle) -> None:
+def test_fused_gradient_is_the_loop(beta: float, steps: int, threshold: float, spike_grad: Surrogate) -> None:
     x = currents(steps, threshold=threshold)
     lif = Lif(steps, beta=beta, threshold=threshold, spike_grad=spike_grad)
     assert_same_gradient(backward(lif, x), backward(lambda x: loop(lif.neuron, x, steps), x))

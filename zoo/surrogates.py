@@ -1,0 +1,45 @@
+"""Surrogate gradients: what takes the place of the derivative of a spike, of which there is none at the threshold.
+
+Each is a function of `u`, the membrane less the threshold: called, it gives the spikes, 1 where `u > 0`, as snnTorch does, and
+has `derivative` as its gradient. The fused neuron computes `derivative` alone.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from snntorch import surrogate
+from torch import Tensor
+
+__all__ = ["ATan", "Rectangle", "Surrogate"]
+
+
+@dataclass(frozen=True)
+class ATan:
+    """Arctangent surrogate gradient `alpha/2 / (1 + (pi/2 alpha u)^2)` (Fang et al., ICCV 2021), as snnTorch computes it."""
+
+    alpha: float = 2.0
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return surrogate.atan(self.alpha)(u)  # type: ignore[no-any-return]  # snntorch is untyped
+
+    def derivative(self, u: Tensor) -> Tensor:
+        slope = math.pi / 2 * self.alpha
+        return torch.addcmul(u.new_full((), 2 / self.alpha), u, u, value=2 / self.alpha * slope**2).reciprocal_()
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Rectangular surrogate gradient: `height` while `|u| < half_width` (MS-ResNet, Hu et al. 2021)."""
+
+    half_width: float = 0.5
+    height: float = 1.0
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return surrogate.custom_surrogate(lambda x, g, _: g * self.derivative(x))(u)  # type: ignore[no-any-return]  # as above
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return u.abs().lt(self.half_width).to(u.dtype).mul_(self.height)
+
+
+Surrogate = ATan | Rectangle
