@@ -34,6 +34,7 @@ adopt: .venv/tools
 	$(BIN)/zoo evaluate runs/adopted/*.onnx --data $(DATA) --json > runs/adopted/onnx.txt
 	$(BIN)/zoo energy $(MODEL) --data $(DATA) --first 1000 --profile 45nm-fp32 --out runs/adopted
 	$(BIN)/python -m zoo.bundle $(MODEL) --energy runs/adopted/*.json --onnx runs/adopted/onnx.txt
+	$(BIN)/python tests/golden.py
 
 benchmark: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/run.py

@@ -5,45 +5,25 @@ the network's meaning moves them by far more.
 """
 
 import json
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from golden import PATH, measured
 
-import zoo
-from export.energy import TorchExecutor
-from zoo.datasets import DatasetSpec
-from zoo.errors import InputError
-from zoo.images import normalise
 from zoo.integrity import check_files
 from zoo.names import manifest, weights_folder
-from zoo.samples import samples
 
-GOLDEN = json.loads(Path(__file__).with_suffix(".json").read_text())
-
-
-def images(data: DatasetSpec) -> tuple[Tensor, Tensor]:
-    """The bundled images, or, where none may be, blocks of noise that a generator draws alike everywhere."""
-    with suppress(InputError):
-        return samples(data.tag)
-    random = torch.Generator().manual_seed(0)
-    blocks = torch.randint(0, 256, (64, data.channels, data.size // 8, data.size // 8), dtype=torch.uint8, generator=random)
-    return blocks.repeat_interleave(8, 2).repeat_interleave(8, 3), torch.arange(64) % data.num_classes
+GOLDEN = json.loads(PATH.read_text())
 
 
 @pytest.mark.parametrize("name", sorted(manifest().weights))
 def test_outputs(name: str) -> None:
-    model = zoo.load(name)
-    assert model.origin is not None
-    pixels, labels = images(model.origin.data)
-    logits, spikes = TorchExecutor(model).run(normalise(pixels, model.origin.data))
-    golden = GOLDEN[name]
-    assert int((logits.argmax(1) == labels).sum()) == pytest.approx(golden["correct"], abs=1)
-    torch.testing.assert_close(logits[:4], torch.tensor(golden["logits"]), atol=0.05, rtol=0)
-    totals = {node: int(pixels.sum()) for node, pixels in spikes.pixels.items()}
-    assert totals == pytest.approx(golden["spikes"], rel=1e-3)
+    golden, found = GOLDEN[name], measured(name)
+    assert found["weights"] == golden["weights"], "`python tests/golden.py` writes down what new weights say"
+    assert found["correct"] == pytest.approx(golden["correct"], abs=1)
+    torch.testing.assert_close(torch.tensor(found["logits"]), torch.tensor(golden["logits"]), atol=0.05, rtol=0)
+    assert found["spikes"] == pytest.approx(golden["spikes"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", sorted(manifest().weights))
