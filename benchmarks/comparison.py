@@ -1,9 +1,9 @@
 """Which connection, at which T: small networks under one recipe and one budget, side by side.
 
-    python benchmarks/comparison.py train --data FOLDER [NETWORK ...]    those that have no log yet, two at a time, a core each
-    python benchmarks/comparison.py table                                the tables of docs/comparison.md, from the logs alone
+    python benchmarks/comparison.py train --data FOLDER [--seeds N] [NETWORK ...]    what has no log yet, two at a time, a core each
+    python benchmarks/comparison.py table                                            docs/comparison.md, from the logs alone
 
-A network's log, `benchmarks/results/comparison/NETWORK.json`, holds the recipe, each epoch's line, and counts on test images. A run
+A run's log, `benchmarks/results/comparison/NETWORK-seedN.json`, holds the recipe, each epoch's line, and counts on test images. A run
 that was stopped goes on where it was.
 """
 
@@ -14,6 +14,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -81,12 +82,14 @@ def main() -> None:
     sub.add_argument("networks", nargs="*", metavar="NETWORK", help=f"all, or any of {', '.join(NETWORKS)}")
     sub.add_argument("--data", required=True, metavar="FOLDER")
     sub.add_argument("--runs", type=Path, default=Path("runs/comparison"), metavar="FOLDER", help="where checkpoints lie")
-    sub.set_defaults(command=lambda args: together(args.networks or list(NETWORKS), args.data, args.runs))
+    sub.add_argument("--seeds", type=int, default=1, metavar="N", help="0 to N - 1, for each network (default: 1)")
+    sub.set_defaults(command=lambda args: together(args.networks or list(NETWORKS), args.seeds, args.data, args.runs))
     sub = commands.add_parser("one")  # a process of `train`
     sub.add_argument("network", choices=list(NETWORKS))
+    sub.add_argument("seed", type=int)
     sub.add_argument("data")
     sub.add_argument("runs", type=Path)
-    sub.set_defaults(command=lambda args: one(args.network, args.data, args.runs))
+    sub.set_defaults(command=lambda args: one(args.network, args.seed, args.data, args.runs))
     sub = commands.add_parser("table")
     sub.add_argument("--check", action="store_true", help="exit status 1 if the page says something else than the logs")
     sub.set_defaults(command=lambda args: table(check=args.check))
@@ -96,19 +99,23 @@ def main() -> None:
     sys.exit(args.command(args))
 
 
-def together(networks: list[str], data: str, runs: Path) -> int:
-    """Two at a time: small networks leave a second core idle."""
-    missing = [network for network in networks if not (LOGS / f"{network}.json").exists()]
-    missing.sort(key=lambda network: "-t8" not in network)  # what takes longest first
+def together(networks: list[str], seeds: int, data: str, runs: Path) -> int:
+    """Two at a time: small networks leave a second core idle. A seed is done with before the next one begins."""
+    networks = sorted(networks, key=lambda network: "-t8" not in network)  # what takes longest first
+    missing = [(network, seed) for seed in range(seeds) for network in networks if not log_of(network, seed).exists()]
     with ThreadPoolExecutor(2) as pool:
-        commands = [[sys.executable, __file__, "one", network, data, str(runs)] for network in missing]
+        commands = [[sys.executable, __file__, "one", network, str(seed), data, str(runs)] for network, seed in missing]
         return max((done.returncode for done in pool.map(subprocess.run, commands)), default=0)
 
 
-def one(network: str, data: str, runs: Path) -> int:
+def log_of(network: str, seed: int) -> Path:
+    return LOGS / f"{network}-seed{seed}.json"
+
+
+def one(network: str, seed: int, data: str, runs: Path) -> int:
     """Train a network, and write its log."""
     torch.set_num_threads(1)
-    recipe = replace(Recipe.load("cifar10", RECIPE), source="")
+    recipe = replace(Recipe.load("cifar10", RECIPE), source="", seed=seed)
     torch.manual_seed(recipe.seed)
     model = NETWORKS[network].create()
     spec = model.origin.data
@@ -118,7 +125,7 @@ def one(network: str, data: str, runs: Path) -> int:
         assert isinstance(whole, Images)
         parts[split] = whole
     first = Images(parts["train"].pixels[:IMAGES], parts["train"].labels[:IMAGES])
-    run = runs / network
+    run = runs / f"{network}-seed{seed}"
     train(model, recipe, first, parts["test"], run)
     x, labels = normalise(parts["test"].pixels[:COUNTED], spec), parts["test"].labels[:COUNTED]
     counted = estimate(model.cpu(), x, labels, profile="45nm-fp32", batch=100).to_json()
@@ -136,64 +143,101 @@ def one(network: str, data: str, runs: Path) -> int:
         "torch": torch.__version__,
     }
     LOGS.mkdir(parents=True, exist_ok=True)
-    path = LOGS / f"{network}.json"
+    path = log_of(network, seed)
     path.with_suffix(".tmp").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
     path.with_suffix(".tmp").replace(path)
-    print(f"{network}: top-1 {lines[-1]['test_top1']:.2%}", flush=True)
+    print(f"{network}, seed {seed}: top-1 {lines[-1]['test_top1']:.2%}", flush=True)
     return 0
 
 
 def table(*, check: bool) -> int:
     """Write the tables between the page's marks, or only compare them with what stands there."""
-    logs = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(LOGS.glob("*.json"))}
-    text = "\n\n".join(section(title, [logs[network] for network in rows if network in logs]) for title, rows in TABLES.items())
+    logs: dict[str, list[dict[str, Any]]] = {network: [] for network in NETWORKS}
+    for path in sorted(LOGS.glob("*.json")):
+        log = json.loads(path.read_text(encoding="utf-8"))
+        logs[log["network"]].append(log)
+    found = {network: Figures.of(runs) for network, runs in logs.items() if runs}
+    text = "\n\n".join(section(title, [found[network] for network in rows if network in found]) for title, rows in TABLES.items())
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     wanted = f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
     if check:
         return int(page != wanted)
     PAGE.write_text(wanted, encoding="utf-8")
-    picture(list(logs.values()))
+    picture(list(found.values()))
     return 0
 
 
-def section(title: str, logs: list[dict[str, Any]]) -> str:
+@dataclass(frozen=True)
+class Figures:
+    """A network over its seeds."""
+
+    network: str
+    links: bool
+    steps: int
+    parameters: int
+    top1: tuple[float, ...]  # of each seed
+    loss: float  # in training; this and the following are means
+    synops: float
+    firing_rate: float
+    minutes: float
+
+    @classmethod
+    def of(cls, logs: list[dict[str, Any]]) -> "Figures":
+        ends, (first, *_) = [log["epochs"][-1] for log in logs], logs
+        return cls(
+            network=first["network"],
+            links=first["model"]["links"],
+            steps=first["model"]["steps"],
+            parameters=first["parameters"],
+            top1=tuple(end["test_top1"] for end in ends),
+            loss=mean(end["train_loss"] for end in ends),
+            synops=mean(log["synops"] for log in logs),
+            firing_rate=mean(log["firing_rate"] for log in logs),
+            minutes=mean(sum(line["seconds"] for line in log["epochs"]) / 60 for log in logs),
+        )
+
+
+def section(title: str, rows: list[Figures]) -> str:
+    """`±` is the standard deviation over seeds."""
     lines = [
         f"### {title}",
         "",
-        "| network | links | T | parameters | top-1 | training loss | SynOps of an image | firing rate | minutes |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| network | links | T | parameters | top-1 | seeds | training loss | SynOps of an image | firing rate | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for log in logs:
-        network, last = NETWORKS[log["network"]], log["epochs"][-1]
-        minutes = sum(line["seconds"] for line in log["epochs"]) / 60
+    for row in rows:
+        network = NETWORKS[row.network]
         cells = (
             f"{network.title} (`{network.name}`)",
-            "yes" if log["model"]["links"] else "no",
-            str(log["model"]["steps"]),
-            f"{log['parameters']:,}",
-            f"{last['test_top1']:.2%}",
-            f"{last['train_loss']:.3f}",
-            f"{log['synops'] / 1e6:.1f} M",
-            f"{log['firing_rate']:.1%}",
-            f"{minutes:.1f}",
+            "yes" if row.links else "no",
+            str(row.steps),
+            f"{row.parameters:,}",
+            f"{mean(row.top1):.2%}" + (f" ± {100 * stdev(row.top1):.2f}" if len(row.top1) > 1 else ""),
+            str(len(row.top1)),
+            f"{row.loss:.3f}",
+            f"{row.synops / 1e6:.1f} M",
+            f"{row.firing_rate:.1%}",
+            f"{row.minutes:.1f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def picture(logs: list[dict[str, Any]]) -> None:
-    """Top-1 against SynOps, a mark for each network."""
+def picture(rows: list[Figures]) -> None:
+    """Top-1 against SynOps, a mark for each network, with the range of its seeds."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for linked, mark in ((True, "o"), (False, "s")):
-        chosen = [log for log in logs if log["model"]["links"] is linked]
-        x, y = [log["synops"] / 1e6 for log in chosen], [100 * log["epochs"][-1]["test_top1"] for log in chosen]
-        axes.scatter(x, y, marker=mark, label="with densely additive links" if linked else "without")
-        for log, *point in zip(chosen, x, y, strict=True):
-            name = log["network"].removesuffix("-without-links")
+        chosen = [row for row in rows if row.links is linked]
+        x, y = [row.synops / 1e6 for row in chosen], [100 * mean(row.top1) for row in chosen]
+        band = [[abs(100 * edge(row.top1) - at) for row, at in zip(chosen, y, strict=True)] for edge in (min, max)]
+        label = "with densely additive links" if linked else "without"
+        axes.errorbar(x, y, yerr=band, fmt=mark, capsize=3, linewidth=1, label=label)
+        for row, *point in zip(chosen, x, y, strict=True):
+            name = row.network.removesuffix("-without-links")
             axes.annotate(name, (point[0], point[1]), xytext=(6, -3), textcoords="offset points", fontsize=8)
     axes.margins(x=0.12)
     axes.set_xlabel("synaptic operations of an image, millions")
