@@ -3,8 +3,8 @@
     python benchmarks/comparison.py train --data FOLDER [--seeds N] [NETWORK ...]    what has no log yet, two at a time, a core each
     python benchmarks/comparison.py table                                            docs/comparison.md, from the logs alone
 
-A run's log, `benchmarks/results/comparison/NETWORK-seedN.json`, holds the recipe, each epoch's line, and counts on test images. What
-was stopped goes on where it was.
+A run's log, `benchmarks/results/comparison/NETWORK-seedN.json`, holds the recipe, each epoch's line, and counts on test images.
+What was stopped goes on where it was.
 """
 
 import argparse
