@@ -115,5 +115,5 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
 def info(name: str) -> ModelInfo:
     """Raises `UnknownName` for a name that means nothing."""
     spec = manifest().resolve(ModelSpec.parse(name))
-    data = DATASETS[spec.dataset or "in1k"]
-    return ModelInfo(spec.name, spec.config(data), data, manifest().weights.get(spec.name))
+    data, weights = DATASETS[spec.dataset or "in1k"], manifest().weights.get(spec.name)
+    return ModelInfo(spec.name, spec.config(data), weights.data if weights else data, weights)

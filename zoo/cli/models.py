@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import time
 from dataclasses import replace
 from typing import Any
@@ -65,10 +66,24 @@ def info(args: argparse.Namespace) -> int:
     table.show_header = False
     for key, value in values.items():
         lines = value.items() if isinstance(value, dict) else [("", value)]
-        for i, (field, v) in enumerate(lines):
-            table.add_row(key if i == 0 else "", f"{field}: {v}" if field else str(v))
+        shown = [f"{field}: {_shown(v)}" if field else _shown(v) for field, v in lines if v not in (None, "", (), [])]
+        for i, text in enumerate(shown):
+            table.add_row(key if i == 0 else "", text)
     terminal.console().print(table)
     return 0
+
+
+def _shown(value: Any) -> str:
+    """For people; `--json` has every digit."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(v)}" for key, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value))
+    if isinstance(value, str):
+        return f"{value[:12]}..." if re.fullmatch("[0-9a-f]{64}", value) else value
+    return f"{value:,.6g}" if isinstance(value, float) and abs(value) < 1e5 else f"{value:,.0f}"
 
 
 def classify(args: argparse.Namespace) -> int:
