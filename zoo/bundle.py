@@ -77,7 +77,8 @@ def energy_figures(report: dict[str, Any]) -> dict[str, Any]:
         "images": images,
         "split": "test",
         "accuracy": report["accuracy"],
-        "microjoules": {key: profile["total_pj"][key] / 1e6 for key in ("lo", "typ", "hi")},
+        "microjoules": {key: profile["total_pj"][key] / 1e6 for key in ("lo", "typ", "hi")},  # the device's band
+        "interval": profile["interval_pj"] and {key: profile["interval_pj"][key] / 1e6 for key in ("lo", "hi")},  # the images'
         "synops": counts["acs"] / images,
         "macs": counts["macs"] / images,
         "firing_rate": report["firing_rate"],

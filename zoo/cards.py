@@ -21,7 +21,8 @@ BEGIN, END = "<!-- weights: written by `python -m zoo.cards` -->", "<!-- end of 
 COLUMNS = (
     "name", "data", "provenance", "licence", "steps", "parameters", "top1", "split", "images",
     "top1_float32", "onnx_top1", "onnx_milliseconds", "training_hours", "trained_on",
-    "profile", "convention", "energy_uj", "energy_lo_uj", "energy_hi_uj", "synops", "firing_rate", "repo", "revision",
+    "profile", "convention", "energy_uj", "energy_lo_uj", "energy_hi_uj", "images_lo_uj", "images_hi_uj", "synops", "firing_rate",
+    "repo", "revision",
 )  # fmt: skip
 HUB_DATASETS = {  # ids of the data on the Hub
     "in1k": "ILSVRC/imagenet-1k",
@@ -79,10 +80,13 @@ def model_card(entry: WeightsSpec, *, steps: int, repo: str | None = None) -> st
 
 
 def microjoules(energy: dict[str, Any]) -> str:
-    """The figure of an entry with the band of its profile, where it has one, as in `1.10 uJ (1.10 to 3.35)`."""
+    """The figure of an entry, with the band of its profile, where it has one, and the 95 % interval over images: two uncertainties
+    that are never merged. As in `1.1 µJ (device 1.1 to 3.35; images 1.096 to 1.104)`."""
     lo, typ, hi = (energy["microjoules"][key] for key in ("lo", "typ", "hi"))
-    band = "" if lo == hi else f" ({lo:.3g} to {hi:.3g})"
-    return f"{typ:.3g} µJ{band}"
+    spans = [f"device {lo:.3g} to {hi:.3g}"] if lo != hi else []
+    if interval := energy.get("interval"):
+        spans.append(f"images {interval['lo']:.4g} to {interval['hi']:.4g}")
+    return f"{typ:.3g} µJ" + (f" ({'; '.join(spans)})" if spans else "")
 
 
 def table(known: Manifest) -> str:
@@ -152,7 +156,9 @@ def results(known: Manifest) -> str:
     writer.writeheader()
     for entry in known.weights.values():
         e = entry.energy or {}
-        energy = {f"energy{key}_uj": value for key, value in zip(("_lo", "", "_hi"), _band(e), strict=True)}
+        band, interval = e.get("microjoules", {}), e.get("interval") or {}
+        energy = {"energy_uj": band.get("typ"), "energy_lo_uj": band.get("lo"), "energy_hi_uj": band.get("hi")}
+        energy |= {"images_lo_uj": interval.get("lo"), "images_hi_uj": interval.get("hi")}
         figures = {key: e.get(key) for key in ("profile", "convention", "synops", "firing_rate")}
         measured = {key: value for key, value in entry.metrics.items() if key in COLUMNS}
         writer.writerow(asdict(entry) | measured | energy | figures | {"data": entry.data.tag, "steps": _steps(entry)})
@@ -177,10 +183,6 @@ def write(root: Path) -> None:
         if (weights_folder() / entry.name).is_dir():
             card = model_card(entry, steps=_steps(entry))
             (weights_folder() / entry.name / "README.md").write_text(card, encoding="utf-8")
-
-
-def _band(energy: dict[str, Any]) -> tuple[float | None, ...]:
-    return tuple(energy.get("microjoules", {}).get(key) for key in ("lo", "typ", "hi"))
 
 
 def _steps(entry: WeightsSpec) -> int:

@@ -69,7 +69,7 @@ def test_what_is_bundled_can_be_loaded(bundled: Path, finished: Path, capsys: py
 REPORT: dict[str, Any] = {
     "profiles": [
         {"name": "loihi1", "total_pj": None},
-        {"name": "45nm-int8", "total_pj": {"lo": 1e6, "typ": 2e6, "hi": 3e6}},
+        {"name": "45nm-int8", "total_pj": {"lo": 1e6, "typ": 2e6, "hi": 3e6}, "interval_pj": {"lo": 1.9e6, "hi": 2.1e6}},
     ],
     "images": 10,
     "accuracy": 0.5,
@@ -83,7 +83,8 @@ def test_an_energy_report_goes_into_the_entry(finished: Path, tmp_path: Path) ->
     entry = bundle(finished, tmp_path / "weights", REPORT)
     assert entry.energy == energy_figures(REPORT) == {
         "profile": "45nm-int8", "convention": "exact", "images": 10, "split": "test", "accuracy": 0.5,
-        "microjoules": {"lo": 1.0, "typ": 2.0, "hi": 3.0}, "synops": 100.0, "macs": 2.0, "firing_rate": 0.25,
+        "microjoules": {"lo": 1.0, "typ": 2.0, "hi": 3.0}, "interval": {"lo": 1.9, "hi": 2.1},
+        "synops": 100.0, "macs": 2.0, "firing_rate": 0.25,
     }  # fmt: skip
     assert "energy.json" in entry.files
     assert bundle(tmp_path / "weights" / entry.name, tmp_path / "weights") == entry  # onto itself

@@ -98,6 +98,9 @@ def test_a_card_of_what_was_not(entry: WeightsSpec) -> None:
     assert "None" not in card.text
 
 
-def test_a_band_is_shown_where_a_profile_has_one() -> None:
-    assert cards.microjoules({"microjoules": {"lo": 1.1, "typ": 1.1, "hi": 3.352}}) == "1.1 µJ (1.1 to 3.35)"
-    assert cards.microjoules({"microjoules": {"lo": 31.4, "typ": 31.4, "hi": 31.4}}) == "31.4 µJ"
+def test_the_device_s_band_and_the_images_interval_are_shown_where_there_are_such() -> None:
+    wide, one = {"lo": 1.1, "typ": 1.1, "hi": 3.352}, {"lo": 31.4, "typ": 31.4, "hi": 31.4}
+    assert cards.microjoules({"microjoules": one, "interval": None}) == "31.4 µJ"
+    assert cards.microjoules({"microjoules": one, "interval": {"lo": 31.32, "hi": 31.531}}) == "31.4 µJ (images 31.32 to 31.53)"
+    spans = "device 1.1 to 3.35; images 1.096 to 1.104"
+    assert cards.microjoules({"microjoules": wide, "interval": {"lo": 1.0963, "hi": 1.1041}}) == f"1.1 µJ ({spans})"
