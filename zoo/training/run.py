@@ -89,8 +89,11 @@ def train_name(
         "trained_on": device(accelerator),
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    for file in ("recipe.json", "metrics.jsonl"):
-        shutil.copyfile(run / file, folder / file)
+    shutil.copyfile(run / "metrics.jsonl", folder / "metrics.jsonl")
+    resolved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    if Path(recipe.source).exists():  # a folder of this machine says nothing elsewhere
+        resolved["recipe"]["source"] = ""
+    (folder / "recipe.json").write_text(json.dumps(resolved, indent=2) + "\n", encoding="utf-8")
     skipped = f" ({images.skipped} unreadable training images left out)" if images.skipped else ""
     return f"{spec.name}: top-1 {right / seen:.2%} on {seen:,} test images{skipped}; load it with zoo.load({str(folder)!r})"
 

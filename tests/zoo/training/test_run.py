@@ -38,6 +38,13 @@ def test_a_name_becomes_a_folder_that_loads(eight_images: None, tmp_path: Path) 
     assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "recipe.json", "metrics.jsonl"}
 
 
+def test_a_published_recipe_names_no_folder_of_this_machine(eight_images: None, tmp_path: Path) -> None:
+    for data, said in ((str(tmp_path), ""), ("somebody/fashion", "somebody/fashion")):
+        train_name("danet20-t1.fmnist", run=tmp_path / said / "run", data=data, overrides=ONE_STEP)
+        recipe = json.loads((tmp_path / said / "run" / "model" / "recipe.json").read_text())["recipe"]
+        assert (recipe["source"], recipe["epochs"]) == (said, 1)
+
+
 def test_weights_are_float32_where_float16_costs_accuracy(
     eight_images: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
