@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-import numpy as np
 import torch
 from neurobench.metrics.workload import SynapticOperations
 from neurobench.models import TorchModel
 from torch import Tensor, nn
 
-from zoo.danet import DANet
+from zoo.blocks import SamePool
+from zoo.danet import DANet, Readout
+from zoo.neurons import Lif
 
 __all__ = [
     "SPIKINGJELLY_CHOICE",
@@ -56,17 +57,26 @@ class SpikingJelly(nn.Module):
         return logits
 
 
-def syops_operations(layer: nn.Conv2d | nn.Linear, x: Tensor) -> float:
-    """Accumulates of one layer, by the hook that syops-counter has for it."""
-    neurons = [many + node for many in ("", "MultiStep") for node in ("IFNode", "LIFNode", "ParametricLIFNode")]
-    # It asks for names that SpikingJelly 2.0 no longer has.
-    stubs = {"spikingjelly.clock_driven": ["surrogate", "neuron", "functional"], "spikingjelly.clock_driven.neuron": neurons}
-    with _stubs(stubs):
-        from syops.ops import MODULES_MAPPING
+def syops_operations(model: DANet, image: Tensor) -> dict[str, tuple[float, float]]:
+    """Accumulates and MAC of every module that syops-counter counts, by its path, for an image `[1, C, H, W]`.
 
-    vars(layer)["__syops__"] = found = np.zeros(4)  # all, accumulates, MAC, rate
-    MODULES_MAPPING[type(layer)](layer, (x,), layer(x))
-    return float(found[1])
+    It is told, as it asks to be, that a `Lif` is a neuron and that `SamePool` and `Readout` are average pools.
+    """
+    many = [prefix + node for prefix in ("", "MultiStep") for node in ("IFNode", "LIFNode", "ParametricLIFNode")]
+    # It asks for names that SpikingJelly 2.0 no longer has, and for a progress bar.
+    stubs = {"spikingjelly.clock_driven": ["surrogate", "neuron", "functional"], "spikingjelly.clock_driven.neuron": many}
+    with _stubs(stubs | {"progress": [], "progress.bar": ["Bar"]}):
+        from syops import engine, ops
+
+    pool = ops.MODULES_MAPPING[nn.AvgPool2d]
+    engine.CUSTOM_MODULES_MAPPING = {Lif: ops.LIF_syops_counter_hook, SamePool: pool, Readout: pool}
+    counted = engine.add_syops_counting_methods(model)
+    counted.start_syops_count(ost=sys.stdout, verbose=False, ignore_list=[])
+    with torch.inference_mode():
+        counted(image)
+    found = {path: m.__syops__ for path, m in model.named_modules() if hasattr(m, "__syops__")}
+    counted.stop_syops_count()
+    return {path: (float(accumulates), float(macs)) for path, (_, accumulates, macs, _) in found.items()}
 
 
 @contextmanager

@@ -109,6 +109,7 @@ def _metadata(model: DANet, builder: "_Builder") -> dict[str, Any]:
         "sums": f"edges; of more than {MAX_TERMS} terms through a Flatten of one axis" if builder.passed_on else "edges",
         "input": "events" if model.origin.data.events else "still image, every step",
         "readout": "mean over steps",
+        "modules": json.dumps({name: " ".join(words) for name, words in builder.modules.items()}),
     }
 
 
@@ -123,6 +124,7 @@ class _Builder:
         self.readings: dict[str, Reading] = {}
         self.values: dict[str, tuple[str, ...]] = {INPUT: ("input",)}
         self.pools: dict[str, tuple[str, int, tuple[int, int]]] = {}  # SamePool awaiting its convolution: source, window, padding
+        self.modules: dict[str, list[str]] = {}  # the model's modules that a node stands for, where these are not its own kind
         self.leaks: dict[str, Array] = {}  # constant current that a path's value carries besides its nodes, [C]
         self.passed_on = False
 
@@ -144,8 +146,11 @@ class _Builder:
                 self._add(call)
             case And() | IAnd():
                 self._and(call)
-            case Repeat() | nn.Identity():
+            case Repeat():
                 self.values[call.path] = self.values[call.inputs[0]]
+            case nn.Identity():  # of a BatchNorm that its convolution took in
+                self.values[call.path] = self.values[call.inputs[0]]
+                self.modules.setdefault(node_name(call.inputs[0]), ["Conv2d"]).append("BatchNorm2d")
             case Readout():
                 self._readout(call)
             case nn.Linear():
@@ -216,6 +221,7 @@ class _Builder:
                 raise ExportError(f"{call.path}: only a 1x1 convolution can take in the pool before it")
             weight = np.broadcast_to(weight / window**2, (*weight.shape[:2], window, window))
             stride, size = (window, window), next(c.in_shape[2:] for c in self.calls if c.path == pool)
+            self.modules[node_name(call.path)] = ["SamePool", "Conv2d"]
         node = nir.Conv2d(
             input_shape=(size[0], size[1]),
             weight=weight,
@@ -234,6 +240,7 @@ class _Builder:
         readers = [c for c in self.calls if call.path in c.inputs]
         if not all(isinstance(c.module, Lif) for c in readers):
             raise ExportError(f"{call.path}: a BatchNorm that is not folded must feed a neuron")
+        self.modules[node_name(call.path)] = ["BatchNorm2d"]
         if self.portable:
             self._node(call.path, self._diagonal(call, _array(scale), _array(shift)), self.values[call.inputs[0]])
             return
@@ -267,12 +274,14 @@ class _Builder:
     def _and(self, call: Call) -> None:
         hint = "use the additive join (sew-resnet...-t4)"
         branch, shortcut = (self._spikes(call, path, hint) for path in call.inputs)
+        self.modules[node_name(call.path)] = [type(call.module).__name__]
         if isinstance(call.module, And):
             self._node(call.path, _coincidence(call.out_shape[1:], 1.5), (branch, shortcut))
         else:
             ones = np.ones(call.out_shape[1], np.float32)
             minus = self._diagonal(call, -ones, 0 * ones) if self.portable else nir.Scale(_full(-1, call.out_shape[1:]))
             (inverse,) = self._part(call.path + ".inverse", minus, (branch,))
+            self.modules[inverse] = ["IAnd"]
             self._node(call.path, _coincidence(call.out_shape[1:], 0.5), (inverse, shortcut))
 
     def _avg_pool(self, call: Call, pool: nn.AvgPool2d) -> None:
@@ -284,6 +293,7 @@ class _Builder:
         source, window = self._spikes(call, call.inputs[0], "use an average pool (danet...-t4)"), _window(pool)
         share = self._part(call.path + ".share", nir.AvgPool2d(*window), (source,))
         self._node(call.path, _coincidence(call.out_shape[1:], 0.5 / float(window[0].prod())), share)
+        self.modules |= {name: ["MaxPool2d"] for name in (*share, node_name(call.path))}
 
     def _readout(self, call: Call) -> None:
         _, channels, height, width = call.in_shape

@@ -37,13 +37,16 @@ class Convention:
     integers: Literal["unit", "event_mac", "mac"] = "unit"  # an event of value v is v AC, or one MAC; or the layer is a dense one
     stem: Literal["once", "every step"] = "once"  # what depends on a still image alone
     taps: Literal["valid", "padded"] = "valid"  # of MAC
-    others: Literal["all", "sums", "accumulates", "none"] = "all"  # biases, sums, pools, scales, neurons; no neurons; as AC; none
+    others: Literal["all", "sums", "none"] = "all"  # biases, sums, pools, scales, neurons; no neurons; none
     memory: bool = False  # also accesses to memories, and the computation of addresses
+    hooks: bool = False  # nothing of the above, but what syops-counter counts; see `_hooks`
 
     def operations(self, row: LayerCounts, steps: int) -> dict[Operation, Array]:
         """Operation -> how many of them each image needs in this layer, int64 `[B]`."""
         found: Counted = defaultdict(lambda: np.zeros_like(row.acs))
-        if row.kind in ("conv", "linear") or row.acs.any():
+        if self.hooks:
+            _hooks(found, row)
+        elif row.kind in ("conv", "linear") or row.acs.any():
             self._synapses(found, row, steps)
         if self.others in ("all", "sums"):
             found[ADD] += row.adds + row.bias_adds
@@ -51,8 +54,6 @@ class Convention:
         if self.others == "all":
             found[UPDATE] += row.updates_with_input
             found[IDLE] += row.updates - row.updates_with_input
-        elif self.others == "accumulates":
-            found[AC] += row.updates + row.adds * (row.kind == "pool")
         if self.memory:
             _memory(found, row)
         return {operation: n for operation, n in found.items() if n.any()}
@@ -62,7 +63,7 @@ class Convention:
         graded = row.input_kind == "integer"
         if row.input_kind == "real" or (graded and self.integers == "mac"):
             runs = steps if self.stem == "every step" or graded else row.runs
-            found[MAC] += runs * (self._dense(row) if self.taps == "padded" else row.connections)
+            found[MAC] += runs * (row.dense_macs_padded if self.taps == "padded" else row.connections)
         elif graded and self.integers == "event_mac":
             found[MAC] += row.event_macs
         else:
@@ -72,20 +73,55 @@ class Convention:
         """By events and the connections that exist; by the mean rate, as a share of the dense layer over all steps; or by events
         and a fan-out that knows no border (Lemaire et al., equations 1.4 and 2.4)."""
         if self.synapses == "rate" and row.kind != "scale":
-            return _nearest(row.event_sum * self._dense(row), row.inputs)
+            return _share(row.event_sum, row.inputs, row.dense_macs_padded)
         if self.synapses == "fan-out" and row.kind == "conv":
             taps = math.prod(math.ceil(k / s) for k, s in zip(row.kernel, row.stride, strict=True))
             return row.event_sum * (taps * row.fan_out)
         return row.acs
 
-    def _dense(self, row: LayerCounts) -> int:
-        biases = row.bias_adds // row.runs if self.others == "accumulates" else 0  # which counts them as one more tap
-        return row.dense_macs_padded + biases
 
-
-def _nearest(numerator: Array, denominator: int) -> Array:
-    found: Array = (numerator + denominator // 2) // denominator
+def _share(events: Array, inputs: int, operations: int) -> Array:
+    """`events / inputs * operations` to the nearest whole number, exactly: the product may need more than 64 bits."""
+    exact = (events.astype(object) * operations + inputs // 2) // inputs
+    found: Array = exact.astype(np.int64)
     return found
+
+
+def _hooks(found: Counted, row: LayerCounts) -> None:
+    """The forward hooks of syops-counter, on the modules of the model and not on the nodes of the graph: BatchNorms are not folded,
+    a pool is none of its convolution's, and a max pool is no layer of neurons. It knows no sums, no AND, and no Scale.
+
+    It computes the last matrix once, on the mean over time. The bias of a matrix counts once a call, which has all steps.
+    """
+    inputs = row.runs * row.inputs
+    match row.kind:
+        case "conv":
+            averages, runs = "SamePool" in row.modules, row.runs
+            if averages:
+                _hook(found, row, inputs)
+            bias = row.outputs * (row.bias_adds > 0 and "BatchNorm2d" not in row.modules)
+            dense = row.dense_macs_padded // (math.prod(row.kernel) if averages else 1)
+            _hook(found, row, runs * (dense + bias), spikes=not averages)
+            if "BatchNorm2d" in row.modules:
+                found[MAC] += 2 * runs * row.outputs
+        case "linear":
+            runs = 1 if row.read_out else row.runs
+            total = runs * row.dense_macs_padded + row.outputs * (row.bias_adds > 0)
+            _hook(found, row, total, spikes=runs == row.runs)
+        case "pool":
+            _hook(found, row, inputs)
+        case "scale" if "BatchNorm2d" in row.modules:
+            _hook(found, row, 2 * inputs)
+        case "neuron" if not row.modules:
+            found[AC] += row.updates
+
+
+def _hook(found: Counted, row: LayerCounts, operations: int, *, spikes: bool = True) -> None:
+    """AC for the share of ones, of a module that reads zeros and ones; else MAC, all of them."""
+    if spikes and row.input_kind == "binary":
+        found[AC] += _share(row.event_sum, row.runs * row.inputs, operations)
+    else:
+        found[MAC] += operations
 
 
 def _memory(found: Counted, row: LayerCounts) -> None:
@@ -139,10 +175,11 @@ CONVENTIONS: dict[str, Convention] = {
         ),
         Convention(
             "syops",
-            "As spikformer, but a layer that reads integers (sums or averages of spikes) is dense MAC at every step; biases count "
-            "as one more tap, and every neuron and pooled event as one accumulate.",
+            "What syops-counter says of the model: a layer that reads zeros and ones is mean rate x dense operations as AC, any "
+            "other dense MAC; BatchNorms are two a value, biases one tap more, pools one an input, neurons one AC a step; the stem "
+            "of a still image runs once, and so does the last layer, on the mean over time.",
             "syops-counter 0.0.5 (Chen et al., 2022), with the kind of input taken from the structure and not from a batch",
-            synapses="rate", integers="mac", stem="every step", taps="padded", others="accumulates",
+            others="none", hooks=True,
         ),
         Convention(
             "lemaire",

@@ -47,7 +47,9 @@ class LayerCounts:
     runs: int  # how often the layer is computed for an image: at every step, or once where its input is static
     inputs: int  # elements of the input at one step
     outputs: int  # elements of the output at one step; of neurons, how many there are
-    events: Array  # [B, V]: how many input elements of a layer with weights have the value 1, 2, ..., over all steps
+    events: (
+        Array  # [B, V]: how many input elements have the value 1, 2, ..., over all steps; of layers with weights, pools of spikes
+    )
     acs: Array
     event_macs: Array
     adds: Array  # of sums and pools
@@ -66,6 +68,8 @@ class LayerCounts:
     stride: tuple[int, ...] = ()
     fan_out: int = 0  # outputs that an input channel reaches through one tap of the kernel
     leaks: bool = False  # neurons that forget
+    modules: tuple[str, ...] = ()  # of the model, where they are not the node's own kind
+    read_out: bool = False  # no neuron comes after it
     weight_bytes: int = 0
     state_bytes: int = 0
     activation_bytes: int = 0  # of the output at one step
@@ -128,6 +132,8 @@ class _Counter:
                 "outputs": layer.outputs,
                 "events": np.zeros((len(self.none), 0), np.int64),
                 "activation_bytes": _stored(layer.outputs, layer.out_bound),
+                "modules": layer.modules,
+                "read_out": layer.read_out,
                 **dict.fromkeys(("acs", "event_macs", "adds", "spikes", "updates_with_input", "active_acs"), self.none),
                 **counts,
             },
@@ -185,11 +191,12 @@ class _Counter:
     def _pool(self, layer: Layer) -> LayerCounts:
         assert layer.fan is not None
         dense = layer.fan.connections - layer.outputs
+        counts: dict[str, Any] = {"adds": self.none + dense * (1 if layer.static_input else self.steps)}
         if layer.spikes_in:
-            adds = self.events.pixels((layer.name,)).sum((0, 2, 3))
-        else:
-            adds = self.none + dense * (1 if layer.static_input else self.steps)
-        return self._row(layer, "pool", adds=adds, dense_adds=dense)
+            counts["adds"] = self.events.pixels((layer.name,)).sum((0, 2, 3))
+        if layer.in_bound == 1:
+            counts["events"] = self.events.pixels(layer.sources).sum((0, 2, 3))[:, None]
+        return self._row(layer, "pool", dense_adds=dense, **counts)
 
     def _scale(self, layer: Layer) -> LayerCounts:
         runs = 1 if layer.static_input else self.steps

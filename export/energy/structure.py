@@ -18,6 +18,7 @@ a network keeps a running sum; so a sum here is built from the largest sums that
 residual blocks costs one addition a block.
 """
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -65,6 +66,8 @@ class Layer:
     leaks: bool  # neurons that forget
     biases: int  # elements that a constant is added to, each time the node runs
     weight_bytes: int  # of weights and biases as the graph has them
+    modules: tuple[str, ...]  # of the model that the graph was made of, where they are not the node's own kind
+    read_out: bool = False  # no neuron comes after it, so that the mean over time may come before
 
     @property
     def inputs(self) -> int:
@@ -96,7 +99,7 @@ def structure(graph: nir.NIRGraph) -> list[Layer]:
     width = 1 if str(graph.metadata.get("precision", "")).startswith("int8") else 4
     ready = flow(graph)
     membranes = {loop.threshold: membrane for membrane, loop in subtracting(ready).items()}
-    constants = _constants(ready)
+    constants, modules = _constants(ready), _modules(graph)
     layers: dict[str, Layer] = {}
     sums: list[frozenset[str]] = []
     for name, sources in _ordered(ready, [*graph.nodes], membranes):
@@ -130,10 +133,29 @@ def structure(graph: nir.NIRGraph) -> list[Layer]:
             leaks=isinstance(node, nir.LIF | nir.LI) and bool((ready.dt / node.tau > UNSEEN).any()),
             biases=int(np.count_nonzero(np.broadcast_to(constant, out_shape))),
             weight_bytes=width * _weights(node) + 4 * int(np.count_nonzero(constant)),
+            modules=modules.get(name, ()),
         )
         if isinstance(node, nir.Input):
             layers[name] = replace(layer, out_bound=MOST_EVENTS if kind == EVENTS else None, currents=kind != EVENTS)
-    return list(layers.values())
+    return _read_out(list(layers.values()))
+
+
+def _modules(graph: nir.NIRGraph) -> dict[str, tuple[str, ...]]:
+    """What the graph's metadata say that nodes stand for: a convolution with the BatchNorm it took in, the parts of a max pool."""
+    said = graph.metadata.get("modules", "{}")
+    try:
+        return {str(name): tuple(str(words).split()) for name, words in json.loads(said).items()}
+    except (AttributeError, TypeError, ValueError):
+        raise InputError("the graph's metadata `modules` must be JSON of an object, node -> names of modules") from None
+
+
+def _read_out(layers: list[Layer]) -> list[Layer]:
+    """Given in topological order."""
+    before: set[str] = set()  # a neuron
+    for layer in reversed(layers):
+        if layer.neuron or layer.name in before:
+            before.update(layer.sources)
+    return [replace(layer, read_out=not layer.neuron and layer.name not in before) for layer in layers]
 
 
 def _constants(ready: Flow) -> dict[str, Array]:

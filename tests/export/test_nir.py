@@ -159,7 +159,7 @@ def test_metadata_say_what_a_receiver_has_to_know() -> None:
     model = zoo.load("danet20-t4.fmnist")
     graph = to_nir(model)
     assert model.origin is not None
-    assert graph.metadata | {"data": 0} == {
+    assert graph.metadata | {"data": 0, "modules": 0} == {
         "name": "danet20-t4.fmnist",
         "data": 0,
         "weights_sha256": zoo.info("danet20-t4.fmnist").weights.files["model.safetensors"].sha256,
@@ -171,7 +171,10 @@ def test_metadata_say_what_a_receiver_has_to_know() -> None:
         "sums": "edges",
         "input": "still image, every step",
         "readout": "mean over steps",
+        "modules": 0,
     }
+    modules = json.loads(graph.metadata["modules"])
+    assert modules["stem_conv"] == "Conv2d BatchNorm2d" and modules["stage2_block0_shortcut_conv"] == "SamePool Conv2d BatchNorm2d"
     assert json.loads(graph.metadata["data"]) == json.loads(json.dumps(model.origin.data.to_dict()))
     neurons = [node for node in graph.nodes.values() if isinstance(node, nir.LIF)]
     assert len(neurons) == 19 and all(node.metadata == {"beta": 0.5, "threshold": 1.0} for node in neurons)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from zoo.blocks import Add, Block, SamePool
 from zoo.danet import DANet, Readout
+from zoo.neurons import Lif
 
 
 def brute_force(model: DANet, images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -56,10 +57,43 @@ def brute_force_adds(model: DANet, images: torch.Tensor) -> torch.Tensor:
     return torch.stack(adds).sum(0).long()
 
 
+def by_module(model: DANet, image: torch.Tensor) -> tuple[float, int]:
+    """Accumulates and MAC of one image by the rules of syops-counter, of what the modules of a model read and write."""
+    accumulates, macs = 0.0, 0
+
+    def operations(module: nn.Module, read: torch.Tensor, written: torch.Tensor) -> int:
+        match module:
+            case nn.Conv2d():
+                return written.numel() * (module.weight[0].numel() + (module.bias is not None))
+            case nn.Linear():
+                return read.numel() * module.out_features + module.out_features
+            case nn.BatchNorm2d():
+                return 2 * read.numel()
+        return read.numel()
+
+    def hook(path: str) -> Callable[..., None]:
+        def add(module: nn.Module, args: Any, output: Any) -> None:
+            nonlocal accumulates, macs
+            n, values = operations(module, args[0], output), set(args[0].unique().tolist())
+            if isinstance(module, Lif):
+                accumulates += n
+            elif values <= {0.0, 1.0}:
+                accumulates += n * args[0].double().mean().item()
+            else:
+                macs += n
+
+        return add
+
+    kinds = nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.MaxPool2d | nn.AvgPool2d | SamePool | Readout | Lif
+    with hooked(model, kinds, hook):
+        model(image)
+    return accumulates, macs
+
+
 class hooked:
     """Forward hooks on all modules of a kind, gone on exit."""
 
-    def __init__(self, model: nn.Module, kind: type[nn.Module], hook: Callable[[str], Any]) -> None:
+    def __init__(self, model: nn.Module, kind: Any, hook: Callable[[str], Any]) -> None:
         self.handles = [m.register_forward_hook(hook(path)) for path, m in model.named_modules() if isinstance(m, kind)]
         self.inference = torch.inference_mode()
 

@@ -5,12 +5,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from brute_force import by_module
 from networks import lively
 
-from export.energy import CONVENTIONS, Operation, TorchExecutor, compare, count, estimate, find_profiles
+from export.energy import CONVENTIONS, Operation, TorchExecutor, compare, count, estimate, find_profiles, structure
 from export.energy.comparison import memory_inclusive_rate
+from export.nir import to_nir
+from zoo.errors import InputError
 
 T = 3
+TINY = {"widths": (4, 6, 8)}
+SMALL = {"widths": (4, 6, 8, 8), "num_classes": 5}
 MAC, AC, ADD, MULTIPLY, UPDATE, IDLE = map(Operation, ("mac", "ac", "add", "multiply", "update", "idle_update"))
 
 
@@ -21,11 +26,11 @@ def rows(request):
     return count(run.layers, run.run(torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(5)))[1])
 
 
-def total(name, rows):
+def total(name, rows, steps=T):
     """Operation -> [B], of all layers."""
     found = {}
     for row in rows:
-        for operation, n in CONVENTIONS[name].operations(row, T).items():
+        for operation, n in CONVENTIONS[name].operations(row, steps).items():
             assert n.dtype == np.int64
             found[operation] = found.get(operation, 0) + n
     return found
@@ -52,22 +57,50 @@ def test_rates(rows, name, runs):
     assert np.abs(found[AC] - expected).max() <= 0.5 * len(fed)  # each layer is rounded to whole operations
 
 
-def test_syops(rows):
-    found = total("syops", rows)
-    macs, acs = 0, np.zeros(2)
-    for row in rows:
-        if row.kind in ("conv", "linear"):
-            dense = row.dense_macs_padded + (row.outputs if row.bias_adds else 0)
-            if row.input_kind == "binary":
-                acs += row.event_sum / row.inputs * dense
-            else:
-                macs += T * dense
-        elif row.kind == "neuron":
-            acs += row.updates
-        elif row.kind == "pool":
-            acs += row.adds
-    assert found[MAC].tolist() == [macs] * 2
-    assert np.abs(found[AC] - acs).max() <= 0.5 * len(rows)
+@pytest.mark.parametrize(
+    ("name", "size", "config"),
+    [
+        ("danet20-t3.fmnist", 20, TINY),  # average pools before the shortcuts, of spikes
+        ("danet20c-t3.fmnist", 20, TINY),  # and of sums of spikes
+        ("sew-resnet18-t2.in1k", 32, SMALL),  # a max pool
+        ("sew-resnet20iand-t2.fmnist", 20, TINY),
+        ("spiking-resnet20-t1.fmnist", 20, TINY),
+        ("speck-danet8-t4.fmnist", 20, TINY),  # a reset by subtraction
+    ],
+)
+def test_syops(name, size, config):
+    """Module by module, of the model before any BatchNorm was folded; tests/interop asks syops-counter itself."""
+    model = lively(name, size, **config)
+    run, images = (
+        TorchExecutor(model),
+        torch.randn(2, model.config.in_channels, size, size, generator=torch.Generator().manual_seed(5)),
+    )
+    rows = count(run.layers, run.run(images)[1])
+    found = total("syops", rows, model.config.steps)
+    for i in range(2):
+        accumulates, macs = by_module(model, images[i : i + 1])
+        assert found[MAC][i] == macs and abs(found[AC][i] - accumulates) <= len(rows)  # each is rounded to whole operations
+        assert accumulates > macs / 100 > 100
+
+
+def test_syops_of_a_graph_that_names_no_modules(tiny):
+    """Of anybody's graph there is nothing but its nodes: a convolution has a bias, and no BatchNorm."""
+    graph = to_nir(tiny, profile="native")
+    stem = next(layer for layer in structure(graph) if layer.name == "stem_conv")
+    assert stem.modules == ("Conv2d", "BatchNorm2d") and not stem.read_out
+    executor = TorchExecutor(tiny)
+    _, spikes = executor.run(torch.zeros(1, 1, 20, 20))
+    counts = []
+    for modules in (graph.metadata["modules"], "{}"):
+        graph.metadata["modules"] = modules
+        row = count(structure(graph), spikes)[0]
+        counts.append(CONVENTIONS["syops"].operations(row, 2)[MAC].tolist())
+    taps, outputs = 9, 4 * 20 * 20
+    assert counts == [[(taps + 2) * outputs], [(taps + 1) * outputs]]
+    for bad in ("[]", "{", 3):
+        graph.metadata["modules"] = bad
+        with pytest.raises(InputError, match="`modules` must be JSON of an object"):
+            structure(graph)
 
 
 def test_lemaire(rows):
