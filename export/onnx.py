@@ -15,6 +15,7 @@ import copy
 import io
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -176,7 +177,15 @@ def _shapes(graph: onnx.GraphProto, calls: list[Call], steps: int) -> None:
 
 
 def _count(graph: onnx.GraphProto, paths: list[str], steps: int) -> None:
-    """Add the outputs `<path>.count`: `[T*B, C, H, W]` -> `[T*B]` -> `[T, B]` -> `[B]`, each within what float32 counts exactly."""
+    """Add the outputs `<path>.count`: `[T*B, C, H, W]` -> `[T*B]` -> `[T, B]` -> `[B]`. Raises `ExportError` for so many neurons
+    and steps that a float32 might round their spikes."""
+    sizes = {v.name: math.prod(d.dim_value for d in v.type.tensor_type.shape.dim[1:]) for v in graph.value_info}
+    for path in paths:
+        if steps * sizes[path] >= 2**24:
+            raise ExportError(
+                f"{path}: {sizes[path]} neurons in {steps} steps may send more spikes than a float32 counts (2^24): "
+                "take the outputs 'trains' or 'none' in place of 'counts'"
+            )
     for name, values in {"count.space": [1, 2, 3], "count.fold": [steps, -1], "count.time": [0]}.items():
         graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
     for path in paths:

@@ -130,10 +130,11 @@ def _memory(found: Counted, row: LayerCounts) -> None:
     weights, state = Operation("access", row.weight_bytes), Operation("access", WORD * row.outputs)
     events, dense = row.event_sum, row.dense_macs_padded * row.runs
     if row.kind in ("conv", "linear") and row.input_kind == "real":
-        found[Operation("access", WORD * row.inputs)] += dense
+        conv, once = row.kind == "conv", row.inputs + row.outputs + row.fan_out * math.prod(row.kernel)
+        found[Operation("access", WORD * row.inputs)] += dense if conv else row.runs * row.inputs
         found[weights] += dense + row.bias_adds
         found[state] += row.outputs * row.runs
-        found[ADD] += row.runs * (row.inputs + row.outputs + row.fan_out * math.prod(row.kernel) if row.kind == "conv" else dense)
+        found[ADD] += row.runs * once if conv else dense
     elif row.kind in ("conv", "linear"):
         reads = events * (row.fan_out * math.prod(row.kernel))
         found[QUEUE] += events

@@ -11,7 +11,8 @@
 
 An event of value v is v additions (`acs`) or one multiplication by v (`event_macs`), as conventions choose. A weight of zero does
 no work. The first term of a sum costs nothing because it is where the others are added to; of spikes it is the largest sum that
-already exists, or the oldest source. All counts are int64.
+already exists, or the oldest source. All counts are int64, and an image whose
+operations may be more than a float64 can tell apart is refused.
 
 Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `V` the largest value of an event.
 """
@@ -30,9 +31,12 @@ from export.energy.fanout import FanOut
 from export.energy.spikes import Spikes
 from export.energy.structure import Layer
 from export.energy.windows import Array
+from zoo.errors import InputError
 
 __all__ = ["COUNTS", "LayerCounts", "count", "dense_macs"]
 
+MOST_AT_ONCE = 2**24  # of a value at one step; a float32 holds every smaller integer
+MOST_OPERATIONS = 2**53  # of an image; a float64 holds every smaller integer
 COUNTS = ("macs", "acs", "event_macs", "adds", "bias_adds", "multiplies", "updates", "updates_with_input", "spikes", "active_acs")
 
 
@@ -83,7 +87,8 @@ class LayerCounts:
 
 def count(layers: list[Layer], spikes: Spikes) -> list[LayerCounts]:
     """Rows in topological order; a node fed by a sum has the sum's row, `{node}_sum`, before its own. Raises `InputError` if
-    `spikes` cannot be those of these layers."""
+    `spikes` cannot be those of these layers, or an image may need more operations than can be counted exactly."""
+    _check_size(layers, spikes.steps)
     spikes.check(layers)
     return _Counter(layers, spikes).rows()
 
@@ -93,6 +98,31 @@ def dense_macs(layer: Layer) -> tuple[int, int]:
     if layer.fan is None or not layer.weighted:
         return 0, 0
     return layer.outputs * math.prod(layer.fan.present.shape[1:]), layer.fan.dense
+
+
+def _check_size(layers: list[Layer], steps: int) -> None:
+    """Raises `InputError` where float32, float64 or int64 could round an image's counts, or let them wrap around."""
+    for layer in layers:
+        most = max(layer.in_bound or 0, layer.out_bound or 0)
+        if most >= MOST_AT_ONCE:
+            raise InputError(
+                f"{layer.name!r} has values of up to {most} at a step: counts are exact below 2^24; pool or add up less"
+            )
+    operations = steps * sum(map(_most, layers))
+    if operations >= MOST_OPERATIONS:
+        raise InputError(
+            f"an image may need {operations:.1e} operations: counts are exact below 2^53; take fewer steps or smaller images"
+        )
+
+
+def _most(layer: Layer) -> int:
+    """What no count of a layer exceeds at one step; a Python integer, which never wraps around."""
+    reads = (layer.in_bound or len(layer.sources)) * layer.inputs
+    if layer.fan is None:
+        return reads + layer.outputs
+    dense: int = layer.outputs * math.prod(layer.fan.present.shape[1:])
+    reached: int = layer.inputs * layer.fan.outputs * math.prod(layer.fan.present.shape[2:])  # by all inputs, if there were no border
+    return reads + layer.outputs + (layer.in_bound or 1) * max(dense, reached)
 
 
 class _Counter:

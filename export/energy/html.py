@@ -251,8 +251,8 @@ def _conventions(report: "EnergyReport", profile: "Profile") -> list[tuple["Ener
     for e, tally in zip(energies, report.tallies.values(), strict=True):
         factor = f"{e.total.typ / exact.typ:.2f}" if e.total and exact and exact.typ else ""
         sums: dict[str, int] = {}
-        for operation, n in tally.images.items():
-            sums[operation.kind] = sums.get(operation.kind, 0) + int(n.sum())
+        for operation, n in tally.totals.items():
+            sums[operation.kind] = sums.get(operation.kind, 0) + n
         counts = [f"{units.count(n / report.images)} {KINDS.get(kind, kind.replace('_', ' '))}" for kind, n in sums.items()]
         rows.append((e, factor, bars.get(e.convention.name), counts))
     return rows

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from export.energy.structure import Layer
+from export.energy.structure import MOST_EVENTS, Layer
 from export.energy.windows import Array
 from zoo.errors import InputError
 
@@ -34,7 +34,8 @@ class Spikes:
         are whole numbers from 0 to 255."""
         train = train.reshape(self.steps, -1, train.shape[1], *(train.shape[2:] or (1, 1)))
         most = train.amax(0)  # 0 or 1, but where events are counted, which are kept
-        self.reduced(name, train.sum(2, dtype=torch.float32), (most.ne(0) if keep else most).sum(1))
+        exact = torch.float32 if train.shape[2] * MOST_EVENTS < 2**24 else torch.float64
+        self.reduced(name, train.sum(2, dtype=exact), (most.ne(0) if keep else most).sum(1, dtype=exact))
         if keep:
             whole = train.to(torch.uint8)
             if not torch.equal(whole.to(train.dtype), train):

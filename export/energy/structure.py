@@ -31,7 +31,7 @@ from export.energy.windows import Array, windows
 from export.graph import Flow, Subtract, flow, subtracting
 from zoo.errors import InputError
 
-__all__ = ["CURRENTS", "EVENTS", "POOLS", "STILL_IMAGE", "Layer", "structure"]
+__all__ = ["CURRENTS", "EVENTS", "MOST_EVENTS", "POOLS", "STILL_IMAGE", "Layer", "structure"]
 
 POOLS = (nir.SumPool2d, nir.AvgPool2d)
 WEIGHTED = (nir.Conv2d, nir.Affine, nir.Linear)

@@ -56,8 +56,14 @@ class Tally:
     """The operations that one convention counts."""
 
     convention: Convention
+    count: int  # of images, N
     layers: tuple[dict[Operation, int], ...]  # over all images
     images: dict[Operation, Array]  # of all layers, [N]
+
+    @property
+    def totals(self) -> dict[Operation, int]:
+        """Over all layers and images."""
+        return {operation: _exact(n) for operation, n in self.images.items()}
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class Totals:
             sums = self._operations.setdefault(name, [Counter() for _ in rows])
             batch: dict[Operation, Array] = {}
             for layer, so_far in zip(counted, sums, strict=True):
-                so_far.update({operation: int(n.sum()) for operation, n in layer.items()})
+                so_far.update({operation: _exact(n) for operation, n in layer.items()})
                 for operation, n in layer.items():
                     batch[operation] = batch[operation] + n if operation in batch else n
             self._batches[name].append(batch)
@@ -144,7 +150,7 @@ class Totals:
     def tallies(self) -> dict[str, Tally]:
         """By the name of the convention."""
         return {
-            name: Tally(convention, tuple(map(dict, self._operations[name])), self._joined(self._batches[name]))
+            name: Tally(convention, self.images, tuple(map(dict, self._operations[name])), self._joined(self._batches[name]))
             for name, convention in CONVENTIONS.items()
         }
 
@@ -160,7 +166,7 @@ class Totals:
 
 def energy(tally: Tally, profile: Profile) -> Energy:
     """What the operations of a tally cost on the profile's device."""
-    n = len(next(iter(tally.images.values()), ()))
+    n = tally.count
     prices = {operation: profile.price(operation) for operation in tally.images}
     unpriced = tuple(dict.fromkeys(operation.kind for operation, price in prices.items() if price is None))
     layers = tuple(_cost({operation: count / n for operation, count in layer.items()}, prices) for layer in tally.layers)
@@ -170,8 +176,13 @@ def energy(tally: Tally, profile: Profile) -> Energy:
     for operation, counts in tally.images.items():
         if price := prices[operation]:
             typ += counts * price.typ
-    total = _cost({operation: int(counts.sum()) / n for operation, counts in tally.images.items()}, prices)
+    total = _cost({operation: count / n for operation, count in tally.totals.items()}, prices)
     return Energy(profile, tally.convention, layers, total, typ)
+
+
+def _exact(counts: Array) -> int:
+    """The sum over images as a Python integer: that of very many large ones would not fit into 64 bits."""
+    return sum(counts.tolist())
 
 
 def _cost(operations: dict[Operation, float], prices: dict[Operation, Band | None]) -> Band | None:
@@ -187,7 +198,7 @@ def _totals(row: LayerCounts, images: int, step_spikes: Iterable[int]) -> LayerT
     sizes = ("dense_macs_padded", "dense_macs_valid", "weight_bytes", "state_bytes", "activation_bytes")
     return LayerTotals(
         **{key: getattr(row, key) for key in (*same, *sizes)},
-        counts={key: n * images if isinstance(n, int) else int(n.sum()) for key, n in counts.items()},
+        counts={key: n * images if isinstance(n, int) else _exact(n) for key, n in counts.items()},
         events=tuple(row.events.sum(0).tolist()),
         step_spikes=tuple(map(int, step_spikes)),
     )

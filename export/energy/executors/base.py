@@ -41,6 +41,8 @@ class Executor(ABC):
         self.keep = trains_needed(self.layers)
         self.neurons = [layer.name for layer in self.layers if layer.neuron]
         (self.entry,) = (layer for layer in self.layers if isinstance(layer.node, nir.Input))
+        if not self.neurons and self.entry.out_bound is None:
+            raise InputError(f"{source.name} has neither neurons nor events: there are no spikes to count; give a spiking network")
 
     @property
     def batch(self) -> int:

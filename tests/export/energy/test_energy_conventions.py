@@ -1,14 +1,17 @@
 """Each convention against its formula, written down once more; and the networks without spikes beside it."""
 
 import math
+from dataclasses import replace
+from fractions import Fraction
 
+import nir
 import numpy as np
 import pytest
 import torch
 from brute_force import by_module
 from networks import lively
 
-from export.energy import CONVENTIONS, Operation, TorchExecutor, compare, count, estimate, find_profiles, structure
+from export.energy import CONVENTIONS, Operation, Spikes, TorchExecutor, compare, count, estimate, find_profiles, structure
 from export.energy.comparison import memory_inclusive_rate
 from export.nir import to_nir
 from zoo.errors import InputError
@@ -116,10 +119,40 @@ def test_lemaire(rows):
             assert found[ADD].tolist() == (theta * cout * area + row.bias_adds).tolist()
             assert accesses.tolist() == (theta + 3 * theta * cout * area + row.bias_adds).tolist()
             assert Operation("access", row.weight_bytes) in found and Operation("access", 4 * row.outputs) in found
+        elif row.kind == "conv":  # equations 1.1, 3, 6.1, 11: the stem
+            assert found[MAC].tolist() == [row.dense_macs_padded] * 2
+            assert accesses.tolist() == [2 * row.dense_macs_padded + row.bias_adds + row.outputs] * 2
         elif row.kind == "neuron":
             assert found[MAC].tolist() == [row.updates] * 2
             assert found[ADD].tolist() == (row.spikes + row.bias_adds).tolist()
             assert accesses.tolist() == (2 * row.updates + row.spikes).tolist()
+
+
+def test_lemaire_of_a_matrix_that_reads_currents():
+    """Equations 2.1, 4, 6.2 and 12: it reads each input once, and not once for each weight."""
+    full = np.ones(3, np.float32)
+    nodes = {
+        "input": nir.Input({"input": np.array([5])}),
+        "matrix": nir.Linear(np.ones((3, 5), np.float32)),
+        "lif": nir.LIF(2e-4 * full, full, 0 * full, full, 0 * full),
+        "output": nir.Output({"output": np.array([3])}),
+    }
+    edges = list(zip(nodes, list(nodes)[1:], strict=False))
+    spikes = Spikes(2)
+    spikes.add("lif", torch.zeros(2, 3), keep=False)
+    row = count(structure(nir.NIRGraph(nodes, edges, {"input": "currents"}, type_check=False)), spikes)[0]
+    inputs, weights, outputs = (Operation("access", 4 * n) for n in (5, 15, 3))
+    found = {operation: n.tolist() for operation, n in CONVENTIONS["lemaire"].operations(row, 2).items()}
+    assert found == {MAC: [2 * 15], ADD: [2 * 15], inputs: [2 * 5], weights: [2 * 15], outputs: [2 * 3]}
+
+
+def test_a_share_of_very_many_operations_is_exact(rows):
+    """Its product has more than 64 bits, but its result has not."""
+    row = next(row for row in rows if row.kind == "conv" and row.input_kind == "binary")
+    events, inputs, dense = 3 * 2**40 + 1, 2**42, 2**43 + 3
+    large = replace(row, events=np.array([[events]] * 2), inputs=inputs, dense_macs_padded=dense)
+    exact = Fraction(events * dense, inputs)
+    assert CONVENTIONS["sew"].operations(large, T)[AC].tolist() == [int(exact + Fraction(1, 2))] * 2
 
 
 def test_integers():
@@ -127,8 +160,6 @@ def test_integers():
     run = TorchExecutor(lively("danet20c-t3.fmnist", 20, widths=(4, 6, 8)))
     rows = count(run.layers, run.run(torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(5)))[1])
     row = next(row for row in rows if row.input_kind == "integer" and row.kind == "conv")
-    from dataclasses import replace
-
     exact = CONVENTIONS["exact"]
     assert exact.operations(row, T)[AC].tolist() == row.acs.tolist()
     graded = replace(exact, integers="event_mac").operations(row, T)

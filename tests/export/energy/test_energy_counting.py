@@ -171,6 +171,37 @@ def test_what_is_no_spikes():
         half.add("0", torch.tensor([[0.5, 0.5]] * 4), keep=True)
 
 
+def test_counts_that_could_not_be_exact_are_refused():
+    network = chain((2, 3, 3), lif(2, 3, 3), convolution(2, 4, (3, 3), 1, 1, 1, 1))
+    layers = structure(network)
+    at_one_step = 18 + (18 + 18) + (18 + 36 + 18 * 4 * 9) + (36 + 36)  # read, written, and the taps of all spikes without a border
+    for steps, message in (
+        (2**53 // at_one_step, "'0' sends events, but has no spikes here"),
+        (2**47, "operations: counts are exact"),
+    ):
+        with pytest.raises(InputError, match=message):
+            count(layers, Spikes(steps))
+    pools = chain((1, 300, 300), nir.SumPool2d(300, 300, 0), lif(1, 1, 1), metadata={"input": "events"})
+    with pytest.raises(InputError, match=r"'0' has values of up to 22950000 at a step: counts are exact below 2\^24"):
+        count(structure(pools), Spikes(1))
+
+
+def test_sums_over_very_many_channels():
+    """255 events in each of 70,000 features are more than a float32 counts."""
+    frames = torch.full((1, 70_000), 255.0)
+    frames[0, 0] = 254.0
+    spikes = Spikes(1)
+    spikes.add("input", frames, keep=True)
+    assert spikes.pixels["input"].item() == 255 * 70_000 - 1 > 2**24
+    assert spikes.active["input"].item() == 70_000
+
+
+def test_half_precision_sums_are_exact():
+    spikes = Spikes(1)
+    spikes.add("lif", torch.ones(1, 2049, dtype=torch.float16), keep=False)
+    assert spikes.pixels["lif"].item() == spikes.active["lif"].item() == 2049
+
+
 def test_graphs_that_cannot_be_counted():
     ones = np.ones((2, 3, 3))
     with pytest.raises(InputError, match="'0' is a Threshold, whose operations cannot be counted; valid are Input"):

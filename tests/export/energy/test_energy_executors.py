@@ -57,6 +57,9 @@ def test_three_executors_and_both_profiles(tmp_path, name, config):
     for report in reports[1:]:
         assert integers(report.layers) == first
         assert [e.total for e in report.energies] == [e.total for e in reports[0].energies]
+        for convention in ("exact", "syops"):  # which of modules does not depend on how a graph writes them
+            ours, theirs = (r.tallies[convention].images for r in (reports[0], report))
+            assert {kind: n.tolist() for kind, n in ours.items()} == {kind: n.tolist() for kind, n in theirs.items()}
     assert [report.source.engine.split()[0] for report in reports] == ["torch", "onnxruntime", "NIR", "NIR"]
     assert {report.source.name for report in reports} == {name}
 
@@ -126,3 +129,10 @@ def test_onnxruntime_hands_over_whole_trains_only_where_they_are_needed(tmp_path
         assert run.keep == needed or (needed is None and len(run.keep) > 3)
         _, spikes = run.run(torch.randn(2, 1, 20, 20))
         assert spikes.trains.keys() == run.keep and spikes.pixels.keys() == set(run.neurons)
+
+
+def test_a_network_without_spikes_is_refused():
+    nodes = {"input": nir.Input({"input": np.array([5])}), "matrix": nir.Linear(np.ones((3, 5), np.float32))}
+    graph = nir.NIRGraph(nodes | {"output": nir.Output({"output": np.array([3])})}, [("input", "matrix"), ("matrix", "output")])
+    with pytest.raises(InputError, match="has neither neurons nor events: there are no spikes to count"):
+        estimate(graph, torch.ones(2, 1, 5))

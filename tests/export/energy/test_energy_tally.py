@@ -1,5 +1,7 @@
 """Sums over images: exact, whatever the batches; and what is made of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,8 @@ def priced(**prices):
 
 
 def tally(layers, images):
-    return Tally(EXACT, tuple(layers), {operation: np.array(n) for operation, n in images.items()})
+    count = len(next(iter(images.values()), ()))
+    return Tally(EXACT, count, tuple(layers), {operation: np.array(n) for operation, n in images.items()})
 
 
 def test_energy_of_operations():
@@ -32,6 +35,29 @@ def test_an_operation_without_a_price_leaves_the_total_empty():
     assert (e.total, e.images, e.deviation, e.interval, e.unpriced) == (None, None, None, None, ("update",))
     assert e.layers == (Band(1.0, 2.0, 4.0), None)
     assert e.images_for() is None
+
+
+def test_sums_beyond_64_bits():
+    """Of many images that each need almost 2^63 operations."""
+    many = tally([{AC: 4 * (2**62 + 1)}], {AC: [2**62 + 1] * 4})
+    assert many.totals == {AC: 2**64 + 4}
+    assert energy(many, priced(ac=1.0)).total.typ == pytest.approx(2.0**62)
+
+
+def test_totals_beyond_64_bits(tiny):
+    run = TorchExecutor(tiny)
+    rows = [replace(row, acs=row.acs + 2**61) for row in count(run.layers, run.run(torch.zeros(8, 1, 20, 20))[1])]
+    totals = Totals(2)
+    totals.add(rows, {})
+    exact = sum(int(n) for row in rows for n in row.acs)
+    assert sum(layer.counts["acs"] for layer in totals.layers) == exact > 2**64
+    assert sum(layer[AC] for layer in totals.tallies()["exact"].layers if AC in layer) > 2**64
+
+
+def test_images_without_any_operation_cost_nothing_each():
+    e = energy(Tally(EXACT, 3, ({},), {}), priced(ac=1.0))
+    assert e.total == Band(0.0, 0.0, 0.0) and e.images.tolist() == [0.0] * 3
+    assert (e.deviation, e.interval.lo, e.interval.hi, e.images_for()) == (0.0, 0.0, 0.0, None)
 
 
 def test_one_image_has_no_interval():
