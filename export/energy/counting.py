@@ -121,7 +121,9 @@ def _most(layer: Layer) -> int:
     if layer.fan is None:
         return reads + layer.outputs
     dense: int = layer.outputs * math.prod(layer.fan.present.shape[1:])
-    reached: int = layer.inputs * layer.fan.outputs * math.prod(layer.fan.present.shape[2:])  # by all inputs, if there were no border
+    reached: int = (
+        layer.inputs * layer.fan.outputs * math.prod(layer.fan.present.shape[2:])
+    )  # by all inputs, if there were no border
     return reads + layer.outputs + (layer.in_bound or 1) * max(dense, reached)
 
 

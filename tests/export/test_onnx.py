@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from onnx import numpy_helper
 
 from export.energy.executors.onnx import OnnxExecutor
 from export.from_onnx import read_onnx
-from export.onnx import to_onnx, write_onnx
+from export.onnx import _count, to_onnx, write_onnx
 from export.runtime import OnnxModel
 from export.verify.onnx import verify_onnx
 from zoo.danet import DANet
@@ -56,6 +57,16 @@ def test_stems_and_bottlenecks_too(name: str, tmp_path: Path) -> None:
     widths = (8, 12) if "50" in name else (4, 6)
     result = write_onnx(lively(name, 33, depths=(1, 1), widths=widths), tmp_path / "model.onnx")
     assert result is not None and result.ok
+
+
+def test_spikes_that_a_float32_cannot_count_are_refused() -> None:
+    """2^24 of a layer and image, at most."""
+    shape = ["steps*batch", 16, 512, 512]
+    for steps, message in ((3, ""), (4, r"lif: 4194304 neurons in 4 steps .* take the outputs 'trains' or 'none'")):
+        graph = onnx.helper.make_graph([], "g", [], [], value_info=[onnx.helper.make_tensor_value_info("lif", 1, shape)])
+        with pytest.raises(ExportError, match=message) if message else nullcontext():
+            _count(graph, ["lif"], steps)
+        assert len(graph.output) == (0 if message else 1)
 
 
 def test_any_batch_size_and_the_counts_are_the_spikes(model: DANet, file: Path) -> None:
