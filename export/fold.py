@@ -11,7 +11,11 @@ from export.trace import Call, trace
 from zoo.danet import DANet
 from zoo.errors import ExportError
 
-__all__ = ["fold", "folded_norms", "fused", "still_image"]
+__all__ = ["Folded", "fold", "folded_norms", "fused", "still_image"]
+
+
+class Folded(nn.Identity):
+    """What is left of a BatchNorm that its convolution has taken in."""
 
 
 def still_image(model: DANet, batch: int = 1) -> torch.Tensor:
@@ -40,9 +44,9 @@ def fused(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
 
 
 def fold(model: DANet) -> DANet:
-    """A copy in eval mode whose folded BatchNorms are `nn.Identity`: a convolution's output there is its BatchNorm's in `model`."""
+    """A copy in eval mode whose folded BatchNorms are `Folded`: a convolution's output there is its BatchNorm's in `model`."""
     folded = copy.deepcopy(model).eval()
     for norm, conv in folded_norms(trace(folded, still_image(model))).items():
         folded.set_submodule(conv, fused(folded.get_submodule(conv), folded.get_submodule(norm)))
-        folded.set_submodule(norm, nn.Identity())
+        folded.set_submodule(norm, Folded())
     return folded

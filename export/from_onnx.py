@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
-from export.fold import folded_norms, still_image
+from export.fold import Folded, folded_norms, still_image
 from export.integers import integer_weights
 from export.onnx_file import described, read_file
 from export.quantise import PRECISIONS
@@ -106,7 +106,7 @@ def _fill(model: DANet, calls: list[Call], stored: _Stored) -> None:
                 if layer.bias is not None or path in biased:
                     layer.bias = nn.Parameter(stored.take(f"{path}.bias", shape[:1]))
             case nn.BatchNorm2d() if path in folded:
-                model.set_submodule(path, nn.Identity())
+                model.set_submodule(path, Folded())
             case nn.BatchNorm2d() as norm:
                 one = (norm.num_features,)
                 norm.eps = stored.eps.get(f"{path}.weight", norm.eps)

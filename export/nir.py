@@ -35,7 +35,7 @@ import torch
 from torch import nn
 
 import zoo
-from export.fold import fold, still_image
+from export.fold import Folded, fold, still_image
 from export.trace import INPUT, Call, trace
 from zoo.blocks import Add, And, IAnd, SamePool
 from zoo.danet import DANet, Readout, Repeat
@@ -146,11 +146,11 @@ class _Builder:
                 self._add(call)
             case And() | IAnd():
                 self._and(call)
-            case Repeat():
-                self.values[call.path] = self.values[call.inputs[0]]
-            case nn.Identity():  # of a BatchNorm that its convolution took in
+            case Folded():
                 self.values[call.path] = self.values[call.inputs[0]]
                 self.modules.setdefault(node_name(call.inputs[0]), ["Conv2d"]).append("BatchNorm2d")
+            case Repeat() | nn.Identity():
+                self.values[call.path] = self.values[call.inputs[0]]
             case Readout():
                 self._readout(call)
             case nn.Linear():

@@ -86,6 +86,17 @@ def test_syops(name, size, config):
         assert accumulates > macs / 100 > 100
 
 
+def test_syops_of_a_model_without_a_batch_norm():
+    """An `nn.Identity` in its place is no operation."""
+    model, image = lively("danet20-t2.fmnist", 20, **TINY), torch.randn(1, 1, 20, 20, generator=torch.Generator().manual_seed(5))
+    model.set_submodule("stage1.block0.bn1", torch.nn.Identity())
+    model.set_submodule("stage1.block0.lif2", torch.nn.Sequential(model.stage1.block0.lif2, torch.nn.Identity()))
+    run = TorchExecutor(model)
+    found = total("syops", count(run.layers, run.run(image)[1]), 2)
+    accumulates, macs = by_module(model, image)
+    assert found[MAC].tolist() == [macs] and abs(found[AC][0] - accumulates) <= 60
+
+
 def test_syops_of_a_graph_that_names_no_modules(tiny):
     """Of anybody's graph there is nothing but its nodes: a convolution has a bias, and no BatchNorm."""
     graph = to_nir(tiny, profile="native")
