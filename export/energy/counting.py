@@ -11,8 +11,8 @@
 
 An event of value v is v additions (`acs`) or one multiplication by v (`event_macs`), as conventions choose. A weight of zero does
 no work. The first term of a sum costs nothing because it is where the others are added to; of spikes it is the largest sum that
-already exists, or the oldest source. All counts are int64, and an image whose
-operations may be more than a float64 can tell apart is refused.
+already exists, or the oldest source. All counts are int64; an image that may need more operations than a float64 can tell apart is
+refused.
 
 Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `V` the largest value of an event.
 """
@@ -51,9 +51,7 @@ class LayerCounts:
     runs: int  # how often the layer is computed for an image: at every step, or once where its input is static
     inputs: int  # elements of the input at one step
     outputs: int  # elements of the output at one step; of neurons, how many there are
-    events: (
-        Array  # [B, V]: how many input elements have the value 1, 2, ..., over all steps; of layers with weights, pools of spikes
-    )
+    events: Array  # [B, V]: of layers with weights, and pools of spikes: how often an input is 1, 2, ..., over all steps
     acs: Array
     event_macs: Array
     adds: Array  # of sums and pools
@@ -121,9 +119,8 @@ def _most(layer: Layer) -> int:
     if layer.fan is None:
         return reads + layer.outputs
     dense: int = layer.outputs * math.prod(layer.fan.present.shape[1:])
-    reached: int = (
-        layer.inputs * layer.fan.outputs * math.prod(layer.fan.present.shape[2:])
-    )  # by all inputs, if there were no border
+    # What all inputs would reach if there were no border.
+    reached: int = layer.inputs * layer.fan.outputs * math.prod(layer.fan.present.shape[2:])
     return reads + layer.outputs + (layer.in_bound or 1) * max(dense, reached)
 
 
