@@ -1,7 +1,9 @@
 """NIR files of anyone. The file is read by a process of its own (`export.hdf5`), which hands over numbers and strings, no objects.
 
-What comes back is what `nir.read(path, type_check=False)` would make of a good file, but for scalars beside arrays among the
-parameters of one neuron node, which NIR refuses and which are spread here.
+What comes back is what `nir.read(path, type_check=False)` would make of a good file. What NIR refuses and other tools write is read
+too, where it can mean one thing only: scalars beside arrays among the parameters of one neuron node, which are spread; a
+convolution or matrix without a bias; "SAME" and "VALID"; declared types of nodes, which follow from the parameters; and an Input or
+Output without a shape, or with one as `input_type` or `output_type`.
 """
 
 import dataclasses
@@ -12,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 from threading import Timer
+from types import NoneType
 from typing import IO, Any
 
 import nir
@@ -29,7 +32,8 @@ KINDS: dict[str, type] = {name: getattr(nir, name) for name in NAMES.split()}
 MAX_LINE = 1 << 16
 DTYPES = [f"<{kind}{size}" for kind, sizes in (("f", (2, 4, 8)), ("i", (2, 4, 8)), ("u", (2, 4, 8))) for size in sizes]
 DTYPES += ["|i1", "|u1", "|b1"]
-PADDINGS = [("padding", "same"), ("padding", "valid")]
+TYPES = ("input_type", "output_type")
+WORDS = [("padding", "same"), ("padding", "valid"), ("shape", None), ("bias", None), ("input_shape", None)]
 Tree = dict[str, Any]  # of a group: groups, arrays or numpy scalars, strings or lists of strings
 
 
@@ -113,7 +117,7 @@ def _node(path: Path, name: str, tree: Tree) -> Any:
         raise InputError(f"{label} has the type {str(tree.get('type'))[:80]!r}; valid are {', '.join(KINDS)}")
     label += f" ({kind.__name__})"
     required, optional = _fields(kind)
-    values = {key: value for key, value in tree.items() if key != "type"}
+    values = {key: value for key, value in tree.items() if key not in ("type", *TYPES) or key in optional}
     missing, unknown = required - values.keys(), values.keys() - required - optional
     if missing or unknown:
         raise InputError(
@@ -124,20 +128,31 @@ def _node(path: Path, name: str, tree: Tree) -> Any:
         raise InputError(f"{label} has metadata that are no group")
     if kind is nir.NIRGraph:
         return _graph(path, label, name, values)
+    if kind in (nir.Input, nir.Output):
+        values = _declared(tree)
+    if isinstance(values.get("padding"), str):
+        values["padding"] = values["padding"].lower()
     for key, value in values.items():
-        if key != "metadata" and not isinstance(value, np.ndarray | np.generic) and (key, value) not in PADDINGS:
+        word = value if isinstance(value, str | NoneType) else ""
+        if key != "metadata" and not isinstance(value, np.ndarray | np.generic) and (key, word) not in WORDS:
             raise InputError(f"{label} has a {key} that is no array of numbers")
-    if kind in (nir.Conv1d, nir.Conv2d):
-        values.setdefault("input_shape", None)
+    values = dict.fromkeys(sorted(optional & {"bias", "input_shape"})) | values
     return _built(label, kind, _spread(values) if "r" in values else values)
+
+
+def _declared(tree: Tree) -> Tree:
+    """What an Input or Output says: its shape, by whichever name it has one, or None."""
+    shapes = [tree[key] for key in ("shape", *TYPES) if key in tree]
+    shapes = [next(iter(shape.values())) if isinstance(shape, dict) and len(shape) == 1 else shape for shape in shapes]
+    return {"shape": shapes[0] if shapes else None} | {key: value for key, value in tree.items() if key == "metadata"}
 
 
 def _fields(kind: type) -> tuple[set[str], set[str]]:
     """What a node of a kind has in a file: what it must have, and what it may have."""
     if kind in (nir.Input, nir.Output):
-        return {"shape"}, {"metadata"}
-    given = [field for field in dataclasses.fields(kind) if field.name not in ("metadata", "input_type", "output_type")]
-    optional = {field.name for field in given if field.default is not dataclasses.MISSING or field.name == "input_shape"}
+        return set(), {"shape", "metadata"}
+    given = [field for field in dataclasses.fields(kind) if field.name not in ("metadata", *TYPES)]
+    optional = {field.name for field in given if field.default is not dataclasses.MISSING or field.name in ("bias", "input_shape")}
     return {field.name for field in given} - optional, optional | {"metadata"} | ({"input_type"} if kind is nir.Flatten else set())
 
 
@@ -154,15 +169,13 @@ def _graph(path: Path, label: str, name: str, values: Tree) -> Any:
 
 
 def _spread(values: Tree) -> Tree:
-    """A neuron's parameters, each in the shape of those that are no scalars."""
-    shapes = {np.shape(value) for key, value in values.items() if key != "metadata"} - {(), (1,)}
-    if len(shapes) != 1:
+    """A neuron's parameters, scalars in the shape of those that are none, if these have one; else as many axes as any has."""
+    shapes = {key: np.shape(value) for key, value in values.items() if key != "metadata"}
+    arrays = set(shapes.values()) - {(), (1,)} or set(shapes.values()) - {()}
+    if len(arrays) != 1:
         return values
-    (shape,) = shapes
-    return {
-        key: np.full(shape, value) if key != "metadata" and np.shape(value) in ((), (1,)) else value
-        for key, value in values.items()
-    }
+    (shape,) = arrays
+    return values | {key: np.full(shape, values[key]) for key, own in shapes.items() if own in ((), (1,))}
 
 
 def _built(label: str, kind: Any, values: Tree) -> Any:

@@ -470,5 +470,5 @@ def test_a_reader_that_dies_is_a_damaged_file(program: str, tmp_path: Path, monk
 
 
 def test_public_names() -> None:
-    assert set(graph_module.__all__) == {"Flow", "Subtract", "flow", "read_graph", "subtracting"}
+    assert set(graph_module.__all__) == {"Flow", "Subtract", "flow", "read_graph", "recurrent", "subtracting"}
     assert read.read_graph is read_graph and "torch" not in Path(hdf5.__file__).read_text()
