@@ -30,7 +30,7 @@ import numpy as np
 from export.read import read_graph
 from zoo.errors import ExportError, InputError
 
-__all__ = ["Flow", "Subtract", "flow", "read_graph", "recurrent", "subtracting"]
+__all__ = ["Flow", "Subtract", "cycles", "flow", "read_graph", "recurrent", "subtracting"]
 
 MAX_DEPTH = 32  # of graphs in graphs
 MAX_NODES = 100_000
@@ -149,7 +149,7 @@ def recurrent(flow: Flow) -> frozenset[str]:
     """
     inside = {name for loop in subtracting(flow).values() for name in (loop.scale, loop.delay)}
     found: set[str] = set()
-    for cycle in _cycles(flow.sources):
+    for cycle in cycles(flow.sources):
         between = {name for name in cycle - inside if type(flow.nodes[name]) not in (*NEURONS, nir.Threshold)}
         delays = [name for name in between if type(flow.nodes[name]) is nir.Delay and flow.delay_steps(name).min() > 0]
         found |= _reached(delays, flow.sources, between) | _reached(delays, flow.readers, between)
@@ -331,7 +331,7 @@ def _delay_feedback(nodes: dict[str, Any], sources: dict[str, tuple[str, ...]], 
     for name, read in sources.items():
         for source in read:
             readers[source].append(name)
-    for cycle in _cycles(now):
+    for cycle in cycles(now):
         entries = {name for name in cycle if not cycle.issuperset(sources[name])}
         if (neuron := _last_neuron(nodes, sources, readers, cycle, entries)) is None:
             continue
@@ -379,7 +379,7 @@ def _fires_elsewhere(nodes: dict[str, Any], name: str, readers: set[str]) -> boo
     return type(nodes[name]) not in SPIKING and all(type(nodes[reader]) is nir.Threshold for reader in readers)
 
 
-def _cycles(sources: Mapping[str, Iterable[str]]) -> list[set[str]]:
+def cycles(sources: Mapping[str, Iterable[str]]) -> list[set[str]]:
     """The largest sets of nodes that all reach each other (Kosaraju's strongly connected components of more than a lone node)."""
     finished: dict[str, None] = {}
     seen: set[str] = set()

@@ -143,7 +143,7 @@ def _memory(found: Counted, row: LayerCounts) -> None:
         found[MAC] += 2 * events * (row.kind == "conv")
         found[ADD] += reads
     elif row.kind == "neuron":
-        found[state] += 2 * row.updates
+        found[Operation("access", row.state_bytes)] += 2 * row.updates * (row.state_bytes // (WORD * row.outputs))
         found[QUEUE] += row.spikes
         found[ADD] += row.spikes  # the reset
         found[MAC] += row.updates * row.leaks

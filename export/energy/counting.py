@@ -7,7 +7,8 @@
     sum                real: one add per element and step for every term after the first; all spikes: one per event of these terms
     pool               real: one add for each input of a window after the first; spikes: one add per event and window it falls into
     scale              real: one multiply per element and step; spikes: one AC per event
-    neuron             one update (1 multiply, 1 add, 1 compare) per neuron and step; a constant current (`v_leak`) is a bias
+    neuron             one update (1 multiply, 1 add, 1 compare) per neuron and step; a constant current (`v_leak`) is a bias.
+                       One with a synaptic current (CubaLIF): one multiply and one add more
 
 An event of value v is v additions (`acs`) or one multiplication by v (`event_macs`), as conventions choose. A weight of zero does
 no work. The first term of a sum costs nothing because it is where the others are added to; of spikes it is the largest sum that
@@ -54,7 +55,7 @@ class LayerCounts:
     events: Array  # [B, V]: of layers with weights, and pools of spikes: how often an input is 1, 2, ..., over all steps
     acs: Array
     event_macs: Array
-    adds: Array  # of sums and pools
+    adds: Array  # of sums, pools and synaptic currents
     spikes: Array  # that leave
     updates_with_input: Array  # of neurons that an event or a current reaches
     active_acs: Array  # connections of the elements that are not zero at all steps: the work of an ANN that skips zeros
@@ -69,6 +70,7 @@ class LayerCounts:
     kernel: tuple[int, ...] = ()  # of a convolution: height and width
     stride: tuple[int, ...] = ()
     fan_out: int = 0  # outputs that an input channel reaches through one tap of the kernel
+    recurrent: bool = False  # part of a recurrent connection
     leaks: bool = False  # neurons that forget
     modules: tuple[str, ...] = ()  # of the model, where they are not the node's own kind
     read_out: bool = False  # no neuron comes after it
@@ -145,7 +147,9 @@ class _Counter:
                 case _ if layer.neuron:
                     rows.append(self._neuron(layer))
                 case _:
-                    assert isinstance(layer.node, nir.Input | nir.Output | nir.Flatten), layer.name  # or `structure` had refused
+                    assert isinstance(layer.node, nir.Input | nir.Output | nir.Flatten | nir.Delay), (
+                        layer.name
+                    )  # or `structure` had refused
         return rows
 
     def _row(self, layer: Layer, kind: str, name: str = "", **counts: Any) -> LayerCounts:
@@ -157,6 +161,7 @@ class _Counter:
             input_bound=bound,
             runs=1 if layer.static_input and not layer.neuron else self.steps,
             inputs=layer.inputs,
+            recurrent=layer.recurrent and kind != "sum",
             **{
                 "outputs": layer.outputs,
                 "events": np.zeros((len(self.none), 0), np.int64),
@@ -242,17 +247,20 @@ class _Counter:
 
     def _neuron(self, layer: Layer) -> LayerCounts:
         updates = layer.outputs * self.steps
+        synapse = updates if isinstance(layer.node, nir.CubaLIF) else 0
         return self._row(
             layer,
             "neuron",
             updates=updates,
             updates_with_input=self.none + updates if layer.driven else self._reached(layer),
+            adds=self.none + synapse,
+            multiplies=synapse,
             bias_adds=layer.biases * self.steps,
             dense_adds=layer.biases + layer.outputs,
             spikes=self.spikes.pixels[layer.name].sum((0, 2, 3)),
             leaks=layer.leaks,
             weight_bytes=layer.weight_bytes,
-            state_bytes=4 * layer.outputs,
+            state_bytes=4 * layer.outputs * (2 if synapse else 1),
         )
 
     def _reached(self, layer: Layer) -> Array:

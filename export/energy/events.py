@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import reduce
 
 import nir
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,13 +24,14 @@ __all__ = ["Events", "reads_channels", "trains_needed"]
 def trains_needed(layers: list[Layer]) -> frozenset[str]:
     """The sources of events whose single channels matter, so that `count` needs their trains whole.
 
-    That is where values add up, where weights are missing or groups divide the channels, and where a neuron reads spikes directly.
+    That is where values add up, where weights are missing or groups divide the channels, where a neuron reads spikes directly, and
+    where spikes are delayed.
     """
     by_name = {layer.name: layer for layer in layers}
     needed: set[str] = set()
     waiting: list[str] = []
     for layer in layers:
-        if reads_channels(layer):
+        if reads_channels(layer) or (layer.delays is not None and layer.spikes_in):
             waiting += layer.sources
         elif layer.neuron and not layer.driven:
             waiting += _asked_for_arrivals(layer.sources, by_name)
@@ -82,6 +84,9 @@ class Events:
         if name in self.spikes.pixels:
             return self.spikes.pixels[name]
         layer = self.by_name[name]
+        if layer.delays is not None:
+            delayed: Array = self._element(name).sum(2).to(torch.int64).numpy()
+            return delayed
         return _shaped(layer, self.pixels(layer.sources))
 
     def elements(self, sources: tuple[str, ...]) -> Tensor:
@@ -95,6 +100,8 @@ class Events:
         if name in self.spikes.trains:
             return self.spikes.trains[name].to(torch.int32)
         incoming = self.elements(layer.sources)
+        if layer.delays is not None:
+            return _delayed(layer, incoming)
         if isinstance(layer.node, nir.SumPool2d | nir.AvgPool2d):
             assert layer.fan is not None
             return layer.fan.sums(incoming)
@@ -115,6 +122,8 @@ class Events:
             events = torch.from_numpy(self.pixels(layer.sources) > 0)[:, :, None]
         else:
             events = self.elements(layer.sources) > 0
+        if layer.delays is not None:
+            return _delayed(layer, events)
         if layer.fan is None:
             return events  # a Scale
         if not layer.fan.uniform:
@@ -130,8 +139,23 @@ class Events:
         if name in self.spikes.active:
             return self.spikes.active[name]
         layer = self.by_name[name]
+        if layer.delays is not None:
+            seen: Array = self._element(name).amax(0).gt(0).sum(1).numpy()
+            return seen
         (source,) = layer.sources
         return _shaped(layer, self.active(source))
+
+
+def _delayed(layer: Layer, values: Tensor) -> Tensor:
+    """What a Delay gives of `values` `[T, B, C, H, W]`, or of such with one channel for all: those of its steps before."""
+    assert layer.delays is not None
+    steps = torch.from_numpy(layer.delays).reshape(layer.out_shape if len(layer.out_shape) == 3 else (*layer.out_shape, 1, 1))
+    values = values.expand(*values.shape[:2], *steps.shape)
+    found = values.new_zeros(values.shape)
+    for back in map(int, np.unique(layer.delays)):
+        if back < len(values):
+            found[back:] = torch.where(steps == back, values[: len(values) - back], found[back:])
+    return found
 
 
 def _shaped(layer: Layer, events: Array) -> Array:

@@ -79,6 +79,11 @@ class EnergyReport:
         """The sum of one of `COUNTS` over all layers and images."""
         return sum(layer.counts[key] for layer in self.layers)
 
+    @property
+    def recurrent_acs(self) -> int:
+        """SynOps of recurrent connections, over all images."""
+        return sum(layer.counts["acs"] for layer in self.layers if layer.recurrent)
+
     def rate(self, layer: LayerTotals) -> float | None:
         """Spikes per neuron and step; None for a layer without neurons."""
         return layer.counts["spikes"] / layer.counts["updates"] if layer.kind == "neuron" else None

@@ -6,12 +6,14 @@ Whether a layer is fed by spikes follows from where its input comes from, never 
     input of events            counts of events            bound 255
     sum of spike trains        integers                    the sum of the sources' bounds
     sum pool of spikes         integers                    k_h k_w times the bound of its input
-    flatten                    as its input
+    flatten, delay             as its input
     image, anything weighted   real currents               no bound
 
 An average pool counts as a sum pool whose divisor belongs in the next layer's weights. A value is *static* if it depends on a still
 image alone: it is computed once, not at every step. A convolution of 1x1 with a diagonal is a Scale, and its bias a constant
 current of the neurons that read it, so that both ways to say it (`export.nir`) count the same.
+
+A recurrent connection reads the spikes of the step before, through a Delay (`export.graph`): at the first step none.
 
 Several edges into one node are a sum. NIR lists all sources of a residual stream at each of its readers, `{x0, F1, ..., Fl}`, where
 a network keeps a running sum; so a sum here is built from the largest sums that already exist (`Layer.terms`), and a chain of
@@ -28,14 +30,15 @@ import numpy as np
 
 from export.energy.fanout import FanOut, fan_out
 from export.energy.windows import Array, windows
-from export.graph import Flow, Subtract, flow, subtracting
+from export.graph import Flow, Subtract, cycles, flow, recurrent, subtracting
 from zoo.errors import InputError
 
 __all__ = ["CURRENTS", "EVENTS", "MOST_EVENTS", "POOLS", "STILL_IMAGE", "Layer", "structure"]
 
 POOLS = (nir.SumPool2d, nir.AvgPool2d)
 WEIGHTED = (nir.Conv2d, nir.Affine, nir.Linear)
-COUNTED = (nir.Input, nir.Output, nir.Conv2d, nir.Affine, nir.Linear, nir.Scale, *POOLS, nir.Flatten, nir.LIF, nir.IF)
+NEURONS = (nir.LIF, nir.IF, nir.CubaLIF)
+COUNTED = (nir.Input, nir.Output, nir.Conv2d, nir.Affine, nir.Linear, nir.Scale, *POOLS, nir.Flatten, nir.Delay, *NEURONS)
 # Metadata "input" of a graph: what does not change, counts of events, and what is neither.
 STILL_IMAGE, EVENTS, CURRENTS = "still image, every step", "events", "currents"
 UNSEEN = 2.0**-24  # share of a membrane whose loss a float32 does not show
@@ -43,6 +46,7 @@ MOST_EVENTS = 255  # of a pixel and step: frames of events are bytes
 
 Shape = tuple[int, ...]
 Terms = tuple[tuple[str, ...], ...]
+Sent = tuple[int | None, bool]  # the largest value of an element, None for real currents; whether a current leaves at every step
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Layer:
     fan: FanOut | None  # of a convolution, matrix or pool
     driven: bool  # a current reaches every element of the input at every step, event or not
     currents: bool  # and so it leaves
+    recurrent: bool  # part of a recurrent connection
+    delays: Array | None  # of a Delay: the steps of each element, in the shape of the input
     leaks: bool  # neurons that forget
     biases: int  # elements that a constant is added to, each time the node runs
     weight_bytes: int  # of weights and biases as the graph has them
@@ -93,25 +99,41 @@ class Layer:
 def structure(graph: nir.NIRGraph) -> list[Layer]:
     """The graph's nodes in topological order; a neuron that resets by subtraction is one, named by its spikes.
 
-    Raises `ExportError` for a graph that is not sound, `InputError` for a node whose operations cannot be counted, and for loops.
+    Raises `ExportError` for a graph that is not sound, `InputError` for a node whose operations cannot be counted, and for loops
+    without a neuron.
     """
+    ready = flow(graph)
+    late: dict[str, Sent] = {}
+    while True:
+        layers = _layers(ready, graph, late)
+        before, late = late, {name: _sum([layers[s] for s in layers[name].sources]) for name in late}
+        if late == before:
+            return _read_out(list(layers.values()))
+
+
+def _sum(feeds: list[Layer]) -> Sent:
+    """The bound of a sum, and whether a current is among its terms."""
+    bounds = [feed.out_bound for feed in feeds if feed.out_bound is not None]
+    return sum(bounds) if feeds and len(bounds) == len(feeds) else None, any(feed.currents for feed in feeds)
+
+
+def _layers(ready: Flow, graph: nir.NIRGraph, late: dict[str, Sent]) -> dict[str, Layer]:
+    """The layers, given what the Delays that come before their sources send. Those that `late` lacks are entered as silent."""
     kind = str(graph.metadata.get("input"))
     width = 1 if str(graph.metadata.get("precision", "")).startswith("int8") else 4
-    ready = flow(graph)
     membranes = {loop.threshold: membrane for membrane, loop in subtracting(ready).items()}
-    constants, modules = _constants(ready), _modules(graph)
+    constants, modules, again = _constants(ready), _modules(graph), recurrent(ready)
     layers: dict[str, Layer] = {}
     sums: list[frozenset[str]] = []
     for name, sources in _ordered(ready, [*graph.nodes], membranes):
         node = ready.nodes[membranes.get(name, name)]
         in_shape, out_shape = ready.inputs(name), ready.shapes[name]
-        neuron = name in membranes or isinstance(node, nir.LIF | nir.IF)
+        neuron = name in membranes or isinstance(node, NEURONS)
+        delays = ready.delay_steps(name) if isinstance(node, nir.Delay) else None
         _check(name, node, neuron, out_shape)
-        feeds = [layers[source] for source in sources]
-        bounds = [feed.out_bound for feed in feeds if feed.out_bound is not None]
-        in_bound = sum(bounds) if feeds and len(bounds) == len(feeds) else None
-        driven = any(feed.currents for feed in feeds)
-        static_input = all(feed.static for feed in feeds) if feeds else kind == STILL_IMAGE
+        feeds = [layers[source] for source in sources if source in layers]
+        in_bound, driven = _sum(feeds) if len(feeds) == len(sources) else late.setdefault(name, (0, False))
+        static_input = delays is None and (all(feed.static for feed in feeds) if feeds else kind == STILL_IMAGE)
         constant = constants[name]
         if (scale := _diagonal(node)) is not None:
             node = nir.Scale(np.broadcast_to(scale[:, None, None], in_shape))
@@ -130,14 +152,16 @@ def structure(graph: nir.NIRGraph) -> list[Layer]:
             fan=fan_out(node, in_shape),
             driven=driven,
             currents=driven and not neuron,
-            leaks=isinstance(node, nir.LIF | nir.LI) and bool((ready.dt / node.tau > UNSEEN).any()),
+            recurrent=name in again,
+            delays=delays,
+            leaks=_leaks(node, ready.dt),
             biases=int(np.count_nonzero(np.broadcast_to(constant, out_shape))),
             weight_bytes=width * _weights(node) + 4 * int(np.count_nonzero(constant)),
             modules=modules.get(name, ()),
         )
         if isinstance(node, nir.Input):
             layers[name] = replace(layer, out_bound=MOST_EVENTS if kind == EVENTS else None, currents=kind != EVENTS)
-    return _read_out(list(layers.values()))
+    return layers
 
 
 def _modules(graph: nir.NIRGraph) -> dict[str, tuple[str, ...]]:
@@ -150,12 +174,21 @@ def _modules(graph: nir.NIRGraph) -> dict[str, tuple[str, ...]]:
 
 
 def _read_out(layers: list[Layer]) -> list[Layer]:
-    """Given in topological order."""
+    """Given in topological order, but for the Delays of recurrent connections, for which it is gone through again."""
     before: set[str] = set()  # a neuron
-    for layer in reversed(layers):
-        if layer.neuron or layer.name in before:
-            before.update(layer.sources)
+    known = -1
+    while len(before) > known:
+        known = len(before)
+        for layer in reversed(layers):
+            if layer.neuron or layer.name in before:
+                before.update(layer.sources)
     return [replace(layer, read_out=not layer.neuron and layer.name not in before) for layer in layers]
+
+
+def _leaks(node: nir.NIRNode, dt: float) -> bool:
+    """Whether neurons forget."""
+    tau = getattr(node, "tau_mem", getattr(node, "tau", None))
+    return tau is not None and bool((dt / tau > UNSEEN).any())
 
 
 def _constants(ready: Flow) -> dict[str, Array]:
@@ -179,7 +212,7 @@ def _constant(node: nir.NIRNode) -> Array:
             return np.asarray(node.bias)[:, None, None]
         case nir.Affine():
             return np.asarray(node.bias)
-        case nir.LIF() | nir.LI():
+        case nir.LIF() | nir.LI() | nir.CubaLIF():
             leak = np.asarray(node.v_leak)
             return leak[:, :1, :1] if leak.ndim == 3 and (leak == leak[:, :1, :1]).all() else leak
     return np.zeros((), np.float32)
@@ -207,9 +240,17 @@ def _weights(node: nir.NIRNode) -> int:
 
 
 def _ordered(ready: Flow, order: list[str], membranes: dict[str, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every node after its sources, otherwise in the graph's own order; of a reset's loop only the node of its spikes."""
+    """Every node after its sources, otherwise in the graph's own order; of a reset's loop only the node of its spikes.
+
+    Where a recurrent connection leaves no other choice, a Delay comes before its sources.
+    """
     loops: dict[str, Subtract] = subtracting(ready)
     inside = {name for membrane, loop in loops.items() for name in (membrane, loop.scale, loop.delay)}
+    silent = {
+        name: [s for s in read if not isinstance(ready.nodes[s], (*NEURONS, nir.Threshold))] for name, read in ready.sources.items()
+    }
+    if alone := cycles(silent):
+        raise InputError(f"the graph has a loop through {min(alone[0])!r} without a neuron, whose operations cannot be counted")
     rank = {name: i for i, name in enumerate(order)}
     waiting = sorted(ready.nodes.keys() - inside, key=lambda name: rank.get(name, len(rank)))
     done: dict[str, int] = {}
@@ -220,8 +261,9 @@ def _ordered(ready: Flow, order: list[str], membranes: dict[str, str]) -> Iterat
             if all(source in done for source in sources):
                 break
         else:
-            raise InputError(f"the graph has a loop through {waiting[0]!r}: only feed-forward graphs can be counted")
-        yield name, tuple(sorted(sources, key=done.__getitem__))
+            name = next(name for name in ready.nodes if name in waiting and isinstance(ready.nodes[name], nir.Delay))
+            sources = list(ready.sources[name])
+        yield name, tuple(sorted(sources, key=lambda source: done.get(source, len(ready.nodes))))
         done[name] = len(done)
         waiting.remove(name)
 
@@ -243,7 +285,7 @@ def _check(name: str, node: nir.NIRNode, neuron: bool, shape: Shape) -> None:
     if not neuron and not isinstance(node, COUNTED):
         known = ", ".join(kind.__name__ for kind in COUNTED)
         raise InputError(f"node {name!r} is a {type(node).__name__}, whose operations cannot be counted; valid are {known}")
-    if neuron and len(shape) not in (1, 3):
+    if (neuron or isinstance(node, nir.Delay)) and len(shape) not in (1, 3):
         raise InputError(f"neurons {name!r} have shape {list(shape)}: valid are [features] and [C, H, W]")
     if isinstance(node, nir.Affine | nir.Linear) and node.weight.ndim != 2:
         raise InputError(f"node {name!r} has weights {list(node.weight.shape)}: only matrices can be counted")
@@ -252,4 +294,4 @@ def _check(name: str, node: nir.NIRNode, neuron: bool, shape: Shape) -> None:
 def _out_bound(node: nir.NIRNode, in_bound: int | None) -> int | None:
     if isinstance(node, POOLS) and in_bound is not None:
         return math.prod(window.kernel for window in windows(node)) * in_bound
-    return in_bound if isinstance(node, nir.Flatten | nir.Output) else None
+    return in_bound if isinstance(node, nir.Flatten | nir.Delay | nir.Input | nir.Output) else None

@@ -39,6 +39,7 @@ class LayerTotals:
     input_bound: int | None
     runs: int
     outputs: int
+    recurrent: bool  # part of a recurrent connection: it reads spikes of the step before, or is read at the next
     counts: dict[str, int]  # every one of `COUNTS`
     events: tuple[int, ...]  # input elements of value 1, 2, ...
     step_spikes: tuple[int, ...]  # of neurons, at each step
@@ -194,7 +195,7 @@ def _cost(operations: dict[Operation, float], prices: dict[Operation, Band | Non
 
 def _totals(row: LayerCounts, images: int, step_spikes: Iterable[int]) -> LayerTotals:
     counts = {key: getattr(row, key) for key in COUNTS}
-    same = ("name", "kind", "input_kind", "input_bound", "runs", "outputs", "connections", "dense_adds")
+    same = ("name", "kind", "input_kind", "input_bound", "runs", "outputs", "recurrent", "connections", "dense_adds")
     sizes = ("dense_macs_padded", "dense_macs_valid", "weight_bytes", "state_bytes", "activation_bytes")
     return LayerTotals(
         **{key: getattr(row, key) for key in (*same, *sizes)},

@@ -31,7 +31,7 @@ def render(report: "EnergyReport", console: Console) -> None:
         console.print(_comparison(report, report.priced.profile, wide=console.width >= WIDE))
     console.print(
         f"{_accuracy(report)} on {_images(report)} of {escape(report.data)}; "
-        f"firing rate {units.percent(report.mean_rate)}; {_synops(report)} SynOps an image"
+        f"firing rate {units.percent(report.mean_rate)}; {_synops(report)} SynOps an image{_recurrent(report)}"
     )
     console.print(f"Convention {report.convention.name}: {report.convention.explanation}")
     console.print(_run(report))
@@ -106,7 +106,7 @@ def _layers(report: "EnergyReport", *, wide: bool) -> Table:
         most = max(work, key=work.__getitem__)
         rated = "" if rate is None else units.percent(rate)
         table.add_row(
-            escape(layer.name),
+            escape(layer.name) + (" (recurrent)" if layer.recurrent else ""),
             layer.input_kind if wide else rated or layer.input_kind,
             *([*map(_count, work.values()), rated] if wide else [f"{_count(work[most])} {most}" if work[most] else ""]),
             *([units.joules(costs[i]), units.percent(costs[i] / total), units.percent(so_far / total)] if e else []),
@@ -227,6 +227,11 @@ def _run(report: "EnergyReport") -> str:
 
 def _synops(report: "EnergyReport") -> str:
     return units.count(report.total("acs") / report.images)
+
+
+def _recurrent(report: "EnergyReport") -> str:
+    recurrent = any(layer.recurrent for layer in report.layers)
+    return f", {units.count(report.recurrent_acs / report.images)} of them recurrent" if recurrent else ""
 
 
 def _interval(e: Energy) -> str:
