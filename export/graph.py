@@ -368,10 +368,27 @@ def _last_neuron(
         while (name := before[name][0]) not in neurons:
             pass
         return name
-    path = _path({name: tuple(read) for name, read in before.items()})
+    one, other = [name for name in nodes if name in neurons][:2]
+    path = _named([*_way(one, other, readers, cycle), *_way(other, one, readers, cycle)[1:]])
     raise ExportError(
         f"a cycle through several neurons, in which nothing says which edge is late: {path}; put a Delay of one step on that edge"
     )
+
+
+def _way(start: str, end: str, readers: Mapping[str, Iterable[str]], within: set[str]) -> list[str]:
+    """The nodes on a shortest way from `start` to `end` through those `within`, both ends included."""
+    came = {start: start}
+    waiting = deque([start])
+    while end not in came:
+        name = waiting.popleft()
+        for reader in readers[name]:
+            if reader in within and reader not in came:
+                came[reader] = name
+                waiting.append(reader)
+    way = [end]
+    while way[-1] != start:
+        way.append(came[way[-1]])
+    return way[::-1]
 
 
 def _fires_elsewhere(nodes: dict[str, Any], name: str, readers: set[str]) -> bool:
@@ -431,21 +448,16 @@ def _order(nodes: dict[str, Any], sources: dict[str, tuple[str, ...]], dt: float
     now = _now(nodes, sources, dt)
     try:
         return [*TopologicalSorter(now).static_order()]
-    except CycleError:
-        path = _path(now)
+    except CycleError as error:
+        path = _named(error.args[1])
         raise ExportError(
             f"a cycle without a Delay of a step or more: {path}; as it has no neuron, put one on the edge that is late"
         ) from None
 
 
-def _path(sources: dict[str, tuple[str, ...]]) -> str:
-    """A cycle in words."""
-    try:
-        TopologicalSorter(sources).prepare()
-    except CycleError as error:
-        cycle = [_shown(name) for name in error.args[1]]
-        return " -> ".join(cycle if len(cycle) <= 8 else [*cycle[:4], "...", *cycle[-3:]])
-    raise AssertionError("there is no cycle")
+def _named(path: list[str]) -> str:
+    names = [_shown(name) for name in path]
+    return " -> ".join(names if len(names) <= 8 else [*names[:4], "...", *names[-3:]])
 
 
 def _delay_steps(name: str, node: Any, dt: float) -> Array:

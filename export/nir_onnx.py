@@ -260,8 +260,10 @@ class _Body:
         for d in np.unique(back[back > 0]):
             index = self.constant(f"{out}/step{d}", d - 1, np.int64)
             then = self.op("Gather", [f"{out}.past", index], f"{out}/back{d}", axis=1)
-            mask = self.constant(f"{out}/mask{d}", back == d, np.bool_)
-            chosen = self.op("Where", [mask, then, chosen], f"{out}/upto{d}") if chosen else then
+            if chosen:
+                mask = self.constant(f"{out}/mask{d}", back == d, np.bool_)
+                then = self.op("Where", [mask, then, chosen], f"{out}/upto{d}")
+            chosen = then
         self.op("Identity", [chosen], out)
 
     def remember(self, name: str) -> None:

@@ -44,7 +44,13 @@ class Check:
         """What is worth knowing and breaks no limit."""
         copies = ", ".join(f"{node} {len(layers)} times" for node, layers in self.network.shared.items())
         held = f"Held once for each neuron that it reaches: {copies}." if copies else ""
-        return tuple(note for note in (CAVEAT, self.target.note, held) if note)
+        names = ", ".join(self.network.recurrent)
+        back = (
+            f"Recurrent: {names}. Each is checked as one more reader; whether spikes can go back to it is not checked."
+            if names
+            else ""
+        )
+        return tuple(note for note in (CAVEAT, self.target.note, held, back) if note)
 
     def of(self, layer: str) -> tuple[Finding, ...]:
         """The findings of a layer."""

@@ -6,7 +6,8 @@ A layer is a neuron and all that lies between it and the spikes that it reads:
     spikes -> [pools] ------------------------------> neuron        a branch without weights
 
 Several branches are a sum of currents. A weighted node that reaches several neurons is in the branches of each, as a chip must hold
-it once for each. What lies behind the last neurons is linear in their spikes and stays on the host.
+it once for each. A recurrent connection is a branch that reads the layer's own spikes, or those of a later layer; its Delay of one
+step is no operation of its own. What lies behind the last neurons is linear in their spikes and stays on the host.
 
 Shapes: `c` input and `f` output channels, `h` x `w` pixels. A one-dimensional convolution is one of height 1; a dense layer that
 reads a flattened `[c, h, w]` is a convolution of kernel `h` x `w`.
@@ -22,7 +23,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from export.graph import Flow, Subtract, subtracting
+from export.graph import Flow, Subtract, cycles, recurrent, subtracting
 
 __all__ = ["Branch", "Host", "Layer", "Network", "Neuron", "Pool", "Weights", "network"]
 
@@ -169,6 +170,13 @@ class Network:
         return {name: tuple(read) for name, read in names.items()}
 
     @cached_property
+    def recurrent(self) -> tuple[str, ...]:
+        """The layers that read their own spikes, at once or through other layers."""
+        reads = {name: [read for read in layer.reads if read != self.entry] for name, layer in self.layers.items()}
+        looped = set[str]().union(*cycles(reads))
+        return tuple(name for name in self.layers if name in looped)
+
+    @cached_property
     def shared(self) -> dict[str, tuple[str, ...]]:
         """The weighted nodes that reach several layers, and these."""
         held: dict[str, list[str]] = {}
@@ -188,6 +196,7 @@ class _Walk:
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
+        self.recurrent = recurrent(flow)
         loops = subtracting(flow)
         self.membranes = {loop.threshold: membrane for membrane, loop in loops.items()}
         self.subtracts = {loop.threshold: loop for loop in loops.values()}  # by the node of the spikes, which names the layer
@@ -200,6 +209,11 @@ class _Walk:
         neurons = [name for name in self.flow.nodes if self.spikes.get(name) == name != self.flow.entry]
         layers = {name: self._layer(name) for name in neurons}
         return Network(self.flow.entry, self.flow.shapes[self.flow.entry], layers, self._host())
+
+    def _step_back(self, name: str) -> bool:
+        """Whether a node is the Delay of one step of a recurrent connection."""
+        delay = name in self.recurrent and isinstance(self.flow.nodes[name], nir.Delay)
+        return delay and bool((self.flow.delay_steps(name) == 1).all())
 
     def _back(self, starts: Iterable[str], stop: tuple[type, ...] = ()) -> tuple[list[str], list[str]]:
         """The layers, and the nodes of the kinds `stop`, that are reached first; and all nodes passed on the way."""
@@ -247,7 +261,8 @@ class _Walk:
         return tuple(found)
 
     def _operations(self, nodes: list[str]) -> tuple[tuple[str, str], ...]:
-        others = [name for name in nodes if not isinstance(self.flow.nodes[name], (*WEIGHTED, nir.Input, nir.Output))]
+        passed = [name for name in nodes if not self._step_back(name)]
+        others = [name for name in passed if not isinstance(self.flow.nodes[name], (*WEIGHTED, nir.Input, nir.Output))]
         return tuple((WORDS.get(type(self.flow.nodes[name]), "membrane"), name) for name in others)
 
     def _host(self) -> Host:

@@ -248,8 +248,11 @@ def _fan_out_neurons(case: _Case) -> Iterator[Breach]:
 
 
 def _dense_inputs(case: _Case) -> Iterator[Breach]:
-    for w in (w for w in case.layer.weights if w.dense):
-        yield from case.over(w.fan_in, f"inputs of {w.node}", "a pool before it, or fewer channels")
+    """All inputs of a neuron: what several dense nodes read of the same layers is one input."""
+    dense = [(branch.reads, branch.weights) for branch in case.layer.branches if branch.weights and branch.weights.dense]
+    inputs = {reads: max(w.fan_in for other, w in dense if other == reads) for reads, _ in dense}
+    names = ", ".join(w.node for _, w in dense)
+    yield from case.over(sum(inputs.values()), f"inputs of {names}", "a pool before it, or fewer channels")
 
 
 def _weight_bits(case: _Case) -> Iterator[Breach]:
