@@ -33,6 +33,7 @@ MAX_LINE = 1 << 16
 DTYPES = [f"<{kind}{size}" for kind, sizes in (("f", (2, 4, 8)), ("i", (2, 4, 8)), ("u", (2, 4, 8))) for size in sizes]
 DTYPES += ["|i1", "|u1", "|b1"]
 TYPES = ("input_type", "output_type")
+WINDOWS = {"kernel_size", "stride", "padding", "dilation", "groups", "input_shape"}
 WORDS = [("padding", "same"), ("padding", "valid"), ("shape", None), ("bias", None), ("input_shape", None)]
 Tree = dict[str, Any]  # of a group: groups, arrays or numpy scalars, strings or lists of strings
 
@@ -130,14 +131,25 @@ def _node(path: Path, name: str, tree: Tree) -> Any:
         return _graph(path, label, name, values)
     if kind in (nir.Input, nir.Output):
         values = _declared(tree)
-    if isinstance(values.get("padding"), str):
-        values["padding"] = values["padding"].lower()
+    values |= {key: _window(values[key]) for key in WINDOWS & values.keys()}
     for key, value in values.items():
         word = value if isinstance(value, str | NoneType) else ""
         if key != "metadata" and not isinstance(value, np.ndarray | np.generic) and (key, word) not in WORDS:
             raise InputError(f"{label} has a {key} that is no array of numbers")
     values = dict.fromkeys(sorted(optional & {"bias", "input_shape"})) | values
     return _built(label, kind, _spread(values) if "r" in values else values)
+
+
+def _window(value: Any) -> Any:
+    """A size of a window, whole numbers as integers, a word in small letters, and None for NaN, by which some tools say nothing."""
+    if isinstance(value, str):
+        return value.lower()
+    if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind != "f":
+        return value
+    if np.isnan(value).all():
+        return None
+    whole = np.isfinite(value).all() and (np.abs(value) < 2**31).all() and (value == np.rint(value)).all()
+    return value.astype(np.int64) if whole else value
 
 
 def _declared(tree: Tree) -> Tree:

@@ -46,7 +46,7 @@ def test_a_model_and_its_files(folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert status == 0 and "45nm-fp32" in out and "Convention exact" in out and "6 images of Fashion-MNIST" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{MODEL}.{kind}" for kind in ("csv", "html", "json")]
     values = json.loads((tmp_path / "out" / f"{MODEL}.json").read_text())
-    assert (values["schema"], values["images"]) == (2, 6)
+    assert (values["schema"], values["images"]) == (3, 6)
     rows = list(csv.DictReader((tmp_path / "out" / f"{MODEL}.csv").read_text().splitlines()))
     assert int(rows[-1]["acs"]) == values["counts"]["acs"]
     page = (tmp_path / "out" / f"{MODEL}.html").read_text()

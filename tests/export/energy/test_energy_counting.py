@@ -208,15 +208,6 @@ def test_graphs_that_cannot_be_counted():
         structure(chain((2, 3, 3), nir.Threshold(ones)))
     with pytest.raises(ExportError, match=r"'0' reads \[2, 3, 3\], but has weights \[4, 5\]"):
         structure(chain((2, 3, 3), nir.Linear(np.zeros((4, 5)))))
-    looped = chain((2, 3, 3), lif(2, 3, 3), lif(2, 3, 3))
-    looped.edges.append(("1", "0"))
-    with pytest.raises(ExportError, match="a cycle without a Delay"):
-        structure(looped)
-    delayed = graph(
-        looped.nodes | {"late": nir.Delay(np.full((2, 3, 3), 1e-4))}, [*looped.edges[:-1], ("1", "late"), ("late", "0")]
-    )
-    with pytest.raises(InputError, match="a loop through '0': only feed-forward"):
-        structure(delayed)
     with pytest.raises(ExportError, match="the edge 'nobody' -> '0' has an end that is no node"):
         structure(graph(chain((2, 3, 3), lif(2, 3, 3)).nodes, [("nobody", "0")]))
 

@@ -50,7 +50,7 @@ KINDS = {
 
 def test_the_schema_is_one():
     Draft202012Validator.check_schema(schema())
-    assert "2" in schema()["$id"]
+    assert "3" in schema()["$id"]
 
 
 def test_the_schema_knows_all_that_is_counted():
@@ -121,7 +121,7 @@ def test_a_changed_document_fails(document, change):
 
 
 def test_what_it_says(report, document):
-    assert (document["schema"], document["convention"], document["images"]) == (2, "exact", 5)
+    assert (document["schema"], document["convention"], document["images"]) == (3, "exact", 5)
     assert document["source"]["data"] == "Fashion-MNIST"
     assert document["accuracy"] == report.accuracy
     assert [c["name"] for c in document["conventions"]] == list(CONVENTIONS)

@@ -479,3 +479,29 @@ def test_dt_of_the_graph_counts():
     graph = g.done("a")
     graph.metadata["dt"] = 2 * DT  # tau is now one step
     assert check(graph, "akida1").network.layers["a"].neuron.model == "memoryless"
+
+
+def looped(inputs, neurons):
+    """Dense neurons that read themselves through dense weights."""
+    g = Graph(inputs)
+    spikes = g.zero("n", g.dense("in", "input", f=neurons))
+    g.dense("loop", spikes, f=neurons)
+    g.edges.append(("loop", "n"))
+    return g.done(spikes)
+
+
+def test_a_layer_that_reads_itself_is_one_of_its_readers_and_inputs():
+    assert check(looped(16, 8), "loihi1").fits
+    assert check(looped(16, 8), "loihi1").placement.places["n"].needs["out_axons"] == 8
+    both = finding(looped(4000, 100), "dense_inputs", "loihi1")
+    assert both.found == "4,100 inputs of in, loop" and both.layer == "n"
+    assert finding(looped(16, 70), "fan_out_neurons", "xylo").found.startswith("70 neurons are reached by one")
+    assert finding(looped(200, 60), "fan_in", "truenorth").found == "260 inputs of one neuron"
+    assert finding(looped(16, 8), "summed_currents", "speck2e").found == "2 currents summed before the neuron: in, loop"
+    assert finding(looped(16, 8), "sources", "akida1").found == "2 layers are read: input, n"
+
+
+def test_recurrence_is_said():
+    note = "Recurrent: n. Each is checked as one more reader; whether spikes can go back to it is not checked."
+    assert note in check(looped(16, 8), "loihi2").notes
+    assert not any("Recurrent" in text for text in check(speck8((1, 28, 28)), "loihi2").notes)

@@ -133,3 +133,24 @@ def test_strange_numbers_are_no_error(r):
     node = nir.LIF(g.full("input", DT), g.full("input", r), g.full("input", 0), g.full("input", 1e38), g.full("input", 0))
     g.add("a", node, ("input",), (3,))
     assert layers(g.done("a")).layers["a"].neuron.threshold >= 0
+
+
+def recurrent(late):
+    """Four neurons that read themselves, with an explicit Delay or without."""
+    g = Graph(8)
+    spikes = g.zero("n", g.dense("in", "input", f=4))
+    g.dense("loop", spikes, f=4)
+    source = g.add("late", nir.Delay(g.full("loop", DT)), ("loop",), (4,)) if late else "loop"
+    g.edges.append((source, "n"))
+    return g.done(g.zero("last", g.dense("out", spikes, f=3)))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_recurrent_connection_is_a_branch_that_reads_its_own_layer(late):
+    found = layers(recurrent(late))
+    layer = found.layers["n"]
+    assert [(branch.weights.node, branch.reads, branch.operations) for branch in layer.branches if branch.weights] == [
+        ("in", ("input",), ()),
+        ("loop", ("n",), ()),
+    ]
+    assert found.readers["n"] == ("n", "last") and found.recurrent == ("n",)
