@@ -32,8 +32,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.graph import Shape, flow, read_graph, subtracting
+from export.graph import flow, read_graph, subtracting
 from export.modules import Cuba, Delay, Neuron, SpikeGrad, Threshold, node_module
+from export.nodes import Shape
 from zoo.errors import ExportError, InputError
 from zoo.surrogates import ATan
 

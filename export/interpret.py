@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from export.graph import CONVS, PARAMETERS, POOLS, Flow, flow
+from export.graph import Flow, flow
+from export.nodes import CONVS, PARAMETERS, POOLS
 from zoo.errors import ExportError, InputError
 
 __all__ = ["MAX_BYTES", "run", "step_of"]

@@ -12,7 +12,8 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from export.graph import CONVS, POOLS, Flow
+from export.graph import Flow
+from export.nodes import CONVS, POOLS
 from zoo.errors import ExportError
 
 __all__ = ["Cuba", "Delay", "Neuron", "SpikeGrad", "Surrogate", "Threshold", "euler", "node_module"]

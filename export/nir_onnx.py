@@ -20,9 +20,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import zoo
 from export.engines import ERRORS, reason
-from export.graph import CONVS, POOLS, Flow, flow
+from export.graph import Flow, flow
 from export.interpret import step_of
 from export.modules import euler
+from export.nodes import CONVS, POOLS
 from export.onnx_file import OPSET, read_file, write_verified
 from export.runtime import Runtime
 from export.verify.result import Line, Verification

@@ -28,9 +28,10 @@ from dataclasses import dataclass, replace
 import nir
 import numpy as np
 
+from export.cycles import cycles
 from export.energy.fanout import FanOut, fan_out
 from export.energy.windows import Array, windows
-from export.graph import Flow, Subtract, cycles, flow, recurrent, subtracting
+from export.graph import Flow, Subtract, flow, recurrent, subtracting
 from zoo.errors import InputError
 
 __all__ = ["CURRENTS", "EVENTS", "MOST_EVENTS", "POOLS", "STILL_IMAGE", "Layer", "structure"]

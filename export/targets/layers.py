@@ -23,7 +23,8 @@ from typing import Any
 import nir
 import numpy as np
 
-from export.graph import Flow, Subtract, cycles, recurrent, subtracting
+from export.cycles import cycles
+from export.graph import Flow, Subtract, recurrent, subtracting
 
 __all__ = ["Branch", "Host", "Layer", "Network", "Neuron", "Pool", "Weights", "network"]
 
