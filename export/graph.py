@@ -259,7 +259,7 @@ def _read_as_declared(flow: Flow, declared: Shape) -> Flow:
     Raises `ExportError` that says which axes may be those of batch or time, where the graph could be read without them.
     """
     first: ExportError | None = None
-    for skipped in range(max(1, len(declared))):
+    for skipped in range(max(1, min(3, len(declared)))):
         extra, shape = declared[:skipped], declared[skipped:]
         try:
             found = _find_shapes(flow, shape, extra)

@@ -60,10 +60,12 @@ _brief.maxstring = _brief.maxother = 120
 
 
 def shown(value: object) -> str:
+    """A value in a message: short, and in one line."""
     return " ".join(_brief.repr(value).split())  # an array may have brought line breaks
 
 
 def refused(name: str, why: str) -> ExportError:
+    """The error to raise for a node."""
     return ExportError(f"NIR node {shown(name)} {why}")
 
 
@@ -101,13 +103,11 @@ def _padding(name: str, value: Any, axes: int) -> Shape | str:
 
 def _numbers(name: str, field: str, value: Any) -> Array:
     """A parameter as an array in the machine's byte order; False and True are 0 and 1."""
-    if isinstance(value, bool | np.bool_) or (isinstance(value, np.ndarray) and value.dtype.kind == "b"):
-        value = np.asarray(value, np.float32)
-    if not isinstance(value, np.ndarray | np.generic | int | float) or (array := np.asarray(value)).dtype.kind not in "fiu":
+    if not isinstance(value, np.ndarray | np.generic | int | float) or (array := np.asarray(value)).dtype.kind not in "fiub":
         raise refused(name, f"has {shown(value)} as its {field}, where an array of numbers is expected")
     if not 0 < array.size <= MAX_ELEMENTS or not np.isfinite([array.min(), array.max()]).all():
         raise refused(name, f"has {field} that are not finite numbers, or none, or more than {MAX_ELEMENTS:.1e}")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array.astype(np.float32 if array.dtype.kind == "b" else array.dtype.newbyteorder("="), copy=False)
 
 
 def ints(name: str, field: str, value: Any, axes: int, least: int, most: int = MAX_WINDOW) -> Shape:
@@ -150,7 +150,7 @@ def declared_shape(name: str, node: Any) -> Shape | None:
 def _nan(value: Any) -> bool:
     """Whether a shape is said to be unknown, as some tools say it."""
     array = np.asarray(value) if isinstance(value, float | np.floating | np.ndarray) else np.zeros(0)
-    return array.size > 0 and array.dtype.kind == "f" and bool(np.isnan(array).all())
+    return 0 < array.size <= MAX_AXES and array.dtype.kind == "f" and bool(np.isnan(array).all())
 
 
 def output_shape(name: str, node: Any, takes: Shape, extra: Shape) -> Shape:

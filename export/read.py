@@ -33,6 +33,7 @@ MAX_LINE = 1 << 16
 DTYPES = [f"<{kind}{size}" for kind, sizes in (("f", (2, 4, 8)), ("i", (2, 4, 8)), ("u", (2, 4, 8))) for size in sizes]
 DTYPES += ["|i1", "|u1", "|b1"]
 TYPES = ("input_type", "output_type")
+MAX_AXES = 32
 WINDOWS = {"kernel_size", "stride", "padding", "dilation", "groups", "input_shape"}
 WORDS = [("padding", "same"), ("padding", "valid"), ("shape", None), ("bias", None), ("input_shape", None)]
 Tree = dict[str, Any]  # of a group: groups, arrays or numpy scalars, strings or lists of strings
@@ -144,12 +145,13 @@ def _window(value: Any) -> Any:
     """A size of a window, whole numbers as integers, a word in small letters, and None for NaN, by which some tools say nothing."""
     if isinstance(value, str):
         return value.lower()
-    if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind != "f":
+    if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind != "f" or not 0 < value.size <= MAX_AXES:
         return value
     if np.isnan(value).all():
         return None
-    whole = np.isfinite(value).all() and (np.abs(value) < 2**31).all() and (value == np.rint(value)).all()
-    return value.astype(np.int64) if whole else value
+    numbers = value.astype(np.float64)
+    whole = (np.abs(numbers) < 2**31).all() and (numbers == np.rint(numbers)).all()
+    return numbers.astype(np.int64) if whole else value
 
 
 def _declared(tree: Tree) -> Tree:
