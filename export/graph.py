@@ -239,12 +239,11 @@ def _wiring(graph: nir.NIRGraph, nodes: dict[str, Any], edges: list[tuple[str, s
 def _shaped(flow: Flow, shape: Shape | None) -> Flow:
     """`flow` with all shapes, and with parameters of the shape of the input."""
     declared = declared_shape(flow.entry, flow.nodes[flow.entry])
-    if declared is None and shape is None:
-        raise refused(flow.entry, "declares no shape: give it one, as in shape=(1, 28, 28)")
-    if declared is None or shape is None:
-        declared = shape if declared is None else declared
-        assert declared is not None
+    if shape is None:
+        if declared is None:
+            raise refused(flow.entry, "declares no shape: give it one, as in shape=(1, 28, 28)")
         return _read_as_declared(flow, declared)
+    declared = shape if declared is None else declared
     if declared[len(declared) - len(shape) :] != shape or len(declared) < len(shape):
         name, wrong = shown(flow.entry), shown(list(declared))
         raise InputError(

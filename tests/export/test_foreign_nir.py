@@ -136,6 +136,13 @@ def test_the_shape_of_an_input_by_any_name(key: str, value: Any, tmp_path: Path)
     assert flow(read_graph(path)).shapes["o"] == (1,)
 
 
+def test_a_shape_that_is_given_is_taken_as_it_is() -> None:
+    net = chain(nir.Linear(a([1, 2], [3, 4])), shape=None)
+    assert flow(net, shape=(2,)).shapes["output"] == (2,)
+    with pytest.raises(ExportError, match=r"'n0' reads \[1, 2\], but has weights"):
+        run(net, np.ones((3, 1, 1, 2)))
+
+
 def test_an_input_without_a_shape_takes_the_one_given(tmp_path: Path) -> None:
     path = written(tmp_path / "x.nir", i={"type": "Input"}, n=LIF, o={"type": "Output"})
     assert zoo.from_nir(path, shape=(3,)).input_shape == (3,)

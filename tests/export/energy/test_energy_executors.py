@@ -110,10 +110,10 @@ def test_a_graph_of_somebody_else():
 def test_graphs_that_cannot_be_counted(tmp_path):
     ones = np.ones((2, 3, 3), np.float32)
     ends = {"input": nir.Input({"input": np.array([2, 3, 3])}), "output": nir.Output({"output": np.array([2, 3, 3])})}
-    cuba = graph(ends | {"cuba": nir.CubaLIF(*[ones] * 7)}, [("input", "cuba"), ("cuba", "output")], {"steps": 2})
-    write_graph(cuba, tmp_path / "cuba.nir")
-    with pytest.raises(InputError, match="'cuba' is a CubaLIF, whose operations cannot be counted; valid are Input"):
-        estimate(tmp_path / "cuba.nir", torch.rand(1, 2, 3, 3))
+    membrane = graph(ends | {"m": nir.LI(*[ones] * 3)}, [("input", "m"), ("m", "output")], {"steps": 2})
+    write_graph(membrane, tmp_path / "membrane.nir")
+    with pytest.raises(InputError, match="'m' is a LI, whose operations cannot be counted; valid are Input"):
+        estimate(tmp_path / "membrane.nir", torch.rand(1, 2, 3, 3))
     odd = chain((2, 3, 3), lif(2, 3, 3), metadata={"steps": 2, "data": json.dumps({"tag": "x"})})
     with pytest.raises(InputError, match="metadata name no data set that can be used"):
         estimate(odd, torch.rand(1, 2, 3, 3))
