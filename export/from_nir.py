@@ -42,12 +42,12 @@ __all__ = ["NirNetwork", "from_nir"]
 
 
 def from_nir(
-    source: Path | str | nir.NIRGraph, *, dt: float = 1e-4, spike_grad: SpikeGrad | None = None, shape: Shape | None = None
+    source: Path | str | nir.NIRGraph, *, dt: float | None = None, spike_grad: SpikeGrad | None = None, shape: Shape | None = None
 ) -> "NirNetwork":
     """The network that a NIR file or graph describes, in float32; the graph may come from any tool.
 
-    `dt`, in seconds, is overruled by `metadata["dt"]`. `spike_grad` is a surrogate of snnTorch or the zoo, `ATan()` if
-    none is given. `shape`, without time and batch, is for an `Input` that declares none. Raises `InputError` for what is no NIR
+    `dt`, in seconds, is by default `metadata["dt"]`, or 1e-4 where that is missing; one that contradicts it is refused.
+    `spike_grad` is a surrogate of snnTorch or the zoo, `ATan()` if none is given. `shape`, without time and batch, is for an `Input` that declares none. Raises `InputError` for what is no NIR
     file, and `ExportError` for a graph that is not sound or has a time constant below `dt`.
     """
     graph = source if isinstance(source, nir.NIRGraph) else read_graph(Path(source))
@@ -65,7 +65,7 @@ class NirNetwork(nn.Module):
     that (`sub.lif`, `type`) one that is like it. `run` gives the values of all nodes.
     """
 
-    def __init__(self, graph: nir.NIRGraph, *, dt: float, spike_grad: SpikeGrad, shape: Shape | None) -> None:
+    def __init__(self, graph: nir.NIRGraph, *, dt: float | None, spike_grad: SpikeGrad, shape: Shape | None) -> None:
         super().__init__()
         ready = flow(graph, dt=dt, shape=shape)
         self.dt, self.input_shape, self._entry = ready.dt, ready.shapes[ready.entry], ready.entry

@@ -44,8 +44,10 @@ from zoo.errors import ExportError, InputError
 
 __all__ = ["Flow", "Subtract", "flow", "read_graph", "recurrent", "subtracting"]
 
+DEFAULT_DT = 1e-4  # seconds a step, where nobody says it; what snnTorch and SpikingJelly assume
 MAX_DEPTH = 32  # of graphs in graphs
 MAX_NODES = 100_000
+TIMED = (*NEURONS, nir.Delay)  # what dt decides something of
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Flow:
     shapes: dict[str, Shape]  # each node's output, without time and batch
     dt: float  # seconds a step
     entry: str  # the only Input
+    dt_assumed: bool  # a node integrates or delays by `dt`, and neither the metadata nor the caller gave it
 
     def inputs(self, name: str) -> Shape:
         """The shape that a node reads; for the Input, that of what it is given."""
@@ -90,8 +93,11 @@ class Subtract:
     delay: str
 
 
-def flow(graph: nir.NIRGraph, *, dt: float = 1e-4, shape: Shape | None = None) -> Flow:
-    """Check, flatten and order a graph; `graph.metadata["dt"]` overrules `dt`, in seconds.
+def flow(graph: nir.NIRGraph, *, dt: float | None = None, shape: Shape | None = None) -> Flow:
+    """Check, flatten and order a graph.
+
+    `dt`, in seconds, is by default `graph.metadata["dt"]`, and `DEFAULT_DT` where that is missing. A `dt` that contradicts the
+    metadata raises `InputError`.
 
     `shape` is that of the values to be given, without time and batch. An `Input` that declares no shape takes it; one that
     declares it behind further axes, of batch or time, loses these; any other raises `InputError`. Raises `ExportError` of one line
@@ -99,15 +105,18 @@ def flow(graph: nir.NIRGraph, *, dt: float = 1e-4, shape: Shape | None = None) -
     """
     if not isinstance(graph, nir.NIRGraph):
         raise ExportError(f"a nir.NIRGraph is needed, but {shown(graph)} was given")
-    dt = _time_step("", graph, dt)
+    given = _time_step("", graph, dt)
+    dt = DEFAULT_DT if given is None else given
     nodes: dict[str, Any] = {}
     edges: list[tuple[str, str]] = []
     _flatten("", graph, dt, 0, nodes, edges)
     entry, sources = _wiring(graph, nodes, edges)
     nodes = {name: prepared(name, node) for name, node in nodes.items()}
+    assumed = given is None and any(isinstance(node, TIMED) for node in nodes.values())
     delay_feedback(nodes, sources, dt)
     order = in_order(nodes, sources, dt)
-    return _shaped(Flow({name: nodes[name] for name in order}, {name: sources[name] for name in order}, {}, dt, entry), shape)
+    ready = Flow({name: nodes[name] for name in order}, {name: sources[name] for name in order}, {}, dt, entry, assumed)
+    return _shaped(ready, shape)
 
 
 def subtracting(flow: Flow) -> dict[str, Subtract]:
@@ -166,14 +175,19 @@ def _gain(flow: Flow, membrane: str) -> Array:
     return np.asarray(rate * node.r, np.float64)
 
 
-def _time_step(name: str, graph: nir.NIRGraph, dt: float) -> float:
+def _time_step(name: str, graph: nir.NIRGraph, dt: float | None) -> float | None:
+    """The time step of a graph: what its metadata say, or else `dt`. Raises `InputError` where they say another than `dt`."""
     metadata = getattr(graph, "metadata", None)
     if not isinstance(metadata, dict):
         raise ExportError(f"the metadata of graph {shown(name)} are {shown(metadata)}: they must be a dict")
-    given = metadata.get("dt", dt)
-    if not (isinstance(given, int | float | np.integer | np.floating) and 0 < given < sys.float_info.max):
-        raise ExportError(f"dt = {shown(given)} is no time step: it must be a positive number of seconds")
-    return float(given)
+    for step in (metadata.get("dt"), dt):
+        if step is not None and not (isinstance(step, int | float | np.integer | np.floating) and 0 < step < sys.float_info.max):
+            raise ExportError(f"dt = {shown(step)} is no time step: it must be a positive number of seconds")
+    said = dt if metadata.get("dt") is None else metadata["dt"]
+    if dt is not None and not math.isclose(said, dt, rel_tol=1e-6):  # of a float32, perhaps
+        which = f"graph {shown(name)}" if name else "the graph"
+        raise InputError(f"dt = {shown(dt)} contradicts {which}, whose metadata say dt = {shown(said)}: leave dt out")
+    return None if said is None else float(said)
 
 
 def _flatten(prefix: str, graph: nir.NIRGraph, dt: float, depth: int, nodes: dict[str, Any], edges: list[tuple[str, str]]) -> None:
@@ -189,7 +203,7 @@ def _flatten(prefix: str, graph: nir.NIRGraph, dt: float, depth: int, nodes: dic
         ends[key] = (name, name)
         if isinstance(node, nir.NIRGraph):
             ends[key] = _ends(name, node)
-            if depth >= MAX_DEPTH or _time_step(name, node, dt) != dt:
+            if depth >= MAX_DEPTH or _time_step(name, node, None) not in (None, dt):
                 raise refused(name, f"is a graph of another dt than {dt}, or lies deeper than {MAX_DEPTH} graphs")
             _flatten(name + ".", node, dt, depth + 1, nodes, edges)
         elif name in nodes:

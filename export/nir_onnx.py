@@ -39,7 +39,7 @@ FLOAT = TensorProto.FLOAT
 SPIKING = (nir.LIF, nir.IF, nir.CubaLIF, nir.Threshold)
 
 
-def write_nir_onnx(graph: nir.NIRGraph, path: Path, *, name: str, form: Form = "sequence", dt: float = 1e-4) -> Verification:
+def write_nir_onnx(graph: nir.NIRGraph, path: Path, *, name: str, form: Form = "sequence", dt: float | None = None) -> Verification:
     """Write `path`, verified. Raises `ExportError` for a graph that is not sound or has no such form, and `VerificationError`, and
     leaves what lay there, if onnxruntime does not compute of the file what the interpreter does of the graph."""
     build = partial(nir_to_onnx, graph, name=name, form=form, dt=dt)
@@ -48,10 +48,10 @@ def write_nir_onnx(graph: nir.NIRGraph, path: Path, *, name: str, form: Form = "
     return result
 
 
-def nir_to_onnx(graph: nir.NIRGraph, *, name: str = "graph", form: Form = "sequence", dt: float = 1e-4) -> onnx.ModelProto:
+def nir_to_onnx(graph: nir.NIRGraph, *, name: str = "graph", form: Form = "sequence", dt: float | None = None) -> onnx.ModelProto:
     """The ONNX form of a graph whose nodes `export.graph` accepts.
 
-    `graph.metadata["dt"]` overrules `dt`, in seconds. Raises `ExportError`.
+    `dt`, in seconds, is as `export.graph.flow` takes it. Raises `ExportError`.
     """
     ready = flow(graph, dt=dt)
     body = _Body(ready)
@@ -63,7 +63,7 @@ def nir_to_onnx(graph: nir.NIRGraph, *, name: str = "graph", form: Form = "seque
     return proto
 
 
-def verify_nir_onnx(graph: nir.NIRGraph, path: Path, *, dt: float = 1e-4, runtime: Runtime | None = None) -> Verification:
+def verify_nir_onnx(graph: nir.NIRGraph, path: Path, *, dt: float | None = None, runtime: Runtime | None = None) -> Verification:
     """Run the file at `path` on random numbers, and every node of `graph` in the interpreter on that run's own values; compare.
 
     A file of the `step` form is run so many times. Raises `InputError` if it is no ONNX file, `VerificationError` if it cannot even
@@ -115,7 +115,8 @@ def _line(ready: Flow, name: str, values: dict[str, Array]) -> Line:
     found, spiking = values[name], type(ready.nodes[name]) in SPIKING
     differ = int((found != expected).sum())
     deviation = float(np.abs(found - expected).max() / max(float(expected.std()), 1e-12)) if not spiking and differ else 0.0
-    return Line(name, spiking, BATCH, found.size, differ if spiking else 0, deviation)
+    fired = int(np.count_nonzero(found)) if spiking else 0
+    return Line(name, spiking, BATCH, found.size, differ if spiking else 0, deviation, fired)
 
 
 class _Body:

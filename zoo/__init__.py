@@ -92,14 +92,14 @@ def create(name: str, **overrides: Any) -> "DANet":
 
 
 def from_nir(
-    source: "Path | str | NIRGraph", *, dt: float = 1e-4, spike_grad: Any = None, shape: tuple[int, ...] | None = None
+    source: "Path | str | NIRGraph", *, dt: float | None = None, spike_grad: Any = None, shape: tuple[int, ...] | None = None
 ) -> "NirNetwork":
     """The network that a NIR file or graph describes, whoever wrote it, as snnTorch neurons: `x` `[T, B, ...]` -> `[T, B, ...]`.
 
     Weights and biases are parameters, gradients flow through surrogate spikes (`spike_grad`, a surrogate of snnTorch or the zoo;
     `zoo.surrogates.ATan()` if none is given). A graph of the zoo also takes still images `[B, C, H, W]` and gives logits `[B, K]`.
-    `dt` is the time step in seconds, overruled by the graph's metadata; `shape`, without time and batch, is for an `Input` that
-    declares none. Raises `InputError` for what is no NIR file, `ExportError` for a graph that is not sound.
+    `dt` is the time step in seconds: by default that of the graph's metadata, or 1e-4 where they have none; one that contradicts
+    them is refused. `shape`, without time and batch, is for an `Input` that declares none. Raises `InputError` for what is no NIR file, `ExportError` for a graph that is not sound.
     """
     from export.from_nir import from_nir
 

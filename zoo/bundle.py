@@ -18,14 +18,36 @@ from zoo import cards
 from zoo.convert import PROVENANCE
 from zoo.errors import WeightsError, ZooError
 from zoo.integrity import remembered_sha256, write_whole
-from zoo.names import FileSpec, Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
+from zoo.names import FileSpec, Manifest, ModelSpec, Origin, WeightsSpec, manifest, weights_folder
 from zoo.weights import CONFIG, INDEX, read_model
 
-__all__ = ["best", "bundle", "describe", "energy_figures", "exported_figures", "write_manifest"]
+__all__ = [
+    "RANDOM",
+    "UNKNOWN",
+    "best",
+    "bundle",
+    "describe",
+    "energy_figures",
+    "exported_figures",
+    "weights_made",
+    "write_manifest",
+]
 
 TRAINED = ("metrics.json", "metrics.jsonl", "recipe.json")  # what `zoo train` leaves beside the weights
+BY_TRAINING, CONVERTED, RANDOM, UNKNOWN = "trained", "converted", "random", "unknown"  # how weights came to be
 ENERGY = "energy.json"
 AGREEMENT = 0.001  # between the accuracies of the weights and of the exported file
+
+
+def weights_made(origin: Origin) -> str:
+    """How a model's weights came to be, as far as the files beside them say: trained, converted, random
+    or unknown."""
+    if not origin.weights:
+        return RANDOM
+    folder = origin.weights[0].parent
+    if (folder / PROVENANCE).is_file():
+        return CONVERTED
+    return BY_TRAINING if all((folder / file).is_file() for file in TRAINED) else UNKNOWN
 
 
 def describe(folder: Path) -> WeightsSpec:
@@ -53,7 +75,7 @@ def describe(folder: Path) -> WeightsSpec:
         data=model.origin.data,
         metrics=_read(folder / "metrics.json") if "metrics.json" in files else {},
         licence=said.get("licence", "Apache-2.0"),
-        provenance="converted" if converted else "trained",
+        provenance=CONVERTED if converted else BY_TRAINING,
         recipe="" if converted else "recipe.json",
         source=said.get("source", ""),
         energy=_read(folder / ENERGY) if ENERGY in files else None,

@@ -28,6 +28,8 @@ from export.energy.profiles import Profile, find_profiles
 from export.energy.tally import Energy, LayerTotals, Tally, Totals, energy
 from zoo.danet import DANet
 from zoo.errors import InputError
+from zoo.images import check_normalised
+from zoo.silence import assumed_dt, is_silent, silent_layers, what_is_silent
 
 __all__ = ["Batches", "EnergyReport", "estimate"]
 
@@ -51,6 +53,31 @@ class EnergyReport:
     def steps(self) -> int:
         """T."""
         return self.source.steps
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What must be known beside the figures: layers that never fired, and a time step that nobody gave."""
+        assumed = [] if self.source.assumed_dt is None else [assumed_dt(self.source.assumed_dt)]
+        return tuple(note for note in (what_is_silent(self._spikes), *assumed) if note)
+
+    @property
+    def silent(self) -> bool:
+        """Whether no neuron fired on any image."""
+        return is_silent(self._spikes)
+
+    @property
+    def silent_layers(self) -> tuple[str, ...]:
+        """The layers of neurons that fired on no image."""
+        return silent_layers(self._spikes)
+
+    @cached_property
+    def _spikes(self) -> dict[str, int]:
+        return {layer.name: layer.counts["spikes"] for layer in self.layers if layer.kind == "neuron"}
+
+    @property
+    def weights(self) -> str:
+        """Whose weights were counted, in words."""
+        return f"{self.source.weights} weights, {self.source.precision}"
 
     @property
     def data(self) -> str:
@@ -130,6 +157,7 @@ def estimate(
     convention: str = "exact",
     profile: str | Path | Sequence[str | Path] = (),
     steps: int | None = None,
+    dt: float | None = None,
     batch: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> EnergyReport:
@@ -137,7 +165,8 @@ def estimate(
 
     `model_or_graph`: a model, a NIR graph, or a file `.onnx` or `.nir`. `images`: normalised, `[N, ...]`, or frames `[T, N, ...]`
     for a network that takes such; or batches of them with labels, of which only integers are kept. `profile`: names, or `.toml`
-    files of your own (all shipped ones by default). `steps`: T, of a graph that does not say it. `progress`: given the images done.
+    files of your own (all shipped ones by default). `steps`: T, and `dt`: seconds a step, of a graph that does not say it. `progress`: given the
+    images done.
 
     In processes that `torchrun` started, a tensor of images is split between them, and all of them return the same report; batches
     are taken as the part of the process that gives them.
@@ -149,7 +178,12 @@ def estimate(
     words = [profile] if isinstance(profile, str | Path) else profile
     profiles = tuple(find_profiles([str(word) for word in words]).values())
     like = images if isinstance(images, Tensor) else None
-    run = model_or_graph if isinstance(model_or_graph, Executor) else executor(model_or_graph, steps=steps, like=like)
+    if isinstance(model_or_graph, Executor):
+        if steps is not None or dt is not None:
+            raise InputError("steps and dt are for a graph or a file: an executor has been given its own")
+        run = model_or_graph
+    else:
+        run = executor(model_or_graph, steps=steps, like=like, dt=dt)
     if isinstance(images, Tensor):
         images = _batches(run, images, labels, run.batch if batch is None else batch)
     elif labels is not None or batch is not None:
@@ -174,6 +208,8 @@ def _count(run: Executor, batches: Batches, progress: Callable[[int], None] | No
     totals = Totals(run.source.steps)
     right = labelled = 0
     for x, labels in batches:
+        if run.source.data:
+            check_normalised(x, run.source.data)
         logits, spikes = run.run(x)
         if labels is not None:
             right += int((logits.argmax(1) == labels.cpu()).sum())

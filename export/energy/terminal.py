@@ -24,7 +24,10 @@ WIDE = 110  # columns, from which every count has one of its own
 
 
 def render(report: "EnergyReport", console: Console) -> None:
-    """The costliest layers, the totals of every profile, the same network without spikes, and what the figures stand on."""
+    """What must be known beside the figures; the costliest layers, the totals of every profile, the same network without spikes,
+    and what the figures stand on."""
+    for note in report.notes:
+        console.print(f"[bold red]Note:[/bold red] {escape(note)}", highlight=False)
     console.print(_layers(report, wide=console.width >= WIDE))
     _totals(report, console)
     if report.priced:
@@ -222,7 +225,7 @@ def _images(report: "EnergyReport") -> str:
 
 
 def _run(report: "EnergyReport") -> str:
-    return f"Run by {escape(report.source.engine)}, T = {report.steps}"
+    return f"Run by {escape(report.source.engine)}, T = {report.steps}; {escape(report.weights)}"
 
 
 def _synops(report: "EnergyReport") -> str:

@@ -19,6 +19,7 @@ from export.targets.limits import Target, targets
 from export.targets.place import Placement, most_features, place
 from export.targets.rules import CHIP, Finding, chip_findings, layer_findings, plural
 from zoo.errors import ExportError, InputError
+from zoo.silence import assumed_dt
 
 __all__ = ["CAVEAT", "Check", "check", "to_html"]
 
@@ -33,6 +34,7 @@ class Check:
     network: Network
     findings: tuple[Finding, ...]
     placement: Placement | None  # None where no formula for it is published
+    assumed_dt: float | None = None  # seconds a step, where neither the graph nor the caller gave them and it matters
 
     @property
     def fits(self) -> bool:
@@ -45,12 +47,9 @@ class Check:
         copies = ", ".join(f"{node} {len(layers)} times" for node, layers in self.network.shared.items())
         held = f"Held once for each neuron that it reaches: {copies}." if copies else ""
         names = ", ".join(self.network.recurrent)
-        back = (
-            f"Recurrent: {names}. Each is checked as one more reader; whether spikes can go back to it is not checked."
-            if names
-            else ""
-        )
-        return tuple(note for note in (CAVEAT, self.target.note, held, back) if note)
+        back = f"Recurrent: {names}. Each is checked as one more reader; whether spikes can go back to it is not checked."
+        assumed = "" if self.assumed_dt is None else f"Note: {assumed_dt(self.assumed_dt)}."
+        return tuple(note for note in (CAVEAT, self.target.note, held, back * bool(names), assumed) if note)
 
     def of(self, layer: str) -> tuple[Finding, ...]:
         """The findings of a layer."""
@@ -64,6 +63,7 @@ class Check:
             "target": self.target.name,
             "title": self.target.title,
             "fits": self.fits,
+            "assumed_dt": self.assumed_dt,
             "validated": "published limits only",
             "cores": {"needed": placement.needed, "present": placement.present} if placement else None,
             "layers": [self._layer_json(layer) for layer in self.network.layers.values()],
@@ -96,15 +96,16 @@ class Check:
         }
 
 
-def check(graph: nir.NIRGraph, target: str) -> Check:
-    """Compare a graph with what is published of `target`.
+def check(graph: nir.NIRGraph, target: str, *, dt: float | None = None) -> Check:
+    """Compare a graph with what is published of `target`. `dt`: seconds a step, of a graph whose metadata have none.
 
     Raises `InputError` for a target that is not known and `ExportError` for a graph that is not sound or has no neuron.
     """
     known = targets()
     if target not in known:
         raise InputError(f"target {target!r} is not known; valid are {', '.join(known)}")
-    chip, found = known[target], network(flow(graph))
+    ready = flow(graph, dt=dt)
+    chip, found = known[target], network(ready)
     if not found.layers:
         raise ExportError("the graph has no spiking neuron, so that there is nothing to place on a chip")
     placement = place(found, chip.cores) if chip.cores else None
@@ -112,12 +113,13 @@ def check(graph: nir.NIRGraph, target: str) -> Check:
     for layer in found.layers.values():
         limits = chip.limits | chip.input if found.entry in layer.reads else chip.limits
         findings += layer_findings(layer, found, limits)
-    return Check(chip, found, tuple(findings), placement)
+    return Check(chip, found, tuple(findings), placement, ready.dt if ready.dt_assumed else None)
 
 
-def to_html(checks: Sequence[Check], name: str) -> str:
-    """One page that needs nothing else, for one network `name` on one or several targets."""
-    return html.render(checks, name)
+def to_html(checks: Sequence[Check], name: str, about: Sequence[str] = ()) -> str:
+    """One page that needs nothing else, for one network `name` on one or several targets. `about`: sentences for its head, as
+    whose weights they are."""
+    return html.render(checks, name, about)
 
 
 def _core_findings(chip: Target, found: Network, placement: Placement) -> list[Finding]:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["render"]
 
 
-def render(checks: Sequence["Check"], name: str) -> str:
+def render(checks: Sequence["Check"], name: str, about: Sequence[str] = ()) -> str:
     """The page, as text."""
-    return _template().render(checks=checks, name=name, units=units, words=words)
+    return _template().render(checks=checks, name=name, about=about, units=units, words=words)
 
 
 @cache

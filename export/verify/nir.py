@@ -232,4 +232,4 @@ def _line(call: Call, found: Tensor, expected: Tensor, neuron: bool) -> Line:
     expected = expected.expand(len(found) // len(expected), *expected.shape).flatten(0, 1)
     wrong = int((found != expected).sum()) if neuron else 0
     deviation = 0.0 if neuron else float((found - expected).abs().max() / expected.std().clamp_min(1e-12))
-    return Line(call.path, neuron, len(expected), expected.numel(), wrong, deviation)
+    return Line(call.path, neuron, len(expected), expected.numel(), wrong, deviation, int(found.count_nonzero()) if neuron else 0)

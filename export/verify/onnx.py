@@ -216,4 +216,5 @@ def _compare_piece(calls: list[Call], names: dict[str, str], values: dict[str, T
             )
         neuron = isinstance(call.module, Lif)
         deviation = 0.0 if neuron else float((found - expected).abs().max() / expected.std().clamp_min(1e-12))
-        yield Line(call.path, neuron, len(expected), expected.numel(), int((found != expected).sum()) if neuron else 0, deviation)
+        wrong, fired = (int((found != expected).sum()), int(found.count_nonzero())) if neuron else (0, 0)
+        yield Line(call.path, neuron, len(expected), expected.numel(), wrong, deviation, fired)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from zoo.silence import NO_SPIKES, is_silent
+
 __all__ = ["TOLERANCE", "Line", "Verification"]
 
 TOLERANCE = 2e-5  # of the standard deviation
@@ -17,6 +19,7 @@ class Line:
     elements: int
     wrong_spikes: int  # of a neuron
     deviation: float  # of any other module: largest difference over the standard deviation
+    fired: int = 0  # of a neuron: its spikes in the export
 
     @property
     def ok(self) -> bool:
@@ -47,6 +50,15 @@ class Verification:
         return not (self.missing or self.altered) and all(line.ok for line in self.lines)
 
     @property
+    def silent(self) -> bool:
+        """Whether no neuron fired, so that their agreement proves little."""
+        fired: dict[str, int] = {}
+        for line in self.lines:
+            if line.neuron:
+                fired[line.path] = fired.get(line.path, 0) + line.fired
+        return is_silent(fired)
+
+    @property
     def neurons(self) -> int:
         return len({line.path for line in self.lines if line.neuron})
 
@@ -71,6 +83,7 @@ class Verification:
             return f"NOT verified: {self.worst()}"
         predicted = f"; same prediction for {self.same_argmax} of {self.images} images" if self.images else ""
         return (
-            f"verified at batch {' and '.join(map(str, self.batches))}: {self.neurons} neuron layers spike for spike "
-            f"({self.spikes:,} values), the rest to {self.deviation:.1e} of the standard deviation{predicted}"
+            f"{'NOTHING FIRED' if self.silent else 'verified'} at batch {' and '.join(map(str, self.batches))}: "
+            f"{self.neurons} neuron layers spike for spike ({self.spikes:,} values), the rest to {self.deviation:.1e} of the "
+            f"standard deviation{predicted}{f'; but {NO_SPIKES}' if self.silent else ''}"
         )

@@ -54,7 +54,7 @@ def test_a_flow_is_flat_and_in_order() -> None:
     graph = chain(nir.Scale(a(2, 2)), inner, nir.Linear(a([1, 1])))
     graph.nodes = dict(reversed(graph.nodes.items()))
     graph.edges.append(("n0", "n2"))
-    ready = flow(graph, dt=8)
+    ready = flow(graph)
     assert [*ready.nodes] == ["input", "n0", "n1.input", "n1.threshold", "n1.output", "n2", "output"]
     assert ready.sources["n2"] == ("n1.output", "n0") and ready.sources["input"] == ()
     assert ready.readers["n0"] == ("n1.input", "n2") and ready.readers["output"] == ()

@@ -215,7 +215,10 @@ def test_nested_graphs_are_flattened() -> None:
 
 def test_the_graph_knows_its_time_step() -> None:
     graph = chain(nir.I(a(1, 1)))
-    assert run(graph, np.ones((1, 1, 2)), dt=8)["output"].ravel().tolist() == [0.25, 0.25]
+    for dt in (None, 0.25):
+        assert run(graph, np.ones((1, 1, 2)), dt=dt)["output"].ravel().tolist() == [0.25, 0.25]
+    with pytest.raises(InputError, match=r"dt = 8 contradicts the graph, whose metadata say dt = 0.25: leave dt out"):
+        run(graph, np.ones((1, 1, 2)), dt=8)
     graph.metadata = {}
     assert run(graph, np.ones((1, 1, 2)), dt=8)["output"].ravel().tolist() == [8, 8]
     np.testing.assert_allclose(run(graph, np.ones((1, 1, 2)))["output"], 1e-4)

@@ -63,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
         text = "as they are (default), or rounded to 8 bits with a scale per output channel, or per layer as on Speck"
         sub.add_argument("--weights", choices=("float32", "int8", "int8-layer"), default="float32", help=text)
 
+    def time_step(sub: argparse.ArgumentParser) -> None:
+        text = "a time step of a .nir file that does not say it (1e-4 is assumed, and said)"
+        sub.add_argument("--dt", type=_seconds, metavar="SECONDS", help=text)
+
     def runtime(sub: argparse.ArgumentParser) -> None:
         group = sub.add_argument_group("who computes an .onnx file")
         group.add_argument("--runtime", choices=("onnxruntime", "openvino"), help="onnxruntime (default), or openvino, an extra")
@@ -102,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "what an ONNX file gives beside logits: each layer's spikes counted (default), as they are, or none, which is fastest"
     sub.add_argument("--outputs", choices=("counts", "trains", "none"), default="counts", help=text)
     weights(sub)
+    time_step(sub)
     sub.add_argument(
         "--data", metavar="SOURCE", help="the test split for the accuracy of rounded weights (default: bundled images)"
     )
@@ -109,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("verify", exports.verify, "check weights against the manifest, or an export against its model")
     sub.add_argument("names", nargs="*", metavar="NAME", help="names, model folders or hf:org/repo (default: all that are here)")
     sub.add_argument("--export", type=Path, metavar="FILE", help="check this .onnx or .nir export, layer by layer")
+    time_step(sub)
     runtime(sub)
 
     sub = add("check", exports.check, "say whether a network fits a neuromorphic chip, and why not")
@@ -117,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         "--target", default="all", metavar="CHIP", help="speck2e, loihi1, loihi2, spinnaker2, xylo, akida1, truenorth, or all"
     )
     weights(sub)
+    time_step(sub)
     sub.add_argument("--html", type=Path, metavar="FILE", help="also write the report there, one page")
 
     sub = add("energy", energy.energy, "count the operations of each layer on real images and price them")
@@ -128,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "--input", type=Path, metavar="FILE.npy", help="what a .nir file of others reads: [N, ...], or frames [T, N, ...]"
     )
     sub.add_argument("--steps", type=_positive, metavar="T", help="for a .nir file that does not say how long it runs")
+    time_step(sub)
     sub.add_argument(
         "--convention", default="exact", metavar="NAME", help="exact (default), spikformer, sew, syops, lemaire, or all"
     )
@@ -167,6 +175,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--dry-run", action="store_true", help="show files and card, and send nothing")
     sub.add_argument("--pin", action="store_true", help="write repository, commit and sha256 into this checkout's manifest")
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
 
 
 def _positive(text: str) -> int:

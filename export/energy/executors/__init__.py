@@ -15,6 +15,7 @@ from export.energy.executors.graph import NirExecutor
 from export.energy.executors.model import TorchExecutor
 from export.graph import read_graph
 from zoo.danet import DANet
+from zoo.errors import InputError
 
 if TYPE_CHECKING:
     from export.runtime import Runtime
@@ -23,21 +24,35 @@ __all__ = ["Executor", "NirExecutor", "Source", "TorchExecutor", "executor"]
 
 
 def executor(
-    what: DANet | nir.NIRGraph | Path, *, steps: int | None = None, like: Tensor | None = None, runtime: "Runtime | None" = None
+    what: DANet | nir.NIRGraph | Path,
+    *,
+    steps: int | None = None,
+    like: Tensor | None = None,
+    dt: float | None = None,
+    runtime: "Runtime | None" = None,
 ) -> Executor:
     """The executor for a model, a graph, or a file `.onnx` or `.nir`.
 
     `steps` is T, for a graph that does not say it, and `like` an example of its input, for one that does not say what it reads: an
-    axis more than the graph speaks of, besides the batch, is time, and whole numbers are then counts of events. `runtime` computes
-    an ONNX file, onnxruntime unless it says otherwise. Raises `ExportError` or `InputError` for what cannot be read or counted.
+    axis more than the graph speaks of, besides the batch, is time, and whole numbers are then counts of events. `dt` is the time
+    step in seconds of a graph whose metadata have none. `runtime` computes an ONNX file, onnxruntime unless it says otherwise.
+    Raises `ExportError` or `InputError` for what cannot be read or counted.
     """
+    graph = isinstance(what, nir.NIRGraph) or (isinstance(what, Path) and what.suffix != ".onnx")
+    if dt is not None and not graph:
+        raise InputError(f"dt = {dt} is for a NIR graph: a model and an .onnx file know their own time step")
     match what:
         case DANet():
             return TorchExecutor(what)
         case nir.NIRGraph():
-            return NirExecutor(what, steps=steps, like=like)
-        case _ if what.suffix == ".onnx":
+            return NirExecutor(what, steps=steps, like=like, dt=dt)
+        case Path() if what.suffix == ".onnx":
             from export.energy.executors.onnx import OnnxExecutor  # whose import takes a second
 
             return OnnxExecutor(what, runtime)
-    return NirExecutor(read_graph(what), name=what.name, steps=steps, like=like)
+        case Path():
+            return NirExecutor(read_graph(what), name=what.name, steps=steps, like=like, dt=dt)
+    raise InputError(
+        f"a {type(what).__name__} cannot be counted: give a model of the zoo, a nir.NIRGraph, or the path of an .onnx or .nir file; "
+        "other modules can be exported to NIR (snntorch.export_nir, nirtorch)"
+    )

@@ -13,6 +13,7 @@ from torch import Tensor
 from export.energy.events import trains_needed
 from export.energy.spikes import Spikes
 from export.energy.structure import structure
+from zoo.bundle import UNKNOWN
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
 
@@ -28,6 +29,9 @@ class Source:
     steps: int
     data: DatasetSpec | None = None  # None for the graph of somebody else
     weights_sha256: str = ""  # empty where nobody said
+    weights: str = UNKNOWN  # how they came to be: trained, converted, random, or unknown
+    precision: str = "float32"  # or how they were rounded
+    assumed_dt: float | None = None  # seconds a step, where neither the graph nor the caller gave them and it matters
 
 
 class Executor(ABC):

@@ -15,8 +15,9 @@ from torch import Tensor
 from export.energy.executors.base import Executor, Source
 from export.energy.spikes import Spikes
 from export.energy.structure import CURRENTS, EVENTS, STILL_IMAGE
-from export.graph import flow
+from export.graph import Flow, flow
 from export.interpret import run
+from zoo.bundle import RANDOM, UNKNOWN
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, InputError, ZooError
 
@@ -28,18 +29,37 @@ class NirExecutor(Executor):
 
     most = 1 << 14
 
-    def __init__(self, graph: nir.NIRGraph, *, name: str = "", steps: int | None = None, like: Tensor | None = None) -> None:
-        meta = graph.metadata
+    def __init__(
+        self,
+        graph: nir.NIRGraph,
+        *,
+        name: str = "",
+        steps: int | None = None,
+        like: Tensor | None = None,
+        dt: float | None = None,
+    ) -> None:
+        ready, meta = flow(graph, dt=dt), graph.metadata
+        more: dict[str, Any] = {"dt": ready.dt}
         if "input" not in meta:
-            kind = _kind(graph, like)
+            more["input"] = kind = _kind(ready, like)
             steps = len(like) if like is not None and kind != STILL_IMAGE else steps
-            graph = copy(graph)
-            graph.metadata = meta | {"input": kind}
+        graph = copy(graph)
+        graph.metadata = meta | more
         said = meta.get("steps", steps)
         if not isinstance(said, int | np.integer) or said < 1:
             raise ConfigError("the graph does not say for how many time steps it runs: give their number with --steps")
         sha256 = str(meta.get("weights_sha256", ""))
-        super().__init__(graph, Source(str(meta.get("name", name or "graph")), "NIR interpreter", int(said), _data(meta), sha256))
+        source = Source(
+            name=str(meta.get("name", name or "graph")),
+            engine="NIR interpreter",
+            steps=int(said),
+            data=_data(meta),
+            weights_sha256=sha256,
+            weights=RANDOM if "weights_sha256" in meta and not sha256 else UNKNOWN,
+            precision=str(meta.get("precision", "float32")),
+            assumed_dt=ready.dt if ready.dt_assumed else None,
+        )
+        super().__init__(graph, source)
         (self.exit,) = (layer.name for layer in self.layers if isinstance(layer.node, nir.Output))
 
     def _run(self, x: Tensor, spikes: Spikes) -> Tensor:
@@ -50,9 +70,8 @@ class NirExecutor(Executor):
         return torch.from_numpy(values[self.exit].mean(0))
 
 
-def _kind(graph: nir.NIRGraph, like: Tensor | None) -> str:
+def _kind(ready: Flow, like: Tensor | None) -> str:
     """What the input of a graph is that does not say it."""
-    ready = flow(graph)
     if like is None or like.dim() < len(ready.shapes[ready.entry]) + 2:
         return STILL_IMAGE
     return CURRENTS if like.is_floating_point() else EVENTS

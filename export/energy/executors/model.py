@@ -14,6 +14,7 @@ from export.energy.executors.base import Executor, Source
 from export.energy.spikes import Spikes
 from export.nir import node_name, to_nir
 from zoo.blocks import And, IAnd
+from zoo.bundle import weights_made
 from zoo.danet import DANet
 from zoo.integrity import digest
 from zoo.neurons import Lif
@@ -28,7 +29,8 @@ class TorchExecutor(Executor):
         graph = to_nir(model, profile="native")
         assert model.origin is not None  # or `to_nir` would have refused
         origin, engine = model.origin, f"torch {torch.__version__}"
-        super().__init__(graph, Source(origin.name, engine, model.config.steps, origin.data, digest(origin.weights)))
+        said = {"weights": weights_made(origin), "precision": origin.precision}
+        super().__init__(graph, Source(origin.name, engine, model.config.steps, origin.data, digest(origin.weights), **said))
         self.model = model
 
     def _run(self, x: Tensor, spikes: Spikes) -> Tensor:

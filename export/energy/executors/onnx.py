@@ -18,6 +18,7 @@ from export.from_onnx import read_onnx
 from export.nir import node_name, to_nir
 from export.onnx_file import described, read_file
 from export.runtime import Runtime
+from zoo.bundle import RANDOM, UNKNOWN
 from zoo.errors import InputError
 
 __all__ = ["OnnxExecutor"]
@@ -33,7 +34,9 @@ class OnnxExecutor(Executor):
         meta = described(proto)
         runtime = runtime or Runtime()
         graph = to_nir(model, profile="native")
-        super().__init__(graph, Source(meta["name"], str(runtime), model.config.steps, model.origin.data, meta["weights_sha256"]))
+        sha256 = meta["weights_sha256"]
+        said = {"weights": UNKNOWN if sha256 else RANDOM, "precision": meta.get("precision", "float32")}
+        super().__init__(graph, Source(meta["name"], str(runtime), model.config.steps, model.origin.data, sha256, **said))
         self.paths = {node_name(value): value for node in proto.graph.node for value in node.output}
         try:
             self._engine = runtime.load(self._with_spikes(proto).SerializeToString())
