@@ -47,8 +47,9 @@ def from_nir(
     """The network that a NIR file or graph describes, in float32; the graph may come from any tool.
 
     `dt`, in seconds, is by default `metadata["dt"]`, or 1e-4 where that is missing; one that contradicts it is refused.
-    `spike_grad` is a surrogate of snnTorch or the zoo, `ATan()` if none is given. `shape`, without time and batch, is for an `Input` that declares none. Raises `InputError` for what is no NIR
-    file, and `ExportError` for a graph that is not sound or has a time constant below `dt`.
+    `spike_grad` is a surrogate of snnTorch or the zoo, `ATan()` if none is given. `shape`, without time and batch, is for an
+    `Input` that declares none. Raises `InputError` for what is no NIR file, and `ExportError` for a graph that is not sound or has
+    a time constant below `dt`.
     """
     graph = source if isinstance(source, nir.NIRGraph) else read_graph(Path(source))
     with torch.device("cpu"):  # where numpy's arrays are, and snn.Leaky reads its own buffers

@@ -184,9 +184,9 @@ def _time_step(name: str, graph: nir.NIRGraph, dt: float | None) -> float | None
         if step is not None and not (isinstance(step, int | float | np.integer | np.floating) and 0 < step < sys.float_info.max):
             raise ExportError(f"dt = {shown(step)} is no time step: it must be a positive number of seconds")
     said = dt if metadata.get("dt") is None else metadata["dt"]
-    if dt is not None and not math.isclose(said, dt, rel_tol=1e-6):  # of a float32, perhaps
+    if dt is not None and said is not None and not math.isclose(said, dt, rel_tol=1e-6):  # of a float32, perhaps
         which = f"graph {shown(name)}" if name else "the graph"
-        raise InputError(f"dt = {shown(dt)} contradicts {which}, whose metadata say dt = {shown(said)}: leave dt out")
+        raise InputError(f"dt = {float(dt):g} contradicts {which}, whose metadata say dt = {float(said):g}: leave dt out")
     return None if said is None else float(said)
 
 
@@ -295,7 +295,7 @@ def _find_shapes(flow: Flow, given: Shape, extra: Shape) -> Flow:
 
     `extra` are the axes that the Input declares before those that are `given`.
     """
-    flow = Flow({name: copy(node) for name, node in flow.nodes.items()}, flow.sources, {}, flow.dt, flow.entry)
+    flow = Flow({name: copy(node) for name, node in flow.nodes.items()}, flow.sources, {}, flow.dt, flow.entry, flow.dt_assumed)
     delays = {name: node.delay.shape for name, node in flow.nodes.items() if type(node) is nir.Delay}
     reads = {flow.entry: given} | {name: shape for name, shape in delays.items() if shape not in SCALAR}
     waiting = deque(reads)

@@ -39,7 +39,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Step = Callable[[Array], Array]  # a node's input at one step, [B, ...] -> its output
 
 
-def run(graph: nir.NIRGraph, inputs: Array, *, dt: float | None = None, dtype: type[np.floating[Any]] = np.float32) -> dict[str, Array]:
+def run(
+    graph: nir.NIRGraph, inputs: Array, *, dt: float | None = None, dtype: type[np.floating[Any]] = np.float32
+) -> dict[str, Array]:
     """Every node's output `[T, B, ...]` for `inputs` `[T, B, ...]` of the graph's only `Input`, computed in float32 or float64.
 
     `dt` is as `export.graph.flow` takes it. Raises `InputError` for inputs and `ExportError` for a graph that cannot be run.

@@ -21,15 +21,15 @@ from onnx import TensorProto, helper, numpy_helper
 import zoo
 from export.engines import ERRORS, reason
 from export.graph import Flow, flow
-from export.interpret import step_of
+from export.interpret import run, step_of
 from export.modules import euler
 from export.nodes import CONVS, POOLS
-from export.onnx_file import OPSET, read_file, write_verified
+from export.onnx_file import OPSET, described, read_file, write_verified
 from export.runtime import Runtime
 from export.verify.result import Line, Verification
 from zoo.errors import VerificationError
 
-__all__ = ["nir_to_onnx", "verify_nir_onnx", "write_nir_onnx"]
+__all__ = ["nir_to_onnx", "noise_spikes", "verify_nir_onnx", "write_nir_onnx"]
 
 IR_VERSION = 10  # of that opset
 STEPS, BATCH = 8, 2  # of a verification
@@ -71,8 +71,10 @@ def verify_nir_onnx(graph: nir.NIRGraph, path: Path, *, dt: float | None = None,
     """
     ready = flow(graph, dt=dt)
     entry = _value(ready.entry, "in")
-    x = np.random.default_rng(0).uniform(0, 2, (STEPS, BATCH, *ready.shapes[ready.entry])).astype(np.float32)
+    x = _noise(ready)
     proto = read_file(path)
+    step = described(proto).get("dt", repr(ready.dt))
+    altered = () if step == repr(ready.dt) else (f"a time step of {step} s, where the graph's is {ready.dt!r} s",)
     try:
         _observe(proto.graph, [_value(name) for name in ready.nodes])
         engine = (runtime or Runtime()).load(proto.SerializeToString())
@@ -87,7 +89,19 @@ def verify_nir_onnx(graph: nir.NIRGraph, path: Path, *, dt: float | None = None,
     except (*ERRORS, KeyError, ValueError, EncodeError) as error:  # the last two: of more than 2 GB
         raise VerificationError(f"{path} cannot be run as this graph: {reason(error)}") from None
     lines = [_line(ready, name, values) for name in ready.nodes if name != ready.entry]
-    return Verification(tuple(lines), (), (), (BATCH,), 0, 0)
+    return Verification(tuple(lines), (), altered, (BATCH,), 0, 0)
+
+
+def noise_spikes(graph: nir.NIRGraph, *, dt: float | None = None) -> dict[str, int]:
+    """How often the neurons of each node fire in the interpreter, on the random numbers of a verification."""
+    ready = flow(graph, dt=dt)
+    values = run(graph, _noise(ready), dt=dt)
+    return {name: int(np.count_nonzero(values[name])) for name, node in ready.nodes.items() if type(node) in SPIKING}
+
+
+def _noise(ready: Flow) -> Array:
+    """Random numbers from 0 to 2, `[T, B, ...]`."""
+    return np.random.default_rng(0).uniform(0, 2, (STEPS, BATCH, *ready.shapes[ready.entry])).astype(np.float32)
 
 
 def _observe(graph: onnx.GraphProto, names: list[str]) -> None:

@@ -99,7 +99,8 @@ def from_nir(
     Weights and biases are parameters, gradients flow through surrogate spikes (`spike_grad`, a surrogate of snnTorch or the zoo;
     `zoo.surrogates.ATan()` if none is given). A graph of the zoo also takes still images `[B, C, H, W]` and gives logits `[B, K]`.
     `dt` is the time step in seconds: by default that of the graph's metadata, or 1e-4 where they have none; one that contradicts
-    them is refused. `shape`, without time and batch, is for an `Input` that declares none. Raises `InputError` for what is no NIR file, `ExportError` for a graph that is not sound.
+    them is refused. `shape`, without time and batch, is for an `Input` that declares none.
+    Raises `InputError` for what is no NIR file, `ExportError` for a graph that is not sound.
     """
     from export.from_nir import from_nir
 

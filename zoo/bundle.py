@@ -30,6 +30,7 @@ __all__ = [
     "energy_figures",
     "exported_figures",
     "weights_made",
+    "weights_words",
     "write_manifest",
 ]
 
@@ -48,6 +49,11 @@ def weights_made(origin: Origin) -> str:
     if (folder / PROVENANCE).is_file():
         return CONVERTED
     return BY_TRAINING if all((folder / file).is_file() for file in TRAINED) else UNKNOWN
+
+
+def weights_words(made: str, precision: str) -> str:
+    """How weights came to be and how they are rounded, for people."""
+    return f"{'weights of unknown training' if made == UNKNOWN else f'{made} weights'}, {precision}"
 
 
 def describe(folder: Path) -> WeightsSpec:

@@ -8,6 +8,7 @@ it mean little, however exact they are.
 from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from zoo.neurons import Lif
 
@@ -48,7 +49,7 @@ def watch_spikes(model: nn.Module) -> Callable[[], bool]:
     """Look at what a model's neurons send from now on. The function returned says whether any has fired; with the first spike
     the looking ends, and costs nothing more."""
     fired: list[bool] = []
-    handles = []
+    handles: list[RemovableHandle] = []
 
     def look(module: nn.Module, args: object, train: Tensor) -> None:
         if not fired and bool(train.any()):

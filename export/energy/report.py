@@ -26,6 +26,7 @@ from export.energy.counting import count
 from export.energy.executors import Executor, Source, executor
 from export.energy.profiles import Profile, find_profiles
 from export.energy.tally import Energy, LayerTotals, Tally, Totals, energy
+from zoo.bundle import weights_words
 from zoo.danet import DANet
 from zoo.errors import InputError
 from zoo.images import check_normalised
@@ -77,7 +78,7 @@ class EnergyReport:
     @property
     def weights(self) -> str:
         """Whose weights were counted, in words."""
-        return f"{self.source.weights} weights, {self.source.precision}"
+        return weights_words(self.source.weights, self.source.precision)
 
     @property
     def data(self) -> str:
@@ -165,8 +166,8 @@ def estimate(
 
     `model_or_graph`: a model, a NIR graph, or a file `.onnx` or `.nir`. `images`: normalised, `[N, ...]`, or frames `[T, N, ...]`
     for a network that takes such; or batches of them with labels, of which only integers are kept. `profile`: names, or `.toml`
-    files of your own (all shipped ones by default). `steps`: T, and `dt`: seconds a step, of a graph that does not say it. `progress`: given the
-    images done.
+    files of your own (all shipped ones by default). `steps`: T, and `dt`: seconds a step, of a graph that does not say it.
+    `progress`: given the images done.
 
     In processes that `torchrun` started, a tensor of images is split between them, and all of them return the same report; batches
     are taken as the part of the process that gives them.

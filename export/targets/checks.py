@@ -19,7 +19,6 @@ from export.targets.limits import Target, targets
 from export.targets.place import Placement, most_features, place
 from export.targets.rules import CHIP, Finding, chip_findings, layer_findings, plural
 from zoo.errors import ExportError, InputError
-from zoo.silence import assumed_dt
 
 __all__ = ["CAVEAT", "Check", "check", "to_html"]
 
@@ -48,8 +47,7 @@ class Check:
         held = f"Held once for each neuron that it reaches: {copies}." if copies else ""
         names = ", ".join(self.network.recurrent)
         back = f"Recurrent: {names}. Each is checked as one more reader; whether spikes can go back to it is not checked."
-        assumed = "" if self.assumed_dt is None else f"Note: {assumed_dt(self.assumed_dt)}."
-        return tuple(note for note in (CAVEAT, self.target.note, held, back * bool(names), assumed) if note)
+        return tuple(note for note in (CAVEAT, self.target.note, held, back * bool(names)) if note)
 
     def of(self, layer: str) -> tuple[Finding, ...]:
         """The findings of a layer."""

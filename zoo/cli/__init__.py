@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Command, text: str, *, table: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, parser=sub)
         if table:
             sub.add_argument("--json", action="store_true", help="print JSON instead of text")
         return sub
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--weights", choices=("float32", "int8", "int8-layer"), default="float32", help=text)
 
     def time_step(sub: argparse.ArgumentParser) -> None:
-        text = "a time step of a .nir file that does not say it (1e-4 is assumed, and said)"
+        text = "a time step of a .nir file that does not say it (default: 1e-4, with a note)"
         sub.add_argument("--dt", type=_seconds, metavar="SECONDS", help=text)
 
     def runtime(sub: argparse.ArgumentParser) -> None:

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +12,29 @@ import zoo
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
+    from nir import NIRGraph
     from torch import Tensor
 
     from export.runtime import Runtime
     from zoo.danet import DANet
     from zoo.datasets import DatasetSpec
 
-__all__ = ["asked_runtime", "load_model", "normalised", "our_export", "predictor", "print_json", "read_images"]
+__all__ = [
+    "NIR_FILE",
+    "Predictor",
+    "asked_runtime",
+    "load_model",
+    "normalised",
+    "note",
+    "only_for",
+    "our_export",
+    "predictor",
+    "print_json",
+    "read_images",
+    "read_nir",
+]
+
+NIR_FILE = "a .nir file: a model and its exports know their own time step"  # what --dt is for
 
 
 def load_model(name: str) -> "tuple[DANet, str]":
@@ -26,20 +44,80 @@ def load_model(name: str) -> "tuple[DANet, str]":
     return model, model.origin.name
 
 
-def predictor(model: str, runtime: "Runtime | None" = None) -> "tuple[Callable[[Tensor], Tensor], DatasetSpec, str, int]":
-    """Normalised images `[B, C, H, W]` -> logits `[B, K]`, by torch or, for an `.onnx` file, a runtime; the data; a name; T."""
+@dataclass(frozen=True)
+class Predictor:
+    """A network that classifies, by whomever it is computed."""
+
+    predict: "Callable[[Tensor], Tensor]"  # normalised images [B, C, H, W] -> logits [B, K]
+    data: "DatasetSpec"
+    name: str
+    steps: int
+    fired: Callable[[], bool | None]  # whether a neuron has fired so far; None for an .onnx file that does not give its spikes
+
+    def warn_of_silence(self) -> bool | None:
+        """Whether no neuron has fired, which is said on stderr; None if that is not known."""
+        from zoo.silence import NO_SPIKES
+
+        fired = self.fired()
+        if fired is False:
+            note(f"{self.name}: {NO_SPIKES}")
+        return None if fired is None else not fired
+
+
+def predictor(model: str, runtime: "Runtime | None" = None) -> Predictor:
+    """The network of a name or folder in torch, or that of an `.onnx` file in a runtime."""
     import torch
 
     if model.endswith(".onnx"):
-        our_export()
-        from export.runtime import OnnxModel
+        return _onnx_predictor(model, runtime)
+    from zoo.silence import watch_spikes
 
-        exported = OnnxModel(Path(model), runtime)
-        name = f"{exported.about.name} ({exported.runtime})"
-        return lambda x: torch.from_numpy(exported.run(x.numpy()).logits), exported.about.data, name, exported.about.steps
     network, name = load_model(model)
     assert network.origin is not None
-    return torch.inference_mode()(network), network.origin.data, name, network.config.steps
+    fired = watch_spikes(network)
+    return Predictor(torch.inference_mode()(network), network.origin.data, name, network.config.steps, fired)
+
+
+def _onnx_predictor(model: str, runtime: "Runtime | None") -> Predictor:
+    import torch
+
+    our_export()
+    from export.runtime import OnnxModel
+
+    exported = OnnxModel(Path(model), runtime)
+    about, seen = exported.about, set[bool]()
+
+    def predict(x: "Tensor") -> "Tensor":
+        found = exported.run(x.numpy())
+        if True not in seen and found.spikes:
+            seen.add(any(counts.any() for counts in found.spikes.values()))
+        return torch.from_numpy(found.logits)
+
+    return Predictor(predict, about.data, f"{about.name} ({exported.runtime})", about.steps, lambda: max(seen, default=None))
+
+
+def note(text: str) -> None:
+    """What a person has to know beside a result that is printed, or is JSON: a line on stderr."""
+    print(f"zoo: note: {text}", file=sys.stderr)
+
+
+def only_for(args: argparse.Namespace, what: str, *options: str) -> None:
+    """Raises `InputError` for the first of `options` that was given: each is for `what` alone, and would be ignored."""
+    for option in options:
+        if getattr(args, option) != args.parser.get_default(option):
+            raise InputError(f"--{option.replace('_', '-')} is for {what}")
+
+
+def read_nir(path: str, dt: float | None) -> "NIRGraph":
+    """The graph of a `.nir` file, after a note on stderr where its time step had to be assumed."""
+    from export.graph import flow, read_graph
+    from zoo.silence import assumed_dt
+
+    graph = read_graph(Path(path))
+    ready = flow(graph, dt=dt)
+    if ready.dt_assumed:
+        note(f"{path}: {assumed_dt(ready.dt)}")
+    return graph
 
 
 def asked_runtime(args: argparse.Namespace, *models: str) -> "Runtime | None":

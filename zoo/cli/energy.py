@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import terminal
-from zoo.cli.common import asked_runtime, load_model, normalised, our_export, print_json, read_images
+from zoo.cli.common import NIR_FILE, asked_runtime, load_model, normalised, note, only_for, our_export, print_json, read_images
 from zoo.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ def energy(args: argparse.Namespace) -> int:
     from export.energy.profiles import find_profiles
 
     everything = args.convention == "all"
+    if not any(model.endswith(".nir") for model in args.models):
+        only_for(args, NIR_FILE, "dt")
+        only_for(args, "a .nir file: a model and its exports know their own T", "steps")
     find_profiles(args.profile)  # what cannot be is said before anything runs
     if args.out and args.out.exists() and not args.out.is_dir():
         raise InputError(f"{args.out} is a file: --out names a folder")
@@ -45,6 +49,9 @@ def energy(args: argparse.Namespace) -> int:
         files[args.out / f"{names[0] if len(names) == 1 else 'energy'}.html"] = html.render(reports)
         _write(files)
     if args.json:
+        for report in reports:
+            for text in report.notes:
+                note(f"{report.source.name}: {text}")
         return print_json(reports[0].to_json() if len(reports) == 1 else [report.to_json() for report in reports])
     _print(reports, everything)
     for path in files:
@@ -72,10 +79,11 @@ def _report(model: str, args: argparse.Namespace, convention: str, *, speak: boo
         if not model.endswith(".nir") or args.images or args.data:
             raise InputError("--input is for a .nir file, and in place of --images and --data")
         array = _array(args.input)
-        run = executor(Path(model), steps=args.steps, like=array)
+        run = executor(Path(model), steps=args.steps, like=array, dt=args.dt)
         return estimate(run, array[: args.first] if run.entry.static else array[:, : args.first], **options)
     file = model.endswith((".onnx", ".nir"))
-    run = executor(Path(model) if file else load_model(model)[0], steps=args.steps, runtime=asked_runtime(args, *args.models))
+    options_of_graph = {"steps": args.steps, "dt": args.dt} if model.endswith(".nir") else {}
+    run = executor(Path(model) if file else load_model(model)[0], runtime=asked_runtime(args, *args.models), **options_of_graph)
     if run.source.data is None:
         raise InputError(f"{model} does not say what it reads: give it an array with --input FILE.npy")
     batches, images = _batches(run, run.source.data, args)
@@ -147,9 +155,14 @@ def _file_names(reports: "list[EnergyReport]") -> list[str]:
 
 
 def _write(files: dict[Path, str]) -> None:
-    """All of them, or none."""
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(path.name + ".tmp").write_text(text, encoding="utf-8")
-    for path in files:
-        path.with_name(path.name + ".tmp").replace(path)
+    """All of them, or none; of two commands that write the same, one wins."""
+    beside = {path: path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp") for path in files}
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside[path].write_text(text, encoding="utf-8")
+        for path in files:
+            beside[path].replace(path)
+    finally:
+        for path in beside.values():
+            path.unlink(missing_ok=True)

@@ -1,14 +1,24 @@
 """Commands about what a model becomes: export, verify, check."""
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zoo
 from zoo import terminal
-from zoo.cli.common import asked_runtime, load_model, normalised, our_export, print_json
-from zoo.errors import HubError, InputError, WeightsError
+from zoo.cli.common import (
+    NIR_FILE,
+    asked_runtime,
+    load_model,
+    normalised,
+    note,
+    only_for,
+    our_export,
+    print_json,
+    read_nir,
+)
+from zoo.errors import HubError, InputError, WeightsError, ZooError
 
 if TYPE_CHECKING:
     from nir import NIRGraph
@@ -16,8 +26,8 @@ if TYPE_CHECKING:
 
     from export.nir import Profile
     from export.onnx import Form, Outputs
-    from export.quantise import Precision
     from export.runtime import Runtime
+    from export.verify.result import Verification
     from zoo.danet import DANet
 
 __all__ = ["check", "export", "verify", "write_exports"]
@@ -28,8 +38,15 @@ def export(args: argparse.Namespace) -> int:
     our_export()
     if args.name.endswith(".nir"):
         return _export_graph(args)
+    only_for(args, NIR_FILE, "dt")
+    if "onnx" not in args.to:
+        only_for(args, "ONNX: give --to onnx too, or leave it out", "form", "outputs")
+    if "nir" not in args.to:
+        only_for(args, "NIR: give --to nir too, or leave it out", "profile")
+    if args.weights == "float32":
+        only_for(args, "the accuracy of rounded weights: give --weights int8 or int8-layer too, or leave it out", "data")
     model, name = load_model(args.name)
-    accuracy = {}
+    accuracy: dict[str, Any] = {}
     if args.weights != "float32":
         from export.quantise import rounded
 
@@ -39,7 +56,7 @@ def export(args: argparse.Namespace) -> int:
     files = write_exports(model, name, args.to, args.out, profile=args.profile, form=args.form, outputs=args.outputs)
     for path, what in files.items():
         more = {} if path.name.endswith(".trains.nir") else accuracy
-        written.append({"file": str(path), "bytes": path.stat().st_size, "verification": what} | more)
+        written.append(_written(path, what) | more)
     if args.json:
         return print_json(written)
     for item in written:
@@ -49,22 +66,28 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+def _written(path: Path, what: "Verification | str") -> dict[str, Any]:
+    """A file that was written, and how it was verified; `silent` if no neuron fired while it was, None for what is not verified."""
+    silent = None if isinstance(what, str) else what.silent
+    return {"file": str(path), "bytes": path.stat().st_size, "verification": str(what), "silent": silent}
+
+
 def _export_graph(args: argparse.Namespace) -> int:
     """A NIR file of anyone as ONNX."""
-    from export.graph import read_graph
     from export.nir_onnx import write_nir_onnx
 
+    only_for(args, "a model of the zoo: a .nir file becomes ONNX as it is", "profile", "outputs", "data")
     if args.to != ["onnx"] or args.weights != "float32":
         raise InputError(f"{args.name} is a NIR file: it becomes ONNX, with its weights as they are")
     source = Path(args.name)
     name = source.name.removesuffix(".nir")
     path = args.out / (f"{name}.onnx" if args.form == "sequence" else f"{name}.{args.form}.onnx")
-    graph = read_graph(source)
+    graph = read_nir(args.name, args.dt)
     args.out.mkdir(parents=True, exist_ok=True)
     with terminal.status(f"exporting and verifying {path.name}"):
-        result = write_nir_onnx(graph, path, name=name, form=args.form)
+        result = write_nir_onnx(graph, path, name=name, form=args.form, dt=args.dt)
     if args.json:
-        return print_json([{"file": str(path), "bytes": path.stat().st_size, "verification": str(result)}])
+        return print_json([_written(path, result)])
     print(f"{path} ({path.stat().st_size:,} bytes): {result}")
     return 0
 
@@ -78,23 +101,25 @@ def write_exports(
     profile: "Profile" = "portable",
     form: "Form" = "sequence",
     outputs: "Outputs" = "counts",
-) -> dict[Path, str]:
+) -> "dict[Path, Verification | str]":
     """The files of each format, `onnx` or `nir`, in the folder `out`, and how each was verified."""
     out.mkdir(parents=True, exist_ok=True)
-    written: dict[Path, str] = {}
+    written: dict[Path, Verification | str] = {}
     if "onnx" in formats:
         from export.onnx import write_onnx
 
         path = out / (f"{name}.onnx" if form == "sequence" else f"{name}.{form}.onnx")
         with terminal.status(f"exporting and verifying {path.name}"):
-            written[path] = str(write_onnx(model, path, form=form, outputs=outputs))
+            verification = write_onnx(model, path, form=form, outputs=outputs)
+        assert verification is not None  # or it was not asked to verify
+        written[path] = verification
     if "nir" in formats:
         from export.nir_file import trains_path, write_nir
 
         path = out / f"{name}.nir"
         with terminal.status(f"exporting and verifying {path.name}"):
             result = write_nir(model, path, _two_images(model), profile=profile)
-        written[path] = str(result)
+        written[path] = result
         layers = f"{len(result.trains)} neuron layers for {result.images} images"
         written[trains_path(path)] = f"spikes of {layers}, to check a receiver with"
     return written
@@ -147,8 +172,10 @@ def verify(args: argparse.Namespace) -> int:
     """`zoo verify`: an export against its model layer by layer, or the files of models against the manifest."""
     if args.export and len(args.names) != 1:
         raise InputError(f"--export {args.export} is compared with one model: name it, as in `zoo verify NAME --export FILE`")
+    if not (args.export and args.names[0].endswith(".nir")):
+        only_for(args, NIR_FILE, "dt")
     runtime = asked_runtime(args, str(args.export or ""))
-    results = [_verify_export(args.names[0], args.export, runtime)] if args.export else _verify_files(args.names)
+    results = [_verify_export(args.names[0], args.export, runtime, args.dt)] if args.export else _verify_files(args.names)
     if args.json:
         print_json(results)
     else:
@@ -156,21 +183,20 @@ def verify(args: argparse.Namespace) -> int:
     return 0 if all(result["ok"] for result in results) else 1
 
 
-def _verify_export(name: str, path: Path, runtime: "Runtime | None") -> dict[str, Any]:
+def _verify_export(name: str, path: Path, runtime: "Runtime | None", dt: float | None) -> dict[str, Any]:
     our_export()
     from export.verify.nir import verify_nir
     from export.verify.onnx import verify_onnx
 
     with terminal.status(f"verifying {path}"):
         if name.endswith(".nir"):
-            from export.graph import read_graph
             from export.nir_onnx import verify_nir_onnx
 
-            result = verify_nir_onnx(read_graph(Path(name)), path, runtime=runtime)
+            result: Verification = verify_nir_onnx(read_nir(name, dt), path, dt=dt, runtime=runtime)
         else:
             model, _ = load_model(name)
             result = verify_nir(model, path) if path.suffix == ".nir" else verify_onnx(model, path, runtime=runtime)
-    return {"checked": str(path), "ok": result.ok, "result": str(result)}
+    return {"checked": str(path), "ok": result.ok, "silent": result.silent, "result": str(result)}
 
 
 def _verify_files(names: list[str]) -> list[dict[str, Any]]:
@@ -206,16 +232,25 @@ def check(args: argparse.Namespace) -> int:
     our_export()
     from export.targets import check as fit
     from export.targets import targets, to_html
+    from zoo.integrity import write_whole
+    from zoo.silence import NO_SPIKES, assumed_dt
 
-    graph, name, about = _native_graph(args.name, args.weights)
-    with terminal.status(f"checking {name}"):
-        checks = [fit(graph, target) for target in (targets() if args.target == "all" else [args.target])]
+    network = _checked_network(args)
+    with terminal.status(f"checking {network.name}"):
+        chips = targets() if args.target == "all" else [args.target]
+        checks = [fit(network.graph, target, dt=args.dt) for target in chips]
     if args.html:
-        args.html.write_text(to_html(checks, name), encoding="utf-8")
+        notes = [NO_SPIKES] if network.silent else []
+        notes += [assumed_dt(checks[0].assumed_dt)] if checks[0].assumed_dt else []
+        head = [f"{network.about[0].upper()}{network.about[1:]}.", *(f"Note: {text}." for text in notes)]
+        write_whole(args.html, to_html(checks, network.name, head))
+    if network.silent:
+        note(f"{network.name}: {NO_SPIKES}")
     if args.json:
-        print_json({"name": name, "about": about, "checks": [c.to_json() for c in checks]})
+        said = {"weights": network.weights, "precision": network.precision, "silent": network.silent}
+        print_json({"name": network.name, "about": network.about, **said, "checks": [c.to_json() for c in checks]})
     else:
-        print(f"{name}: {about}")
+        print(f"{network.name}: {network.about}")
         for c in checks:
             c.print(terminal.console())
         if args.html:
@@ -223,20 +258,68 @@ def check(args: argparse.Namespace) -> int:
     return 0 if all(c.fits for c in checks) else 1
 
 
-def _native_graph(name: str, precision: "Precision") -> "tuple[NIRGraph, str, str]":
-    """The graph of a `.nir` file or of a model, the name of it, and where its weights come from."""
-    if name.endswith(".nir"):
-        from export.graph import read_graph
+@dataclass(frozen=True)
+class _CheckedNetwork:
+    """What `zoo check` compares with chips."""
 
-        if precision != "float32":
-            raise InputError(f"--weights {precision} rounds a model: give its name, or the .nir file as it is to be checked")
-        return read_graph(Path(name)), Path(name).name, "the weights of the file"
+    graph: "NIRGraph"
+    name: str
+    weights: str  # trained, converted, random or unknown
+    precision: str
+    silent: bool | None  # whether no neuron fires on a few images or noise; None where it cannot be run
+
+    @property
+    def about(self) -> str:
+        """Whose weights, in words."""
+        from zoo.bundle import weights_words
+
+        return weights_words(self.weights, self.precision)
+
+
+def _checked_network(args: argparse.Namespace) -> _CheckedNetwork:
+    """The network of a `.nir` file, a name or a folder."""
+    if args.name.endswith(".nir"):
+        if args.weights != "float32":
+            raise InputError(f"--weights {args.weights} rounds a model: give its name, or the .nir file as it is to be checked")
+        graph = read_nir(args.name, args.dt)
+        meta = graph.metadata
+        weights = "random" if meta.get("weights_sha256") == "" else "unknown"
+        precision = str(meta.get("precision", "as stored"))
+        return _CheckedNetwork(graph, Path(args.name).name, weights, precision, _silent_graph(graph, args.dt))
+    only_for(args, NIR_FILE, "dt")
     from export.nir import to_nir
     from export.quantise import rounded
+    from zoo.bundle import weights_made
     from zoo.hub import is_place
 
-    untrained = not is_place(name) and zoo.info(name).weights is None
-    model = zoo.create(name).eval() if untrained else zoo.load(name)
+    untrained = not is_place(args.name) and zoo.info(args.name).weights is None
+    model = rounded(zoo.create(args.name).eval() if untrained else zoo.load(args.name), args.weights)
     assert model.origin is not None
-    about = f"{'random' if untrained else 'trained'} weights, {precision}"
-    return to_nir(rounded(model, precision), profile="native"), model.origin.name, about
+    graph = to_nir(model, profile="native")
+    return _CheckedNetwork(graph, model.origin.name, weights_made(model.origin), model.origin.precision, _silent_model(model))
+
+
+def _silent_model(model: "DANet") -> bool:
+    """Whether no neuron fires on two bundled images, or on noise where none are bundled."""
+    import torch
+
+    from export.fold import still_image
+    from zoo.silence import watch_spikes
+
+    images, fired = _two_images(model), watch_spikes(model)
+    if images is None:
+        images = torch.randn(still_image(model, 1).shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        model(images)
+    return not fired()
+
+
+def _silent_graph(graph: "NIRGraph", dt: float | None) -> bool | None:
+    """Whether no neuron fires on noise, as `export.nir_onnx` verifies with; None for a graph that cannot be run."""
+    from export.nir_onnx import noise_spikes
+    from zoo.silence import is_silent
+
+    try:
+        return is_silent(noise_spikes(graph, dt=dt))
+    except ZooError:
+        return None

@@ -88,9 +88,11 @@ def _shown(value: Any) -> str:
 
 def classify(args: argparse.Namespace) -> int:
     """`zoo classify`: predictions for image files, or for the bundled images of the model's data."""
-    predict, data, name, _ = predictor(args.model, asked_runtime(args, args.model))
+    network = predictor(args.model, asked_runtime(args, args.model))
+    data, name = network.data, network.name
     pixels, labels, titles = read_images(args.images, data)
-    logits = predict(normalised(pixels, data))
+    logits = network.predict(normalised(pixels, data))
+    silent = network.warn_of_silence()
     chosen = logits.argmax(1).tolist()
     correct = sum(c == y for c, y in zip(chosen, labels, strict=True)) if labels else None
     rows = [
@@ -99,7 +101,7 @@ def classify(args: argparse.Namespace) -> int:
         for i, (t, c, p) in enumerate(zip(titles, chosen, logits.softmax(1), strict=True))
     ]
     if args.json:
-        return print_json({"model": name, "images": len(rows), "correct": correct, "predictions": rows})
+        return print_json({"model": name, "images": len(rows), "correct": correct, "silent": silent, "predictions": rows})
     table = terminal.table("image", "prediction", "confidence", *(["label"] if labels else []))
     shown = rows[:8] if labels else rows
     for row in shown:
@@ -120,17 +122,20 @@ def evaluate(args: argparse.Namespace) -> int:
     from zoo.training.evaluate import correct
     from zoo.training.run import load_data
 
-    predict, data, name, steps = predictor(args.model, asked_runtime(args, args.model))
-    recipe = Recipe.load(data.tag)
-    split = load_data(replace(recipe, source=args.data or recipe.source), args.split, steps, skip_bad=args.skip_bad)
-    data = data.found(split.encoding)
+    network = predictor(args.model, asked_runtime(args, args.model))
+    name, recipe = network.name, Recipe.load(network.data.tag)
+    split = load_data(replace(recipe, source=args.data or recipe.source), args.split, network.steps, skip_bad=args.skip_bad)
+    data = network.data.found(split.encoding)
     begun = time.perf_counter()
     with terminal.progress() as bar:
-        right, seen = correct(predict, split, data, progress=terminal.advance(bar, "images"))
+        right, seen = correct(network.predict, split, data, progress=terminal.advance(bar, "images"))
     speed = seen / (time.perf_counter() - begun)
-    values = {"model": name, "data": data.title, "split": args.split, "images": seen, "top1": right / seen}
+    silent = network.warn_of_silence()
+    values: dict[str, Any] = {"model": name, "data": data.title, "split": args.split, "images": seen, "top1": right / seen}
     if args.json:
-        return print_json(values | {"skipped": split.skipped, "images_per_second": speed, "processor": processor()})
+        return print_json(
+            values | {"silent": silent, "skipped": split.skipped, "images_per_second": speed, "processor": processor()}
+        )
     skipped = f" ({split.skipped} unreadable ones left out)" if split.skipped else ""
     print(f"{name}: top-1 {right / seen:.2%} on the {seen:,} {args.split} images of {data.title}{skipped}, {speed:,.0f} a second")
     return 0

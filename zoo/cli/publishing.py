@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from zoo import terminal
-from zoo.cli.common import our_export, print_json
+from zoo.cli.common import only_for, our_export, print_json
 from zoo.cli.exports import write_exports
 from zoo.errors import InputError
 
@@ -38,6 +38,8 @@ def push(args: argparse.Namespace) -> int:
     from zoo.names import FileSpec, Manifest, manifest, weights_folder
     from zoo.weights import read_model
 
+    if args.dry_run:
+        only_for(args, "what is sent: leave out --dry-run", "pin")
     remote.check_repo(args.repo)
     folder = hub.find(args.model)
     entry, model = describe(folder), read_model(folder)

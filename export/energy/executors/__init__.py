@@ -53,6 +53,6 @@ def executor(
         case Path():
             return NirExecutor(read_graph(what), name=what.name, steps=steps, like=like, dt=dt)
     raise InputError(
-        f"a {type(what).__name__} cannot be counted: give a model of the zoo, a nir.NIRGraph, or the path of an .onnx or .nir file; "
-        "other modules can be exported to NIR (snntorch.export_nir, nirtorch)"
+        f"a {type(what).__name__} cannot be counted: give a model of the zoo, a nir.NIRGraph, or the Path of an "
+        ".onnx or .nir file; other modules can be exported to NIR"
     )

@@ -30,7 +30,7 @@ class Source:
     data: DatasetSpec | None = None  # None for the graph of somebody else
     weights_sha256: str = ""  # empty where nobody said
     weights: str = UNKNOWN  # how they came to be: trained, converted, random, or unknown
-    precision: str = "float32"  # or how they were rounded
+    precision: str = "float32"  # or how they were rounded; "as stored" where a graph does not say
     assumed_dt: float | None = None  # seconds a step, where neither the graph nor the caller gave them and it matters
 
 

@@ -42,10 +42,11 @@ class NirExecutor(Executor):
         more: dict[str, Any] = {"dt": ready.dt}
         if "input" not in meta:
             more["input"] = kind = _kind(ready, like)
-            steps = len(like) if like is not None and kind != STILL_IMAGE else steps
+            if like is not None and kind != STILL_IMAGE:
+                steps = _agreed(len(like), steps, "the frames")
         graph = copy(graph)
         graph.metadata = meta | more
-        said = meta.get("steps", steps)
+        said = _agreed(meta.get("steps"), steps, "the graph's metadata")
         if not isinstance(said, int | np.integer) or said < 1:
             raise ConfigError("the graph does not say for how many time steps it runs: give their number with --steps")
         sha256 = str(meta.get("weights_sha256", ""))
@@ -56,7 +57,7 @@ class NirExecutor(Executor):
             data=_data(meta),
             weights_sha256=sha256,
             weights=RANDOM if "weights_sha256" in meta and not sha256 else UNKNOWN,
-            precision=str(meta.get("precision", "float32")),
+            precision=str(meta.get("precision", "as stored")),
             assumed_dt=ready.dt if ready.dt_assumed else None,
         )
         super().__init__(graph, source)
@@ -68,6 +69,13 @@ class NirExecutor(Executor):
         for name in self.neurons:
             spikes.add(name, torch.from_numpy(values[name]).flatten(0, 1), keep=name in self.keep)
         return torch.from_numpy(values[self.exit].mean(0))
+
+
+def _agreed(said: Any, steps: int | None, who: str) -> Any:
+    """The number of steps that `who` says, or else `steps`; raises `InputError` where both do, and differ."""
+    if said is not None and steps is not None and said != steps:
+        raise InputError(f"--steps {steps} contradicts {who}, of T = {said}: leave it out")
+    return steps if said is None else said
 
 
 def _kind(ready: Flow, like: Tensor | None) -> str:

@@ -29,8 +29,8 @@ class TorchExecutor(Executor):
         graph = to_nir(model, profile="native")
         assert model.origin is not None  # or `to_nir` would have refused
         origin, engine = model.origin, f"torch {torch.__version__}"
-        said = {"weights": weights_made(origin), "precision": origin.precision}
-        super().__init__(graph, Source(origin.name, engine, model.config.steps, origin.data, digest(origin.weights), **said))
+        made = weights_made(origin), origin.precision
+        super().__init__(graph, Source(origin.name, engine, model.config.steps, origin.data, digest(origin.weights), *made))
         self.model = model
 
     def _run(self, x: Tensor, spikes: Spikes) -> Tensor:

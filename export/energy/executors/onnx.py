@@ -35,8 +35,8 @@ class OnnxExecutor(Executor):
         runtime = runtime or Runtime()
         graph = to_nir(model, profile="native")
         sha256 = meta["weights_sha256"]
-        said = {"weights": UNKNOWN if sha256 else RANDOM, "precision": meta.get("precision", "float32")}
-        super().__init__(graph, Source(meta["name"], str(runtime), model.config.steps, model.origin.data, sha256, **said))
+        made, precision = UNKNOWN if sha256 else RANDOM, meta.get("precision", "float32")
+        super().__init__(graph, Source(meta["name"], str(runtime), model.config.steps, model.origin.data, sha256, made, precision))
         self.paths = {node_name(value): value for node in proto.graph.node for value in node.output}
         try:
             self._engine = runtime.load(self._with_spikes(proto).SerializeToString())
