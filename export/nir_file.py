@@ -7,6 +7,7 @@ Weights are stored as they are, as they do not compress; what repeats itself (pa
 gzipped, so that a file is hardly larger than the weights.
 """
 
+import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ def trains_path(path: Path) -> Path:
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A name to write to that becomes `path` if all goes well, and is gone if not."""
-    beside = path.with_name(path.name + ".tmp")
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # another command may write the same
     try:
         yield beside
         beside.replace(path)

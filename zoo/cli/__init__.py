@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'the file system'} cannot be read or written: {error.strerror or error}", 2)
     except KeyboardInterrupt:
-        return 130
+        return _fail("interrupted", 130)
 
 
 def _fail(error: object, status: int) -> int:

@@ -23,6 +23,7 @@ __all__ = [
     "NIR_FILE",
     "Predictor",
     "asked_runtime",
+    "check_output",
     "load_model",
     "normalised",
     "note",
@@ -39,6 +40,8 @@ NIR_FILE = "a .nir file: a model and its exports know their own time step"  # wh
 
 def load_model(name: str) -> "tuple[DANet, str]":
     """The model of a name or folder, and its full name."""
+    if name.endswith(".nir"):
+        raise InputError(f"{name} is a NIR file, which `zoo energy`, `zoo check` and `zoo export` take, and `zoo.from_nir` runs")
     model = zoo.load(name)
     assert model.origin is not None
     return model, model.origin.name
@@ -99,6 +102,16 @@ def _onnx_predictor(model: str, runtime: "Runtime | None") -> Predictor:
 def note(text: str) -> None:
     """What a person has to know beside a result that is printed, or is JSON: a line on stderr."""
     print(f"zoo: note: {text}", file=sys.stderr)
+
+
+def check_output(option: str, path: Path | None, *, folder: bool) -> None:
+    """Raises `InputError` where a file lies in the place of a folder to write to, or a folder in that of a file."""
+    if path is None:
+        return
+    if folder and path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file: {option} names a folder")
+    if not folder and path.is_dir():
+        raise InputError(f"{path} is a folder: {option} names a file")
 
 
 def only_for(args: argparse.Namespace, what: str, *options: str) -> None:

@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import terminal
-from zoo.cli.common import NIR_FILE, asked_runtime, load_model, normalised, note, only_for, our_export, print_json, read_images
+from zoo.cli.common import (
+    NIR_FILE,
+    asked_runtime,
+    check_output,
+    load_model,
+    normalised,
+    note,
+    only_for,
+    our_export,
+    print_json,
+    read_images,
+)
 from zoo.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -34,8 +45,7 @@ def energy(args: argparse.Namespace) -> int:
         only_for(args, NIR_FILE, "dt")
         only_for(args, "a .nir file: a model and its exports know their own T", "steps")
     find_profiles(args.profile)  # what cannot be is said before anything runs
-    if args.out and args.out.exists() and not args.out.is_dir():
-        raise InputError(f"{args.out} is a file: --out names a folder")
+    check_output("--out", args.out, folder=True)
     first = parallel.processes()[0] == 0  # of the processes that torchrun starts, one speaks
     reports = [_report(model, args, "exact" if everything else args.convention, speak=first) for model in args.models]
     if not first:

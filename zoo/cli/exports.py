@@ -10,6 +10,7 @@ from zoo import terminal
 from zoo.cli.common import (
     NIR_FILE,
     asked_runtime,
+    check_output,
     load_model,
     normalised,
     note,
@@ -36,6 +37,7 @@ __all__ = ["check", "export", "verify", "write_exports"]
 def export(args: argparse.Namespace) -> int:
     """`zoo export`: write verified ONNX and NIR files."""
     our_export()
+    check_output("--out", args.out, folder=True)
     if args.name.endswith(".nir"):
         return _export_graph(args)
     only_for(args, NIR_FILE, "dt")
@@ -175,6 +177,8 @@ def verify(args: argparse.Namespace) -> int:
     if not (args.export and args.names[0].endswith(".nir")):
         only_for(args, NIR_FILE, "dt")
     runtime = asked_runtime(args, str(args.export or ""))
+    if not args.export:
+        _refuse_graphs(args.names)
     results = [_verify_export(args.names[0], args.export, runtime, args.dt)] if args.export else _verify_files(args.names)
     if args.json:
         print_json(results)
@@ -197,6 +201,12 @@ def _verify_export(name: str, path: Path, runtime: "Runtime | None", dt: float |
             model, _ = load_model(name)
             result = verify_nir(model, path) if path.suffix == ".nir" else verify_onnx(model, path, runtime=runtime)
     return {"checked": str(path), "ok": result.ok, "silent": result.silent, "result": str(result)}
+
+
+def _refuse_graphs(names: list[str]) -> None:
+    for name in names:
+        if name.endswith(".nir"):
+            raise InputError(f"{name} is a NIR file, which the manifest does not know: give its ONNX form with --export FILE.onnx")
 
 
 def _verify_files(names: list[str]) -> list[dict[str, Any]]:
@@ -235,6 +245,7 @@ def check(args: argparse.Namespace) -> int:
     from zoo.integrity import write_whole
     from zoo.silence import NO_SPIKES, assumed_dt
 
+    check_output("--html", args.html, folder=False)
     network = _checked_network(args)
     with terminal.status(f"checking {network.name}"):
         chips = targets() if args.target == "all" else [args.target]
