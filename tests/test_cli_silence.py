@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import nir
@@ -46,7 +47,7 @@ def integrators(**metadata: float) -> nir.NIRGraph:
         "output": nir.Output({"output": np.array([3])}),
     }
     names = [*nodes]
-    return nir.NIRGraph(nodes, list(zip(names, names[1:], strict=False)), metadata=metadata)
+    return nir.NIRGraph(nodes, list(pairwise(names)), metadata=metadata)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,7 @@ def test_bytes_are_no_normalised_images(tmp_path: Path) -> None:
 
 
 def test_other_modules_are_refused_in_a_line() -> None:
-    with pytest.raises(InputError, match="a Sequential cannot be counted: give a model of the zoo, a nir.NIRGraph, or the Path"):
+    with pytest.raises(InputError, match=r"a Sequential cannot be counted: give a model of the zoo, a nir.NIRGraph, or the Path"):
         estimate(torch.nn.Sequential(torch.nn.Linear(2, 2)), torch.zeros(1, 2))  # type: ignore[arg-type]
 
 
