@@ -269,6 +269,7 @@ def test_evaluate_reads_the_split(capsys: pytest.CaptureFixture[str], tmp_path: 
         "images": 50,
         "top1": None,
         "skipped": 0,
+        "silent": False,
     }
     assert json.loads(out)["top1"] == pytest.approx(expected)
     assert json.loads(out)["images_per_second"] > 0 and json.loads(out)["processor"]

@@ -418,7 +418,7 @@ def test_json(danet20):
     result = check(danet20, "speck2e")
     values = json.loads(json.dumps(result.to_json()))
     assert list(values) == [
-        *("schema", "target", "title", "fits", "validated", "cores", "layers", "host", "findings", "notes", "limits"),
+        *("schema", "target", "title", "fits", "assumed_dt", "validated", "cores", "layers", "host", "findings", "notes", "limits"),
     ]
     assert values["schema"] == 1 and values["fits"] is False and values["cores"] == {"needed": 19, "present": 9}
     assert list(values["findings"][0]) == ["layer", "limit", "found", "allowed", "change"]
