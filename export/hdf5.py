@@ -18,7 +18,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import h5py
@@ -31,6 +31,8 @@ MAX_RATIO = 1100  # of these to the size of the file: gzip, the best of the filt
 MAX_DEPTH = 80  # of groups in groups; a graph in a graph is two
 MAX_OBJECTS = 1 << 20
 MAX_CHUNKS = 1 << 16  # of one array: HDF5 looks for each, even where none was written
+PATIENCE = 20  # seconds of a processor for a group, or an array beside its bytes; a good one takes a thousandth
+BYTES_A_SECOND = 1 << 24  # a thirtieth of what zeros are unpacked at
 MAX_NAME = 1000  # characters
 MAX_TEXT = 1 << 16  # bytes of one string
 MAX_STRINGS = 1 << 20
@@ -47,14 +49,17 @@ def allowed_bytes(size: int) -> int:
 
 
 def allowed_seconds(size: int) -> int:
-    """How long a processor may work on a file of `size` bytes: twenty times what a good file takes."""
-    return 5 + (size >> 22)
+    """How many seconds a processor may work on a file of `size` bytes, however its arrays are packed and many its nodes are."""
+    return PATIENCE + allowed_bytes(size) // BYTES_A_SECOND + (size >> 20)
 
 
-def write_stream(path: str, out: BinaryIO) -> None:
-    """Write the group `node` of a file to `out` as above. Whatever is wrong with the file is written there, too."""
+def write_stream(path: str, out: BinaryIO, begin: Callable[[int], None] = lambda size: None) -> None:
+    """Write the group `node` of a file to `out` as above. Whatever is wrong with the file is written there, too.
+
+    `begin` is called before every group, and every array with the bytes that it will take.
+    """
     try:
-        sender = _Sender(out, allowed_bytes(os.path.getsize(path)))  # noqa: PTH202 -- pathlib would double the imports
+        sender = _Sender(out, allowed_bytes(os.path.getsize(path)), begin)  # noqa: PTH202 -- pathlib would double the imports
         if not h5py.is_hdf5(path):
             raise Refused("is no HDF5 file, which a NIR file is")
         with h5py.File(path, "r") as file:
@@ -71,8 +76,8 @@ def write_stream(path: str, out: BinaryIO) -> None:
 
 
 class _Sender:
-    def __init__(self, out: BinaryIO, bytes_left: int) -> None:
-        self.out = out
+    def __init__(self, out: BinaryIO, bytes_left: int, begin: Callable[[int], None]) -> None:
+        self.out, self.begin = out, begin
         self.allowed = self.bytes_left = bytes_left
         self.objects_left = MAX_OBJECTS
         self.strings_left = MAX_STRINGS
@@ -83,6 +88,7 @@ class _Sender:
     def group(self, name: str, group: h5py.Group, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise Refused(f"has groups more than {MAX_DEPTH} deep")
+        self.begin(0)
         self.line({"open": name})
         for key in group:
             self.objects_left -= 1
@@ -130,6 +136,7 @@ class _Sender:
         self.bytes_left -= size
         if self.bytes_left < 0:
             raise Refused(f"declares {size:.1e} bytes at {where!r}; all data of a file of its size can take {self.allowed:.1e}")
+        self.begin(size)
 
     def numbers(self, name: str, where: str, data: h5py.Dataset) -> None:
         self.take(where, data.shape, data.dtype.itemsize)
@@ -164,20 +171,33 @@ def _parts(data: h5py.Dataset) -> Iterator[Any]:
         yield from (data[i : i + 64] for i in range(0, len(data), 64))
 
 
-def _limit(size: int) -> None:
-    """Limit the memory and time of this process, for a file of `size` bytes."""
+def _limited(size: int) -> Callable[[int], None]:
+    """Limit the memory and time of this process, for a file of `size` bytes; and what gives it time for the next group or array.
+
+    A processor's time is counted from one to the next, so that a file may take as long as it is large while HDF5, which never
+    comes back from some damaged ones, is soon given up.
+    """
     try:
         import resource
     except ImportError:  # no such thing on this system: the caller's clock remains
-        return
-    memory = (1 << 30) + 2 * allowed_bytes(size)  # an array beside a filter's buffer
-    for kind, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, allowed_seconds(size)), (resource.RLIMIT_CORE, 0)):
+        return lambda size: None
+
+    def limit(kind: int, most: int) -> None:
         _, hard = resource.getrlimit(kind)
         resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+    def begin(more: int) -> None:
+        spent = int(sum(os.times()[:2]))
+        limit(resource.RLIMIT_CPU, min(allowed_seconds(size), spent + PATIENCE + more // BYTES_A_SECOND))
+
+    limit(resource.RLIMIT_AS, (1 << 30) + 2 * allowed_bytes(size))  # an array beside a filter's buffer
+    limit(resource.RLIMIT_CORE, 0)
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    begin(0)
+    return begin
 
 
 if __name__ == "__main__":
-    _limit(os.path.getsize(sys.argv[1]))  # noqa: PTH202 -- as above
-    write_stream(sys.argv[1], sys.stdout.buffer)
+    begin = _limited(os.path.getsize(sys.argv[1]))  # noqa: PTH202 -- as above
+    write_stream(sys.argv[1], sys.stdout.buffer, begin)
     sys.stdout.buffer.flush()

@@ -63,7 +63,7 @@ def _read_tree(path: Path) -> Tree:
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as reader:
-        clock = Timer(10 * seconds, reader.kill)
+        clock = Timer(10 * seconds, reader.kill)  # on a busy machine a second of a processor takes several
         clock.start()
         try:
             assert reader.stdout is not None
@@ -76,7 +76,7 @@ def _read_tree(path: Path) -> Tree:
             clock.cancel()
             reader.kill()
     if tree is None:
-        raise InputError(f"{path} is damaged: HDF5 crashed on it, or was not done in {seconds} seconds")
+        raise InputError(f"{path} is damaged: HDF5 crashed on it, or does not come to its end; write it again")
     return tree
 
 
