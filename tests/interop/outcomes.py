@@ -17,7 +17,7 @@ __all__ += ["networks_table", "neurons_table"]
 
 VERSIONS = {"snntorch": "1.0.0", "spikingjelly": "2.0.0", "norse": "1.1.0", "nirtorch": "2.6", "nir": "1.0.8"}
 COLUMNS = ("snnTorch", "SpikingJelly", "Norse", "Norse's modules", "nirtorch")
-# No membrane of a compared network lies nearer to its threshold: no order of a sum, and neither `>` nor `>=`, decides a spike.
+# Where no membrane lies nearer to its threshold, no order of a sum, and neither `>` nor `>=`, decides a spike.
 MARGIN = 5e-6
 SMALL = {"widths": (4, 6, 8)}
 SHORT = {"depths": (1, 1), "widths": (4, 6)}
