@@ -51,6 +51,10 @@ def main() -> None:
             if precision == "float32":
                 row("onnxruntime", onnxruntime(path, x))
             for compute in ("f32", "bf16"):
+                if compute == "bf16" and "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                    why = "this processor does not compute in bfloat16"
+                    print(f"| OpenVINO, {precision} weights, bf16 | {why} |{' |' * (len(KINDS) + 1)}")
+                    continue
                 row(f"OpenVINO, {precision} weights, {compute}", openvino(path, x, compute))
 
 

@@ -3,8 +3,9 @@
     python benchmarks/runtimes.py [danet50 danet50-batch8 danet18 danet152 streams] [--rounds N]
 
 CPU time of one call on one thread, medians of interleaved rounds. GFLOP/s count every multiplication and addition of all time
-steps, beside what one large product of matrices or convolution reaches on this machine in the same type. Memory is the peak of a
-process of its own that loads and runs once. `streams` sets two streams beside two threads, in wall time.
+steps, beside what one large product of matrices or convolution reaches on this machine in the same type, where the processor
+has a fast form of that type. Memory is the peak of a process of its own that loads and runs once. What this machine cannot run has
+a row that says why. `streams` sets two streams beside two threads, in wall time.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from loop import Loop
 from run import STEPS, images, network
-from timing import compare, ratio, versions
+from timing import compare, ratio, share, versions
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,6 +32,7 @@ from export.quantise import rounded
 from export.runtime import OnnxModel, Runtime
 from export.streaming import StreamingSession
 from zoo.danet import DANet
+from zoo.errors import InputError
 from zoo.processor import processor
 
 NETWORKS = {  # name, pixels, batch, depth of SpikingJelly's SEW-ResNet, with torch.compile or not
@@ -87,6 +89,8 @@ def main() -> None:
     print(f"{processor()}, one thread; {versions()}")
     with torch.inference_mode():
         peaks = {dtype: peak(dtype) for dtype in ("float32", "bfloat16", "int8")}
+    # Without instructions for them, shorter numbers are converted one by one, and a product tells nothing of what can be reached.
+    peaks = {dtype: value for dtype, value in peaks.items() if value >= peaks["float32"]}
     print("peak: " + ", ".join(f"{dtype} {value:.0f} GFLOP/s" for dtype, value in peaks.items()))
     for name in args.networks or [*NETWORKS, "streams"]:
         if name == "streams":
@@ -108,25 +112,28 @@ def measure(name: str, pixels: int, batch: int, peer: int | None, compiled: bool
             if (precision, form) not in files:
                 path = files[precision, form] = Path(folder) / f"{precision}.{form}.onnx"
                 write_onnx(rounded(model, precision), path, form=form, outputs="none", verify=False)
-        calls = contenders(model, x, files, peer, compiled)
+        calls, refused = contenders(model, x, files, peer, compiled)
         times = compare(f"{name}, {pixels}x{pixels}, batch {batch}, {flop / 1e9:.1f} GFLOP", calls, rounds)
         used = {"snnTorch loop": memory("loop", Path(), name, pixels, batch)}
         for how, (precision, runtime, form) in RUNTIMES.items():
-            if form == "sequence":
+            if form == "sequence" and how in calls:
                 used[how] = memory(f"{runtime.name}:{runtime.precision}", files[precision, form], name, pixels, batch)
     print(f"\n| {name}, {pixels}x{pixels}, batch {batch} | against the loop | CPU ms | GFLOP/s | of the peak | peak memory, MB |")
     print("|---|---|---|---|---|---|")
     for how, value in times.items():
         dtype = "int8" if "int8" in how else "bfloat16" if "bfloat16" in how else "float32"
         speed = flop / value.milliseconds / 1e6
-        share = f"{speed / peaks[dtype]:.0%}"
+        part = share(speed, peaks.get(dtype), dtype)
         against = ratio(times["snnTorch loop"], value)
-        print(f"| {how} | {against} | {value.milliseconds:.1f} | {speed:.0f} | {share} of {dtype} | {used.get(how, '')} |")
+        print(f"| {how} | {against} | {value.milliseconds:.1f} | {speed:.0f} | {part} | {used.get(how, '')} |")
+    for how, why in refused.items():
+        print(f"| {how} | {why} | | | | |")
 
 
 def contenders(
     model: DANet, x: torch.Tensor, files: dict[tuple[str, str], Path], peer: int | None, compiled: bool
-) -> dict[str, Callable[[], object]]:
+) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
+    """What can be run here, and why the others cannot."""
     loop, array = Loop(model), x.numpy()
     calls: dict[str, Callable[[], object]] = {"snnTorch loop": lambda: loop(x)}
     if peer:
@@ -139,12 +146,16 @@ def contenders(
         for _ in range(3):  # it compiles more than once
             fast(x)
         calls["torch.compile of our model"] = lambda: fast(x)
+    refused: dict[str, str] = {}
     for how, (precision, runtime, form) in RUNTIMES.items():
-        if form == "sequence":
-            calls[how] = partial(OnnxModel(files[precision, form], runtime).run, array)
-        else:
-            calls[how] = partial(stream, StreamingSession(files[precision, form], len(x), runtime), array)
-    return calls
+        try:
+            if form == "sequence":
+                calls[how] = partial(OnnxModel(files[precision, form], runtime).run, array)
+            else:
+                calls[how] = partial(stream, StreamingSession(files[precision, form], len(x), runtime), array)
+        except InputError as error:
+            refused[how] = str(error)
+    return calls, refused
 
 
 def stream(session: StreamingSession, frames: np.ndarray) -> None:
@@ -163,8 +174,13 @@ def side_by_side(rounds: int) -> None:
             ways = {
                 f"{kind}, {n} streams": Runtime(kind, threads=2, streams=n) for kind in ("onnxruntime", "openvino") for n in (1, 2)
             }
-            calls = {how: partial(OnnxModel(path, runtime).run, x) for how, runtime in ways.items()}
-        compare(f"{name}, {pixels}x{pixels}, batch {batch}, two threads", calls, rounds)
+            calls: dict[str, Callable[[], object]] = {}
+            for how, runtime in ways.items():
+                try:
+                    calls[how] = partial(OnnxModel(path, runtime).run, x)
+                except InputError as error:
+                    print(f"  {how:42} {error}")
+            compare(f"{name}, {pixels}x{pixels}, batch {batch}, two threads", calls, rounds)
 
 
 def memory(how: str, path: Path, name: str, pixels: int, batch: int) -> int:

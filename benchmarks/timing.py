@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 
-__all__ = ["Ratio", "Times", "compare", "cpu_time", "ratio", "versions"]
+__all__ = ["Ratio", "Times", "compare", "cpu_time", "ratio", "share", "versions"]
 
 PACKAGES = (
     "torch",
@@ -83,6 +83,15 @@ def compare(title: str, calls: Mapping[str, Callable[[], object]], rounds: int) 
 def ratio(longer: Times, shorter: Times) -> Ratio:
     turns = [a / b for a, b in zip(longer.cpu, shorter.cpu, strict=True)]
     return Ratio(median(longer.cpu) / median(shorter.cpu), min(turns), max(turns))
+
+
+def share(speed: float, peak: float | None, dtype: str) -> str:
+    """How much of a peak in `dtype` is reached: `59 % of int8`."""
+    if peak is None:
+        return f"no fast product in {dtype} here"
+    if speed > peak:
+        return f"above the product in {dtype}"  # so that was no peak
+    return f"{100 * speed / peak:.0f} % of {dtype}"
 
 
 def cpu_time() -> float:
