@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from zoo.neurons import Lif, kept_as_bytes, normalise_again
+from zoo.autograd import call_norm, is_recorded, kept_as_bytes
+from zoo.neurons import Lif
 
 __all__ = ["ORDERS", "SPIKING_STREAM", "Add", "And", "Block", "IAnd", "Neuron", "Order", "Projection", "SamePool", "Stage"]
 
@@ -77,7 +78,7 @@ class SamePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         padding = self.padding(x.shape[-2], x.shape[-1])
-        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if is_recorded(self):
             pool = _AveragePool.apply  # autograd's apply is untyped
             averages: Tensor = pool(x, self.window, padding)  # type: ignore[no-untyped-call]
             return averages
@@ -181,11 +182,9 @@ class Block(nn.Module):
 
     def _run(self, names: list[str], x: Tensor) -> Tensor:
         for name in names:
-            module, source = self.get_submodule(name), x
-            with nullcontext() if self.checkpointing else kept_as_bytes(source):
-                x = module(source)
-            if type(module) is nn.BatchNorm2d and not self.checkpointing:
-                normalise_again(x, module, source)
+            module = self.get_submodule(name)
+            with nullcontext() if self.checkpointing else kept_as_bytes(x):
+                x = module(x) if self.checkpointing else call_norm(module, x)
         return x
 
     def open(self, x: Tensor) -> Tensor:

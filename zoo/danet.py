@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 import torch
 from torch import Tensor, nn
 
+from zoo.autograd import is_transformed
 from zoo.blocks import SPIKING_STREAM, Block, Neuron, Order, Projection, Stage
 from zoo.errors import ConfigError, InputError
 from zoo.names import Origin
@@ -260,7 +261,7 @@ class DANet(nn.Module):
         if x.shape[-3] != c.in_channels:
             raise InputError(f"input has {x.shape[-3]} channels: this model takes {c.in_channels}")
         # A membrane of NaN never fires, so the logits would look as if nothing were wrong.
-        checkable = not (self.training or torch.compiler.is_compiling() or x.is_meta)
+        checkable = not (self.training or torch.compiler.is_compiling() or is_transformed() or x.is_meta)
         if checkable and not torch.isfinite(x).all():
             raise InputError("input holds NaN or infinite values")
         return still

@@ -17,7 +17,6 @@ Shapes: `T` time steps, `B` batch; time is folded into the batch, so a tensor is
 
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from types import ModuleType
 from typing import Any, Literal
@@ -27,17 +26,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.autograd import is_bare, is_recorded, is_transformed, normalised_from, note_spikes
 from zoo.surrogates import ATan, Surrogate
 
 log = logging.getLogger(__name__)
 CACHED_ELEMENTS = 1 << 18  # of one time step, about what keeps its membranes in a core's second-level cache
-# Attributes of tensors, which any operation on them loses: how autograd can keep less of them.
-BYTES = "_danet_spikes_as_bytes"
-NORMALISED = "_danet_normalised_from"
 
 Reset = Literal["zero", "subtract"]
 
-__all__ = ["Lif", "Reset", "kept_as_bytes", "normalise_again"]
+__all__ = ["Lif", "Reset"]
 
 
 class Lif(nn.Module):
@@ -73,23 +70,19 @@ class Lif(nn.Module):
         snn.SpikingNeuron.instances.remove(self.neuron)
 
     def forward(self, current: Tensor) -> Tensor:
-        x = current.reshape(self.steps, -1, *current.shape[1:])  # [T, B, ...]
-        if not (self.fused and self._known()):
-            return self._loop(x).flatten(0, 1)
+        if not (self.fused and self._known()) or is_transformed():
+            return self._loop(_by_step(current, self.steps)).flatten(0, 1)
         if not (current.is_contiguous() or current.is_contiguous(memory_format=torch.channels_last)):
-            x = x.contiguous()  # the kernels need whole steps one after the other
+            current = current.contiguous()  # the kernels need whole steps one after the other
         n = self.neuron
-        fired = None
-        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            fired = torch.empty_like(x, dtype=torch.uint8)
-        source = _noted(current, NORMALISED)
+        fired = torch.empty_like(current, dtype=torch.uint8) if is_recorded(self) else None
+        source = normalised_from(current) or (None, None, None, 0.0)
         fused = _FusedLif.apply  # autograd's apply is untyped
         spikes: Tensor = fused(  # type: ignore[no-untyped-call]  # as said
-            x, n.beta, n.threshold, n.graded_spikes_factor, n.spike_grad, fired, *(source or (None, None, None, 0.0))
+            current, self.steps, n.beta, n.threshold, n.graded_spikes_factor, n.spike_grad, fired, *source
         )
-        spikes = spikes.flatten(0, 1)
         if fired is not None:
-            _note(spikes, BYTES, (fired.flatten(0, 1), n.graded_spikes_factor))
+            note_spikes(spikes, fired, n.graded_spikes_factor)
         return spikes
 
     def extra_repr(self) -> str:
@@ -111,64 +104,30 @@ class Lif(nn.Module):
 
     def _known(self) -> bool:
         n = self.neuron
-        return self.reset == "zero" and isinstance(n.spike_grad, Surrogate) and not any(p.requires_grad for p in n.parameters())
+        if self.reset != "zero" or not isinstance(n.spike_grad, Surrogate) or not is_bare(n):
+            return False
+        return all(p.numel() == 1 and not p.requires_grad for p in (n.beta, n.threshold, n.graded_spikes_factor))
 
     def _loop(self, x: Tensor) -> Tensor:
-        mem = torch.zeros_like(x[0], dtype=torch.float32)
+        mem, idle = torch.zeros_like(x[0], dtype=_wide(x.dtype)), self.neuron.mem
         spikes = []
         for current in x.unbind(0):
             spk, mem = self.neuron(current, mem)
             spikes.append(spk)
-        self.neuron.mem = torch.zeros(0, device=x.device)  # snnTorch would carry it into the next call
+        self.neuron.mem, self.neuron.reset = idle, None  # snnTorch would carry them into the next call
         return torch.stack(spikes).to(x.dtype)
 
 
-def kept_as_bytes(x: Tensor) -> AbstractContextManager[object]:
-    """Inside, autograd keeps `x` as bytes for the backward pass, if it is what a `Lif` just fired.
-
-    All readers of one neuron's spikes share one copy, which costs a quarter (float32) or half (bfloat16) of what each of them
-    would keep. Anything else is kept as it is.
-    """
-    kept = _noted(x, BYTES)
-    if kept is None or not torch.is_grad_enabled():
-        return nullcontext()
-    fired, height = kept
-    pointer, shape = x.data_ptr(), x.shape  # autograd holds on to `pack`, which therefore must not hold on to `x`
-
-    def pack(saved: Tensor) -> Tensor | torch.dtype:
-        return saved.dtype if saved.data_ptr() == pointer and saved.shape == shape else saved
-
-    def unpack(packed: Tensor | torch.dtype) -> Tensor:
-        return packed if isinstance(packed, Tensor) else fired * height.to(packed)
-
-    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
-
-
-def normalise_again(current: Tensor, norm: nn.BatchNorm2d, source: Tensor) -> None:
-    """Let a `Lif` that reads `current = norm(source)` keep nothing: `norm` keeps `source`, from which it can be computed again."""
-    if norm.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        _note(current, NORMALISED, (source, norm.weight, norm.bias, norm.eps))
-
-
-def _note(x: Tensor, name: str, value: tuple[Any, ...]) -> None:
-    setattr(x, name, (x._version, value))
-
-
-def _noted(x: Tensor, name: str) -> tuple[Any, ...] | None:
-    """What was noted of `x`, unless it was changed in place since."""
-    noted = getattr(x, name, None)
-    return noted[1] if noted is not None and noted[0] == x._version else None
-
-
 class _FusedLif(torch.autograd.Function):
-    """All steps of `snn.Leaky` at once: `[T, B, ...]` -> `[T, B, ...]`. Only the currents are kept for the backward pass,
-    which recomputes the membranes; with a `source` not even they, but what they were normalised from. `fired`, where it is
-    given, is filled with the spikes as bytes."""
+    """All steps of `snn.Leaky` at once: `[T*B, ...]` -> `[T*B, ...]`. Only the currents are kept for the backward pass, which
+    recomputes the membranes; with a `source` not even they, but what they were normalised from. `fired`, where it is given, is
+    filled with the spikes as bytes."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        x: Tensor,
+        current: Tensor,
+        steps: int,
         beta: Tensor,
         threshold: Tensor,
         height: Tensor,
@@ -179,39 +138,65 @@ class _FusedLif(torch.autograd.Function):
         bias: Tensor | None,
         eps: float,
     ) -> Tensor:
-        ctx.save_for_backward(x if source is None else source, weight, bias, beta, threshold, height)
-        ctx.shape, ctx.normalised, ctx.eps, ctx.spike_grad = x.shape, source is not None, eps, spike_grad
+        ctx.save_for_backward(current if source is None else source, weight, bias, beta, threshold, height)
+        ctx.steps, ctx.normalised, ctx.eps, ctx.spike_grad = steps, source is not None, eps, spike_grad
+        x, fired = _by_step(current, steps), None if fired is None else _by_step(fired, steps)
         if kernels := _kernels(x):
-            return kernels.lif_forward(x, beta, threshold, height, fired)  # type: ignore[no-any-return]  # a module's attribute
-        spikes = torch.empty_like(x)
+            return kernels.lif_forward(x, beta, threshold, height, fired).flatten(0, 1)  # type: ignore[no-any-return]  # untyped
+        spikes = torch.empty_like(current)  # not of the shape of `x`: to flatten that would bind torch.export to one batch
         for part in _parts(x):
-            above = torch.empty_like(x[:, part], dtype=torch.float32)
-            for t, (mem, _) in enumerate(_membranes(x[:, part].float(), beta, threshold)):
+            above = torch.empty_like(x[:, part], dtype=_wide(x.dtype))
+            for t, (mem, _) in enumerate(_membranes(x[:, part].to(above.dtype), beta, threshold)):
                 torch.gt(mem, threshold, out=above[t])
             if fired is not None:
                 fired[:, part] = above
-            spikes[:, part] = above.mul_(height)
+            _by_step(spikes, steps)[:, part] = above.mul_(height)
         return spikes
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, beta, threshold, height = ctx.saved_tensors
+        current, weight, bias, beta, threshold, height = ctx.saved_tensors
         if ctx.normalised:
-            x = F.batch_norm(x, None, None, weight, bias, training=True, eps=ctx.eps).reshape(ctx.shape)
+            current = F.batch_norm(current, None, None, weight, bias, training=True, eps=ctx.eps)
+        x, grad = _by_step(current, ctx.steps), _by_step(grad, ctx.steps)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # the gradient is to be differentiated itself
+            spikes = _differentiable(x, beta, threshold, height, ctx.spike_grad)
+            return torch.autograd.grad(spikes, current, grad, create_graph=True)[0], *(None,) * 10
         if kernels := _kernels(x):
-            return kernels.lif_backward(grad, x, beta, threshold, height, ctx.spike_grad), *(None,) * 9
-        grad_x = torch.empty_like(x)
+            return kernels.lif_backward(grad, x, beta, threshold, height, ctx.spike_grad).flatten(0, 1), *(None,) * 10
+        grad_x = torch.empty_like(current)
         for part in _parts(x):
             keeps = []
-            grad_mem = grad[:, part].float() * height
-            for t, (mem, keep) in enumerate(_membranes(x[:, part].float(), beta, threshold)):
+            grad_mem = grad[:, part].to(_wide(x.dtype)) * height
+            for t, (mem, keep) in enumerate(_membranes(x[:, part].to(grad_mem.dtype), beta, threshold)):
                 keeps.append(keep)
                 grad_mem[t] *= ctx.spike_grad.derivative(mem - threshold)
             # The reset is detached, so d/dmem[t] = grad[t] H'(mem[t] - threshold) + keep[t] d/dmem[t+1].
             for t in reversed(range(x.shape[0] - 1)):
                 grad_mem[t].addcmul_(grad_mem[t + 1], keeps[t])
-            grad_x[:, part] = grad_mem
-        return grad_x, *(None,) * 9
+            _by_step(grad_x, ctx.steps)[:, part] = grad_mem
+        return grad_x, *(None,) * 10
+
+
+def _by_step(x: Tensor, steps: int) -> Tensor:
+    """`[T*B, ...]` -> `[T, B, ...]`."""
+    return x.reshape(steps, -1, *x.shape[1:])
+
+
+def _differentiable(x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, spike_grad: Surrogate) -> Tensor:
+    """The spikes `[T, B, ...]` of the fused neuron, by operations that can be differentiated twice."""
+    mem = keep = torch.zeros_like(x[0], dtype=_wide(x.dtype))
+    spikes = []
+    for current in x.unbind(0):
+        mem = keep * mem + current
+        keep = beta.clamp(0, 1) * (mem <= threshold)
+        spikes.append(spike_grad(mem - threshold) * height)
+    return torch.stack(spikes).to(x.dtype)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """The precision of membranes for currents of `dtype`."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _kernels(x: Tensor) -> ModuleType | None:
@@ -245,5 +230,7 @@ def _membranes(x: Tensor, beta: Tensor, threshold: Tensor) -> Iterator[tuple[Ten
 
 def _parts(x: Tensor) -> list[slice]:
     """Slices of the batch of `[T, B, ...]`, on a CPU small enough for its cache over all steps."""
-    images = max(1, CACHED_ELEMENTS * x.shape[1] // max(1, x[0].numel())) if x.device.type == "cpu" else x.shape[1]
+    if x.device.type != "cpu" or torch.compiler.is_compiling():  # a compiler takes batches of any size, and tiles on its own
+        return [slice(None)]
+    images = max(1, CACHED_ELEMENTS * x.shape[1] // max(1, x[0].numel()))
     return [slice(start, start + images) for start in range(0, x.shape[1], images)]

@@ -6,10 +6,13 @@ has `derivative` as its gradient. The fused neuron computes `derivative` alone.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from snntorch import surrogate
 from torch import Tensor
+
+from zoo.autograd import is_transformed
 
 __all__ = ["ATan", "Rectangle", "Surrogate"]
 
@@ -21,6 +24,8 @@ class ATan:
     alpha: float = 2.0
 
     def __call__(self, u: Tensor) -> Tensor:
+        if is_transformed():
+            return _spike(u, self)
         return surrogate.atan(self.alpha)(u)  # type: ignore[no-any-return]  # snntorch is untyped
 
     def derivative(self, u: Tensor) -> Tensor:
@@ -36,6 +41,8 @@ class Rectangle:
     height: float = 1.0
 
     def __call__(self, u: Tensor) -> Tensor:
+        if is_transformed():
+            return _spike(u, self)
         return surrogate.custom_surrogate(lambda x, g, _: g * self.derivative(x))(u)  # type: ignore[no-any-return]  # as above
 
     def derivative(self, u: Tensor) -> Tensor:
@@ -43,3 +50,33 @@ class Rectangle:
 
 
 Surrogate = ATan | Rectangle
+
+
+class _Spike(torch.autograd.Function):
+    """1 where `u > 0`, with the surrogate's derivative, in the form that `torch.func` asks for; snnTorch's is the older one."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(u: Tensor, surrogate: Surrogate) -> Tensor:
+        return u.gt(0).to(u.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Surrogate], output: Tensor) -> None:
+        u, ctx.surrogate = inputs
+        ctx.save_for_backward(u)
+        ctx.save_for_forward(u)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.surrogate.derivative(*ctx.saved_tensors), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        derivative: Tensor = ctx.surrogate.derivative(*ctx.saved_tensors)
+        return tangent * derivative
+
+
+def _spike(u: Tensor, surrogate: Surrogate) -> Tensor:
+    spikes: Tensor = _Spike.apply(u, surrogate)  # type: ignore[no-untyped-call]  # autograd's apply is untyped
+    return spikes

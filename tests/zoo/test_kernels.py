@@ -19,7 +19,8 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from zoo.neurons import Lif, kept_as_bytes, normalise_again
+from zoo.autograd import call_norm, kept_as_bytes
+from zoo.neurons import Lif
 from zoo.surrogates import ATan, Rectangle, Surrogate
 
 JUST_BELOW_ONE = 1 - 2**-24
@@ -385,9 +386,7 @@ def test_a_layer_on_a_gpu_is_one_on_a_cpu(
         lif, conv, norm = Lif(4), torch.nn.Conv2d(2, 3, 3, bias=False), torch.nn.BatchNorm2d(2)
         torch.nn.init.ones_(conv.weight)
         inputs = x.clone().requires_grad_()
-        normalised = norm(inputs)
-        normalise_again(normalised, norm, inputs)
-        spikes = lif(normalised)
+        spikes = lif(call_norm(norm, inputs))
         with kept_as_bytes(spikes):
             y = conv(spikes)
         (y * torch.arange(y.numel()).view(y.shape).remainder(5)).sum().backward()

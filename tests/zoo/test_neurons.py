@@ -14,9 +14,10 @@ import torch
 from snntorch import surrogate
 from torch import Tensor, nn
 
-from zoo import neurons
+from zoo import autograd, neurons
+from zoo.autograd import call_norm, kept_as_bytes
 from zoo.danet import DANet
-from zoo.neurons import Lif, kept_as_bytes, normalise_again
+from zoo.neurons import Lif
 from zoo.surrogates import ATan, Rectangle, Surrogate
 
 JUST_BELOW_ONE = 1 - 2**-24
@@ -326,7 +327,7 @@ def test_nothing_keeps_the_spikes_alive() -> None:
 def test_the_bytes_are_gone_after_the_backward_pass() -> None:
     x, conv = currents(4).requires_grad_(), nn.Conv2d(6, 4, 3)
     spikes = Lif(4)(x)
-    watched = weakref.ref(getattr(spikes, neurons.BYTES)[1][0])
+    watched = weakref.ref(getattr(spikes, autograd.BYTES)[0][0])
     with kept_as_bytes(spikes):
         loss = conv(spikes).sum()
     del spikes
@@ -351,7 +352,7 @@ def test_without_training_there_are_no_bytes(mode: str) -> None:
     context = {"eval": nullcontext(), "no_grad": torch.no_grad(), "inference": torch.inference_mode()}[mode]
     with context, torch.autograd.profiler.profile(profile_memory=True) as profile:
         spikes = lif(x)
-    assert not hasattr(spikes, neurons.BYTES) and isinstance(kept_as_bytes(spikes), nullcontext)
+    assert not hasattr(spikes, autograd.BYTES) and isinstance(kept_as_bytes(spikes), nullcontext)
     assert torch.equal(spikes, expected)
     assert sum(event.self_cpu_memory_usage for event in profile.function_events) <= x.nbytes + SLACK
 
@@ -379,9 +380,7 @@ def test_spikes_that_were_changed_in_place_are_not_what_was_fired() -> None:
 def normalised(x: Tensor, norm: nn.BatchNorm2d, lif: Lif, again: bool) -> list[Tensor]:
     """The spikes, the gradients, and the norm's statistics."""
     x, norm = x.detach().clone(memory_format=torch.preserve_format).requires_grad_(), copy.deepcopy(norm)
-    current = norm(x)
-    if again:
-        normalise_again(current, norm, x)
+    current = call_norm(norm, x) if again else norm(x)
     spikes = lif(current)
     del current
     (spikes * (torch.arange(x.numel()).remainder(7).view(x.shape) - 3)).sum().backward()
@@ -408,9 +407,7 @@ def test_a_norm_without_weights_is_repeated_too() -> None:
     norm, x, gradients = nn.BatchNorm2d(6, affine=False), currents(4), []
     for again in (False, True):
         x = x.detach().clone().requires_grad_()
-        current = norm(x)
-        if again:
-            normalise_again(current, norm, x)
+        current = call_norm(norm, x) if again else norm(x)
         Lif(4)(current).square().sum().backward()
         gradients.append(x.grad)
     assert torch.equal(*gradients) and gradients[0].any()
@@ -421,9 +418,7 @@ def test_currents_that_are_normalised_again_are_not_kept(dtype: torch.dtype) -> 
     x, norm, lif = currents(4, batch=20).to(dtype).requires_grad_(), nn.BatchNorm2d(6), Lif(4)
 
     def run(again: bool) -> Tensor:
-        current = norm(x)
-        if again:
-            normalise_again(current, norm, x)
+        current = call_norm(norm, x) if again else norm(x)
         return lif(current).sum()
 
     assert bytes_kept(lambda: run(True)) <= SLACK
@@ -434,18 +429,15 @@ def test_currents_that_are_normalised_again_are_not_kept(dtype: torch.dtype) -> 
 def test_only_a_batch_s_own_normalisation_is_repeated(mode: str) -> None:
     norm, x = nn.BatchNorm2d(6).train(mode != "eval"), currents(4).requires_grad_()
     with torch.no_grad() if mode == "no_grad" else nullcontext():
-        current = norm(x)
-        normalise_again(current, norm, x)
-    assert not hasattr(current, neurons.NORMALISED)
+        current = call_norm(norm, x)
+    assert not hasattr(current, autograd.NORMALISED)
 
 
 def test_currents_that_were_changed_in_place_are_not_what_was_normalised() -> None:
     x, norm, gradients = currents(4), nn.BatchNorm2d(6), []
     for again in (False, True):
         x = x.detach().clone().requires_grad_()
-        current = norm(x)
-        if again:
-            normalise_again(current, norm, x)
+        current = call_norm(norm, x) if again else norm(x)
         Lif(4)(current.add_(0.75)).square().sum().backward()
         gradients.append(x.grad)
     assert torch.equal(*gradients) and gradients[0].any()
