@@ -73,6 +73,21 @@ def test_classify_a_file_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "label" not in prediction
 
 
+def test_pictures_of_any_kind_and_what_was_done_to_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Also under a name that would be markup in a table."""
+    boot = Image.fromarray(samples("fmnist")[0][0, 0].numpy())
+    (tmp_path / "a [").mkdir()
+    path = tmp_path / "a [" / "b].png"
+    boot.convert("RGB").resize((56, 56), Image.Resampling.NEAREST).save(path)
+    changes = ["converted from RGB to L", "resized from 56x56"]
+    status, out, _ = zoo(capsys, "classify", "danet20-t4", str(path), "--json")
+    assert status == 0 and json.loads(out)["predictions"][0]["changes"] == changes
+    status, out, _ = zoo(capsys, "classify", "danet20-t4", str(path))
+    assert status == 0 and all(word in out for word in ("Ankle boot", "a [/b].png", ", ".join(changes)))
+    status, out, err = zoo(capsys, "energy", "danet20-t4", "--images", str(path), "--json")
+    assert status == 0 and json.loads(out)["images"] == 1 and err == f"{path}: {', '.join(changes)}\n"
+
+
 def test_the_export_classifies_as_the_model_does(capsys: pytest.CaptureFixture[str], exported: Path) -> None:
     assert {p.name for p in exported.iterdir()} == {f"{MODEL}.onnx", f"{MODEL}.nir", f"{MODEL}.trains.nir"}
     capsys.readouterr()
@@ -110,8 +125,10 @@ WRONG = [
     (["info", "danet20-t4.mnist"], "unknown data set 'mnist'; valid are in1k"),
     (["classify", "danet20-t4", "text.png"], "text.png is not an image"),
     (["classify", "danet20-t4", "absent.png"], "absent.png does not exist"),
-    (["classify", "danet20-t4", "colour.png"], "28x28 with 3 channels (RGB); the model takes 28x28 with 1 channel"),
-    (["classify", "danet20-t4", "large.png"], "large.png is 30x29 with 1 channels (L)"),
+    (["classify", "danet20-t4", "large.png", "."], ". is a folder: name image files"),
+    (["classify", "danet20-t4", "-"], "- does not exist; images are read from files alone"),
+    (["classify", "danet20-t4", "empty.png"], "empty.png is not an image that can be read (the file is empty)"),
+    (["classify", "danet20-t4", "array.npy"], "array.npy is not an image that can be read (unknown format; valid are JPEG, PNG"),
     (["classify", "absent.onnx"], "absent.onnx does not exist"),
     (["classify", "text.onnx"], "text.onnx is not an ONNX file"),
     (["energy", "danet20-t4", "--images", "text.png"], "text.png is not an image"),
@@ -125,7 +142,7 @@ WRONG = [
     (["energy", "danet20-t4", "--profile", "bad.toml", "--out", "out"], "bad.toml', line 4: profile 'chip', term 'ac'"),
     (["energy", "danet20-t4", "--data", ".", "--out", "out"], ". holds no images in a valid layout"),
     (["energy", "danet20-t4", "--data", ".", "--images", "large.png"], "--images and --data are two sources of images"),
-    (["energy", "danet20-t4", "--images", "large.png"], "large.png is 30x29 with 1 channels (L)"),
+    (["energy", "danet20-t4", "--images", "empty.png"], "empty.png is not an image that can be read (the file is empty)"),
     (["energy", "danet20-t4", "--input", "text.png"], "--input is for a .nir file"),
     (["energy", "danet20-t4", "danet20-t4", "--first", "1", "--out", "out"], "is given twice: give every model once"),
     (["export", "danet20-t4", "--out", "text.png/below"], "text.png"),
@@ -169,7 +186,8 @@ def test_bad_input_is_one_line_and_status_two(
     Path("text.nir").write_text("not HDF5")
     price = '{ lo = -1, typ = 1, hi = 1, evidence = "measured", source = "x" }'
     Path("bad.toml").write_text(f'[chip]\ntitle = "t"\nscope = "per term"\nac = {price}\n')
-    Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save("colour.png")
+    Path("empty.png").touch()
+    np.save("array.npy", np.zeros((28, 28), np.uint8))
     Image.fromarray(np.zeros((29, 30), np.uint8)).save("large.png")
     before = sorted(tmp_path.iterdir())
     status, out, err = zoo(capsys, *argv)

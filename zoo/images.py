@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from zoo.datasets import DatasetSpec
+from zoo.decode import Unreadable, centre, decode
 from zoo.errors import InputError
 
 __all__ = ["check_normalised", "normalise", "read_image"]
@@ -37,29 +37,22 @@ def check_normalised(images: Tensor, data: DatasetSpec) -> None:
     )
 
 
-def read_image(path: Path, data: DatasetSpec) -> Tensor:
-    """One image file as bytes `[C, H, W]`. Raises `InputError` if it is no image, or not of the model's size and channels."""
+def read_image(image: str | Path | Image.Image, data: DatasetSpec, *, changes: list[str] | None = None) -> Tensor:
+    """One image, a file or Pillow's, as bytes `[C, H, W]` of the model's size and channels, seen as an evaluation sees it.
+
+    `changes` is extended by what was done to it, as "resized from 1024x683". Raises `InputError` if it cannot be read as an image.
+    """
+    if data.events or data.channels not in (1, 3):
+        raise InputError(f"a model of {data.title} takes {data.channels} channels{' of events' if data.events else ''}, not images")
+    named = "the image"
+    if not isinstance(image, Image.Image):
+        named, path = str(image), Path(image)
+        if not path.exists():
+            raise InputError(f"{image} does not exist" + ("; images are read from files alone" if named == "-" else ""))
+        if not path.is_file():
+            raise InputError(f"{image} is {'a folder' if path.is_dir() else 'no file'}: name image files")
+    source = image if isinstance(image, Image.Image) else {"bytes": None, "path": named}
     try:
-        with Image.open(path) as image:
-            _check(path, image, data)  # before a pixel is decoded
-            array = np.array(image)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except InputError:
-        raise
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path} is not an image that can be read: {str(error).splitlines()[0]}") from None
-    array = array[..., None] if array.ndim == 2 else array
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
-
-
-def _check(path: Path, image: Image.Image, data: DatasetSpec) -> None:
-    width, height = image.size
-    channels = len(image.getbands())
-    if image.mode not in ("L", "LA", "RGB", "RGBA"):
-        raise InputError(f"{path} has mode {image.mode}: convert it to 8 bits a channel, grey or RGB")
-    if (channels, height, width) != (data.channels, data.size, data.size):
-        expected = f"{data.size}x{data.size} with {data.channels} channel{'s' if data.channels > 1 else ''}"
-        raise InputError(
-            f"{path} is {width}x{height} with {channels} channels ({image.mode}); the model takes {expected}: convert it"
-        )
+        return torch.from_numpy(decode(source, data, centre(data), changes=changes).copy())
+    except Unreadable as error:
+        raise InputError(f"{named} is not an image that can be read ({error})") from None

@@ -28,10 +28,10 @@ def render(report: "EnergyReport", console: Console) -> None:
     and what the figures stand on."""
     for note in report.notes:
         console.print(f"[bold red]Note:[/bold red] {escape(note)}", highlight=False)
-    console.print(_layers(report, wide=console.width >= WIDE))
+    terminal.show(_layers(report, wide=console.width >= WIDE), console)
     _totals(report, console)
     if report.priced:
-        console.print(_comparison(report, report.priced.profile, wide=console.width >= WIDE))
+        terminal.show(_comparison(report, report.priced.profile, wide=console.width >= WIDE), console)
     console.print(
         f"{_accuracy(report)} on {_images(report)} of {escape(report.data)}; "
         f"firing rate {units.percent(report.mean_rate)}; {_synops(report)} SynOps an image{_recurrent(report)}"
@@ -53,11 +53,12 @@ def conventions(report: "EnergyReport", console: Console) -> None:
         kinds = (("mac",), ("ac",), ("add", "multiply", "update", "idle_update", "hop"), ("access",))
         counts = (_operations(report.tallies[name], kind) / report.images for kind in kinds)
         table.add_row(name, units.joules(e.total.typ) if e.total else "no price", factor, *map(_count, counts))
-    console.print(table)
+    terminal.show(table, console)
     lines = Table.grid(padding=(0, 2))
     for name, e in energies.items():
         lines.add_row(name, f"{escape(e.convention.explanation)} [dim]{escape(e.convention.reference)}.[/dim]")
-    console.print(lines, "")
+    terminal.show(lines, console)
+    console.print()
 
 
 def several(reports: Sequence["EnergyReport"], console: Console) -> None:
@@ -82,7 +83,7 @@ def several(reports: Sequence["EnergyReport"], console: Console) -> None:
             _synops(report),
             units.percent(report.mean_rate),
         )
-    console.print(table)
+    terminal.show(table, console)
     for i, one in enumerate(reports):
         if not any(_same_network(one, earlier) for earlier in reports[:i]):
             for two in reports[i + 1 :]:
@@ -135,7 +136,7 @@ def _totals(report: "EnergyReport", console: Console) -> None:
         _right(table, "images for ±1 %", wrap=True)
         for e in priced:
             table.add_row(escape(e.profile.name), units.summary(e), _band(e), _interval(e), _needed(e))
-        console.print(table)
+        terminal.show(table, console)
     groups: dict[tuple[str, ...], list[str]] = {}
     for e in report.energies:
         if not e.total:

@@ -20,9 +20,9 @@ def render(check: "Check", console: Console) -> None:
     """Print the verdict, the layers, what does not fit with the smallest change, and what the check leaves out."""
     colour = "green" if check.fits else "red"
     console.print(f"[bold]{escape(check.target.title)}[/bold]: [bold {colour}]{words.verdict(check)}[/bold {colour}]")
-    console.print(_layers(check))
+    terminal.show(_layers(check), console)
     if check.findings:
-        console.print(_findings(check))
+        terminal.show(_findings(check), console)
     for note in check.notes:
         console.print(escape(note), highlight=False)
 

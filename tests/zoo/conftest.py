@@ -82,6 +82,12 @@ def digits() -> DatasetSpec:
 
 
 @pytest.fixture
+def toy() -> DatasetSpec:
+    """What the pictures are to become: 8x8 RGB in three classes."""
+    return DatasetSpec("toy", "Toy", 8, 3, 3, (0.5,) * 3, (0.25,) * 3)
+
+
+@pytest.fixture
 def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., DANet], digits: DatasetSpec) -> Iterator[Path]:
     """The weights folder of an installation that holds one model, `danet20-t2.fmnist`, the default of `danet20-t2`."""
     name, folder = "danet20-t2.fmnist", tmp_path / "weights"

@@ -1,16 +1,19 @@
 """Image files: read as the model takes them, or refused with what they are and what they should be."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pictures import encoded, picture
 from PIL import Image
 
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import InputError
 from zoo.images import normalise, read_image
 from zoo.samples import samples
+from zoo.training.data import Images, load_split
 
 
 def save(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -21,21 +24,27 @@ def save(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 def test_grey_and_colour_images(tmp_path: Path) -> None:
     grey, colour = save(tmp_path / "grey.png", (28, 28)), save(tmp_path / "colour.png", (32, 32, 3))
-    assert np.array_equal(read_image(tmp_path / "grey.png", DATASETS["fmnist"]).numpy(), grey[None])
-    assert np.array_equal(read_image(tmp_path / "colour.png", DATASETS["cifar10"]).numpy(), colour.transpose(2, 0, 1))
+    changes: list[str] = []
+    assert np.array_equal(read_image(tmp_path / "grey.png", DATASETS["fmnist"], changes=changes).numpy(), grey[None])
+    shown = read_image(str(tmp_path / "colour.png"), DATASETS["cifar10"], changes=changes)
+    assert np.array_equal(shown.numpy(), colour.transpose(2, 0, 1)) and changes == []
 
 
 @pytest.mark.parametrize(
-    ("shape", "tag", "said"),
-    [
-        ((28, 27), "fmnist", "27x28 with 1 channels"),
-        ((28, 28, 3), "fmnist", "28x28 with 3 channels (RGB)"),
-        ((32, 32), "cifar10", "32x32 with 1 channels (L)"),
-    ],
+    ("kind", "mode"), [("JPEG", "CMYK"), ("PNG", "P"), ("PNG", "RGBA"), ("GIF", "P"), ("JPEG", "L"), ("WEBP", "RGB")]
 )
-def test_an_image_of_another_size_is_refused(tmp_path: Path, shape: tuple[int, ...], tag: str, said: str) -> None:
-    save(tmp_path / "image.png", shape)
-    refused(tmp_path / "image.png", DATASETS[tag], "image.png", said)
+@pytest.mark.parametrize("tag", ["fmnist", "cifar10", "in1k"])
+def test_an_image_is_what_an_evaluation_sees(kind: str, mode: str, tag: str, tmp_path: Path) -> None:
+    """The reader of data sets and that of `classify`, and Pillow's image itself: equal pixels."""
+    data = replace(DATASETS[tag], num_classes=1, classes=())
+    path = tmp_path / "val" / "a" / f"image.{kind.lower()}"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(encoded(picture(5, 300, 200).convert(mode), kind))
+    split = load_split(data, "test", tmp_path)
+    assert isinstance(split, Images)
+    assert torch.equal(split.pixels[0], read_image(path, data))
+    with Image.open(path) as image:
+        assert torch.equal(split.pixels[0], read_image(image, data))
 
 
 def refused(path: Path, data: DatasetSpec, *said: str) -> None:
@@ -61,9 +70,16 @@ def test_a_missing_image_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "image.png", DATASETS["fmnist"], "image.png does not exist")
 
 
-def test_sixteen_bits_a_channel_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((28, 28), np.uint16)).save(tmp_path / "image.png")
-    refused(tmp_path / "image.png", DATASETS["fmnist"], "convert it to 8 bits")
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path, DATASETS["fmnist"], f"{tmp_path} is a folder: name image files")
+    refused(Path("-"), DATASETS["fmnist"], "- does not exist; images are read from files alone")
+    np.save(tmp_path / "image.npy", np.zeros((28, 28), np.uint8))
+    refused(tmp_path / "image.npy", DATASETS["fmnist"], "image.npy", "unknown format; valid are JPEG, PNG")
+
+
+def test_a_model_of_events_takes_no_images(tmp_path: Path) -> None:
+    save(tmp_path / "image.png", (34, 34))
+    refused(tmp_path / "image.png", DATASETS["nmnist"], "a model of N-MNIST takes 2 channels of events, not images")
 
 
 def test_an_image_that_claims_to_be_huge_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import zoo
+from zoo import terminal
 from zoo.cli import energy, exports, models, publishing
 from zoo.errors import VerificationError, ZooError
 
@@ -21,27 +23,38 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors of the zoo become one line on stderr."""
-    args = _parser().parse_args(argv)
-    if not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read by the Hub's client when it is imported
-    command: Command = args.command
+    terminal.readable()
     try:
-        return command(args)
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()  # what cannot be written is met here, not when Python ends
     except VerificationError as error:
         return _fail(error, 1)
     except ZooError as error:
         return _fail(error, 2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.quiet()
         return 1
     except OSError as error:
-        return _fail(f"{error.filename or 'the file system'} cannot be read or written: {error.strerror or error}", 2)
+        where = error.filename or "the file system or standard output"
+        return _fail(f"{where} cannot be read or written: {error.strerror or error}", 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
 
 
+def _run(argv: Sequence[str] | None) -> int:
+    args = _parser().parse_args(argv)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read by the Hub's client when it is imported
+    command: Command = args.command
+    return command(args)
+
+
 def _fail(error: object, status: int) -> int:
-    print(f"zoo: {error}", file=sys.stderr)
+    with suppress(OSError):  # nobody may be there to read it
+        print(f"zoo: {error}", file=sys.stderr, flush=True)
+    terminal.quiet()
     return status
 
 
@@ -84,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("classify", models.classify, "classify images (the bundled ones if none are given)")
     sub.add_argument("model", help="a name, a model folder, or an exported .onnx file")
-    sub.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files of the model's size")
+    sub.add_argument(
+        "images", nargs="*", type=Path, metavar="IMAGE", help="image files, made the model's size as an evaluation does"
+    )
     runtime(sub)
 
     sub = add("evaluate", models.evaluate, "measure top-1 accuracy on a whole split")

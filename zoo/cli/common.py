@@ -146,17 +146,19 @@ def asked_runtime(args: argparse.Namespace, *models: str) -> "Runtime | None":
     return Runtime(**given)
 
 
-def read_images(paths: list[Path], data: "DatasetSpec") -> "tuple[Tensor, list[int], list[str]]":
-    """Pixels, labels (none for files), and a title for each."""
+def read_images(paths: list[Path], data: "DatasetSpec") -> "tuple[Tensor, list[int], list[str], list[list[str]]]":
+    """Pixels, labels (none for files), a title for each image, and what was done to each to make it the model's."""
     import torch
 
     from zoo.images import read_image
     from zoo.samples import samples
 
     if paths:
-        return torch.stack([read_image(path, data) for path in paths]), [], [str(path) for path in paths]
+        changes: list[list[str]] = [[] for _ in paths]
+        pixels = torch.stack([read_image(path, data, changes=done) for path, done in zip(paths, changes, strict=True)])
+        return pixels, [], [str(path) for path in paths], changes
     pixels, labels = samples(data.tag)
-    return pixels, labels.tolist(), [f"#{i}" for i in range(len(labels))]
+    return pixels, labels.tolist(), [f"#{i}" for i in range(len(labels))], [[] for _ in labels]
 
 
 def normalised(pixels: "Tensor", data: "DatasetSpec") -> "Tensor":

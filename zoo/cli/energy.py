@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -96,14 +97,14 @@ def _report(model: str, args: argparse.Namespace, convention: str, *, speak: boo
     run = executor(Path(model) if file else load_model(model)[0], runtime=asked_runtime(args, *args.models), **options_of_graph)
     if run.source.data is None:
         raise InputError(f"{model} does not say what it reads: give it an array with --input FILE.npy")
-    batches, images = _batches(run, run.source.data, args)
+    batches, images = _batches(run, run.source.data, args, speak=speak)
     with terminal.progress() if speak else nullcontext() as bar:
         advance = terminal.advance(bar, "images") if bar else None
         return estimate(run, batches, progress=(lambda done: advance(done, images)) if advance else None, **options)
 
 
 def _batches(
-    run: "Executor", data: "DatasetSpec", args: argparse.Namespace
+    run: "Executor", data: "DatasetSpec", args: argparse.Namespace, *, speak: bool
 ) -> "tuple[Iterator[tuple[Tensor, Tensor | None]], int]":
     """This process's part of the images, normalised, with their labels; and how many there are."""
     import torch
@@ -113,7 +114,10 @@ def _batches(
 
     rank, ranks = parallel.processes()
     if not args.data:
-        pixels, known, _ = read_images(args.images or [], data)
+        pixels, known, titles, changes = read_images(args.images or [], data)
+        for title, done in zip(titles, changes, strict=True):
+            if done and speak:
+                print(f"{title}: {', '.join(done)}", file=sys.stderr)  # standard output is the report's
         labels = torch.tensor(known) if known else None
         images = min(len(pixels), args.first or len(pixels))
         parts = [slice(i, min(i + run.batch, images)) for i in range(0, images, run.batch)][rank::ranks]

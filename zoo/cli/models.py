@@ -32,8 +32,8 @@ def list_(args: argparse.Namespace) -> int:
     for name, e in zip(names, entries, strict=True):
         assert e is not None
         top1 = f"{e.metrics['top1']:.2%}" if "top1" in e.metrics else "not measured"
-        table.add_row(name, e.data.title, top1, f"{e.parameters:,}", e.provenance)
-    terminal.console().print(table)
+        terminal.add_row(table, name, e.data.title, top1, f"{e.parameters:,}", e.provenance)
+    terminal.show(table, terminal.console())
     return 0
 
 
@@ -68,8 +68,8 @@ def info(args: argparse.Namespace) -> int:
         lines = value.items() if isinstance(value, dict) else [("", value)]
         shown = [f"{field}: {_shown(v)}" if field else _shown(v) for field, v in lines if v not in (None, "", (), [])]
         for i, text in enumerate(shown):
-            table.add_row(key if i == 0 else "", text)
-    terminal.console().print(table)
+            terminal.add_row(table, key if i == 0 else "", text)
+    terminal.show(table, terminal.console())
     return 0
 
 
@@ -90,25 +90,26 @@ def classify(args: argparse.Namespace) -> int:
     """`zoo classify`: predictions for image files, or for the bundled images of the model's data."""
     network = predictor(args.model, asked_runtime(args, args.model))
     data, name = network.data, network.name
-    pixels, labels, titles = read_images(args.images, data)
+    pixels, labels, titles, changes = read_images(args.images, data)
     logits = network.predict(normalised(pixels, data))
     silent = network.warn_of_silence()
     chosen = logits.argmax(1).tolist()
     correct = sum(c == y for c, y in zip(chosen, labels, strict=True)) if labels else None
     rows = [
         {"image": t, "prediction": data.label(c), "confidence": round(float(p.max()), 4)}
-        | ({"label": data.label(labels[i])} if labels else {})
+        | ({"label": data.label(labels[i])} if labels else {"changes": changes[i]})
         for i, (t, c, p) in enumerate(zip(titles, chosen, logits.softmax(1), strict=True))
     ]
     if args.json:
         return print_json({"model": name, "images": len(rows), "correct": correct, "silent": silent, "predictions": rows})
-    table = terminal.table("image", "prediction", "confidence", *(["label"] if labels else []))
+    table = terminal.table(
+        "image", "prediction", "confidence", *(["label"] if labels else ["image changed"] if any(changes) else [])
+    )
     shown = rows[:8] if labels else rows
-    for row in shown:
-        table.add_row(
-            str(row["image"]), str(row["prediction"]), f"{row['confidence']:.0%}", *([str(row["label"])] if labels else [])
-        )
-    terminal.console().print(table)
+    for row, done in zip(shown, changes, strict=False):
+        last = [str(row["label"])] if labels else [", ".join(done)] if any(changes) else []
+        terminal.add_row(table, str(row["image"]), str(row["prediction"]), f"{row['confidence']:.0%}", *last)
+    terminal.show(table, terminal.console())
     if correct is not None:
         share = f"{correct} of {len(rows)} bundled {data.title} images right ({correct / len(rows):.1%})"
         print(f"{name}: {share}; the first {len(shown)} above")

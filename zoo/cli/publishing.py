@@ -76,7 +76,7 @@ def _show(args: argparse.Namespace, sizes: Mapping[str, int], card: str) -> int:
         return print_json({"repo": args.repo, "private": args.private, "files": sizes, "card": card})
     table = terminal.table("file", "bytes")
     for file, size in sizes.items():
-        table.add_row(file, f"{size:,}")
-    terminal.console().print(table)
+        terminal.add_row(table, file, f"{size:,}")
+    terminal.show(table, terminal.console())
     print(f"{card}\nnothing was sent; this would be one commit to {args.repo} ({'private' if args.private else 'public'})")
     return 0

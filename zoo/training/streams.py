@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from zoo.datasets import DatasetSpec
+from zoo.decode import Unreadable, View, centre, decode, encoding, random_box
 from zoo.errors import InputError
-from zoo.training.decode import Unreadable, View, centre, decode, encoding, random_box
 from zoo.training.plan import Plan, mix, share
 from zoo.training.sources import Rows
 

@@ -152,7 +152,7 @@ def test_several_networks_are_not_held_to_agree(report, tiny, images):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_names_are_no_markup(report, width):
-    odd = "[red]<b>"
+    odd = "[b]"
     profiles = tuple(replace(profile, name=odd + profile.name) for profile in report.profiles)
     source = replace(report.source, name=odd, engine=odd)
     layers = tuple(replace(layer, name=odd + str(i)) for i, layer in enumerate(report.layers))

@@ -8,15 +8,7 @@ from pathlib import Path
 import pytest
 from pictures import encoded, picture
 
-from zoo.datasets import DatasetSpec
-
 CLASSES = ("cat", "dog", "T-shirt/top")
-
-
-@pytest.fixture
-def toy() -> DatasetSpec:
-    """What the pictures are to become: 8x8 RGB in three classes."""
-    return DatasetSpec("toy", "Toy", 8, 3, 3, (0.5,) * 3, (0.25,) * 3)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("offline")
 slow = pytest.mark.slow  # processes have to be started
 WORKERS = [0, pytest.param(2, marks=slow)]
 CROP = (0.3, 1.0)
+UNKNOWN = "unknown format; valid are JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF, JPEG2000"
 Batches = list[tuple[Tensor, Tensor]]
 
 
@@ -128,7 +129,7 @@ def break_one(files: Files, number: int) -> Path:
 @pytest.mark.parametrize("workers", WORKERS)
 def test_a_bad_file_is_one_line_wherever_it_is_met(workers: int, files: Callable[..., Files]) -> None:
     path = break_one(split := files(workers), 7)
-    message = f"{path} is not an image that can be read (unknown format); --skip-bad leaves such images out"
+    message = f"{path} is not an image that can be read ({UNKNOWN}); --skip-bad leaves such images out"
     for batches in (split.training(Plan(26, 4), 0), split.evaluation(4)):
         with pytest.raises(InputError) as error:
             take(batches, 7)
@@ -239,7 +240,7 @@ def test_shards_evaluate_every_image_once(workers: int, count: int, shards: Call
 def test_a_bad_image_in_a_shard_is_one_line(workers: int, shards: Callable[..., Shards]) -> None:
     split = shards(workers, bad=(7,))
     for batches in (split.training(Plan(TOTAL, 5), 0), split.evaluation(4)):
-        with pytest.raises(InputError, match=r"^0007\.png is not an image that can be read \(unknown format\); --skip-bad leaves"):
+        with pytest.raises(InputError, match=rf"^0007\.png is not an image that can be read \({UNKNOWN}\); --skip-bad leaves"):
             take(batches, 30)
 
 
