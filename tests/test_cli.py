@@ -73,11 +73,14 @@ def test_classify_a_file_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "label" not in prediction
 
 
-def test_pictures_of_any_kind_and_what_was_done_to_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_pictures_of_any_kind_and_what_was_done_to_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also under a name that would be markup in a table."""
+    monkeypatch.chdir(tmp_path)
     boot = Image.fromarray(samples("fmnist")[0][0, 0].numpy())
-    (tmp_path / "a [").mkdir()
-    path = tmp_path / "a [" / "b].png"
+    path = Path("a [/b].png")
+    path.parent.mkdir()
     boot.convert("RGB").resize((56, 56), Image.Resampling.NEAREST).save(path)
     changes = ["converted from RGB to L", "resized from 56x56"]
     status, out, _ = zoo(capsys, "classify", "danet20-t4", str(path), "--json")

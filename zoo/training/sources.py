@@ -8,7 +8,7 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def open_rows(data: DatasetSpec, split: str, source: str | Path, *, stream: bool
     folder, hub = Path(source), str(source).removeprefix("hf:")
     try:
         if folder.is_dir():
-            rows, name = _open_folder(datasets, folder, split)
+            rows, name = _open_folder(datasets, folder, split, data)
         elif isinstance(source, str) and re.fullmatch(r"\w[\w.-]*/[\w.-]+", hub):
             opened = datasets.load_dataset(hub, streaming=stream)
             name = _pick(opened, split, hub)
@@ -56,6 +56,9 @@ def open_rows(data: DatasetSpec, split: str, source: str | Path, *, stream: bool
         image, label = _columns(datasets, rows.features or {}, data, f"{source}: split {name!r}")
         rows = rows.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
         rows = rows.rename_columns({old: new for old, new in ((image, "image"), (label, "label")) if old != new})
+        if _is_text(rows.features["label"]):
+            rows = _numbered(datasets, rows, data, f"{source}: split {name!r}")
+        labels = _integers(rows) if isinstance(rows, datasets.Dataset) else np.empty(0, np.int64)
     except InputError:
         raise
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
@@ -65,8 +68,9 @@ def open_rows(data: DatasetSpec, split: str, source: str | Path, *, stream: bool
     if isinstance(rows, datasets.IterableDataset):
         known = (rows.info.splits or {}).get(name)
         return Rows(rows, name, True, known.num_examples or 0 if known else 0)
-    labels = rows.select_columns(["label"]).with_format("arrow")[:]["label"]
-    check_labels(labels.fill_null(-1).to_numpy(), data, f"{source}: split {name!r}")
+    if not len(rows):
+        raise InputError(f"{source}: split {name!r} holds no images")
+    check_labels(labels, data, f"{source}: split {name!r}")
     return Rows(rows, name, images=len(rows))
 
 
@@ -87,8 +91,9 @@ def check_labels(labels: np.ndarray, data: DatasetSpec, where: str) -> None:
         raise InputError(f"{where} has no labels: that of row {row} is {labels[row]}")
     if len(labels) and labels.max() >= data.num_classes:
         row = int(labels.argmax())
+        hint = " (they begin with 1: subtract 1 of each)" if (labels.min(), labels.max()) == (1, data.num_classes) else ""
         raise InputError(
-            f"{where}: the label of row {row} is {labels[row]}; valid for {data.title} are 0 to {data.num_classes - 1}"
+            f"{where}: the label of row {row} is {labels[row]}; valid for {data.title} are 0 to {data.num_classes - 1}{hint}"
         )
 
 
@@ -115,7 +120,7 @@ def _library() -> Any:
     return datasets
 
 
-def _open_folder(datasets: Any, folder: Path, split: str) -> tuple[Any, str]:
+def _open_folder(datasets: Any, folder: Path, split: str, data: DatasetSpec) -> tuple[Any, str]:
     """The rows of a split, as they are, and its name; `datasets` tells splits by the names of files and folders."""
 
     def holds(ending: str) -> bool:
@@ -126,7 +131,7 @@ def _open_folder(datasets: Any, folder: Path, split: str) -> tuple[Any, str]:
         name = _pick(opened, split, folder)
         return opened[name], name
     if not holds(".parquet"):
-        return _open_class_folders(datasets, folder, split)
+        return _open_class_folders(datasets, folder, split, data)
     files = datasets.load_dataset_builder("parquet", data_dir=str(folder)).config.data_files
     name = _pick(files, split, folder)
     if sum(Path(file).stat().st_size for file in files[name]) > MEMORY:
@@ -137,30 +142,39 @@ def _open_folder(datasets: Any, folder: Path, split: str) -> tuple[Any, str]:
     return datasets.Dataset(pa.concat_tables([pq.read_table(file) for file in files[name]])), name
 
 
-def _open_class_folders(datasets: Any, folder: Path, split: str) -> tuple[Any, str]:
+def _open_class_folders(datasets: Any, folder: Path, split: str, data: DatasetSpec) -> tuple[Any, str]:
     """`SPLIT/CLASS/.../IMAGE`. Listed here, as `datasets` needs a second for each thousand files."""
     splits = {name: _folders(folder / name) for name in _folders(folder) if name in sum(SPLITS.values(), ())}
     splits = {name: classes for name, classes in splits.items() if classes}
     if not splits:
         raise InputError(f"{folder} holds no images in a valid layout: {LAYOUTS}")
     name = _pick(splits, split, folder)
-    classes = sorted(set().union(*splits.values()))  # of all splits, so that a class missing in one shifts no label
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, class_name in enumerate(classes):
-        for top, folders, files in os.walk(folder / name / class_name, followlinks=True):
-            folders.sort()
-            found = [f"{top}/{file}" for file in sorted(files) if file.lower().endswith(EXTENSIONS) and not file.startswith(".")]
-            paths.extend(found)
-            labels.extend([label] * len(found))
-    if not paths:
+    found = set().union(*splits.values())  # of all splits, so that a class missing in one shifts no label
+    images = {class_name: list(_images(folder / name / class_name)) for class_name in found}
+    if not any(images.values()):
         raise InputError(f"{folder / name} holds no images: valid are {', '.join(EXTENSIONS)}")
-    features = datasets.Features(image=datasets.Image(decode=False), label=datasets.ClassLabel(names=classes))
+    classes = _positions(found, data, str(folder))
+    order = sorted(classes, key=classes.__getitem__)
+    paths = [path for class_name in order for path in images[class_name]]
+    labels = [classes[class_name] for class_name in order for _ in images[class_name]]
+    features = datasets.Features(image=datasets.Image(decode=False), label=datasets.Value("int64"))
     return datasets.Dataset.from_dict({"image": paths, "label": labels}, features=features), name
 
 
+def _images(folder: Path) -> Iterator[str]:
+    """The paths of the images in a folder and those below it, each of them once, wherever links lead."""
+    seen = {os.path.realpath(parent) for parent in folder.absolute().parents}
+    for top, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(top)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (f"{top}/{file}" for file in sorted(files) if file.lower().endswith(EXTENSIONS) and not file.startswith("."))
+
+
 def _folders(folder: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+    return [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))]
 
 
 def _pick(splits: Iterable[str], split: str, where: str | Path) -> str:
@@ -175,27 +189,77 @@ def _columns(datasets: Any, features: dict[str, Any], data: DatasetSpec, where: 
     """The names of the column of images and of that of labels, found by type, as every data set calls them otherwise."""
     images = [name for name, kind in features.items() if isinstance(kind, datasets.Image) or _is_encoded(kind)]
     classes = {name: kind for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
+    fitting = [name for name, kind in classes.items() if kind.num_classes == data.num_classes]
     integers = [name for name, kind in features.items() if re.match("u?int", str(getattr(kind, "dtype", "")))]
-    likely = [name for name in integers if re.search("label|cls|class|target", name)]
-    labels = [name for name, kind in classes.items() if kind.num_classes == data.num_classes] or [*classes, *likely, *integers]
-    if not images or not labels:
-        missing = "images" if not images else "integer labels"
-        raise InputError(f"{where} has no column of {missing}; there are {', '.join(features) or 'none'}")
-    if labels[0] in classes:
-        _check_classes(classes[labels[0]].names, data, where)
-    return images[0], labels[0]
+    texts = [name for name, kind in features.items() if _is_text(kind)]
+    likely = [name for name in (*integers, *texts) if re.search("label|cls|class|target", name)]
+    image = _only(images, ("image", "img"), "images", features, where)
+    label = _only(fitting or list(classes) or likely or integers, ("label",), "labels, integers or names", features, where)
+    if label in classes:
+        _check_classes(classes[label].names, data, where)
+    return image, label
+
+
+def _only(candidates: list[str], preferred: tuple[str, ...], what: str, features: dict[str, Any], where: str) -> str:
+    """The one column that can be meant."""
+    chosen = [name for name in candidates if name in preferred] or candidates
+    if not chosen:
+        kinds = (f"{name} ({getattr(kind, 'dtype', None) or type(kind).__name__})" for name, kind in features.items())
+        raise InputError(f"{where} has no column of {what}; there are {', '.join(kinds) or 'none'}")
+    if len(chosen) > 1:
+        raise InputError(f"{where} has several columns of {what}: {', '.join(chosen)}; name the right one {preferred[0]!r}")
+    return chosen[0]
 
 
 def _is_encoded(kind: Any) -> bool:
     """Encoded images in a file that does not call them so."""
-    return isinstance(kind, dict) and {"bytes", "path"} <= kind.keys()
+    return "bytes" in kind if isinstance(kind, dict) else getattr(kind, "dtype", "") in ("binary", "large_binary")
+
+
+def _is_text(kind: Any) -> bool:
+    return getattr(kind, "dtype", "") in ("string", "large_string")
+
+
+def _integers(rows: Any) -> np.ndarray:
+    """All labels as int64; -1 for one that is missing."""
+    labels = rows.select_columns(["label"]).with_format("arrow")[:]["label"]
+    found: np.ndarray = labels.cast("int64").fill_null(-1).to_numpy()
+    return found
+
+
+def _numbered(datasets: Any, rows: Any, data: DatasetSpec, where: str) -> Any:
+    """The same rows with integers for the names of classes."""
+    if isinstance(rows, datasets.IterableDataset):
+        raise InputError(f"{where} has names for labels, which shards cannot have: make them integers in the order of the logits")
+    names = rows.select_columns(["label"]).with_format("arrow")[:]["label"].to_pylist()
+    positions = _positions({name for name in names if name is not None}, data, where)
+    labels = [-1 if name is None else positions[name] for name in names]
+    return rows.remove_columns("label").add_column("label", labels)
+
+
+def _positions(names: Collection[str], data: DatasetSpec, where: str) -> dict[str, int]:
+    """The label that each name of a class means: by the data's own names where all are among them, else in the order of numbers or
+    of the alphabet. Raises `InputError` if these are not the data's classes."""
+    letters = {name: _letters(name) for name in names}
+    known = {_letters(name): label for label, name in enumerate(data.classes)}
+    if known.keys() >= set(letters.values()) and len(set(letters.values())) == len(names) and "" not in known:
+        return {name: known[letters[name]] for name in names}
+    ordered = sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
+    _check_classes(ordered, data, where)
+    return {name: label for label, name in enumerate(ordered)}
+
+
+def _letters(name: str) -> str:
+    """Of the name of a class, whose spelling varies."""
+    return re.sub(r"[\W\d_]", "", name).lower()
 
 
 def _check_classes(names: Sequence[str], data: DatasetSpec, where: str) -> None:
-    """Raises `InputError` if these are not the data's classes. Names are compared by their letters, as their spelling varies."""
+    """Raises `InputError` if these are not the data's classes. Names are compared by their letters."""
     if len(names) != data.num_classes:
-        raise InputError(f"{where} has {len(names)} classes; {data.title} has {data.num_classes}")
+        some = f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        raise InputError(f"{where} has {len(names)} classes ({some}); {data.title} has {data.num_classes}")
     for index, (name, known) in enumerate(zip(names, data.classes, strict=False)):
-        letters, expected = (re.sub(r"[\W\d_]", "", text).lower() for text in (name, known))
+        letters, expected = _letters(name), _letters(known)
         if letters and expected and letters != expected and not re.fullmatch(r"n\d{8}", name):  # a WordNet id says nothing
             raise InputError(f"{where}: class {index} is {name!r}; that of {data.title} is {known!r}")

@@ -3,6 +3,7 @@
 import gzip
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,50 @@ def test_a_class_that_a_split_lacks_shifts_no_label(write_folders: Callable[...,
     assert numbers(load_split(toy, "test", write_folders(train=range(3), val=[2, 5]))) == [2, 5]
 
 
+def test_classes_lie_in_the_order_of_the_data_s_names(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+    """Where folders are called as the classes are, whatever the alphabet says; a name that is none of them is refused."""
+    folder = write_folders(train=range(6), val=range(6))
+    for split in ("train", "val"):
+        for old, new in (("a", "t-shirt Top"), ("b", "Été"), ("c", "dog 日本")):
+            (folder / split / old).rename(folder / split / new)
+    named = replace(toy, classes=("T-shirt/top", "été", "Dog日本"))
+    for split in ("train", "test"):
+        assert sorted(numbers(load_split(named, split, folder))) == list(range(6))
+    refused("folders: class 0 is 'dog 日本'; that of Toy is 'cat'", replace(toy, classes=("cat", "été", "Bag")), "train", folder)
+
+
+def test_classes_that_are_numbers_lie_in_their_order(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+    folder = write_folders(train=range(6))
+    for old, new in (("a", "2"), ("b", "10"), ("c", "101")):
+        (folder / "train" / old).rename(folder / "train" / new)
+    assert sorted(numbers(load_split(toy, "train", folder))) == list(range(6))
+
+
+def test_links_are_followed_once(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+    folder = write_folders(train=range(6))
+    (folder / "train" / "c").rename(folder / "elsewhere")
+    (folder / "train" / "c").symlink_to(folder / "elsewhere")
+    (folder / "train" / "a" / "loop").symlink_to("..")
+    assert sorted(numbers(load_split(toy, "train", folder))) == list(range(6))
+    (folder / "train" / "b" / "lost.png").symlink_to("nowhere.png")
+    refused("lost.png is not an image that can be read ([Errno 2] No such file", toy, "train", folder)
+
+
+def test_pictures_of_any_kind_in_one_folder(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+    """Grey ones and large ones among others, and what operating systems leave behind."""
+    folder = write_folders(train=range(6))
+    (folder / "train" / "__MACOSX").mkdir()
+    for name in ("__MACOSX/000.png", "a/.DS_Store", "a/Thumbs.db", "a/._000.png"):
+        (folder / "train" / name).write_bytes(b"x")
+    (folder / "train/a/000.png").unlink()
+    (folder / "train/a/006 é.JPG").write_bytes(encoded(picture(6).convert("L"), "JPEG"))
+    (folder / "train/b/007.webp").write_bytes(encoded(picture(7, 90, 20), "WEBP", lossless=True))
+    split = load_split(toy, "train", folder)
+    assert isinstance(split, Images) and split.labels.tolist() == [0, 0, 1, 1, 1, 2, 2]
+    assert split.pixels[[0, 2, 3, 4, 5, 6], 0, 0, 0].tolist() == [3, 1, 4, 7, 2, 5]
+    assert torch.equal(split.pixels[1, 0], split.pixels[1, 1])
+
+
 def test_images_that_do_not_fit_into_memory_stay_files(
     write_folders: Callable[..., Path], toy: DatasetSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +194,67 @@ def test_parquet_that_names_neither_images_nor_classes(tmp_path: Path, toy: Data
 
 
 @pytest.mark.parametrize(
+    "kind", ["binary", "large_binary", "struct<bytes: binary>", "struct<bytes: binary, path: string, width: int32>"]
+)
+@pytest.mark.parametrize("labels", ["int32", "uint8", "string", "large_string", "dictionary<values=string, indices=int32>"])
+def test_parquet_columns_of_any_type(kind: str, labels: str, tmp_path: Path, toy: DatasetSpec) -> None:
+    images = [image if "struct" not in kind else {"bytes": image} for image, _ in ROWS]
+    values = [label if "int" in labels[:5] else ("kiwi", "lime", "plum")[label] for _, label in ROWS]
+    write_table(tmp_path, image=(images, kind), label=(values, labels))
+    assert numbers(load_split(toy, "train", tmp_path)) == list(range(20))
+
+
+def write_table(folder: Path, **columns: tuple[list[Any], str]) -> None:
+    """`train.parquet` with columns of values and the name of their Arrow type."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string()), ("width", pa.int32())])
+    types = {
+        "struct<bytes: binary>": pa.struct([("bytes", pa.binary())]),
+        "struct<bytes: binary, path: string, width: int32>": struct,
+        "dictionary<values=string, indices=int32>": pa.dictionary(pa.int32(), pa.string()),
+    }
+    arrays = {name: pa.array(values, types.get(kind) or pa.type_for_alias(kind)) for name, (values, kind) in columns.items()}
+    pq.write_table(pa.table(arrays), folder / "train.parquet")
+
+
+def test_labels_that_are_the_data_s_names(tmp_path: Path, toy: DatasetSpec) -> None:
+    """Any number of them, as each says which label it is; others have to be all of the classes."""
+    images, named = ([image for image, _ in ROWS], "binary"), replace(toy, classes=("plum", "kiwi", "lime"))
+    write_table(tmp_path, image=images, label=([("PLUM", "Kiwi", "lime")[label % 2] for _, label in ROWS], "string"))
+    split = load_split(named, "train", tmp_path)
+    assert isinstance(split, Images) and split.labels.tolist() == [label % 2 for _, label in ROWS]
+    refused("split 'train' has 2 classes (Kiwi, PLUM); Toy has 3", toy, "train", tmp_path)
+    write_table(tmp_path, image=images, label=(["plum", None] * 10, "string"))
+    refused("split 'train' has no labels: that of row 1 is -1", named, "train", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"label": ([label + 1 for _, label in ROWS], "int64")}, "are 0 to 2 (they begin with 1: subtract 1 of each)"),
+        ({"id": ([0] * 20, "int64"), "kind": ([1] * 20, "int64")}, "several columns of labels, integers or names: id, kind; name"),
+        ({"label": ([0.0] * 20, "float64")}, "no column of labels, integers or names; there are image (binary), label (float64)"),
+        ({"label": ([2**63] * 20, "uint64")}, "cannot be read as a data set"),
+        (
+            {"image": ([1] * 20, "int64"), "a": ([b""] * 20, "binary"), "b": ([b""] * 20, "binary")},
+            "several columns of images: a, b",
+        ),
+    ],
+)
+def test_columns_that_may_mean_anything_are_refused(columns: dict[str, Any], said: str, tmp_path: Path, toy: DatasetSpec) -> None:
+    write_table(tmp_path, **{"image": ([image for image, _ in ROWS], "binary")} | columns)
+    refused(said, toy, "train", tmp_path)
+
+
+def test_a_split_without_rows_is_refused(tmp_path: Path, toy: DatasetSpec) -> None:
+    write_table(tmp_path, image=([], "binary"), label=([], "int64"))
+    for options in ({}, {"crop": (0.5, 1.0)}):
+        refused("split 'train' holds no images", toy, "train", tmp_path, **options)
+
+
+@pytest.mark.parametrize(
     ("names", "said"),
     [
         (("t - shirt / top", "Trouser"), None),
@@ -156,7 +262,7 @@ def test_parquet_that_names_neither_images_nor_classes(tmp_path: Path, toy: Data
         (("n00000001", "n00000002"), None),
         (("0", "1"), None),
         (("Trouser", "T-shirt/top"), "split 'train': class 0 is 'Trouser'; that of Toy is 'T-shirt/top'"),
-        (("T-shirt/top", "Trouser", "Bag"), "split 'train' has 3 classes; Toy has 2"),
+        (("T-shirt/top", "Trouser", "Bag"), "split 'train' has 3 classes (T-shirt/top, Trouser, Bag); Toy has 2"),
     ],
 )
 def test_classes_have_to_be_those_of_the_data(names: tuple[str, ...], said: str | None, write_parquet: Callable[..., Path]) -> None:
@@ -196,8 +302,8 @@ def test_a_label_outside_the_classes_is_refused(tmp_path: Path, toy: DatasetSpec
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"text": ["a"], "label": [1]}, "has no column of images; there are text, label"),
-        ({"image": [{"bytes": b"", "path": ""}]}, "has no column of integer labels; there are image"),
+        ({"text": ["a"], "label": [1]}, "has no column of images; there are text (string), label (int64)"),
+        ({"image": [{"bytes": b"", "path": ""}]}, "has no column of labels, integers or names; there are image"),
     ],
 )
 def test_a_missing_column_is_named(columns: dict[str, list[Any]], said: str, tmp_path: Path, toy: DatasetSpec) -> None:
@@ -296,7 +402,7 @@ def test_a_folder_without_images_is_answered_with_the_layouts(tmp_path: Path, to
 
 
 def test_folders_of_other_classes_are_refused(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
-    refused("split 'train' has 2 classes; Toy has 3", toy, "train", write_folders(train=[0, 1]))
+    refused("folders has 2 classes (a, b); Toy has 3", toy, "train", write_folders(train=[0, 1]))
 
 
 @pytest.mark.parametrize(("package", "extra"), [("datasets", "train")])
