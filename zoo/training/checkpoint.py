@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from zoo.errors import ConfigError, WeightsError
 
-__all__ = ["claim", "latest", "save"]
+__all__ = ["claim", "latest", "lock", "save"]
 
 log = logging.getLogger(__name__)
 KEPT = 2
@@ -34,6 +35,17 @@ def claim(path: Path, resolved: dict[str, Any]) -> None:
         beside = path.with_suffix(".tmp")
         beside.write_text(json.dumps(resolved, indent=2) + "\n", encoding="utf-8")
         beside.replace(path)
+
+
+def lock(run: Path) -> FileLock:
+    """Keep other processes out of a run's folder, until this one ends or the lock is released."""
+    run.mkdir(parents=True, exist_ok=True)
+    held = FileLock(run / "lock", timeout=0)
+    try:
+        held.acquire()
+    except Timeout:
+        raise ConfigError(f"another process trains in {run}: wait for its end, or name a new folder with --run") from None
+    return held
 
 
 def _bound(value: Any) -> Any:

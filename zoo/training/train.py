@@ -8,6 +8,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,12 @@ def train(
 
     `teacher` is distilled from; `save_every` is in steps, `evaluate_every` in epochs, the last of which is always
     evaluated; `shard` divides the weights among the processes. All processes that torchrun started call this together. Raises
-    `ZooError` if the loss stops being finite or memory runs out, `ConfigError` if `run` belongs to another recipe.
+    `ZooError` if the loss stops being finite or memory runs out, `ConfigError` if `run` belongs to another recipe or process.
     """
+    first = parallel.accelerator(shard=shard).is_main_process
     try:
-        return _Training(model, recipe, data, test, run, teacher, save_every, evaluate_every, shard, progress).go()
+        with checkpoint.lock(run) if first else nullcontext():
+            return _Training(model, recipe, data, test, run, teacher, save_every, evaluate_every, shard, progress).go()
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise

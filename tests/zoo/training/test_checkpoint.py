@@ -274,3 +274,11 @@ def test_tensors_come_back_to_the_cpu(tmp_path: Path) -> None:
     assert loaded is not None
     weight: Tensor = loaded["model"]["weight"]
     assert weight.device.type == "cpu"
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:
+    held = checkpoint.lock(tmp_path)
+    with pytest.raises(ConfigError, match=r"another process trains in .*: wait for its end, or name a new folder with --run"):
+        checkpoint.lock(tmp_path)
+    held.release()
+    checkpoint.lock(tmp_path).release()

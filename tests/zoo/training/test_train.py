@@ -115,7 +115,7 @@ def test_a_finished_run_is_not_trained_again(fit: Any) -> None:
 def test_the_folder_of_a_run(fit: Any, tmp_path: Path) -> None:
     _, last = fit()
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "recipe.json", "checkpoint-000000003.pt", "checkpoint-000000006.pt", "metrics.jsonl", "tensorboard",
+        "recipe.json", "checkpoint-000000003.pt", "checkpoint-000000006.pt", "lock", "metrics.jsonl", "tensorboard",
     }  # fmt: skip
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [(line["epoch"], line["step"], line["images"]) for line in lines] == [(1, 3, 24), (2, 6, 24)]
