@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = error.filename or "the file system or standard output"
         return _fail(f"{where} cannot be read or written: {error.strerror or error}", 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except KeyboardInterrupt as interrupt:
+        return _fail("; ".join(["interrupted", *map(str, interrupt.args)]), 130)
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -4,10 +4,7 @@ import argparse
 import logging
 import os
 import re
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -153,23 +150,15 @@ def train(args: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("zoo").setLevel(logging.INFO if first else logging.ERROR)  # a line for each epoch
     overrides = dict(item.partition("=")[::2] for item in args.set)
-    with terminal.progress() as bar, _resumable(first):
-        result = train_name(
-            args.name, run=args.run, data=args.data, overrides=overrides, teacher=args.teacher, save_every=args.save_every,
-            evaluate_every=args.evaluate_every, skip_bad=args.skip_bad, shard=args.shard,
-            progress=terminal.advance(bar, "steps") if first else None,
-        )  # fmt: skip
+    try:
+        with terminal.progress() as bar:
+            result = train_name(
+                args.name, run=args.run, data=args.data, overrides=overrides, teacher=args.teacher, save_every=args.save_every,
+                evaluate_every=args.evaluate_every, skip_bad=args.skip_bad, shard=args.shard,
+                progress=terminal.advance(bar, "steps") if first else None,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on from the last checkpoint") from None
     if first:
         print(result)
     return 0
-
-
-@contextmanager
-def _resumable(speak: bool) -> Iterator[None]:
-    """Say how a training that is interrupted goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if speak:
-            print("zoo: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        raise

@@ -1,11 +1,16 @@
 """`train_name`: from a name to a folder that `zoo.load` takes."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pictures import picture
 from torch import nn
 
 import zoo
@@ -115,3 +120,29 @@ def test_a_teacher_is_a_model_of_the_zoo_or_any_module() -> None:
 def test_what_cannot_teach_is_refused(word: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load_teacher(word, DATASETS["tin200"], torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_says_how_it_goes_on(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for number in range(10):
+            (tmp_path / "data" / split / f"{number}").mkdir(parents=True)
+            picture(number, 32, 32).save(tmp_path / "data" / split / f"{number}" / "a.png")
+    command = ["train", "danet20-t1.cifar10", "--data", str(tmp_path / "data"), "--run", str(tmp_path / "run"), "--save-every", "1"]
+    command += ["--set", "epochs=100000", "batch_size=2", "bf16=false"]
+    said = [train_until_a_checkpoint_of_its_own(command, tmp_path / "run") for _ in range(2)]
+    assert [text.splitlines()[-1] for text in said] == ["zoo: interrupted; the same command goes on from the last checkpoint"] * 2
+    assert "resuming at step" in said[1] and not any("Traceback" in text for text in said)
+
+
+def train_until_a_checkpoint_of_its_own(command: list[str], run: Path) -> str:
+    """Start `zoo`, interrupt it when it has written a checkpoint, and return what it said."""
+    before = set(run.glob("checkpoint-*.pt"))
+    argv = [sys.executable, "-m", "zoo", *command]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while set(run.glob("checkpoint-*.pt")) <= before and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, text = process.communicate()
+    assert process.returncode == 130, text
+    return text
