@@ -2,7 +2,7 @@
 
     load(name)         a model with its weights, in eval mode
     create(name)       the same architecture with random weights
-    from_nir(path)     any NIR graph as a network of snnTorch neurons, to run and to train
+    from_nir(path)     a NIR graph of anyone as a network of snnTorch neurons, to run and to train
     list_models()      what there is
     info(name)         what is known of one
 
