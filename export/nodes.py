@@ -128,6 +128,7 @@ def _whole(number: Any) -> bool:
 
 
 def delay_steps(name: str, node: Any, dt: float) -> Array:
+    """The delay of each element of a `Delay`, in whole steps of `dt` seconds, as int64. Raises `ExportError` for other delays."""
     with np.errstate(over="ignore"):
         steps = np.asarray(node.delay, np.float64) / dt
     if not (np.isfinite(steps).all() and (steps >= 0).all() and np.allclose(steps, np.rint(steps), rtol=1e-6, atol=1e-6)):

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import torch
 
 from export.engines import ERRORS, Array, Engine, OnnxRuntime, OpenVino, reason
+from export.inputs import check_normalised
 from export.onnx_file import described, read_file
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
-from zoo.images import check_normalised
 
 __all__ = ["About", "OnnxModel", "OnnxOutput", "Runtime", "load_file"]
 
@@ -88,7 +87,7 @@ class About:
         if images.ndim != 4 or images.shape[1:] != expected or len(images) != (batch or len(images)):
             shape = [batch or "B", *expected]
             raise InputError(f"input of shape {list(images.shape)}: {self.name} takes [{', '.join(map(str, shape))}]")
-        check_normalised(torch.from_numpy(np.ascontiguousarray(images)), self.data)
+        check_normalised(images, self.data)
         if not np.isfinite(images).all():
             raise InputError("input holds NaN or infinite values")
 

@@ -10,7 +10,7 @@ from zoo.datasets import DatasetSpec
 from zoo.decode import Unreadable, centre, decode
 from zoo.errors import InputError
 
-__all__ = ["check_normalised", "normalise", "read_image"]
+__all__ = ["normalise", "read_image"]
 
 
 def normalise(pixels: Tensor, data: DatasetSpec) -> Tensor:
@@ -18,23 +18,6 @@ def normalise(pixels: Tensor, data: DatasetSpec) -> Tensor:
     shape = (1, -1, 1, 1)
     mean, std = (torch.tensor(values, device=pixels.device).view(shape) for values in (data.mean, data.std))
     return (pixels.float() / 255 - mean) / std
-
-
-def check_normalised(images: Tensor, data: DatasetSpec) -> None:
-    """Raises `InputError` for images that are certainly bytes, `normalise` of which was forgotten: integers, or whole numbers of
-    which one is larger than a pixel can become. Counts of events are whole numbers, and pass."""
-    if data.events:
-        return
-    largest = max((1 - mean) / std for mean, std in zip(data.mean, data.std, strict=True))
-    given = str(images.dtype).removeprefix("torch.")
-    if images.is_floating_point():
-        if not images.numel() or float(images.max()) <= max(largest, 1) or not torch.equal(images, images.round()):
-            return
-        given = f"whole numbers up to {float(images.max()):g}"
-    raise InputError(
-        f"images of {given} are bytes of pixels: networks of {data.title} take normalised ones, as `zoo.images.normalise(pixels, "
-        "data)` makes of them, with the data of the network's origin"
-    )
 
 
 def read_image(image: str | Path | Image.Image, data: DatasetSpec, *, changes: list[str] | None = None) -> Tensor:

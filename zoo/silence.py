@@ -6,11 +6,11 @@ it mean little, however exact they are.
 """
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
-
-from zoo.neurons import Lif
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
 
 __all__ = ["NO_SPIKES", "assumed_dt", "is_silent", "silent_layers", "watch_spikes", "what_is_silent"]
 
@@ -45,13 +45,15 @@ def what_is_silent(spikes: Mapping[str, int]) -> str:
     return f"{len(silent)} of {len(spikes)} layers of neurons never fired: {', '.join(silent[:NAMED])}{more}" if silent else ""
 
 
-def watch_spikes(model: nn.Module) -> Callable[[], bool]:
+def watch_spikes(model: "nn.Module") -> Callable[[], bool]:
     """Look at what a model's neurons send from now on. The function returned says whether any has fired; with the first spike
     the looking ends, and costs nothing more."""
+    from zoo.neurons import Lif  # whose import of torch those do not need who only read sentences
+
     fired: list[bool] = []
     handles: list[RemovableHandle] = []
 
-    def look(module: nn.Module, args: object, train: Tensor) -> None:
+    def look(module: "nn.Module", args: object, train: "Tensor") -> None:
         if not fired and bool(train.any()):
             fired.append(True)
             for handle in handles:

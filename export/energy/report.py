@@ -26,10 +26,10 @@ from export.energy.counting import count
 from export.energy.executors import Executor, Source, executor
 from export.energy.profiles import Profile, find_profiles
 from export.energy.tally import Energy, LayerTotals, Tally, Totals, energy
+from export.inputs import check_normalised
 from zoo.bundle import weights_words
 from zoo.danet import DANet
 from zoo.errors import InputError
-from zoo.images import check_normalised
 from zoo.silence import assumed_dt, is_silent, silent_layers, what_is_silent
 
 __all__ = ["Batches", "EnergyReport", "estimate"]
@@ -205,12 +205,12 @@ def estimate(
 
 
 def _count(run: Executor, batches: Batches, progress: Callable[[int], None] | None) -> tuple[Totals, int, int]:
-    """Of all processes: the sums, and how many images are answered as their label says, and have one."""
+    """Counts summed over all processes, and how many labelled images were classified correctly, and how many there were."""
     totals = Totals(run.source.steps)
     right = labelled = 0
     for x, labels in batches:
         if run.source.data:
-            check_normalised(x, run.source.data)
+            check_normalised(x.numpy(force=True), run.source.data)
         logits, spikes = run.run(x)
         if labels is not None:
             right += int((logits.argmax(1) == labels.cpu()).sum())
