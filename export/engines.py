@@ -14,7 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as status
 
 from zoo.errors import InputError
 
-__all__ = ["ERRORS", "Array", "Engine", "OnnxRuntime", "OpenVino", "Stream", "reason"]
+__all__ = ["ERRORS", "TIME_PARTS", "Array", "Engine", "OnnxRuntime", "OpenVino", "Stream", "reason"]
 
 # onnxruntime raises a class of its own for each of its status codes, without a common base; OpenVINO raises RuntimeError.
 ERRORS = (
@@ -28,6 +28,7 @@ ERRORS = (
     RuntimeError,
 )
 
+TIME_PARTS = "time.parts"  # the sizes into which a graph of the zoo splits time, as `export.onnx` names them
 Array = np.ndarray[Any, np.dtype[Any]]
 Shapes = dict[str, tuple[int, ...]]  # by name; an axis of any length is 0
 
@@ -146,6 +147,7 @@ class OpenVino:
         if threads:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._model = self._core.read_model(model if isinstance(model, bytes) else str(model))
+        _fold_time(self._model)
         self._compiled: dict[tuple[tuple[int, ...], ...], Any] = {}
         self._idle: dict[tuple[tuple[int, ...], ...], list[Any]] = {}  # requests of each, for whichever call comes next
         self._compiling = Lock()
@@ -187,6 +189,27 @@ class OpenVino:
     def _reshape(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         # Compiled for any batch, OpenVINO 2026.4 computes some convolutions of integers wrongly from the second size on.
         self._model.reshape(dict(shapes))
+
+
+def _fold_time(model: Any) -> None:
+    """Let an OpenVINO model split time off the batch axis, where the zoo's graphs give it an axis of its own.
+
+    The same numbers in the same order. OpenVINO keeps images with their channels last, and would turn them round before and after
+    each of these reshapes; those behind the neurons become empty, and it drops them.
+    """
+    from openvino import opset13
+
+    for split in model.get_ordered_ops():
+        if split.get_type_name() != "VariadicSplit" or split.input_value(2).get_node().get_friendly_name() != TIME_PARTS:
+            continue
+        unfold = split.input_value(0).get_node()
+        if unfold.get_type_name() != "Reshape":  # of a fixed batch
+            continue
+        steps = opset13.split(unfold.input_value(0), split.input_value(1), split.get_output_size())
+        for part, step in zip(split.outputs(), steps.outputs(), strict=True):
+            for reader in part.get_target_inputs():
+                reader.replace_source_output(step)
+    model.validate_nodes_and_infer_types()
 
 
 class _OpenVinoStream:

@@ -58,8 +58,9 @@ class _Stored:
     def __init__(self, path: Path, graph: onnx.GraphProto) -> None:
         self.path = path
         named = {str(tensor.name): tensor for tensor in graph.initializer}  # protobuf has bytes where a name is no UTF-8
-        # Of counts and of integer spikes, as every export has them.
-        self.tensors = {n: t for n, t in named.items() if not n.startswith("count.") and not n.endswith((".step", ".zero"))}
+        # Of shapes, counts, steps and of integer spikes, as every export has them.
+        own = {n for n in named if n.startswith(("constant.", "count.", "time.")) or n.endswith((".step", ".zero"))}
+        self.tensors = {n: t for n, t in named.items() if n not in own}
         self.scales: dict[str, Tensor] = {}  # of weights that are stored as integers
         self.readers = {(node.op_type, name) for node in graph.node for name in node.input}
         for name, (weight, scale) in integer_weights(graph).items():

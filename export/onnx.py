@@ -1,4 +1,4 @@
-"""A model as ONNX, batch size free, in one of two forms.
+"""A model as ONNX, of any batch size or of one, in one of two forms.
 
     sequence   images [B, C, H, W] -> logits [B, K]; all T time steps inside, time folded into the batch
     step       images [B, C, H, W] and for every neuron layer `<path>.membrane` -> logits [B, K] of one step, `<path>.membrane.next`
@@ -7,6 +7,9 @@ Every value that is a module's output carries that module's dotted path, and may
 [B], a layer's spikes summed over time and space, `trains` the spikes `<path>` [T*B, ...] themselves. The neuron is one custom
 operator for `torch.export`, translated to plain ONNX: Split over time, for each step the equation of `zoo.neurons` in its order of
 rounding, and Concat.
+
+Importers that compile (WebGPU's, IREE, TVM) need every shape and every axis as a constant: the batch alone may be free. So time gets
+an axis of its own before it is split, [T*B, ...] -> [T, B, ...], unless the batch is fixed and [T*B, ...] has T parts of a known size.
 """
 
 import ast
@@ -24,11 +27,13 @@ from typing import Any, Literal
 
 import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from onnxscript import opset20 as op
 from torch import Tensor, nn
 
 import zoo
+from export.engines import TIME_PARTS
 from export.fold import fold, still_image
 from export.integers import with_integers
 from export.onnx_file import OPSET, write_verified
@@ -48,8 +53,15 @@ Outputs = Literal["none", "counts", "trains"]
 COUNT = ".count"
 
 
-def to_onnx(model: DANet, *, form: Form = "sequence", outputs: Outputs = "counts") -> onnx.ModelProto:
-    """`model` as a graph for images of its own size. Raises `ExportError` for a neuron that ONNX has no form for."""
+def to_onnx(
+    model: DANet, *, form: Form = "sequence", outputs: Outputs = "counts", batch: int | None = None
+) -> onnx.ModelProto:
+    """`model` as a graph for images of its own size, any number of them or `batch` at a time.
+
+    Raises `ExportError` for a neuron that ONNX has no form for.
+    """
+    if batch is not None and batch < 1:
+        raise ExportError(f"batch {batch}: it is 1 or more, or None for one that is free")
     whole = model
     if form == "step":
         model = copy.deepcopy(model)
@@ -60,16 +72,16 @@ def to_onnx(model: DANet, *, form: Form = "sequence", outputs: Outputs = "counts
     for path, lif in neurons:
         if not lif.exportable:
             raise ExportError(f"{path}: only snn.Leaky with reset_delay=True, to zero or by subtraction, can be exported")
-        folded.set_submodule(path, _Neuron(lif))
+        folded.set_submodule(path, _Neuron(lif, free=batch is None))
     last = "head.fc"
     with _quiet():
         program = torch.onnx.export(
             folded,
-            (still_image(model, batch=2),),
+            (still_image(model, batch=batch or 2),),
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=None if batch else ({0: torch.export.Dim("batch")},),
             opset_version=OPSET,
-            custom_translation_table={torch.ops.zoo.lif.default: _translate_lif},
+            custom_translation_table=TRANSLATIONS,
             input_names=["images"],
             output_names=["logits"],
             optimize=False,
@@ -78,14 +90,16 @@ def to_onnx(model: DANet, *, form: Form = "sequence", outputs: Outputs = "counts
     assert program is not None
     proto = program.model_proto
     _name(proto.graph, {path for path, _ in leaves(folded)} - {last})
-    _shapes(proto.graph, trace(model, still_image(model)), steps)
+    _store_constants(proto.graph)
+    _split_sizes(proto.graph, steps, batch or 1)
+    _shapes(proto.graph, trace(model, still_image(model)), steps, batch)
     if form == "step":
         add_state(proto.graph, dict(neurons))
     if model.origin and model.origin.precision != "float32":
         layers = ((path, getattr(module, "weight_scale", None)) for path, module in folded.named_modules())
         with_integers(proto.graph, {f"{path}.weight": scale.numpy() for path, scale in layers if scale is not None})
     if outputs == "counts":
-        _count(proto.graph, [path for path, _ in neurons], steps)
+        _count(proto.graph, [path for path, _ in neurons], steps, batch)
     elif outputs == "trains":
         known = {value.name: value for value in proto.graph.value_info}
         proto.graph.output.extend(known[path] for path, _ in neurons)
@@ -94,42 +108,52 @@ def to_onnx(model: DANet, *, form: Form = "sequence", outputs: Outputs = "counts
 
 
 def write_onnx(
-    model: DANet, path: Path, *, form: Form = "sequence", outputs: Outputs = "counts", verify: bool = True
+    model: DANet,
+    path: str | Path,
+    *,
+    form: Form = "sequence",
+    outputs: Outputs = "counts",
+    batch: int | None = None,
+    verify: bool = True,
 ) -> Verification | None:
     """Write `path`, verified against `model` unless told otherwise; weights of more than 2 GB go to `path` with `.data` behind it.
 
     Raises `VerificationError`, and leaves what lay there, if it is not the model.
     """
-    build = partial(to_onnx, model, form=form, outputs=outputs)
-    return write_verified(path, build, partial(verify_onnx, model) if verify else None)
+    build = partial(to_onnx, model, form=form, outputs=outputs, batch=batch)
+    return write_verified(Path(path), build, partial(verify_onnx, model) if verify else None)
 
 
 @torch.library.custom_op("zoo::lif", mutates_args=())
-def _lif(x: Tensor, beta: Tensor, threshold: Tensor, steps: int, subtract: bool) -> Tensor:
+def _lif(x: Tensor, beta: Tensor, threshold: Tensor, steps: int, subtract: bool, unfolded: list[int]) -> Tensor:
     raise AssertionError("an operator to be translated, not run")
 
 
 @_lif.register_fake
-def _(x: Tensor, beta: Tensor, threshold: Tensor, steps: int, subtract: bool) -> Tensor:
+def _(x: Tensor, beta: Tensor, threshold: Tensor, steps: int, subtract: bool, unfolded: list[int]) -> Tensor:
     return torch.empty_like(x)
 
 
 class _Neuron(nn.Module):
-    """A `Lif` as the custom operator."""
+    """A `Lif` as the custom operator; with a `free` batch size, time gets an axis of its own."""
 
-    def __init__(self, lif: Lif) -> None:
+    def __init__(self, lif: Lif, *, free: bool) -> None:
         super().__init__()
         self.steps, self.subtract = lif.steps, lif.reset == "subtract"
+        self.free = free and lif.steps > 1
         self.register_buffer("beta", lif.neuron.beta.detach().clamp(0, 1))
         self.register_buffer("threshold", lif.neuron.threshold.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        spikes: Tensor = torch.ops.zoo.lif(x, self.beta, self.threshold, self.steps, self.subtract)
+        unfolded = [self.steps, -1, *x.shape[1:]] if self.free else []
+        spikes: Tensor = torch.ops.zoo.lif(x, self.beta, self.threshold, self.steps, self.subtract, unfolded)
         return spikes
 
 
-def _translate_lif(x: Any, beta: Any, threshold: Any, steps: int, subtract: bool) -> Any:
-    currents = op.Split(x, axis=0, num_outputs=steps) if steps > 1 else x
+def _translate_lif(x: Any, beta: Any, threshold: Any, steps: int, subtract: bool, unfolded: Sequence[int]) -> Any:
+    if unfolded:
+        x = op.Reshape(x, op.Constant(value_ints=unfolded))
+    currents = op.Split(x, axis=0, num_outputs=steps) if steps > 1 else x  # of what sizes is for `_split_sizes`
     one = op.Constant(value_float=1.0)
     mem: Any = None
     spikes: list[Any] = []
@@ -143,7 +167,29 @@ def _translate_lif(x: Any, beta: Any, threshold: Any, steps: int, subtract: bool
             keep = op.Mul(op.Sub(one, spikes[-1]), beta)
             mem = op.Add(op.Mul(mem, keep), current)
         spikes.append(op.Cast(op.Greater(mem, threshold), to=TensorProto.FLOAT))
-    return op.Concat(*spikes, axis=0) if steps > 1 else spikes[0]
+    together = op.Concat(*spikes, axis=0) if steps > 1 else spikes[0]
+    return op.Reshape(together, op.Constant(value_ints=[-1, *unfolded[2:]])) if unfolded else together
+
+
+def _translate_repeat(x: Any, repeats: Sequence[int]) -> Any:
+    return op.Tile(x, op.Constant(value_ints=repeats))
+
+
+def _translate_view(x: Any, size: Sequence[int]) -> Any:
+    return op.Reshape(x, op.Constant(value_ints=size))
+
+
+def _translate_mean(x: Any, dim: Sequence[int], keepdim: bool = False) -> Any:
+    return op.ReduceMean(x, op.Constant(value_ints=dim), keepdims=int(keepdim))
+
+
+# torch.onnx has nodes compute the shapes and axes of the last three, which no compiling importer takes.
+TRANSLATIONS = {
+    torch.ops.zoo.lif.default: _translate_lif,
+    torch.ops.aten.repeat.default: _translate_repeat,
+    torch.ops.aten.view.default: _translate_view,
+    torch.ops.aten.mean.dim: _translate_mean,
+}
 
 
 def _name(graph: onnx.GraphProto, paths: set[str]) -> None:
@@ -166,17 +212,47 @@ def _name(graph: onnx.GraphProto, paths: set[str]) -> None:
     del graph.metadata_props[:]
 
 
-def _shapes(graph: onnx.GraphProto, calls: list[Call], steps: int) -> None:
+def _store_constants(graph: onnx.GraphProto) -> None:
+    """Store what Constant nodes say, equal ones once, as `constant.0` and so on: some importers know few of their attributes."""
+    named: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    renamed: dict[str, str] = {}
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Constant":
+            tensor = numpy_helper.from_array(ReferenceEvaluator(node).run(None, {})[0])
+            key = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
+            if key not in named:
+                named[key] = tensor.name = f"constant.{len(named)}"
+                graph.initializer.append(tensor)
+            renamed[node.output[0]] = named[key]
+        else:
+            node.input[:] = [renamed.get(name, name) for name in node.input]
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _split_sizes(graph: onnx.GraphProto, steps: int, size: int) -> None:
+    """Say how large the parts of every Split over time are; from their number alone, not every runtime knows it."""
+    splits = [node for node in graph.node if node.op_type == "Split"]
+    for node in splits:
+        node.CopyFrom(helper.make_node("Split", [*node.input, TIME_PARTS], node.output, node.name, axis=0))
+    if splits:
+        graph.initializer.append(helper.make_tensor(TIME_PARTS, TensorProto.INT64, [steps], [size] * steps))
+
+
+def _shapes(graph: onnx.GraphProto, calls: list[Call], steps: int, batch: int | None) -> None:
     """Declare the shape of every module's output, for viewers, and for onnxruntime, which fuses more of a graph that it knows."""
     values = {name for node in graph.node for name in node.output}
     for call in calls:
-        batch, *rest = call.out_shape  # of a single image
+        images, *rest = call.out_shape  # of a single one
         if call.path in values:
-            shape: list[str | int | None] = ["batch" if batch == 1 else f"{steps}*batch", *rest]
+            free = "batch" if images == 1 else f"{steps}*batch"
+            shape: list[str | int | None] = [images * batch if batch else free, *rest]
             graph.value_info.append(helper.make_tensor_value_info(call.path, TensorProto.FLOAT, shape))
 
 
-def _count(graph: onnx.GraphProto, paths: list[str], steps: int) -> None:
+def _count(graph: onnx.GraphProto, paths: list[str], steps: int, batch: int | None) -> None:
     """Add the outputs `<path>.count`: `[T*B, C, H, W]` -> `[T*B]` -> `[T, B]` -> `[B]`. Raises `ExportError` for so many neurons
     and steps that a float32 might round their spikes."""
     sizes = {v.name: math.prod(d.dim_value for d in v.type.tensor_type.shape.dim[1:]) for v in graph.value_info}
@@ -186,7 +262,7 @@ def _count(graph: onnx.GraphProto, paths: list[str], steps: int) -> None:
                 f"{path}: {sizes[path]} neurons in {steps} steps may send more spikes than a float32 counts (2^24): "
                 "take the outputs 'trains' or 'none' in place of 'counts'"
             )
-    for name, values in {"count.space": [1, 2, 3], "count.fold": [steps, -1], "count.time": [0]}.items():
+    for name, values in {"count.space": [1, 2, 3], "count.fold": [steps, batch or -1], "count.time": [0]}.items():
         graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
     for path in paths:
         name = path + COUNT
@@ -197,7 +273,7 @@ def _count(graph: onnx.GraphProto, paths: list[str], steps: int) -> None:
                 helper.make_node("ReduceSum", [name + ".fold", "count.time"], [name], f"{path}/count", keepdims=0),
             ]
         )
-        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]))
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch or "batch"]))
 
 
 def _describe(proto: onnx.ModelProto, model: DANet, form: Form) -> None:

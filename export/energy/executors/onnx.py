@@ -68,8 +68,12 @@ class OnnxExecutor(Executor):
             if layer.name in self.keep:
                 wanted.append(path)
                 continue
-            if makers[path].op_type == "Concat":  # of the steps; a third of the time of ReduceMax
-                graph.node.append(helper.make_node("Max", makers[path].input, [f"{path}.any"]))
+            steps = _steps(makers, path)
+            if steps:  # a third of the time of ReduceMax
+                whole = np.array([-1, *layer.out_shape], np.int64)
+                graph.initializer.append(numpy_helper.from_array(whole, f"{path}.shape"))
+                graph.node.append(helper.make_node("Max", steps, [f"{path}.most"]))
+                graph.node.append(helper.make_node("Reshape", [f"{path}.most", f"{path}.shape"], [f"{path}.any"]))
             else:
                 folded = np.array([self.source.steps, -1, *layer.out_shape], np.int64)
                 graph.initializer.append(numpy_helper.from_array(folded, f"{path}.shape"))
@@ -81,3 +85,11 @@ class OnnxExecutor(Executor):
         del graph.output[:]
         graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted)
         return proto
+
+
+def _steps(makers: dict[str, onnx.NodeProto], path: str) -> list[str]:
+    """The spikes of each step of a neuron, `[B, C, H, W]` or `[1, B, C, H, W]`; none if they are made in one."""
+    maker = makers[path]
+    if maker.op_type == "Reshape" and maker.input[0] in makers:
+        maker = makers[maker.input[0]]
+    return list(maker.input) if maker.op_type == "Concat" else []
