@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from export.neurons import check_modules
 from export.trace import Call, trace
 from zoo.danet import DANet
 from zoo.errors import ExportError
@@ -20,8 +21,9 @@ class Folded(nn.Identity):
 
 def still_image(model: DANet, batch: int = 1) -> torch.Tensor:
     """Zeros of the shape of the model's input, `[B, C, H, W]`. Raises `ExportError` if the model does not know its image size."""
-    if model.origin is None:
-        raise ExportError("the model does not say what images it takes: make it with zoo.load or zoo.create")
+    if getattr(model, "origin", None) is None:
+        raise ExportError(f"{type(model).__name__} does not say what images it takes: make a model with zoo.load or zoo.create")
+    assert model.origin is not None
     data = model.origin.data
     return torch.zeros(batch, data.channels, data.size, data.size)
 
@@ -45,6 +47,7 @@ def fused(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
 
 def fold(model: DANet) -> DANet:
     """A copy in eval mode whose folded BatchNorms are `Folded`: a convolution's output there is its BatchNorm's in `model`."""
+    check_modules(model)
     folded = copy.deepcopy(model).eval()
     for norm, conv in folded_norms(trace(folded, still_image(model))).items():
         folded.set_submodule(conv, fused(folded.get_submodule(conv), folded.get_submodule(norm)))

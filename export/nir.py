@@ -36,6 +36,7 @@ from torch import nn
 
 import zoo
 from export.fold import Folded, fold, still_image
+from export.neurons import lif_constants
 from export.trace import INPUT, Call, trace
 from zoo.blocks import Add, And, IAnd, SamePool
 from zoo.danet import DANet, Readout, Repeat
@@ -182,17 +183,14 @@ class _Builder:
         self.edges += [(source, target) for source in sources]
 
     def _lif(self, call: Call, lif: Lif) -> None:
-        if not lif.exportable:
-            raise ExportError(f"{call.path}: only snn.Leaky with reset_delay=True, to zero or by subtraction, can be exported")
         shape, sources = call.out_shape[1:], self.values[call.inputs[0]]
-        beta = np.broadcast_to(np.float32(lif.neuron.beta.clamp(0, 1).numpy()), shape)
-        threshold = np.broadcast_to(np.float32(lif.neuron.threshold.numpy()), shape)
+        beta, threshold = (np.broadcast_to(values.numpy(), shape) for values in lif_constants(lif))
         leak = self.leaks.get(call.inputs[0], np.zeros(shape[0], np.float32))[:, None, None]
         integrates = bool((beta == 1).all())
-        if (integrates and leak.any()) or not (integrates or (beta < 1).all()):
+        if (beta == 1).any() and leak.any():
             raise ExportError(f"{call.path}: a decay of 1 has no LIF in NIR, and an IF takes no constant current")
         said = {"metadata": {"beta": _said(beta), "threshold": _said(threshold)}}
-        lost = np.float32(1 / LASTING) if integrates and self.portable else 1 - beta
+        lost = np.where(beta == 1, np.float32(1 / LASTING), 1 - beta)
         integrates = integrates and not self.portable
         scaled = np.ascontiguousarray(threshold if integrates else threshold * lost)
         charge: dict[str, Array] = {"r": _full(1 / DT, shape)}

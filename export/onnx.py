@@ -36,6 +36,7 @@ import zoo
 from export.engines import TIME_PARTS
 from export.fold import fold, still_image
 from export.integers import with_integers
+from export.neurons import check_modules, lif_constants
 from export.onnx_file import OPSET, write_verified
 from export.state import add_state
 from export.trace import Call, leaves, trace
@@ -62,6 +63,7 @@ def to_onnx(
     """
     if batch is not None and batch < 1:
         raise ExportError(f"batch {batch}: it is 1 or more, or None for one that is free")
+    check_modules(model)
     whole = model
     if form == "step":
         model = copy.deepcopy(model)
@@ -70,8 +72,6 @@ def to_onnx(
     folded = fold(model)
     neurons = [(path, module) for path, module in folded.named_modules() if isinstance(module, Lif)]
     for path, lif in neurons:
-        if not lif.exportable:
-            raise ExportError(f"{path}: only snn.Leaky with reset_delay=True, to zero or by subtraction, can be exported")
         folded.set_submodule(path, _Neuron(lif, free=batch is None))
     last = "head.fc"
     with _quiet():
@@ -141,8 +141,8 @@ class _Neuron(nn.Module):
         super().__init__()
         self.steps, self.subtract = lif.steps, lif.reset == "subtract"
         self.free = free and lif.steps > 1
-        self.register_buffer("beta", lif.neuron.beta.detach().clamp(0, 1))
-        self.register_buffer("threshold", lif.neuron.threshold.detach())
+        for name, values in zip(("beta", "threshold"), lif_constants(lif), strict=True):
+            self.register_buffer(name, values)
 
     def forward(self, x: Tensor) -> Tensor:
         unfolded = [self.steps, -1, *x.shape[1:]] if self.free else []

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from export.neurons import lif_constants
 from zoo.neurons import Lif
 
 __all__ = ["NEXT", "STATE", "add_state"]
@@ -48,9 +49,9 @@ def add_state(graph: onnx.GraphProto, neurons: Mapping[str, Lif]) -> None:
 
 def _membrane(graph: onnx.GraphProto, path: str, lif: Lif, current: str, threshold: str) -> list[onnx.NodeProto]:
     """`<path>.potential`: what the membrane is before it is compared with the threshold."""
-    beta = lif.neuron.beta.detach().clamp(0, 1).numpy()
+    beta, _ = lif_constants(lif)
     if f"{path}.beta" not in {tensor.name for tensor in graph.initializer}:
-        graph.initializer.append(numpy_helper.from_array(beta, f"{path}.beta"))
+        graph.initializer.append(numpy_helper.from_array(beta.numpy(), f"{path}.beta"))
     decayed = helper.make_node("Mul", [path + STATE, f"{path}.beta"], [f"{path}.decayed"], f"{path}/decay")
     if lif.reset == "zero":
         return [decayed, helper.make_node("Add", [f"{path}.decayed", current], [f"{path}.potential"], f"{path}/integrate")]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from export.neurons import check_modules, check_shapes
 from zoo.danet import DANet
 from zoo.errors import ExportError
 from zoo.neurons import Lif
@@ -42,7 +43,11 @@ def leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def trace(model: DANet, x: Tensor) -> list[Call]:
-    """The calls of `model(x)`, for a still image `x` of `[B, C, H, W]`, in the order in which they ran."""
+    """The calls of `model(x)`, for a still image `x` of `[B, C, H, W]`, in the order in which they ran.
+
+    Raises `ExportError` for a module that has no exact export.
+    """
+    check_modules(model)
     calls: list[Call] = []
     producer = {id(x): INPUT}
     forget: list[Any] = []  # an id is only unique while its tensor lives, so it is forgotten with it
@@ -67,7 +72,11 @@ def _hooked(model: nn.Module, record: Any) -> Iterator[None]:
     def hook(path: str) -> Any:
         return lambda module, args, output: record(path, module, args, output)
 
+    def fits(path: str) -> Any:
+        return lambda lif, args: check_shapes(path, lif, tuple(args[0].shape[1:]))
+
     handles = [module.register_forward_hook(hook(path)) for path, module in leaves(model)]
+    handles += [lif.register_forward_pre_hook(fits(path)) for path, lif in leaves(model) if isinstance(lif, Lif)]
     try:
         yield
     finally:

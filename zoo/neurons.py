@@ -92,15 +92,10 @@ class Lif(nn.Module):
     def reset(self) -> Reset | None:
         """The equation that `self.neuron` computes, by its reset; None if it computes another one."""
         n = self.neuron
-        if type(n) is not snn.Leaky or not n.reset_delay or n.state_quant or n.inhibition or n.init_hidden or n.output:
+        if type(n) is not snn.Leaky or not n.reset_delay or n.state_quant or n.inhibition or n.init_hidden:
             return None
         # Not `n.reset_mechanism`: to set it changes what snnTorch says, not what it does.
         return "zero" if n.state_function == n._base_zero else "subtract" if n.state_function == n._base_sub else None
-
-    @property
-    def exportable(self) -> bool:
-        """Whether `self.neuron` computes an equation of this module, and nothing more."""
-        return self.reset is not None and float(self.neuron.graded_spikes_factor) == 1
 
     def _known(self) -> bool:
         n = self.neuron

@@ -1,0 +1,78 @@
+"""Learned, tuned and replaced neurons: exported exactly, or refused by name before anything runs or is written."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import snntorch as snn
+import torch
+from networks import lively
+from snntorch import surrogate
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from export.energy import estimate
+from export.from_onnx import read_onnx
+from export.nir import to_nir
+from export.nir_file import write_nir
+from export.onnx import to_onnx, write_onnx
+from export.quantise import rounded
+from export.verify.onnx import verify_onnx
+from zoo.danet import DANet
+from zoo.errors import ExportError
+from zoo.neurons import Lif
+from zoo.surrogates import ATan
+
+PLACE = "stage1.block0.lif1"
+CHANNELS = torch.tensor([0.25, 0.5, 0.9, 1.25]).reshape(4, 1, 1)
+BASE = {"beta": 0.5, "reset_mechanism": "zero"}
+
+
+def network(neuron: nn.Module | None = None, name: str = "danet20-t2.fmnist") -> DANet:
+    model = lively(name, 12, widths=(4, 6, 8))
+    if neuron is not None:
+        model.get_submodule(PLACE).neuron = neuron
+    return model
+
+
+def leaky(**options: Any) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # inhibition is an unstable feature
+        return snn.Leaky(**BASE | options)
+
+
+EXACT: dict[str, dict[str, Any]] = {
+    "learned beta": {"learn_beta": True},
+    "learned threshold": {"learn_threshold": True},
+    "learned both, by subtraction": {"learn_beta": True, "learn_threshold": True, "reset_mechanism": "subtract"},
+    "beta of each channel": {"beta": CHANNELS.clamp(0, 0.9), "learn_beta": True},
+    "beta of each channel, some 1": {"beta": CHANNELS},
+    "beta with a batch axis": {"beta": CHANNELS[None].clamp(0, 0.9)},
+    "threshold of each channel": {"threshold": CHANNELS, "learn_threshold": True},
+    "both of each channel, by subtraction": {"beta": CHANNELS, "threshold": CHANNELS, "reset_mechanism": "subtract"},
+    "beta of each neuron": {"beta": torch.linspace(0.1, 0.9, 4 * 144).reshape(4, 12, 12)},
+    "beta above 1": {"beta": 1.5},
+    "beta below 0": {"beta": -0.5},
+    "whole threshold": {"threshold": 1},
+    "output": {"output": True},
+    "learned graded spikes of 1": {"learn_graded_spikes_factor": True},
+    "no surrogate": {"surrogate_disable": True},
+    "another surrogate": {"spike_grad": surrogate.fast_sigmoid()},
+}
+
+
+@pytest.mark.parametrize("options", EXACT.values(), ids=EXACT)
+def test_exported_exactly(options: dict[str, Any], tmp_path: Path) -> None:
+    """As NIR for simulators and for chips, as ONNX in both forms and of integers, and read back."""
+    profile = "native" if options.get("reset_mechanism") == "subtract" else "portable"
+    model = network(leaky(**options))
+    verifications: list[Any] = [write_nir(model, tmp_path / "model.nir", profile=profile)]  # type: ignore[arg-type]
+    for form in ("sequence", "step"):
+        verifications.append(write_onnx(model, tmp_path / f"{form}.onnx", form=form))  # type: ignore[arg-type]
+    assert all(v and v.ok for v in verifications)
+    back, x = read_onnx(tmp_path / "sequence.onnx"), torch.randn(2, 1, 12, 12)
+    assert torch.equal(back.get_submodule(PLACE)(current := torch.randn(4, 4, 12, 12)), model.get_submodule(PLACE)(current))
+    assert estimate(model, x).layers
