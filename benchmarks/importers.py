@@ -4,7 +4,7 @@
     python benchmarks/importers.py tvm FILE.onnx ...      # pip install apache-tvm onnx onnxruntime
     python benchmarks/importers.py reference FILE.onnx    # the evaluator of onnx itself, in Python: slow
 
-Each in an environment of its own; none of the zoo is needed. A free batch is run with 3 images. Browsers: importers.mjs.
+Each in an environment of its own; none of the zoo is needed. A free batch is run with 3 images.
 """
 
 import subprocess
@@ -74,7 +74,8 @@ def main(importer: str, *paths: str) -> None:
         off = {name: float(np.abs(a - b).max()) for name, a, b in zip(names, expected, found, strict=True)}
         counts = [name for name in names if name.endswith(".count")]
         print(
-            f"{path.name}, {package} {version(package)}: {sum(off[name] > 0 for name in counts)} of {len(counts)} spike counts differ "
+            f"{path.name}, {package} {version(package)}: "
+            f"{sum(off[name] > 0 for name in counts)} of {len(counts)} spike counts differ "
             f"from onnxruntime's, the rest by {max(off[name] for name in names if name not in counts):.1e} at most",
             flush=True,
         )

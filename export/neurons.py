@@ -3,6 +3,8 @@
 `check_modules` decides for every export, verification, energy figure and chip check, before anything runs.
 """
 
+from typing import Any
+
 import numpy as np
 import snntorch as snn
 import torch
@@ -22,7 +24,7 @@ VALID = "valid is zoo.neurons.Lif with an snn.Leaky that resets to zero or by su
 
 
 def check_modules(model: nn.Module) -> None:
-    """Raises `ExportError` for the first module, or option of a neuron, that has no exact export: its path, what it is, what to do."""
+    """Raises `ExportError` for the first module, or option of a neuron, that has no exact export, by its path and what it is."""
     neurons: list[str] = []
     for path, module in model.named_modules():
         if any(path.startswith(f"{neuron}.") for neuron in neurons):
@@ -66,7 +68,7 @@ def _without_batch(values: Tensor) -> Tensor:
     return values
 
 
-def _obstacle(neuron: nn.Module) -> str | None:
+def _obstacle(neuron: Any) -> str | None:
     """What of a neuron is not in the equations of `Lif`; None if it computes one of them."""
     if type(neuron) is not snn.Leaky:
         return _class(neuron)
@@ -77,7 +79,7 @@ def _obstacle(neuron: nn.Module) -> str | None:
         "reset_delay=False": not neuron.reset_delay,
         # Not `reset_mechanism`: to set it changes what snnTorch says, not what it does.
         'reset_mechanism="none"': neuron.state_function not in (neuron._base_zero, neuron._base_sub),
-        "graded_spikes_factor other than 1": (neuron.graded_spikes_factor != 1).any(),
+        "graded_spikes_factor other than 1": bool(neuron.graded_spikes_factor.ne(1).any()),
         "spike_grad whose spikes are not 1 above the threshold and 0 elsewhere": not _is_step(neuron.spike_grad),
     }
     for name in ("beta", "threshold"):
@@ -89,10 +91,10 @@ def _obstacle(neuron: nn.Module) -> str | None:
 
 
 def _is_step(spike_grad: object) -> bool:
-    """Whether a surrogate fires where its argument is above zero. snnTorch has two that do more: SSO is random, LSO leaks."""
+    """Whether a surrogate fires where its argument is above zero."""
     assert callable(spike_grad)
-    u = torch.linspace(-2, 2, 401)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    u = torch.linspace(-2, 2, 401, device="cpu")  # a model may be built on "meta"
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.no_grad():
         return torch.equal(spike_grad(u), (u > 0).float())
 
 

@@ -8,8 +8,8 @@ Every value that is a module's output carries that module's dotted path, and may
 operator for `torch.export`, translated to plain ONNX: Split over time, for each step the equation of `zoo.neurons` in its order of
 rounding, and Concat.
 
-Importers that compile (WebGPU's, IREE, TVM) need every shape and every axis as a constant: the batch alone may be free. So time gets
-an axis of its own before it is split, [T*B, ...] -> [T, B, ...], unless the batch is fixed and [T*B, ...] has T parts of a known size.
+Importers that compile (WebGPU's, IREE, TVM) need every shape and axis as a constant: the batch alone may be free. So time gets an
+axis of its own before it is split, [T*B, ...] -> [T, B, ...], unless the batch is fixed and [T*B, ...] has T parts of a known size.
 """
 
 import ast
@@ -20,7 +20,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -54,9 +54,7 @@ Outputs = Literal["none", "counts", "trains"]
 COUNT = ".count"
 
 
-def to_onnx(
-    model: DANet, *, form: Form = "sequence", outputs: Outputs = "counts", batch: int | None = None
-) -> onnx.ModelProto:
+def to_onnx(model: DANet, *, form: Form = "sequence", outputs: Outputs = "counts", batch: int | None = None) -> onnx.ModelProto:
     """`model` as a graph for images of its own size, any number of them or `batch` at a time.
 
     Raises `ExportError` for a neuron that ONNX has no form for.
@@ -150,9 +148,13 @@ class _Neuron(nn.Module):
         return spikes
 
 
+def _integers(values: Sequence[int]) -> Any:
+    return op.Constant(value_ints=values)
+
+
 def _translate_lif(x: Any, beta: Any, threshold: Any, steps: int, subtract: bool, unfolded: Sequence[int]) -> Any:
     if unfolded:
-        x = op.Reshape(x, op.Constant(value_ints=unfolded))
+        x = op.Reshape(x, _integers(unfolded))
     currents = op.Split(x, axis=0, num_outputs=steps) if steps > 1 else x  # of what sizes is for `_split_sizes`
     one = op.Constant(value_float=1.0)
     mem: Any = None
@@ -168,23 +170,23 @@ def _translate_lif(x: Any, beta: Any, threshold: Any, steps: int, subtract: bool
             mem = op.Add(op.Mul(mem, keep), current)
         spikes.append(op.Cast(op.Greater(mem, threshold), to=TensorProto.FLOAT))
     together = op.Concat(*spikes, axis=0) if steps > 1 else spikes[0]
-    return op.Reshape(together, op.Constant(value_ints=[-1, *unfolded[2:]])) if unfolded else together
+    return op.Reshape(together, _integers([-1, *unfolded[2:]])) if unfolded else together
 
 
 def _translate_repeat(x: Any, repeats: Sequence[int]) -> Any:
-    return op.Tile(x, op.Constant(value_ints=repeats))
+    return op.Tile(x, _integers(repeats))
 
 
 def _translate_view(x: Any, size: Sequence[int]) -> Any:
-    return op.Reshape(x, op.Constant(value_ints=size))
+    return op.Reshape(x, _integers(size))
 
 
 def _translate_mean(x: Any, dim: Sequence[int], keepdim: bool = False) -> Any:
-    return op.ReduceMean(x, op.Constant(value_ints=dim), keepdims=int(keepdim))
+    return op.ReduceMean(x, _integers(dim), keepdims=int(keepdim))
 
 
 # torch.onnx has nodes compute the shapes and axes of the last three, which no compiling importer takes.
-TRANSLATIONS = {
+TRANSLATIONS: dict[Callable[..., Any], Any] = {
     torch.ops.zoo.lif.default: _translate_lif,
     torch.ops.aten.repeat.default: _translate_repeat,
     torch.ops.aten.view.default: _translate_view,
@@ -219,7 +221,8 @@ def _store_constants(graph: onnx.GraphProto) -> None:
     nodes = []
     for node in graph.node:
         if node.op_type == "Constant":
-            tensor = numpy_helper.from_array(ReferenceEvaluator(node).run(None, {})[0])
+            values: Any = ReferenceEvaluator(node).run(None, {})
+            tensor = numpy_helper.from_array(values[0])
             key = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
             if key not in named:
                 named[key] = tensor.name = f"constant.{len(named)}"

@@ -80,8 +80,8 @@ def learnt(model: nn.Module) -> None:
         ("sew-resnet20iand-t2.fmnist", {}, silenced, r"stage1.block0.add: NIR has no IAnd but .*use the additive join"),
         ("danet20-t2.fmnist", {"stem": "sew"}, None, r"stem.pool: NIR has no MaxPool2d but .*use an average pool"),
         ("danet20b-t2.fmnist", {"beta": 1.0}, None, "a decay of 1 has no LIF in NIR"),
-        ("danet20-t2.fmnist", {}, inhibited, "only snn.Leaky with reset_delay=True"),
-        ("danet20-t2.fmnist", {}, learnt, "PReLU has no NIR form"),
+        ("danet20-t2.fmnist", {}, inhibited, "snn.Leaky with inhibition=True has no exact export"),
+        ("danet20-t2.fmnist", {}, learnt, "torch.PReLU has no export"),
     ],
 )
 def test_what_nir_cannot_say_is_refused_by_name(

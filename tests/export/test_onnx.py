@@ -173,7 +173,7 @@ def test_a_failed_verification_leaves_no_file(model: DANet, tmp_path: Path, monk
 def test_a_neuron_without_an_export_is_refused(tmp_path: Path) -> None:
     model = lively("danet20-t2.fmnist", 12, **SMALL)
     model.stage1.block0.lif1.neuron.reset_delay = False
-    with pytest.raises(ExportError, match=r"stage1\.block0\.lif1: only snn\.Leaky"):
+    with pytest.raises(ExportError, match=r"stage1\.block0\.lif1\.neuron: snn\.Leaky with reset_delay=False"):
         write_onnx(model, tmp_path / "model.onnx")
 
 

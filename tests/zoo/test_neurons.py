@@ -188,26 +188,6 @@ def test_a_network_trains_a_learnable_beta(tiny: Callable[..., DANet]) -> None:
     assert all(lif.neuron.beta.grad is not None and lif.neuron.beta.grad != 0 for lif in learnt)
 
 
-@pytest.mark.parametrize(
-    ("options", "exportable"),
-    [
-        ({}, True),
-        ({"spike_grad": surrogate.fast_sigmoid()}, True),
-        ({"learn_beta": True}, True),
-        ({"reset_mechanism": "subtract"}, True),
-        ({"reset_mechanism": "none"}, False),
-        ({"reset_delay": False}, False),
-        ({"graded_spikes_factor": 2.0}, False),
-        ({"init_hidden": True}, False),
-        ({"state_quant": torch.round}, False),
-    ],
-)
-def test_exportable_are_the_two_equations_and_no_other(options: dict[str, object], exportable: bool) -> None:
-    lif = Lif(2)
-    lif.neuron = snn.Leaky(**{"beta": 0.5, "reset_mechanism": "zero"} | options)
-    assert lif.exportable is exportable
-
-
 def test_state_dict_keys() -> None:
     """Files of weights hold these keys."""
     keys = {"neuron.beta", "neuron.threshold", "neuron.graded_spikes_factor", "neuron.reset_mechanism_val"}
@@ -452,7 +432,7 @@ def test_reset_by_subtraction(beta: float, threshold: float) -> None:
         mem = beta * mem + current - threshold * spk
         spk = (mem > threshold).float()
         assert torch.equal(spikes[t], spk), t
-    assert lif.reset == "subtract" and lif.exportable and spikes.any()
+    assert lif.reset == "subtract" and spikes.any()
     assert not torch.equal(spikes, Lif(6, beta=beta, threshold=threshold)(x).unflatten(0, (6, -1)))
 
 
