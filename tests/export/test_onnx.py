@@ -65,7 +65,7 @@ def test_spikes_that_a_float32_cannot_count_are_refused() -> None:
     for steps, message in ((3, ""), (4, r"lif: 4194304 neurons in 4 steps .* take the outputs 'trains' or 'none'")):
         graph = onnx.helper.make_graph([], "g", [], [], value_info=[onnx.helper.make_tensor_value_info("lif", 1, shape)])
         with pytest.raises(ExportError, match=message) if message else nullcontext():
-            _count(graph, ["lif"], steps)
+            _count(graph, ["lif"], steps, None)
         assert len(graph.output) == (0 if message else 1)
 
 
