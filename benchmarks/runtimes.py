@@ -150,9 +150,11 @@ def contenders(
     for how, (precision, runtime, form) in RUNTIMES.items():
         try:
             if form == "sequence":
-                calls[how] = partial(OnnxModel(files[precision, form], runtime).run, array)
+                call = partial(OnnxModel(files[precision, form], runtime).run, array)
             else:
-                calls[how] = partial(stream, StreamingSession(files[precision, form], len(x), runtime), array)
+                call = partial(stream, StreamingSession(files[precision, form], len(x), runtime), array)
+            call()  # OpenVINO compiles a graph, or refuses to, when it first runs
+            calls[how] = call
         except InputError as error:
             refused[how] = str(error)
     return calls, refused
@@ -177,7 +179,9 @@ def side_by_side(rounds: int) -> None:
             calls: dict[str, Callable[[], object]] = {}
             for how, runtime in ways.items():
                 try:
-                    calls[how] = partial(OnnxModel(path, runtime).run, x)
+                    call = partial(OnnxModel(path, runtime).run, x)
+                    call()
+                    calls[how] = call
                 except InputError as error:
                     print(f"  {how:42} {error}")
             compare(f"{name}, {pixels}x{pixels}, batch {batch}, two threads", calls, rounds)

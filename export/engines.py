@@ -59,7 +59,10 @@ class Engine(Protocol):
     outputs: list[str]
 
     def run(self, wanted: Sequence[str] | None, values: Mapping[str, Array]) -> list[Array]:
-        """The `wanted` outputs, or all of them in the graph's order, for an array for every input. Several threads may call it."""
+        """The `wanted` outputs, or all of them in the graph's order, for an array for every input. Several threads may call it.
+
+        Raises `InputError` for a graph that cannot be compiled for this processor, as `stream` does.
+        """
 
     def stream(self, batch: int, after: Mapping[str, str]) -> Stream:
         """From a state of zeros, with so many in the first axis of every input. `after` maps each input that is state to the output
@@ -139,6 +142,7 @@ class OpenVino:
         self._core = openvino.Core()
         if precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError("this processor does not compute in bfloat16: leave the precision at float32")
+        self._precision = precision
         self._settings: dict[str, Any] = {
             "NUM_STREAMS": streams,
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
@@ -160,7 +164,7 @@ class OpenVino:
         with self._compiling:
             if shapes not in self._compiled:
                 self._reshape(dict(zip(values, shapes, strict=True)))
-                self._compiled[shapes] = self._core.compile_model(self._model, "CPU", self._settings)
+                self._compiled[shapes] = self._compile(self._model)
                 self._idle[shapes] = []
         idle = self._idle[shapes]
         request = idle.pop() if idle else self._compiled[shapes].create_infer_request()
@@ -183,12 +187,21 @@ class OpenVino:
             for value in (layouts.input(name), layouts.output(after[name])):
                 value.tensor().set_layout(Layout("NHWC"))
                 value.model().set_layout(Layout("NCHW"))
-        request = self._core.compile_model(layouts.build(), "CPU", self._settings).create_infer_request()
+        request = self._compile(layouts.build()).create_infer_request()
         return _OpenVinoStream(request, state, after, [name for name in self.outputs if name not in after.values()])
 
     def _reshape(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         # Compiled for any batch, OpenVINO 2026.4 computes some convolutions of integers wrongly from the second size on.
         self._model.reshape(dict(shapes))
+
+    def _compile(self, model: Any) -> Any:
+        try:
+            return self._core.compile_model(model, "CPU", self._settings)
+        except RuntimeError as error:
+            way_out = "take the runtime onnxruntime" if self._precision == "float32" else "leave the precision at float32"
+            raise InputError(
+                f"openvino cannot compile this graph in {self._precision} for this processor ({reason(error)}): {way_out}"
+            ) from None
 
 
 def _fold_time(model: Any) -> None:

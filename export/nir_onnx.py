@@ -27,7 +27,7 @@ from export.nodes import CONVS, POOLS
 from export.onnx_file import OPSET, described, read_file, write_verified
 from export.runtime import Runtime
 from export.verify.result import Line, Verification
-from zoo.errors import VerificationError
+from zoo.errors import InputError, VerificationError
 
 __all__ = ["nir_to_onnx", "noise_spikes", "verify_nir_onnx", "write_nir_onnx"]
 
@@ -86,6 +86,8 @@ def verify_nir_onnx(graph: nir.NIRGraph, path: Path, *, dt: float | None = None,
             steps = [stream.step({entry: frame}) for frame in x]
             found = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
         values = {name: found[_value(name)] for name in ready.nodes}
+    except InputError:  # the runtime's, not the file's
+        raise
     except (*ERRORS, KeyError, ValueError, EncodeError) as error:  # the last two: of more than 2 GB
         raise VerificationError(f"{path} cannot be run as this graph: {reason(error)}") from None
     lines = [_line(ready, name, values) for name in ready.nodes if name != ready.entry]

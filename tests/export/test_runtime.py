@@ -1,5 +1,6 @@
 """onnxruntime and OpenVINO: the same file, the same names, the same verification; and what they cannot do, in one line."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from export.onnx import write_onnx
 from export.onnx_file import described, read_file
 from export.quantise import rounded
 from export.runtime import OnnxModel, Runtime
+from export.streaming import StreamingSession
 from export.verify.onnx import verify_onnx
 from zoo.cli import main
 from zoo.danet import DANet
@@ -98,7 +100,11 @@ def test_bfloat16_or_one_line(files: dict[str, Path]) -> None:
     try:
         logits = OnnxModel(files["int8"], runtime).run(torch.randn(2, 3, 16, 16).numpy()).logits
     except InputError as error:
-        assert str(error) == "this processor does not compute in bfloat16: leave the precision at float32"
+        assert re.fullmatch(
+            r"(this processor does not compute in bfloat16|openvino cannot compile this graph in bfloat16 .*): "
+            "leave the precision at float32",
+            str(error),
+        )
     else:
         assert np.isfinite(logits).all() and "bfloat16" in str(runtime)
 
@@ -120,6 +126,30 @@ def test_a_runtime_that_is_not_installed(files: dict[str, Path], monkeypatch: py
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(InputError, match=r"the runtime openvino is not installed: pip install 'danet-zoo\[openvino\]'"):
         OnnxModel(files["float32"], OPENVINO)
+
+
+def test_a_graph_that_openvino_cannot_compile(
+    model: DANet, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compiled, and so refused, when its shapes are known: in `run` and in `stream`."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("Exception from src/core.cpp:117:\nCheck 'any' failed at src/node.cpp:345:\nno form of Pooling\n\n")
+
+    write_onnx(model, tmp_path / "step.onnx", form="step")
+    monkeypatch.setattr("openvino.Core.compile_model", refuse)
+    said = (
+        r"^openvino cannot compile this graph in float32 for this processor \(no form of Pooling\): take the runtime onnxruntime$"
+    )
+    x = torch.randn(3, 3, 16, 16)
+    for call in (
+        lambda: OnnxModel(files["float32"], OPENVINO).run(x.numpy()),
+        lambda: StreamingSession(tmp_path / "step.onnx", runtime=OPENVINO),
+        lambda: verify_onnx(model, files["float32"], x, runtime=OPENVINO),
+        lambda: estimate(executor(files["float32"], runtime=OPENVINO), x),
+    ):
+        with pytest.raises(InputError, match=said):
+            call()
 
 
 def test_a_graph_that_no_runtime_reads(tmp_path: Path, files: dict[str, Path]) -> None:
