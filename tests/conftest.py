@@ -18,8 +18,8 @@ os.environ |= {
     "HF_HOME": f"{HOME.name}/huggingface",
     "HF_HUB_DISABLE_XET": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DOWNLOAD_TIMEOUT": "1",
-    "HF_HUB_ETAG_TIMEOUT": "1",
+    "HF_HUB_DOWNLOAD_TIMEOUT": "600",  # seconds; a busy machine may take many to answer itself
+    "HF_HUB_ETAG_TIMEOUT": "600",
     "XDG_CACHE_HOME": f"{HOME.name}/cache",
     "NO_PROXY": "127.0.0.1",
 }

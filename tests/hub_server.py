@@ -318,7 +318,7 @@ def stalled(until: threading.Event) -> Callable[[Handler], bool]:
     """Say nothing until told to, then answer."""
 
     def fault(_: Handler) -> bool:
-        until.wait(30)
+        until.wait()
         return False
 
     return fault

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nir
@@ -32,13 +31,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_list_imports_no_torch_and_is_quick() -> None:
-    code = "import sys; from zoo.cli import main; main(['list', '--all']); print('torch' in sys.modules, 'rich' in sys.modules)"
-    started = time.monotonic()
+def test_list_imports_nothing_heavy() -> None:
+    code = "import sys; from zoo.cli import main; main(['list', '--all']); print({'torch', 'numpy', 'rich'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False False"
+    assert done.stdout.splitlines()[-1] == "set()"
     assert {"danet152-t4", "sew-resnet18and-t4", "ms-resnet104-t4"} <= set(done.stdout.split())
-    assert time.monotonic() - started < 5  # the benchmark says how quick; this notices a heavy import
 
 
 def test_list_and_info(capsys: pytest.CaptureFixture[str]) -> None:
