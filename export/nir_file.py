@@ -7,10 +7,7 @@ Weights are stored as they are, as they do not compress; what repeats itself (pa
 gzipped, so that a file is hardly larger than the weights.
 """
 
-import uuid
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from export.nir import DT, Profile, to_nir
 from export.verify.nir import NirVerification, verify_graph
 from zoo.danet import DANet
 from zoo.errors import VerificationError
+from zoo.integrity import beside
 
 __all__ = ["trains_path", "write_graph", "write_nir", "write_trains"]
 
@@ -38,7 +36,7 @@ def write_nir(model: DANet, path: Path, images: torch.Tensor | None = None, *, p
 
     Raises `ExportError` for what NIR cannot say, `VerificationError` if what was read is not the model.
     """
-    with _beside(path) as graph_file, _beside(trains_path(path)) as trains_file:
+    with beside(path) as graph_file, beside(trains_path(path)) as trains_file:
         write_graph(to_nir(model, profile=profile), graph_file)
         result = verify_graph(model, read_graph(graph_file), images)
         if not result.ok:
@@ -50,17 +48,6 @@ def write_nir(model: DANet, path: Path, images: torch.Tensor | None = None, *, p
 def trains_path(path: Path) -> Path:
     """Where the spike trains of the graph at `path` lie: `x.nir` -> `x.trains.nir`."""
     return path.with_name(path.name.removesuffix(".nir") + ".trains.nir")
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A name to write to that becomes `path` if all goes well, and is gone if not."""
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # another command may write the same
-    try:
-        yield beside
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def write_graph(graph: nir.NIRGraph, path: Path) -> None:

@@ -8,14 +8,14 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zoo.errors import WeightsError
 from zoo.names import FileSpec
 
-__all__ = ["check_files", "digest", "mismatch", "remembered_sha256", "sha256", "state_folder", "write_whole"]
+__all__ = ["beside", "check_files", "digest", "mismatch", "remembered_sha256", "sha256", "state_folder", "write_whole"]
 
 # A file changed twice within one tick of the file system's clock keeps its times, so a file this young is not remembered.
 TICK = 50_000_000  # nanoseconds
@@ -84,12 +84,19 @@ def state_folder() -> Path:
 def write_whole(path: Path, text: str) -> None:
     """Readers, and other processes that write the same, see the whole text or none of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with beside(path) as file:
+        file.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A name in the same folder to write to, that becomes `path` if all goes well and is gone if not."""
+    file = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # another process may write the same
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        yield file
+        file.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
 
 
 def _identity(path: Path) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from zoo.danet import DANet, DANetConfig
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, WeightsError
-from zoo.integrity import sha256
+from zoo.integrity import beside, sha256, write_whole
 from zoo.names import FileSpec, Origin
 
 __all__ = ["CONFIG", "INDEX", "SINGLE", "read_model", "shard_names", "write_model"]
@@ -66,13 +66,11 @@ def read_model(folder: Path) -> DANet:
 
 def write_model(folder: Path, model: DANet, *, name: str, data: DatasetSpec, half: bool = True) -> dict[str, FileSpec]:
     """Write `config.json` and `model.safetensors` (weights of two or more dimensions as float16 if `half`)."""
-    folder.mkdir(parents=True, exist_ok=True)
     config = {"format": 1, "name": name, "model": model.config.to_dict(), "data": data.to_dict()}
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     tensors = {key: (t.half() if half and t.dim() > 1 else t).contiguous() for key, t in model.state_dict().items()}
-    beside = folder / (SINGLE + ".tmp")
-    save_file(tensors, beside, metadata={"format": "pt"})
-    beside.replace(folder / SINGLE)
+    with beside(folder / SINGLE) as file:
+        save_file(tensors, file, metadata={"format": "pt"})
     return {file: FileSpec(sha256(folder / file), (folder / file).stat().st_size) for file in (CONFIG, SINGLE)}
 
 

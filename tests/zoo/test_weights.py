@@ -94,6 +94,29 @@ def shard(folder: Path) -> list[str]:
     return names
 
 
+def test_two_writers_of_one_folder_do_not_meet(
+    folder: Path, model: DANet, digits: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one writes, another comes and goes; and one that fails leaves what lay there."""
+
+    def meanwhile(tensors: dict[str, Tensor], path: Path, **options: Any) -> None:
+        save_file(tensors, path, **options)
+        monkeypatch.setattr("zoo.weights.save_file", save_file)
+        write_model(folder, model, name="tiny", data=digits, half=False)
+
+    def fails(tensors: dict[str, Tensor], path: Path, **options: Any) -> None:
+        path.write_bytes(b"half")
+        raise OSError
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr("zoo.weights.save_file", meanwhile)
+    write_model(folder, model, name="tiny", data=digits, half=False)
+    monkeypatch.setattr("zoo.weights.save_file", fails)
+    with pytest.raises(OSError):
+        write_model(folder, model, name="tiny", data=digits, half=False)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_shards_are_one_model(folder: Path, model: DANet) -> None:
     single = digest((folder / "model.safetensors",))
     names = shard(folder)

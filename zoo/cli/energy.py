@@ -3,9 +3,8 @@
 import argparse
 import json
 import sys
-import uuid
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -25,6 +24,7 @@ from zoo.cli.common import (
     read_images,
 )
 from zoo.errors import ConfigError, InputError
+from zoo.integrity import beside
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -170,13 +170,7 @@ def _file_names(reports: "list[EnergyReport]") -> list[str]:
 
 def _write(files: dict[Path, str]) -> None:
     """All of them, or none; of two commands that write the same, one wins."""
-    beside = {path: path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp") for path in files}
-    try:
+    with ExitStack() as renamed:
         for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            beside[path].write_text(text, encoding="utf-8")
-        for path in files:
-            beside[path].replace(path)
-    finally:
-        for path in beside.values():
-            path.unlink(missing_ok=True)
+            renamed.enter_context(beside(path)).write_text(text, encoding="utf-8")
