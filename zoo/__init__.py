@@ -9,8 +9,9 @@
 Importing `zoo` does not import torch; the first `load`, `create` or `from_nir` does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from zoo.datasets import DATASETS, DatasetSpec
@@ -55,7 +56,7 @@ class ModelInfo:
 
 
 def load(
-    name: str,
+    name: "str | Path",
     *,
     pretrained: bool = True,
     revision: str | None = None,
@@ -71,6 +72,7 @@ def load(
     Raises `UnknownName`, `HubError` for what the Hub does not give, or `WeightsError` where the weights do not exist or are not
     what the manifest says.
     """
+    name = str(name) if isinstance(name, PathLike) else name
     if not pretrained:
         return create(name).eval().to(device)
     from zoo import hub, weights
@@ -80,14 +82,23 @@ def load(
 
 
 def create(name: str, **overrides: Any) -> "DANet":
-    """The architecture of `name` with random weights, in training mode; `overrides` are fields of `DANetConfig`."""
+    """The architecture of `name` with random weights, in training mode; `overrides` are fields of `DANetConfig`.
+
+    Another `num_classes` than that of the name's data set leaves the classes without names, another `steps` is another T in the
+    name. Raises `UnknownName`, or `ConfigError` for a field that cannot be, or does not fit the images of the data set.
+    """
     from zoo.danet import DANet, DANetConfig
     from zoo.names import Origin
 
     spec = manifest().resolve(ModelSpec.parse(name))
     data = DATASETS[spec.dataset or "in1k"]
-    model = DANet(DANetConfig.from_dict(spec.config(data) | overrides))
-    model.origin = Origin(spec.name, data)
+    config = DANetConfig.from_dict(spec.config(data) | overrides)
+    if config.in_channels != data.channels:
+        raise ConfigError(
+            f"in_channels = {config.in_channels}, but {data.title} has {data.channels}: name other data, or build a DANet"
+        )
+    model = DANet(config)
+    model.origin = Origin(replace(spec, steps=config.steps).name, data.with_classes(config.num_classes))
     return model
 
 

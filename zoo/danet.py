@@ -255,11 +255,19 @@ class DANet(nn.Module):
     def _check(self, x: Tensor) -> bool:
         """True for still images, False for events; raises `InputError` for anything else."""
         c, steps = self.config, self.head.readout.steps
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            given = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(
+                f"input of type {given}: a network takes a tensor of floats, as `zoo.images.normalise(pixels, model.origin.data)` "
+                "makes of bytes"
+            )
         still = x.dim() == 4
         if not still and (x.dim() != 5 or x.shape[0] != steps):
             raise InputError(f"input of shape {list(x.shape)}: expected [B, C, H, W] or [{steps}, B, C, H, W]")
         if x.shape[-3] != c.in_channels:
             raise InputError(f"input has {x.shape[-3]} channels: this model takes {c.in_channels}")
+        if not torch.compiler.is_compiling() and not x.shape[-4]:
+            raise InputError(f"input of shape {list(x.shape)} holds no images")
         # A membrane of NaN never fires, so the logits would look as if nothing were wrong.
         checkable = not (self.training or torch.compiler.is_compiling() or is_transformed() or x.is_meta)
         if checkable and not torch.isfinite(x).all():

@@ -48,6 +48,10 @@ class DatasetSpec:
         lossy = encoding == "JPEG" and self.tag in LOSSLESS and not self.title.endswith(")")
         return replace(self, title=f"{self.title} (JPEG)") if lossy else self
 
+    def with_classes(self, number: int) -> "DatasetSpec":
+        """The same images in that many classes; if these are others, nobody knows their names."""
+        return self if number == self.num_classes else replace(self, num_classes=number, classes=())
+
     def label(self, index: int) -> str:
         return self.classes[index] if self.classes else f"class {index}"
 

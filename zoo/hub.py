@@ -30,6 +30,8 @@ REFETCH = "load it again to fetch a good copy"
 
 def is_place(name: str) -> bool:
     """Whether `name` says where a model lies, a folder or `hf:org/repo`, and not which model of the zoo it is."""
+    if not isinstance(name, str):
+        return False
     with suppress(OSError):  # a name too long for a path
         if (Path(name) / CONFIG).is_file() or (Path(name).is_dir() and not GRAMMAR.fullmatch(name)):
             return True
@@ -43,9 +45,9 @@ def find(name: str, *, revision: str | None = None, cache_dir: Path | str | None
     the manifest's, and is then unpinned as any foreign one. Raises `UnknownName` for what is none of these, `HubError` for what the
     Hub does not give, `WeightsError` for weights that do not exist or are damaged.
     """
-    if name.startswith("hf:"):
-        return _foreign(Place.parse(name, revision, cache_dir, offline))
     if is_place(name):
+        if name.startswith("hf:"):
+            return _foreign(Place.parse(name, revision, cache_dir, offline))
         if revision is not None:
             raise WeightsError(f"{name} is a folder: it has no revision {revision!r}")
         return Path(name)

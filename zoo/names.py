@@ -86,6 +86,8 @@ class ModelSpec:
     @classmethod
     def parse(cls, name: str) -> "ModelSpec":
         """Raises `UnknownName` with the three nearest names."""
+        if not isinstance(name, str):
+            raise UnknownName(f"{name!r} is no name of a model: give a string, as 'danet20-t4'")
         match = GRAMMAR.fullmatch(name)
         if match is None:
             raise UnknownName(f"unknown model {name!r}{_nearest(name)}")

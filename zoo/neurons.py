@@ -85,6 +85,16 @@ class Lif(nn.Module):
             note_spikes(spikes, fired, n.graded_spikes_factor)
         return spikes
 
+    def _apply(self, fn: Any, recurse: bool = True) -> "Lif":
+        """Keep the neuron's constants in float32: a threshold just below 1, as of neurons that fire at 1, would become 1."""
+        constants = dict(self.neuron.named_buffers(recurse=False))
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own
+        for name, value in constants.items():
+            moved = getattr(self.neuron, name)
+            if moved.is_floating_point() and moved.itemsize < value.itemsize:
+                setattr(self.neuron, name, value.to(moved.device))
+        return self
+
     def extra_repr(self) -> str:
         return f"steps={self.steps}, fused={self.fused}"
 

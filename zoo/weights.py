@@ -7,6 +7,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, WeightsError
 from zoo.integrity import beside, sha256, write_whole
 from zoo.names import FileSpec, Origin
+from zoo.neurons import Lif
 
 __all__ = ["CONFIG", "INDEX", "SINGLE", "read_model", "shard_names", "write_model"]
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 LARGEST = 2**26  # bytes of JSON: an index of a million tensors
+WRAPPED = re.compile(r"(?:(?:module|_orig_mod)\.)*")  # what DataParallel, DDP and torch.compile put before each key
 PORTION = 2**25  # bytes of a file that are mapped at a time
 
 
@@ -34,6 +37,9 @@ def read_model(folder: Path) -> DANet:
     try:
         config, data = DANetConfig.from_dict(values["model"]), DatasetSpec.from_dict(values["data"])
         name = str(values["name"])
+        if (data.channels, data.num_classes) != (config.in_channels, config.num_classes):
+            takes = f"{config.in_channels} channels and {config.num_classes} classes"
+            raise ConfigError(f"a model of {takes} for data of {data.channels} channels and {data.num_classes} classes")
     except (KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{folder / CONFIG} lacks {error}: expected the keys name, model and data") from None
     except ConfigError as error:
@@ -44,9 +50,12 @@ def read_model(folder: Path) -> DANet:
         model = DANet(config)
     files, modules, expected = _weight_files(folder), dict(model.named_modules()), model.state_dict()
     missing = dict.fromkeys(expected)
-    for path, key, tensor in _read_tensors(files):
+    for path, stored, tensor in _read_tensors(files):
+        key = WRAPPED.sub("", stored)
         if key not in expected:
-            raise WeightsError(f"{path}: unexpected key {key!r}; the model has none of that name")
+            raise WeightsError(f"{path}: unexpected key {stored!r}; the model has none of that name")
+        if key not in missing:
+            raise WeightsError(f"{path}: key {stored!r} is there twice")
         if tensor.shape != expected[key].shape:
             raise WeightsError(f"{path}: {key} has shape {list(tensor.shape)}, expected {list(expected[key].shape)}")
         # As `load_state_dict(assign=True)`, in an eighth of its time. A view of the file would keep all of its mapping in memory:
@@ -65,13 +74,45 @@ def read_model(folder: Path) -> DANet:
 
 
 def write_model(folder: Path, model: DANet, *, name: str, data: DatasetSpec, half: bool = True) -> dict[str, FileSpec]:
-    """Write `config.json` and `model.safetensors` (weights of two or more dimensions as float16 if `half`)."""
-    config = {"format": 1, "name": name, "model": model.config.to_dict(), "data": data.to_dict()}
+    """Write `config.json` and `model.safetensors` (weights of two or more dimensions as float16 if `half`).
+
+    The configuration follows the modules where it can: as many classes as the head tells, and the time steps that were set.
+    Raises `WeightsError`, and writes nothing, for a network that no configuration builds, as one with another kind of neuron.
+    """
+    built = _configuration(model)
+    config = {"format": 1, "name": name, "model": built.to_dict(), "data": data.with_classes(built.num_classes).to_dict()}
     write_whole(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     tensors = {key: (t.half() if half and t.dim() > 1 else t).contiguous() for key, t in model.state_dict().items()}
     with beside(folder / SINGLE) as file:
         save_file(tensors, file, metadata={"format": "pt"})
     return {file: FileSpec(sha256(folder / file), (folder / file).stat().st_size) for file in (CONFIG, SINGLE)}
+
+
+def _configuration(model: DANet) -> DANetConfig:
+    """The configuration that builds a network of the same modules. Raises `WeightsError` for the first module that none builds."""
+    if model.origin and model.origin.precision != "float32":
+        raise WeightsError(f"weights of precision {model.origin.precision} belong to an export: save the network they were made of")
+    classes = getattr(model.head.fc, "out_features", model.config.num_classes)
+    config = replace(model.config, num_classes=classes, steps=model.head.readout.steps)
+    with torch.device("meta"):
+        like = DANet(config)
+    found, expected = _described(model), _described(like)
+    for path in [*expected, *found]:
+        if found.get(path) != expected.get(path):
+            raise WeightsError(
+                f"{path} is {found.get(path, 'not there')}, where the configuration has {expected.get(path, 'nothing')}: a model "
+                "folder cannot say that; put the module back (pruned weights: torch.nn.utils.prune.remove), or keep its state_dict"
+            )
+    return config
+
+
+def _described(model: nn.Module) -> dict[str, str]:
+    """What each module computes with, and each tensor that belongs to it, by path."""
+    modules = {
+        path: f"Lif(steps={m.steps}, reset={m.reset})" if isinstance(m, Lif) else f"{type(m).__name__}({m.extra_repr()})"
+        for path, m in model.named_modules()
+    }
+    return modules | {key: f"a tensor of shape {list(tensor.shape)}" for key, tensor in model.state_dict().items()}
 
 
 def shard_names(index: Path) -> list[str]:

@@ -206,6 +206,25 @@ def test_input_of_a_wrong_shape_is_refused(shape: tuple[int, ...], tiny: Build) 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            torch.zeros(2, 1, 8, 8, dtype=torch.uint8),
+            r"input of type torch\.uint8: a network takes a tensor of floats, as `zoo\.images\.",
+        ),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.bool), r"input of type torch\.bool"),
+        (torch.zeros(2, 1, 8, 8).numpy(), "input of type ndarray"),
+        (torch.zeros(0, 1, 8, 8), r"input of shape \[0, 1, 8, 8\] holds no images"),
+        (torch.zeros(2, 0, 1, 8, 8), r"input of shape \[2, 0, 1, 8, 8\] holds no images"),
+    ],
+)
+def test_input_of_another_kind_is_refused(given: Any, said: str, training: bool, tiny: Build) -> None:
+    with pytest.raises(InputError, match=said):
+        tiny().train(training)(given)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_input_that_is_not_finite_is_refused(value: float, tiny: Build) -> None:
     """A neuron would swallow it."""

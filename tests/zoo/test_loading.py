@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,8 @@ from zoo.weights import write_model
 
 def test_load_by_name_short_name_and_folder_is_one_model(bundled: Path) -> None:
     x = torch.randn(2, 1, 8, 8)
-    models = [zoo.load(name) for name in ("danet20-t2.fmnist", "danet20-t2", "danet20a-t2", str(bundled / "danet20-t2.fmnist"))]
+    folder = bundled / "danet20-t2.fmnist"
+    models = [zoo.load(name) for name in ("danet20-t2.fmnist", "danet20-t2", "danet20a-t2", str(folder), folder)]
     assert not any(model.training for model in models)
     assert all(torch.equal(model(x), models[0](x)) for model in models)
 
@@ -53,10 +56,23 @@ def test_without_weights_the_network_is_random() -> None:
 def test_create_is_in_training_mode_and_takes_fields() -> None:
     model = zoo.create("danet20b-t3.cifar10", widths=(8, 16, 32), num_classes=3)
     assert model.training and model.config.order == "b"
-    assert model.origin is not None and model.origin.data == DATASETS["cifar10"]
+    assert model.origin is not None and model.origin.data == replace(DATASETS["cifar10"], num_classes=3, classes=())
     assert model(torch.randn(2, 3, 16, 16)).shape == (2, 3)
     with pytest.raises(ConfigError, match="unknown config field 'width'"):
         zoo.create("danet20-t4", width=3)
+    with pytest.raises(ConfigError, match="in_channels = 1, but CIFAR-10 has 3"):
+        zoo.create("danet20-t4.cifar10", in_channels=1)
+
+
+def test_the_name_of_a_network_says_its_time_steps() -> None:
+    model = zoo.create("danet20-t4.fmnist", steps=2)
+    assert model.origin is not None and model.origin.name == "danet20-t2.fmnist" and model.origin.data == DATASETS["fmnist"]
+
+
+@pytest.mark.parametrize("ask", [zoo.load, zoo.create, zoo.info])
+def test_what_is_no_name_is_refused(ask: Callable[[Any], object]) -> None:
+    with pytest.raises(UnknownName, match="5 is no name of a model: give a string, as 'danet20-t4'"):
+        ask(5)
 
 
 @pytest.mark.parametrize("pretrained", [True, False])

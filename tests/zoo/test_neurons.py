@@ -439,3 +439,11 @@ def test_reset_by_subtraction(beta: float, threshold: float) -> None:
 def test_reset_by_subtraction_has_the_gradient_of_snntorch() -> None:
     lif, x = Lif(4, reset="subtract"), currents(4)
     assert_same_gradient(backward(lif, x), backward(lambda x: loop(lif.neuron, x, 4), x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_threshold_just_below_one_survives_lower_precision(dtype: torch.dtype) -> None:
+    """The neuron of the baselines fires at a membrane of 1, which a threshold rounded to 1 would not."""
+    lif = Lif(1, beta=1.0, threshold=JUST_BELOW_ONE).to(dtype)
+    assert lif.neuron.threshold.dtype == torch.float32 and lif(torch.ones(1, 3, dtype=dtype)).all()
+    assert lif.double().neuron.threshold == JUST_BELOW_ONE

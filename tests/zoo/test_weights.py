@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snntorch as snn
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import prune
 
-from zoo.danet import DANet
+from zoo.danet import DANet, set_steps
 from zoo.datasets import DatasetSpec
 from zoo.errors import WeightsError
 from zoo.integrity import check_files, digest, sha256
@@ -247,3 +249,99 @@ def test_a_wrong_config_is_refused(folder: Path, change: Change, said: str) -> N
 def test_a_config_that_is_not_json_is_refused(folder: Path, raw: bytes) -> None:
     (folder / "config.json").write_bytes(raw)
     refused(folder, str(folder / "config.json"), "is not JSON")
+
+
+def another_head(model: DANet) -> None:
+    model.head.fc = nn.Linear(model.head.fc.in_features, 3)
+
+
+def fewer_steps(model: DANet) -> None:
+    set_steps(model, 1)
+
+
+def other_constants(model: DANet) -> None:
+    model.get_submodule("stage1.block0.lif1").neuron = snn.Leaky(beta=0.9, threshold=0.7, reset_mechanism="zero", learn_beta=True)
+
+
+def nothing_but_zeros(model: DANet) -> None:
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+
+
+@pytest.mark.parametrize("change", [another_head, fewer_steps, other_constants, nothing_but_zeros])
+def test_what_a_configuration_says_of_a_changed_network_is_saved(
+    change: Callable[[DANet], None], model: DANet, digits: DatasetSpec, tmp_path: Path
+) -> None:
+    change(model)
+    write_model(tmp_path, model.eval(), name="tiny", data=digits, half=False)
+    read, x = read_model(tmp_path), torch.randn(3, 1, 8, 8)
+    assert torch.equal(read(x), model(x)) and read.config.steps == model.head.readout.steps
+    assert read.origin is not None and read.origin.data == digits.with_classes(model.head.fc.out_features)
+
+
+def a_head_of_two_layers(model: DANet) -> None:
+    model.head.fc = nn.Sequential(nn.Linear(model.head.fc.in_features, 3), nn.Linear(3, 3))  # type: ignore[assignment]
+
+
+def a_stem_with_bias(model: DANet) -> None:
+    model.stem.conv = nn.Conv2d(1, model.stem.conv.out_channels, 3, padding=1)
+
+
+def another_reset(model: DANet) -> None:
+    model.get_submodule("stage1.block0.lif1").neuron = snn.Leaky(beta=0.5, reset_mechanism="subtract")
+
+
+def another_neuron(model: DANet) -> None:
+    model.get_submodule("stage1.block0.lif1").neuron = snn.Synaptic(alpha=0.5, beta=0.5)
+
+
+def a_beta_for_each_channel(model: DANet) -> None:
+    model.get_submodule("stage1.block0.lif1").neuron = snn.Leaky(beta=torch.full((8, 1, 1), 0.5), reset_mechanism="zero")
+
+
+def pruned(model: DANet) -> None:
+    prune.l1_unstructured(model.get_submodule("stage1.block0.conv1"), "weight", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (a_head_of_two_layers, r"head\.fc is Sequential"),
+        (a_stem_with_bias, r"stem\.conv is Conv2d.*, where the configuration has Conv2d.*bias=False"),
+        (another_reset, r"stage1\.block0\.lif1 is Lif\(steps=2, reset=subtract\)"),
+        (another_neuron, r"stage1\.block0\.lif1 is Lif\(steps=2, reset=None\)"),
+        (a_beta_for_each_channel, r"stage1\.block0\.lif1\.neuron\.beta is a tensor of shape \[8, 1, 1\]"),
+        (pruned, r"stage1\.block0\.conv1\.weight is not there.*prune\.remove"),
+    ],
+)
+def test_what_no_configuration_says_is_refused_before_anything_is_written(
+    change: Callable[[DANet], None], named: str, model: DANet, digits: DatasetSpec, tmp_path: Path
+) -> None:
+    change(model)
+    with pytest.raises(WeightsError, match=named):
+        write_model(tmp_path / "model", model, name="tiny", data=digits)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_weights_of_a_wrapped_network_are_read(prefix: str, folder: Path, model: DANet) -> None:
+    save_file(
+        {prefix + key: tensor for key, tensor in load_file(folder / "model.safetensors").items()}, folder / "model.safetensors"
+    )
+    x = torch.randn(3, 1, 8, 8)
+    assert torch.equal(read_model(folder)(x), model(x))
+
+
+def test_a_weight_that_is_there_twice_is_refused(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"module.head.fc.bias": tensors["head.fc.bias"].clone()}, folder / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"head\.fc\.bias' is there twice"):
+        read_model(folder)
+
+
+def test_a_folder_of_two_minds_about_classes_is_refused(folder: Path) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    values["data"]["num_classes"] = 3
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(WeightsError, match="a model of 1 channels and 5 classes for data of 1 channels and 3 classes"):
+        read_model(folder)
