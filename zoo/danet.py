@@ -256,11 +256,10 @@ class DANet(nn.Module):
         """True for still images, False for events; raises `InputError` for anything else."""
         c, steps = self.config, self.head.readout.steps
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            given = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise InputError(
-                f"input of type {given}: a network takes a tensor of floats, as `zoo.images.normalise(pixels, model.origin.data)` "
-                "makes of bytes"
-            )
+            given = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+            events = self.origin is not None and self.origin.data.events
+            taken = "counts of events as floats" if events else "`zoo.images.normalise(pixels, model.origin.data)` of bytes"
+            raise InputError(f"input of type {given}: a network takes a tensor of floats, {taken}")
         still = x.dim() == 4
         if not still and (x.dim() != 5 or x.shape[0] != steps):
             raise InputError(f"input of shape {list(x.shape)}: expected [B, C, H, W] or [{steps}, B, C, H, W]")
@@ -270,6 +269,9 @@ class DANet(nn.Module):
             raise InputError(f"input of shape {list(x.shape)} holds no images")
         # A membrane of NaN never fires, so the logits would look as if nothing were wrong.
         checkable = not (self.training or torch.compiler.is_compiling() or is_transformed() or x.is_meta)
+        own = next(self.stem.parameters(), x).dtype
+        if checkable and x.dtype != own and not torch.is_autocast_enabled(x.device.type):
+            raise InputError(f"input of type {x.dtype} for weights of {own}: convert one of them")
         if checkable and not torch.isfinite(x).all():
             raise InputError("input holds NaN or infinite values")
         return still

@@ -16,10 +16,10 @@ Shapes: `T` time steps, `B` batch; time is folded into the batch, so a tensor is
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import snntorch as snn
 import torch
@@ -85,14 +85,15 @@ class Lif(nn.Module):
             note_spikes(spikes, fired, n.graded_spikes_factor)
         return spikes
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "Lif":
-        """Keep the neuron's constants in float32: a threshold just below 1, as of neurons that fire at 1, would become 1."""
-        constants = dict(self.neuron.named_buffers(recurse=False))
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own
-        for name, value in constants.items():
-            moved = getattr(self.neuron, name)
-            if moved.is_floating_point() and moved.itemsize < value.itemsize:
-                setattr(self.neuron, name, value.to(moved.device))
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move and convert as every module does, but keep beta and threshold at the precision of membranes: in a half, a threshold
+        just below 1, as of neurons that fire at 1, would become 1."""
+
+        def kept(constant: Tensor) -> Tensor:
+            moved = fn(constant)
+            return constant.to(moved.device) if moved.itemsize < constant.itemsize else moved
+
+        super()._apply(kept, recurse)  # type: ignore[no-untyped-call]  # torch's own
         return self
 
     def extra_repr(self) -> str:

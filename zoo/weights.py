@@ -90,6 +90,8 @@ def write_model(folder: Path, model: DANet, *, name: str, data: DatasetSpec, hal
 
 def _configuration(model: DANet) -> DANetConfig:
     """The configuration that builds a network of the same modules. Raises `WeightsError` for the first module that none builds."""
+    if not isinstance(model, DANet):
+        raise WeightsError(f"{type(model).__name__} is no DANet: give the network inside, as model.module or model._orig_mod")
     if model.origin and model.origin.precision != "float32":
         raise WeightsError(f"weights of precision {model.origin.precision} belong to an export: save the network they were made of")
     classes = getattr(model.head.fc, "out_features", model.config.num_classes)
@@ -108,10 +110,15 @@ def _configuration(model: DANet) -> DANetConfig:
 
 def _described(model: nn.Module) -> dict[str, str]:
     """What each module computes with, and each tensor that belongs to it, by path."""
-    modules = {
-        path: f"Lif(steps={m.steps}, reset={m.reset})" if isinstance(m, Lif) else f"{type(m).__name__}({m.extra_repr()})"
-        for path, m in model.named_modules()
-    }
+    modules: dict[str, str] = {}
+    for path, module in model.named_modules():
+        match module:
+            case Lif():
+                modules[path] = f"Lif(steps={module.steps}, reset={module.reset})"
+            case nn.BatchNorm2d():  # whose momentum is a matter of training
+                modules[path] = f"{type(module).__name__}({module.num_features}, eps={module.eps})"
+            case _:
+                modules[path] = f"{type(module).__name__}({module.extra_repr()})"
     return modules | {key: f"a tensor of shape {list(tensor.shape)}" for key, tensor in model.state_dict().items()}
 
 

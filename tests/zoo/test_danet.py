@@ -212,7 +212,7 @@ def test_input_of_a_wrong_shape_is_refused(shape: tuple[int, ...], tiny: Build) 
     [
         (
             torch.zeros(2, 1, 8, 8, dtype=torch.uint8),
-            r"input of type torch\.uint8: a network takes a tensor of floats, as `zoo\.images\.",
+            r"input of type torch\.uint8: a network takes a tensor of floats, `zoo\.images\.normalise\(",
         ),
         (torch.zeros(2, 1, 8, 8, dtype=torch.bool), r"input of type torch\.bool"),
         (torch.zeros(2, 1, 8, 8).numpy(), "input of type ndarray"),
@@ -223,6 +223,15 @@ def test_input_of_a_wrong_shape_is_refused(shape: tuple[int, ...], tiny: Build) 
 def test_input_of_another_kind_is_refused(given: Any, said: str, training: bool, tiny: Build) -> None:
     with pytest.raises(InputError, match=said):
         tiny().train(training)(given)
+
+
+def test_input_of_another_precision_is_refused_outside_of_autocast(tiny: Build) -> None:
+    model, x = tiny().eval(), torch.zeros(2, 1, 8, 8)
+    with pytest.raises(InputError, match=r"input of type torch\.float16 for weights of torch\.float32: convert one of them"):
+        model(x.half())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(x.bfloat16()).isfinite().all()
+    assert model.double()(x.double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -345,3 +345,8 @@ def test_a_folder_of_two_minds_about_classes_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(values))
     with pytest.raises(WeightsError, match="a model of 1 channels and 5 classes for data of 1 channels and 3 classes"):
         read_model(folder)
+
+
+def test_a_wrapped_network_is_no_network(model: DANet, digits: DatasetSpec, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"DataParallel is no DANet: give the network inside, as model\.module"):
+        write_model(tmp_path / "model", nn.DataParallel(model), name="tiny", data=digits)  # type: ignore[arg-type]
