@@ -48,8 +48,22 @@ def fused(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
 def fold(model: DANet) -> DANet:
     """A copy in eval mode whose folded BatchNorms are `Folded`: a convolution's output there is its BatchNorm's in `model`."""
     check_modules(model)
+    _check_settled(model)
     folded = copy.deepcopy(model).eval()
     for norm, conv in folded_norms(trace(folded, still_image(model))).items():
         folded.set_submodule(conv, fused(folded.get_submodule(conv), folded.get_submodule(norm)))
         folded.set_submodule(norm, Folded())
     return folded
+
+
+def _check_settled(model: DANet) -> None:
+    """Raises `ExportError` for weights of another precision, and for a head that tells other classes than the model's data name."""
+    for path, weight in model.named_parameters():
+        if weight.dtype != torch.float32:
+            raise ExportError(f"{path} is of {weight.dtype}: exports are made of torch.float32, as model.float() makes it")
+    last = model.head.fc
+    if model.origin and isinstance(last, nn.Linear) and last.out_features != model.origin.data.num_classes:
+        raise ExportError(
+            f"head.fc tells {last.out_features} classes, the model's data {model.origin.data.title} have "
+            f"{model.origin.data.num_classes}: write it with zoo.weights.write_model, and export what zoo.load gives"
+        )

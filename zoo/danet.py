@@ -12,7 +12,7 @@ Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes.
 """
 
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import torch
@@ -282,3 +282,5 @@ def set_steps(model: nn.Module, steps: int) -> None:
     for module in model.modules():
         if isinstance(module, Lif | Repeat | Readout):
             module.steps = steps
+        elif isinstance(module, DANet):  # exports say what it holds
+            module.config = replace(module.config, steps=steps)
