@@ -15,6 +15,7 @@ State is local to the call: it starts at zero and is gone when `forward` returns
 Shapes: `T` time steps, `B` batch; time is folded into the batch, so a tensor is `[T*B, ...]`, step-major.
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.autograd import is_bare, is_recorded, is_transformed, normalised_from, note_spikes
+from zoo.errors import ConfigError
 from zoo.surrogates import ATan, Surrogate
 
 log = logging.getLogger(__name__)
@@ -41,8 +43,9 @@ class Lif(nn.Module):
     """`snn.Leaky` over `steps` time steps: currents `[T*B, ...]` in, spikes `[T*B, ...]` (0. or 1.) out.
 
     beta and threshold live in `self.neuron`, an `snn.Leaky` that may be replaced by any other neuron of snnTorch with the
-    same call. `fused=False`, or a neuron that the fused path does not know (one that resets by subtraction, say), runs
-    `self.neuron` step by step; both paths give the same spikes.
+    same call, current and membrane -> spikes and membrane; one of another call is refused with `ConfigError`. `fused=False`,
+    or a neuron that the fused path does not know (one that resets by subtraction, say), runs `self.neuron` step by step; both
+    paths give the same spikes.
     """
 
     def __init__(
@@ -115,13 +118,38 @@ class Lif(nn.Module):
         return all(p.numel() == 1 and not p.requires_grad for p in (n.beta, n.threshold, n.graded_spikes_factor))
 
     def _loop(self, x: Tensor) -> Tensor:
+        _check_call(self.neuron)
         mem, idle = torch.zeros_like(x[0], dtype=_wide(x.dtype)), self.neuron.mem
         spikes = []
         for current in x.unbind(0):
-            spk, mem = self.neuron(current, mem)
+            spk, mem = _pair(self.neuron, self.neuron(current, mem))
             spikes.append(spk)
         self.neuron.mem, self.neuron.reset = idle, None  # snnTorch would carry them into the next call
         return torch.stack(spikes).to(x.dtype)
+
+
+def _check_call(neuron: nn.Module) -> None:
+    """Raises `ConfigError` for a neuron that does not take a current and a membrane: `snn.RLeaky` would take the membrane for the
+    spikes of the step before, and one with `init_hidden=True` keeps its own."""
+    states = list(inspect.signature(neuron.forward).parameters)[1:]
+    if not isinstance(neuron, snn.SpikingNeuron) or len(states) != 1 or neuron.init_hidden:
+        raise _other_call(neuron)
+
+
+def _pair(neuron: nn.Module, found: Any) -> tuple[Tensor, Tensor]:
+    """Spikes and membrane, of which a neuron may return more."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise _other_call(neuron)
+    return found
+
+
+def _other_call(neuron: nn.Module) -> ConfigError:
+    kind = type(neuron)
+    options = " with init_hidden=True" if getattr(neuron, "init_hidden", False) else ""
+    return ConfigError(
+        f"{kind.__module__.split('.')[0]}.{kind.__qualname__}{options} cannot be the neuron of a Lif, which gives it a current and "
+        "a membrane and reads spikes and a membrane: valid are snntorch.Leaky and Lapicque, and others with their call"
+    )
 
 
 class _FusedLif(torch.autograd.Function):

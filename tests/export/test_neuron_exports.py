@@ -93,6 +93,7 @@ REFUSED = {
     "state_quant": (lambda: network(leaky(state_quant=torch.round)), "state_quant"),
     "graded": (lambda: network(leaky(graded_spikes_factor=2.0)), "graded_spikes_factor other than 1"),
     "ramp": (lambda: network(leaky(spike_grad=lambda u: u.clamp(0, 1))), "spike_grad whose spikes"),
+    "LSO": (lambda: network(leaky(spike_grad=surrogate.LSO())), "spike_grad whose spikes"),
     "misfit": (
         lambda: network(leaky(beta=torch.rand(5, 1, 1))),
         r"beta of shape \[5, 1, 1\] does not fit currents of \[4,",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from zoo import autograd, neurons
 from zoo.autograd import call_norm, kept_as_bytes
 from zoo.danet import DANet
+from zoo.errors import ConfigError
 from zoo.neurons import Lif
 from zoo.surrogates import ATan, Rectangle, Surrogate
 
@@ -168,6 +169,44 @@ def test_a_replaced_neuron_behaves_as_itself(options: dict[str, object]) -> None
     if options.get("learn_beta"):
         assert found_beta != 0
         torch.testing.assert_close(found_beta, lif.neuron.beta.grad)
+
+
+class ThreeOutputs(snn.Leaky):
+    def forward(self, input_: Tensor, mem: Tensor | None = None) -> tuple[Tensor, ...]:
+        return *super().forward(input_, mem), input_
+
+
+OTHER_CALLS = {
+    "snntorch.RLeaky": lambda: snn.RLeaky(0.9, all_to_all=False),
+    "snntorch.RSynaptic": lambda: snn.RSynaptic(0.9, 0.5, all_to_all=False),
+    "snntorch.Synaptic": lambda: snn.Synaptic(0.9, 0.5),
+    "snntorch.Alpha": lambda: snn.Alpha(0.9, 0.5),
+    "snntorch.LeakyParallel": lambda: snn.LeakyParallel(4, 4),
+    "snntorch.Leaky with init_hidden=True": lambda: snn.Leaky(0.9, init_hidden=True),
+    r"\w+.ThreeOutputs": lambda: ThreeOutputs(0.9),
+    "torch.ReLU": nn.ReLU,
+}
+
+
+@pytest.mark.parametrize("said", OTHER_CALLS)
+def test_a_neuron_of_another_call_is_refused(said: str) -> None:
+    lif = Lif(4)
+    lif.neuron = OTHER_CALLS[said]()
+    with pytest.raises(ConfigError, match=f"^{said} cannot be the neuron of a Lif") as error:
+        lif(currents(4))
+    assert "\n" not in str(error.value)
+
+
+def test_lapicque_has_the_same_call() -> None:
+    lif, x = Lif(4), currents(4)
+    lif.neuron = snn.Lapicque(0.7)
+    assert torch.equal(lif(x), loop(lif.neuron, x, 4))
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's way with snnTorch's surrogates
+def test_a_neuron_that_is_looped_over_is_compiled_whole() -> None:
+    lif, x = Lif(4, reset="subtract"), currents(4)
+    assert torch.equal(torch.compile(lif, fullgraph=True, backend="eager")(x), lif(x))
 
 
 def test_a_reset_renamed_after_the_fact_is_still_the_old_one() -> None:
