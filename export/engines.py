@@ -72,7 +72,7 @@ class Engine(Protocol):
 class OnnxRuntime:
     """On the first GPU that onnxruntime was built for and finds, or the CPU."""
 
-    def __init__(self, model: Path | bytes, *, threads: int) -> None:
+    def __init__(self, model: str | Path | bytes, *, threads: int) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -80,7 +80,7 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # In TF32, which is the provider's default, a product keeps 10 bits: that would change spikes.
         gpu = [("CUDAExecutionProvider", {"use_tf32": "0"})] if "CUDAExecutionProvider" in ort.get_available_providers() else []
-        source = str(model) if isinstance(model, Path) else model
+        source = model if isinstance(model, bytes) else str(model)
         self._session = ort.InferenceSession(source, options, providers=[*gpu, "CPUExecutionProvider"])
         sizes = {value.name: value.shape for value in self._session.get_inputs()}
         self.inputs = {name: tuple(n if isinstance(n, int) else 0 for n in shape) for name, shape in sizes.items()}
@@ -134,7 +134,7 @@ class _OnnxStream:
 class OpenVino:
     """On the CPU, for as many calls at once as `streams`; compiled for each shape that comes, in seconds for a deep network."""
 
-    def __init__(self, model: Path | bytes, *, threads: int, streams: int, precision: str) -> None:
+    def __init__(self, model: str | Path | bytes, *, threads: int, streams: int, precision: str) -> None:
         try:
             import openvino
         except ImportError:

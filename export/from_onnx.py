@@ -32,11 +32,12 @@ from zoo.neurons import Lif
 __all__ = ["read_onnx"]
 
 
-def read_onnx(path: Path) -> DANet:
+def read_onnx(path: str | Path) -> DANet:
     """The model in a file that `write_onnx` wrote, in eval mode. Raises `InputError` for any other file, naming what is wrong.
 
     Its origin has no files of weights: the digest of those that it was made of is the file's metadata `weights_sha256`.
     """
+    path = Path(path)
     proto = read_file(path)
     config, origin = _described(path, described(proto))
     with torch.device("meta"):

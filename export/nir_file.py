@@ -30,12 +30,15 @@ CHUNK_BYTES = 1 << 20
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def write_nir(model: DANet, path: Path, images: torch.Tensor | None = None, *, profile: Profile = "portable") -> NirVerification:
+def write_nir(
+    model: DANet, path: str | Path, images: torch.Tensor | None = None, *, profile: Profile = "portable"
+) -> NirVerification:
     """Write the graph of `model` to `path` and its spike trains for `images` (normalised `[B, C, H, W]`; two of noise if none are
     given) beside it. The file is read back and verified neuron by neuron; only then do both get their names.
 
     Raises `ExportError` for what NIR cannot say, `VerificationError` if what was read is not the model.
     """
+    path = Path(path)
     with beside(path) as graph_file, beside(trains_path(path)) as trains_file:
         write_graph(to_nir(model, profile=profile), graph_file)
         result = verify_graph(model, read_graph(graph_file), images)
@@ -45,12 +48,13 @@ def write_nir(model: DANet, path: Path, images: torch.Tensor | None = None, *, p
     return result
 
 
-def trains_path(path: Path) -> Path:
+def trains_path(path: str | Path) -> Path:
     """Where the spike trains of the graph at `path` lie: `x.nir` -> `x.trains.nir`."""
+    path = Path(path)
     return path.with_name(path.name.removesuffix(".nir") + ".trains.nir")
 
 
-def write_graph(graph: nir.NIRGraph, path: Path) -> None:
+def write_graph(graph: nir.NIRGraph, path: str | Path) -> None:
     """What `nir.write` writes, quicker and smaller: a filter for each array instead of one for all."""
     with h5py.File(path, "w") as file:
         file.create_dataset("version", data=nir.version, dtype=h5py.string_dtype())
@@ -82,7 +86,7 @@ def _filters(array: Array) -> dict[str, Any]:
     return {"compression": "gzip", "compression_opts": 1, "chunks": (rows, *array.shape[1:])}
 
 
-def write_trains(images: Array, trains: dict[str, Array], path: Path) -> None:
+def write_trains(images: Array, trains: dict[str, Array], path: str | Path) -> None:
     """`images` `[B, C, H, W]` and spikes `[T, B, ...]` by node as nir's `TimeGriddedData` `[B, T, elements]`, step `DT`."""
     steps = len(next(iter(trains.values())))
     given = np.broadcast_to(images, (steps, *images.shape))

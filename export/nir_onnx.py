@@ -39,11 +39,13 @@ FLOAT = TensorProto.FLOAT
 SPIKING = (nir.LIF, nir.IF, nir.CubaLIF, nir.Threshold)
 
 
-def write_nir_onnx(graph: nir.NIRGraph, path: Path, *, name: str, form: Form = "sequence", dt: float | None = None) -> Verification:
+def write_nir_onnx(
+    graph: nir.NIRGraph, path: str | Path, *, name: str, form: Form = "sequence", dt: float | None = None
+) -> Verification:
     """Write `path`, verified. Raises `ExportError` for a graph that is not sound or has no such form, and `VerificationError`, and
     leaves what lay there, if onnxruntime does not compute of the file what the interpreter does of the graph."""
     build = partial(nir_to_onnx, graph, name=name, form=form, dt=dt)
-    result = write_verified(path, build, partial(verify_nir_onnx, graph, dt=dt), of="graph")
+    result = write_verified(Path(path), build, partial(verify_nir_onnx, graph, dt=dt), of="graph")
     assert result is not None
     return result
 
@@ -63,7 +65,9 @@ def nir_to_onnx(graph: nir.NIRGraph, *, name: str = "graph", form: Form = "seque
     return proto
 
 
-def verify_nir_onnx(graph: nir.NIRGraph, path: Path, *, dt: float | None = None, runtime: Runtime | None = None) -> Verification:
+def verify_nir_onnx(
+    graph: nir.NIRGraph, path: str | Path, *, dt: float | None = None, runtime: Runtime | None = None
+) -> Verification:
     """Run the file at `path` on random numbers, and every node of `graph` in the interpreter on that run's own values; compare.
 
     A file of the `step` form is run so many times. Raises `InputError` if it is no ONNX file, `VerificationError` if it cannot even

@@ -52,11 +52,12 @@ def data_path(path: Path) -> Path:
     return path.with_name(path.name + ".data")
 
 
-def read_file(path: Path, *, weights: bool = True) -> onnx.ModelProto:
+def read_file(path: str | Path, *, weights: bool = True) -> onnx.ModelProto:
     """The graph at `path`, with its weights or without those that lie beside it.
 
     Raises `InputError` for what is no ONNX file, or one of the zoo whose operators are of another version than it writes.
     """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist: write it with `zoo export NAME --to onnx`")
     try:

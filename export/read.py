@@ -39,12 +39,13 @@ WORDS = [("padding", "same"), ("padding", "valid"), ("shape", None), ("bias", No
 Tree = dict[str, Any]  # of a group: groups, arrays or numpy scalars, strings or lists of strings
 
 
-def read_graph(path: Path) -> nir.NIRGraph:
+def read_graph(path: str | Path) -> nir.NIRGraph:
     """The graph in a NIR file. It is whole, but whether its nodes fit each other is for `flow` to say.
 
     Takes as much memory as the arrays in it, at most 4 GiB and 1100 times the size of the file. Raises `InputError` of one line for
     anything else than a NIR graph.
     """
+    path = Path(path)
     graph = _node(path, "", _read_tree(path))
     if not isinstance(graph, nir.NIRGraph):
         raise InputError(f"{path} holds a single {type(graph).__name__}, not a graph: write a NIRGraph")

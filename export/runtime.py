@@ -6,11 +6,12 @@ the same file, by the same names.
 
 import json
 import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from export.onnx_file import described, read_file
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
 
-__all__ = ["About", "OnnxModel", "OnnxOutput", "Runtime", "load_file"]
+__all__ = ["About", "OnnxModel", "OnnxOutput", "Runtime", "load_file", "run_images"]
 
 RuntimeName = Literal["onnxruntime", "openvino"]
 ComputePrecision = Literal["float32", "bfloat16"]
@@ -56,7 +57,7 @@ class Runtime:
     def __str__(self) -> str:
         return f"{self.name} {version(self.name)}" + ("" if self.precision == "float32" else f", {self.precision}")
 
-    def load(self, model: Path | bytes) -> Engine:
+    def load(self, model: str | Path | bytes) -> Engine:
         """Raises one of `ERRORS` for what is no graph."""
         if self.name == "onnxruntime":
             threads = self.threads or (os.cpu_count() or 1 if self.streams > 1 else 0)
@@ -81,46 +82,69 @@ class About:
     data: DatasetSpec
     weights_sha256: str
 
-    def check(self, images: Array, batch: int | None = None) -> None:
-        """Raises `InputError` for images that are not finite numbers `[B, C, H, W]` of the network's own size."""
+    def checked(self, images: Array, batch: int | None = None) -> Array:
+        """`images` as float32, to which numbers of any other type are rounded.
+
+        Raises `InputError` for what is no numpy array `[B, C, H, W]` of finite real numbers, of the network's own size.
+        """
+        if not isinstance(images, np.ndarray) or images.dtype.kind not in "fiub":
+            given = f"an array of {images.dtype}" if isinstance(images, np.ndarray) else f"a {type(images).__name__}"
+            raise InputError(f"input is {given}: {self.name} takes a numpy array of float32, or of numbers to be rounded to it")
         expected = (self.data.channels, self.data.size, self.data.size)
         if images.ndim != 4 or images.shape[1:] != expected or len(images) != (batch or len(images)):
             shape = [batch or "B", *expected]
             raise InputError(f"input of shape {list(images.shape)}: {self.name} takes [{', '.join(map(str, shape))}]")
         check_normalised(images, self.data)
+        with np.errstate(over="ignore"):  # of a float64 beyond float32, which is found to be infinite
+            images = images.astype(np.float32)
         if not np.isfinite(images).all():
-            raise InputError("input holds NaN or infinite values")
+            raise InputError("input holds NaN, or values that are infinite in float32")
+        return images
 
 
 class OnnxModel:
     """A file of the `sequence` form that `write_onnx` wrote. Raises `InputError` if it is not one."""
 
-    def __init__(self, path: Path, runtime: Runtime | None = None) -> None:
+    def __init__(self, path: str | Path, runtime: Runtime | None = None) -> None:
         self.runtime = runtime or Runtime()
         self.about, self._engine = load_file(path, self.runtime, form="sequence")
         self._pool = ThreadPoolExecutor(self.runtime.streams)
 
     def run(self, images: Array) -> OnnxOutput:
-        """`images`: normalised float32 `[B, C, H, W]`."""
-        self.about.check(images)
-        parts = np.array_split(images.astype(np.float32), max(1, min(self.runtime.streams, len(images))))
-        each = map if len(parts) == 1 else self._pool.map
-        found = list(each(lambda part: self._engine.run(None, {"images": part}), parts))
-        values = {name: self._together(arrays) for name, *arrays in zip(self._engine.outputs, *found, strict=True)}
+        """`images`: normalised `[B, C, H, W]`, float32 or numbers that are rounded to it, as many as you like: a file of a fixed
+        batch is run so often, the last time with zeros for what is missing. Raises `InputError` for anything else."""
+        images = self.about.checked(images)
+        each = map if self.runtime.streams == 1 else self._pool.map
+        values = run_images(self._engine, images, streams=self.runtime.streams, each=each)
         return OnnxOutput(values.pop("logits"), {name.removesuffix(".count"): value for name, value in values.items()})
 
-    def _together(self, parts: list[Array]) -> Array:
-        """Of all streams: `[B, ...]`, or, of spike trains, `[T*B, C, H, W]`."""
-        if len(parts) == 1:
-            return parts[0]
-        if parts[0].ndim < 4:
-            return np.concatenate(parts)
-        steps = self.about.steps
-        by_step = [part.reshape(steps, -1, *part.shape[1:]) for part in parts]
-        return np.concatenate(by_step, 1).reshape(-1, *parts[0].shape[1:])
+
+def run_images(engine: Engine, images: Array, *, streams: int = 1, each: Callable[..., Iterable[Any]] = map) -> dict[str, Array]:
+    """Every output of a `sequence` graph, `[B, ...]` or `[T*B, ...]`, for `images` `[B, C, H, W]`: divided among `streams`, or into
+    parts of the graph's own batch if it is fixed, the last of them filled up with zeros. `each` maps, in order."""
+    count, fixed = len(images), engine.inputs["images"][0]
+    if fixed:
+        parts = max(1, -(-count // fixed))
+        filled = np.zeros((parts * fixed, *images.shape[1:]), np.float32)
+        filled[:count] = images
+        images = filled
+    else:
+        parts = max(1, min(streams, count))
+    split = np.array_split(images, parts)
+    found = list(each(lambda part: engine.run(None, {"images": part}), split))
+    if len(found) == 1 and len(images) == count:
+        return dict(zip(engine.outputs, found[0], strict=True))
+    sizes = [len(part) for part in split]
+    return {name: _together(arrays, sizes, count) for name, *arrays in zip(engine.outputs, *found, strict=True)}
 
 
-def load_file(path: Path, runtime: Runtime, *, form: str) -> tuple[About, Engine]:
+def _together(parts: list[Array], sizes: list[int], count: int) -> Array:
+    """Of the first `count` images: `[B, ...]`, or `[T*B, ...]`, of parts of such `sizes`."""
+    by_step = [part.reshape(-1, size, *part.shape[1:]) for part, size in zip(parts, sizes, strict=True)]
+    return np.concatenate(by_step, 1)[:, :count].reshape(-1, *parts[0].shape[1:])
+
+
+def load_file(path: str | Path, runtime: Runtime, *, form: str) -> tuple[About, Engine]:
     """A file that `write_onnx` wrote in this form. Raises `InputError` for any other."""
     meta = described(read_file(path, weights=False))
     try:

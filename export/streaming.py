@@ -21,10 +21,16 @@ __all__ = ["StreamingSession"]
 class StreamingSession:
     """`streams` independent inputs through one network. Raises `InputError` for what is no `step` export of the zoo."""
 
-    def __init__(self, path: Path, streams: int = 1, runtime: Runtime | None = None) -> None:
+    def __init__(self, path: str | Path, streams: int = 1, runtime: Runtime | None = None) -> None:
         if streams < 1:
             raise InputError(f"{streams} streams: at least one is needed")
         self.about, engine = load_file(path, runtime or Runtime(), form="step")
+        fixed = engine.inputs["images"][0]
+        if fixed not in (0, streams):
+            raise InputError(
+                f"{path} takes a batch of {fixed}, not {streams} streams: give streams={fixed}, or write a file of any batch with "
+                "`zoo export NAME --form step`"
+            )
         self.streams = streams
         states = {name: name.removesuffix(STATE) + NEXT for name in engine.inputs if name.endswith(STATE)}
         self._stream = engine.stream(streams, states)
@@ -32,9 +38,9 @@ class StreamingSession:
         self.steps = np.zeros(streams, np.int64)  # since each stream was reset
 
     def step(self, frames: Array) -> OnnxOutput:
-        """One time step of every stream: `frames` float32 `[S, C, H, W]`, normalised images or counts of events."""
-        self.about.check(frames, self.streams)
-        values = self._stream.step({"images": frames.astype(np.float32)})
+        """One time step of every stream: `frames` `[S, C, H, W]`, normalised images or counts of events, float32 or numbers that
+        are rounded to it. Raises `InputError` for anything else."""
+        values = self._stream.step({"images": self.about.checked(frames, self.streams)})
         logits = values.pop("logits")
         self._sum = self._sum + logits
         self.steps += 1
@@ -74,7 +80,7 @@ class StreamingSession:
             where = "is missing" if name in known else f"is none of {self.about.name}"
             raise InputError(f"{name} {where}: this is the state of another network")
         for name, value in membranes.items():
-            shape = known[name].shape
+            value, shape = np.asarray(value), known[name].shape
             if value.shape != shape or value.dtype != np.float32:
                 raise InputError(f"{name} is {value.dtype} {list(value.shape)}, expected float32 {list(shape)}")
         self._stream.write(membranes)

@@ -168,6 +168,8 @@ IGNORED = [
     ("export danet20-t4 --dt 1", "--dt is for a .nir file"),
     ("export danet20-t4 --to nir --form step", "--form is for ONNX"),
     ("export danet20-t4 --to nir --outputs none", "--outputs is for ONNX"),
+    ("export danet20-t4 --to nir --batch 1", "--batch is for ONNX"),
+    ("export steps.nir --batch 1", "--batch is for a model of the zoo"),
     ("export danet20-t4 --profile native", "--profile is for NIR"),
     ("export danet20-t4 --data .", "--data is for the accuracy of rounded weights"),
     ("export steps.nir --profile native", "--profile is for a model of the zoo"),

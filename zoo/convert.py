@@ -81,13 +81,14 @@ MARGIN = 512 * 2**20  # bytes that the child may take beside the checkpoint
 PATIENCE = 600  # seconds
 
 
-def convert(checkpoint: Path, arch: str, out: Path, *, source: str | None = None, licence: str = "unknown") -> DANet:
+def convert(checkpoint: str | Path, arch: str, out: str | Path, *, source: str | None = None, licence: str = "unknown") -> DANet:
     """Write the model folder `out` from a published checkpoint of architecture `arch` (`sew-resnet18-t4`), and return the model.
 
     `source` says who trained it, if not the authors in `SOURCES`; `licence` is an identifier of SPDX. The weights are kept in the
     precision they have. Raises `InputError` for an architecture without published checkpoints or an `out` that exists,
     `WeightsError` for a file that is no such checkpoint; then there is no `out`.
     """
+    checkpoint, out = Path(checkpoint), Path(out)
     model = zoo.create(arch)
     assert model.origin is not None
     spec = ModelSpec.parse(model.origin.name)

@@ -82,9 +82,9 @@ class Profile:
         return Band(min(lo, typ), typ, max(typ, hi))  # beyond the last size, slopes may cross
 
 
-def read_profiles(path: Path = PROFILES) -> dict[str, Profile]:
+def read_profiles(path: str | Path = PROFILES) -> dict[str, Profile]:
     """Raises `ConfigError`, one line that names file, line, profile and term, for what cannot be."""
-    return _File.read(path).profiles()
+    return _File.read(Path(path)).profiles()
 
 
 def find_profiles(words: Sequence[str]) -> dict[str, Profile]:

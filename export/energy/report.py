@@ -151,7 +151,7 @@ class EnergyReport:
 
 
 def estimate(
-    model_or_graph: "DANet | nir.NIRGraph | Path | Executor",
+    model_or_graph: "DANet | nir.NIRGraph | str | Path | Executor",
     images: Tensor | Batches,
     labels: Tensor | Sequence[int] | None = None,
     *,

@@ -109,10 +109,10 @@ def targets() -> dict[str, Target]:
     return read_targets(TARGETS)
 
 
-def read_targets(path: Path) -> dict[str, Target]:
+def read_targets(path: str | Path) -> dict[str, Target]:
     """Raises `ConfigError` that names the target and the key for an entry that cannot be."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} is not a file of targets: {error}") from None
     return {name: _target(name, table) for name, table in tables.items()}

@@ -49,7 +49,7 @@ class NirVerification(Verification):
         return f"{self.nodes} nodes, {self.edges} edges; {super().__str__()}"
 
 
-def verify_nir(model: DANet, path: Path, images: Tensor | None = None) -> NirVerification:
+def verify_nir(model: DANet, path: str | Path, images: Tensor | None = None) -> NirVerification:
     """Compare the NIR file at `path` with `model` on `images` (normalised `[B, C, H, W]`; two of noise if none are given).
 
     A file of rounded weights is compared with the model rounded likewise. Raises `InputError` for what is no NIR file, and

@@ -22,22 +22,23 @@ from export.state import NEXT, STATE
 from export.trace import INPUT, Call, trace
 from export.verify.result import Line, Verification
 from zoo.danet import DANet
-from zoo.errors import ExportError, VerificationError
+from zoo.errors import ExportError, InputError, VerificationError
 from zoo.neurons import Lif
 
 __all__ = ["verify_onnx"]
 
-BATCHES = (1, 2)  # the export was made with 2
+BATCHES = (1, 2)  # of a file of any batch; its export was made with 2
 PIECE_BYTES = 1 << 26  # of values held at once
 
 
-def verify_onnx(model: DANet, path: Path, images: Tensor | None = None, *, runtime: Runtime | None = None) -> Verification:
-    """Compare the ONNX file at `path`, computed by `runtime` (onnxruntime), with `model` on `images` (normalised, at least 3; noise
-    if none are given).
+def verify_onnx(model: DANet, path: str | Path, images: Tensor | None = None, *, runtime: Runtime | None = None) -> Verification:
+    """Compare the ONNX file at `path`, computed by `runtime` (onnxruntime), with `model` on `images` (normalised, at least 3, or as
+    many as a file of a fixed batch takes; noise if none are given).
 
     Raises `InputError` if it is no ONNX file, `ExportError` if it is no export of the zoo, `VerificationError` if it cannot even
     be run as this model.
     """
+    path = Path(path)
     proto = _read(path)
     said = described(proto).get("precision", "float32")
     if model.origin and model.origin.precision != said:
@@ -59,14 +60,20 @@ def _read(path: Path) -> onnx.ModelProto:
 
 
 def _verify(model: DANet, proto: onnx.ModelProto, path: Path, images: Tensor | None, runtime: Runtime) -> Verification:
+    sizes = _batches(proto)
+    needed = sum(sizes)
     if images is None:
-        images = torch.randn(still_image(model, sum(BATCHES)).shape, generator=torch.Generator().manual_seed(0))
+        images = torch.randn(still_image(model, needed).shape, generator=torch.Generator().manual_seed(0))
+    if len(images) < needed:
+        raise InputError(
+            f"{len(images)} images: {path} is verified at batch {' and '.join(map(str, sizes))}, give {needed} or more"
+        )
     exported = {name for node in proto.graph.node for name in node.output}
     calls = trace(model, still_image(model))
     names = _exported_names(calls, exported)
     batches: list[Tensor] = []
     same = start = 0
-    for batch in BATCHES:
+    for batch in sizes:
         batches.append(images[start : start + batch])
         start += batch
     stepped = any(value.name.endswith(STATE) for value in proto.graph.input)
@@ -82,7 +89,13 @@ def _verify(model: DANet, proto: onnx.ModelProto, path: Path, images: Tensor | N
     covered |= {c.inputs[0] for c in calls if c.path in covered and isinstance(c.module, nn.BatchNorm2d)}  # conv inside its bn
     wanted = weighted | {c.path for c in calls if isinstance(c.module, Lif)}
     missing = tuple(sorted(wanted - covered))
-    return Verification(lines, missing, _altered(calls, proto), BATCHES, same, sum(BATCHES))
+    return Verification(lines, missing, _altered(calls, proto), sizes, same, needed)
+
+
+def _batches(proto: onnx.ModelProto) -> tuple[int, ...]:
+    """The sizes at which a file is verified: its own, if that is fixed."""
+    (images,) = (value.type.tensor_type.shape for value in proto.graph.input if value.name == "images")
+    return (fixed,) if images.dim and (fixed := images.dim[0].dim_value) > 0 else BATCHES
 
 
 def _altered(calls: list[Call], proto: onnx.ModelProto) -> tuple[str, ...]:

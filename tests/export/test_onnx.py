@@ -235,6 +235,35 @@ def test_nan_is_refused(file: Path) -> None:
         OnnxModel(file).run(np.full((1, 1, 12, 12), np.nan, np.float32))
 
 
+def test_numbers_of_any_type_are_rounded_to_float32(file: Path) -> None:
+    model, x = OnnxModel(str(file)), torch.randn(2, 1, 12, 12).half().numpy()
+    expected = model.run(x.astype(np.float32)).logits
+    for dtype in (np.float16, np.float64, np.longdouble, np.dtype(">f4")):
+        assert np.array_equal(model.run(x.astype(dtype)).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (torch.zeros(1, 1, 12, 12), "input is a Tensor: danet20-t2.fmnist takes a numpy array of float32"),
+        ([[0.0]], "input is a list"),
+        (None, "input is a NoneType"),
+        (np.float32(1), "input is a float32"),
+        (np.zeros((1, 1, 12, 12), np.complex64), "input is an array of complex64"),
+        (np.zeros((1, 1, 12, 12), object), "input is an array of object"),
+        (np.zeros((1, 1, 12, 12), np.uint8), "images of uint8 are bytes of pixels"),
+        (np.zeros((1, 1, 12, 12), np.int64), "images of int64 are bytes of pixels"),
+        (np.full((1, 1, 12, 12), -1e300), "infinite in float32"),
+        (np.full((1, 1, 12, 12), -np.inf), "infinite in float32"),
+        (np.zeros((), np.float32), r"takes \[B, 1, 12, 12\]"),
+    ],
+)
+def test_what_are_no_images_is_one_line(given: Any, said: str, file: Path) -> None:
+    with pytest.raises(InputError, match=said) as error:
+        OnnxModel(file).run(given)
+    assert "\n" not in str(error.value)
+
+
 def test_running_an_export_needs_no_torch(file: Path) -> None:
     code = "import sys, pathlib, export.runtime as r; r.OnnxModel(pathlib.Path(sys.argv[1])); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)

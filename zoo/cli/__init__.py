@@ -120,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--form", choices=("sequence", "step"), default="sequence", help=text)
     text = "what an ONNX file gives beside logits: each layer's spikes counted (default), as they are, or none, which is fastest"
     sub.add_argument("--outputs", choices=("counts", "trains", "none"), default="counts", help=text)
+    text = "ONNX of N images at a time, for importers that take no free batch: NAME.batchN.onnx (default: any number)"
+    sub.add_argument("--batch", type=_positive, metavar="N", help=text)
     weights(sub)
     time_step(sub)
     sub.add_argument(

@@ -42,7 +42,7 @@ def export(args: argparse.Namespace) -> int:
         return _export_graph(args)
     only_for(args, NIR_FILE, "dt")
     if "onnx" not in args.to:
-        only_for(args, "ONNX: give --to onnx too, or leave it out", "form", "outputs")
+        only_for(args, "ONNX: give --to onnx too, or leave it out", "form", "outputs", "batch")
     if "nir" not in args.to:
         only_for(args, "NIR: give --to nir too, or leave it out", "profile")
     if args.weights == "float32":
@@ -55,7 +55,8 @@ def export(args: argparse.Namespace) -> int:
         unrounded, model, name = model, rounded(model, args.weights), f"{name}.{args.weights}"
         accuracy = _accuracies({"float32": unrounded, args.weights: model}, args.data)
     written: list[dict[str, Any]] = []
-    files = write_exports(model, name, args.to, args.out, profile=args.profile, form=args.form, outputs=args.outputs)
+    options = {"profile": args.profile, "form": args.form, "outputs": args.outputs, "batch": args.batch}
+    files = write_exports(model, name, args.to, args.out, **options)
     for path, what in files.items():
         more = {} if path.name.endswith(".trains.nir") else accuracy
         written.append(_written(path, what) | more)
@@ -78,7 +79,7 @@ def _export_graph(args: argparse.Namespace) -> int:
     """A NIR file of anyone as ONNX."""
     from export.nir_onnx import write_nir_onnx
 
-    only_for(args, "a model of the zoo: a .nir file becomes ONNX as it is", "profile", "outputs", "data")
+    only_for(args, "a model of the zoo: a .nir file becomes ONNX as it is", "profile", "outputs", "batch", "data")
     if args.to != ["onnx"] or args.weights != "float32":
         raise InputError(f"{args.name} is a NIR file: it becomes ONNX, with its weights as they are")
     source = Path(args.name)
@@ -103,6 +104,7 @@ def write_exports(
     profile: "Profile" = "portable",
     form: "Form" = "sequence",
     outputs: "Outputs" = "counts",
+    batch: int | None = None,
 ) -> "dict[Path, Verification | str]":
     """The files of each format, `onnx` or `nir`, in the folder `out`, and how each was verified."""
     out.mkdir(parents=True, exist_ok=True)
@@ -110,9 +112,10 @@ def write_exports(
     if "onnx" in formats:
         from export.onnx import write_onnx
 
-        path = out / (f"{name}.onnx" if form == "sequence" else f"{name}.{form}.onnx")
+        kind = ("" if form == "sequence" else f".{form}") + (f".batch{batch}" if batch else "")
+        path = out / f"{name}{kind}.onnx"
         with terminal.status(f"exporting and verifying {path.name}"):
-            verification = write_onnx(model, path, form=form, outputs=outputs)
+            verification = write_onnx(model, path, form=form, outputs=outputs, batch=batch)
         assert verification is not None  # or it was not asked to verify
         written[path] = verification
     if "nir" in formats:

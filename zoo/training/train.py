@@ -44,7 +44,7 @@ def train(
     recipe: Recipe,
     data: Split,
     test: Split,
-    run: Path,
+    run: str | Path,
     *,
     teacher: Teacher | None = None,
     save_every: int = 500,
@@ -58,6 +58,7 @@ def train(
     evaluated; `shard` divides the weights among the processes. All processes that torchrun started call this together. Raises
     `ZooError` if the loss stops being finite or memory runs out, `ConfigError` if `run` belongs to another recipe or process.
     """
+    run = Path(run)
     first = parallel.accelerator(shard=shard).is_main_process
     try:
         with checkpoint.lock(run) if first else nullcontext():

@@ -24,7 +24,7 @@ __all__ = ["Executor", "NirExecutor", "Source", "TorchExecutor", "executor"]
 
 
 def executor(
-    what: DANet | nir.NIRGraph | Path,
+    what: DANet | nir.NIRGraph | str | Path,
     *,
     steps: int | None = None,
     like: Tensor | None = None,
@@ -38,6 +38,7 @@ def executor(
     step in seconds of a graph whose metadata have none. `runtime` computes an ONNX file, onnxruntime unless it says otherwise.
     Raises `ExportError` or `InputError` for what cannot be read or counted.
     """
+    what = Path(what) if isinstance(what, str) else what
     graph = isinstance(what, nir.NIRGraph) or (isinstance(what, Path) and what.suffix != ".onnx")
     if dt is not None and not graph:
         raise InputError(f"dt = {dt} is for a NIR graph: a model and an .onnx file know their own time step")
@@ -53,6 +54,6 @@ def executor(
         case Path():
             return NirExecutor(read_graph(what), name=what.name, steps=steps, like=like, dt=dt)
     raise InputError(
-        f"a {type(what).__name__} cannot be counted: give a model of the zoo, a nir.NIRGraph, or the Path of an "
+        f"a {type(what).__name__} cannot be counted: give a model of the zoo, a nir.NIRGraph, or the path of an "
         ".onnx or .nir file; other modules can be exported to NIR"
     )

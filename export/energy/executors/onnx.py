@@ -17,7 +17,7 @@ from export.engines import ERRORS, reason
 from export.from_onnx import read_onnx
 from export.nir import node_name, to_nir
 from export.onnx_file import described, read_file
-from export.runtime import Runtime
+from export.runtime import Runtime, run_images
 from zoo.bundle import RANDOM, UNKNOWN
 from zoo.errors import InputError
 
@@ -27,7 +27,7 @@ __all__ = ["OnnxExecutor"]
 class OnnxExecutor(Executor):
     """A file that the zoo exported; its graph is read from the file alone. The reductions are part of what the runtime runs."""
 
-    def __init__(self, path: Path, runtime: Runtime | None = None) -> None:
+    def __init__(self, path: str | Path, runtime: Runtime | None = None) -> None:
         model = read_onnx(path)
         assert model.origin is not None
         proto = read_file(path)
@@ -44,8 +44,7 @@ class OnnxExecutor(Executor):
             raise InputError(f"{path} is not an ONNX file that {runtime.name} reads: {reason(error)}") from None
 
     def _run(self, x: Tensor, spikes: Spikes) -> Tensor:
-        found = self._engine.run(None, {"images": x.numpy()})
-        values = {name: torch.from_numpy(value) for name, value in zip(self._engine.outputs, found, strict=True)}
+        values = {name: torch.from_numpy(value) for name, value in run_images(self._engine, x.numpy()).items()}
         for name in self.neurons:
             path = self.paths[name]
             if name in self.keep:
