@@ -3,22 +3,27 @@
     python benchmarks/importers.py iree FILE.onnx ...     # pip install iree-base-compiler iree-base-runtime onnx onnxruntime
     python benchmarks/importers.py tvm FILE.onnx ...      # pip install apache-tvm onnx onnxruntime
     python benchmarks/importers.py reference FILE.onnx    # the evaluator of onnx itself, in Python: slow
+    python benchmarks/importers.py webgpu FILE.onnx ...   # in Chromium; or wasm, or jsep: npm install onnxruntime-web
 
 Each in an environment of its own; none of the zoo is needed. A free batch is run with 3 images.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import browser
 import numpy as np
 import onnx
 import onnxruntime
 
 BATCH = 3  # where it is free
+WEB = "onnxruntime-web"
 Values = Mapping[str, np.ndarray]
 Outputs = list[np.ndarray]
 
@@ -62,8 +67,12 @@ def main(importer: str, *paths: str) -> None:
         "iree": ("iree-base-compiler", iree),
         "tvm": ("apache-tvm", tvm),
         "reference": ("onnx", reference),
+        "wasm": (WEB, partial(browser.run, bundle="ort.all.bundle.min.mjs", provider="wasm")),
+        "jsep": (WEB, partial(browser.run, bundle="ort.all.bundle.min.mjs", provider="webgpu")),
+        "webgpu": (WEB, partial(browser.run, bundle="ort.webgpu.bundle.min.mjs", provider="webgpu")),
     }
     package, run = ways[importer]
+    used = json.loads((browser.PACKAGE / "package.json").read_text())["version"] if package == WEB else version(package)
     for path in map(Path, paths):
         session = onnxruntime.InferenceSession(str(path))
         random = np.random.default_rng(0)
@@ -74,7 +83,7 @@ def main(importer: str, *paths: str) -> None:
         off = {name: float(np.abs(a - b).max()) for name, a, b in zip(names, expected, found, strict=True)}
         counts = [name for name in names if name.endswith(".count")]
         print(
-            f"{path.name}, {package} {version(package)}: "
+            f"{path.name}, {package} {used}: "
             f"{sum(off[name] > 0 for name in counts)} of {len(counts)} spike counts differ "
             f"from onnxruntime's, the rest by {max(off[name] for name in names if name not in counts):.1e} at most",
             flush=True,

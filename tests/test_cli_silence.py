@@ -220,7 +220,7 @@ def test_bytes_are_no_normalised_images(tmp_path: Path) -> None:
 
 
 def test_other_modules_are_refused_in_a_line() -> None:
-    with pytest.raises(InputError, match=r"a Sequential cannot be counted: give a model of the zoo, a nir.NIRGraph, or the Path"):
+    with pytest.raises(InputError, match=r"a Sequential cannot be counted: give a model of the zoo, a nir.NIRGraph, or the path"):
         estimate(torch.nn.Sequential(torch.nn.Linear(2, 2)), torch.zeros(1, 2))  # type: ignore[arg-type]
 
 
