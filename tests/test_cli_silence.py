@@ -14,6 +14,7 @@ import pytest
 import torch
 from networks import lively
 from nir_graphs import a
+from signals import interruptible
 
 from export import estimate
 from export.energy import html
@@ -262,7 +263,9 @@ def test_an_interrupted_command_says_so_and_leaves_nothing(command: str, tmp_pat
         "sys.exit(zoo.cli.main(sys.argv[1:]))\n"
     )
     argv = [sys.executable, "-c", code, *command.format(out).split()]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()) as process:
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy(), preexec_fn=interruptible
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"
         process.send_signal(signal.SIGINT)

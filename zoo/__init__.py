@@ -11,12 +11,11 @@ Importing `zoo` does not import torch; the first `load`, `create` or `from_nir` 
 
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError, ExportError, HubError, InputError, UnknownName, VerificationError, WeightsError, ZooError
-from zoo.names import ModelSpec, WeightsSpec, architectures, manifest
+from zoo.names import ModelSpec, WeightsSpec, architectures, as_name, manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +71,7 @@ def load(
     Raises `UnknownName`, `HubError` for what the Hub does not give, or `WeightsError` where the weights do not exist or are not
     what the manifest says.
     """
-    name = str(name) if isinstance(name, PathLike) else name
+    name = as_name(name)
     if not pretrained:
         return create(name).eval().to(device)
     from zoo import hub, weights

@@ -15,45 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from zoo import cards
-from zoo.convert import PROVENANCE
 from zoo.errors import WeightsError, ZooError
 from zoo.integrity import remembered_sha256, write_whole
-from zoo.names import FileSpec, Manifest, ModelSpec, Origin, WeightsSpec, manifest, weights_folder
+from zoo.names import FileSpec, Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
+from zoo.provenance import CONVERTED, CONVERTED_FILE, TRAINED, TRAINED_FILES
 from zoo.weights import CONFIG, INDEX, read_model
 
-__all__ = [
-    "RANDOM",
-    "UNKNOWN",
-    "best",
-    "bundle",
-    "describe",
-    "energy_figures",
-    "exported_figures",
-    "weights_made",
-    "weights_words",
-    "write_manifest",
-]
+__all__ = ["best", "bundle", "describe", "energy_figures", "exported_figures", "write_manifest"]
 
-TRAINED = ("metrics.json", "metrics.jsonl", "recipe.json")  # what `zoo train` leaves beside the weights
-BY_TRAINING, CONVERTED, RANDOM, UNKNOWN = "trained", "converted", "random", "unknown"  # how weights came to be
 ENERGY = "energy.json"
 AGREEMENT = 0.001  # between the accuracies of the weights and of the exported file
-
-
-def weights_made(origin: Origin) -> str:
-    """How a model's weights came to be, as far as the files beside them say: trained, converted, random
-    or unknown."""
-    if not origin.weights:
-        return RANDOM
-    folder = origin.weights[0].parent
-    if (folder / PROVENANCE).is_file():
-        return CONVERTED
-    return BY_TRAINING if all((folder / file).is_file() for file in TRAINED) else UNKNOWN
-
-
-def weights_words(made: str, precision: str) -> str:
-    """How weights came to be and how they are rounded, for people."""
-    return f"{'weights of unknown training' if made == UNKNOWN else f'{made} weights'}, {precision}"
 
 
 def describe(folder: Path) -> WeightsSpec:
@@ -61,8 +32,8 @@ def describe(folder: Path) -> WeightsSpec:
 
     Raises `WeightsError` for one that does not say how its weights came to be, or holds a link out of the folder.
     """
-    converted = (folder / PROVENANCE).is_file()
-    record = [PROVENANCE, "metrics.json"] if converted else list(TRAINED)
+    converted = (folder / CONVERTED_FILE).is_file()
+    record = [CONVERTED_FILE, "metrics.json"] if converted else list(TRAINED_FILES)
     missing = [file for file in record if not (folder / file).is_file() and not (converted and file == "metrics.json")]
     if missing:
         raise WeightsError(f"{folder} lacks {missing[0]}: it is neither what a finished `zoo train` leaves nor `zoo convert`")
@@ -74,14 +45,14 @@ def describe(folder: Path) -> WeightsSpec:
     for path in files.values():
         if path.resolve().parent != folder.resolve():
             raise WeightsError(f"{path} is a link to {path.resolve()}, outside of the folder: put the file itself there")
-    said = _read(folder / PROVENANCE) if converted else {}
+    said = _read(folder / CONVERTED_FILE) if converted else {}
     return WeightsSpec(
         name=model.origin.name,
         files={name: FileSpec(remembered_sha256(path), path.stat().st_size) for name, path in files.items()},
         data=model.origin.data,
         metrics=_read(folder / "metrics.json") if "metrics.json" in files else {},
         licence=said.get("licence", "Apache-2.0"),
-        provenance=CONVERTED if converted else BY_TRAINING,
+        provenance=CONVERTED if converted else TRAINED,
         recipe="" if converted else "recipe.json",
         source=said.get("source", ""),
         energy=_read(folder / ENERGY) if ENERGY in files else None,

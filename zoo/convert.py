@@ -31,11 +31,11 @@ from zoo.danet import DANet
 from zoo.errors import InputError, WeightsError
 from zoo.integrity import sha256
 from zoo.names import ModelSpec
+from zoo.provenance import CONVERTED_FILE
 from zoo.weights import write_model
 
-__all__ = ["PROVENANCE", "SOURCES", "convert", "rename"]
+__all__ = ["SOURCES", "convert", "rename"]
 
-PROVENANCE = "provenance.json"
 SOURCES = {  # who published checkpoints with these keys
     "sew-resnet": "Fang et al., NeurIPS 2021, github.com/fangwei123456/Spike-Element-Wise-ResNet",
     "spiking-resnet": "Fang et al., NeurIPS 2021, github.com/fangwei123456/Spike-Element-Wise-ResNet",
@@ -112,7 +112,7 @@ def convert(checkpoint: str | Path, arch: str, out: str | Path, *, source: str |
             "checkpoint": checkpoint.name,
             "sha256": sha256(checkpoint),
         }
-        (folder / PROVENANCE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        (folder / CONVERTED_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
         folder.rename(out)
     return model.eval()
 

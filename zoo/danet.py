@@ -11,6 +11,7 @@ One network and one frozen config: the Spiking, SEW and MS ResNets of `zoo.basel
 Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes. Inside, time is folded into the batch.
 """
 
+import re
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args, get_origin
@@ -26,6 +27,9 @@ from zoo.neurons import Lif, Reset
 from zoo.surrogates import ATan, Rectangle
 
 __all__ = ["DANet", "DANetConfig", "Head", "Readout", "Repeat", "Stem", "set_steps"]
+
+# What DataParallel, DistributedDataParallel and torch.compile put before each key of a state.
+WRAPPED = re.compile(r"(?:(?:module|_orig_mod)\.)*")
 
 StemWord = Literal["imagenet", "small", "medium", "sew", "ms", "ms104"]
 
@@ -227,6 +231,7 @@ class DANet(nn.Module):
             sources.append((cout, divisor))
         self.head = Head(c.widths[-1], c.num_classes, c.steps, order=c.order, neuron=c.neuron)
         self.initialise()
+        self.register_load_state_dict_pre_hook(_unwrapped)  # type: ignore[no-untyped-call]  # torch's own
         self.origin: Origin | None = None  # set by `zoo.load` and `zoo.create`
 
     def initialise(self) -> None:
@@ -236,6 +241,7 @@ class DANet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        """Floats are taken as they are: that they were normalised is not checked. Raises `InputError` for any other input."""
         logits: Tensor = self.head(self._stream(x))
         return logits
 
@@ -275,6 +281,12 @@ class DANet(nn.Module):
         if checkable and not torch.isfinite(x).all():
             raise InputError("input holds NaN or infinite values")
         return still
+
+
+def _unwrapped(network: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Take a state whose keys begin with what wraps a network, as in `module.stem.conv.weight`."""
+    for key in [] if prefix else [*state]:
+        state[WRAPPED.sub("", key)] = state.pop(key)
 
 
 def set_steps(model: nn.Module, steps: int) -> None:

@@ -30,8 +30,6 @@ REFETCH = "load it again to fetch a good copy"
 
 def is_place(name: str) -> bool:
     """Whether `name` says where a model lies, a folder or `hf:org/repo`, and not which model of the zoo it is."""
-    if not isinstance(name, str):
-        return False
     with suppress(OSError):  # a name too long for a path
         if (Path(name) / CONFIG).is_file() or (Path(name).is_dir() and not GRAMMAR.fullmatch(name)):
             return True

@@ -8,6 +8,7 @@ set the name means the architecture's weights with the highest top-1, whatever t
 
 import difflib
 import json
+import os
 import re
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -28,6 +29,7 @@ __all__ = [
     "Origin",
     "WeightsSpec",
     "architectures",
+    "as_name",
     "manifest",
     "weights_folder",
 ]
@@ -86,8 +88,7 @@ class ModelSpec:
     @classmethod
     def parse(cls, name: str) -> "ModelSpec":
         """Raises `UnknownName` with the three nearest names."""
-        if not isinstance(name, str):
-            raise UnknownName(f"{name!r} is no name of a model: give a string, as 'danet20-t4'")
+        name = as_name(name)
         match = GRAMMAR.fullmatch(name)
         if match is None:
             raise UnknownName(f"unknown model {name!r}{_nearest(name)}")
@@ -226,6 +227,14 @@ class Manifest:
     def tags(self, architecture: str) -> list[str]:
         """The data sets for which an architecture has weights."""
         return [name.partition(".")[2] for name in self.weights if name.partition(".")[0] == architecture]
+
+
+def as_name(given: object) -> str:
+    """A model's name or place as text. Raises `UnknownName` for what is neither text nor a path."""
+    given = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if not isinstance(given, str):
+        raise UnknownName(f"{given!r} is no name of a model: give a string, as 'danet20-t4'")
+    return given
 
 
 def weights_folder() -> Path:

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["NO_SPIKES", "assumed_dt", "is_silent", "silent_layers", "watch_spikes", "what_is_silent"]
 
 NO_SPIKES = (
-    "no neuron fired on this input, so that this result proves little: try another time step (--dt of a .nir file, as 1 for IF "
-    "neurons in units of steps), another scaling of the input, or lower thresholds"
+    "no neuron fired on this input, so that this result proves little: try another scaling of the input, lower thresholds, or for "
+    "a NIR graph another time step dt, as 1 for IF neurons in units of steps"
 )
 NAMED = 3  # silent layers that a sentence names
 
 
 def assumed_dt(dt: float) -> str:
     """A sentence about a time step in seconds that neither a graph nor its user gave."""
-    return f"a time step of {dt:g} s was assumed, as neither the graph's metadata nor --dt says one, and its neurons depend on it"
+    return f"a time step of {dt:g} s was assumed, as neither the graph's metadata nor dt says one, and its neurons depend on it"
 
 
 def silent_layers(spikes: Mapping[str, int]) -> tuple[str, ...]:

@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zoo.danet import DANet, DANetConfig
+from zoo.danet import WRAPPED, DANet, DANetConfig
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, WeightsError
-from zoo.integrity import beside, sha256, write_whole
+from zoo.integrity import beside, sha256
 from zoo.names import FileSpec, Origin
 from zoo.neurons import Lif
 
@@ -27,7 +27,6 @@ __all__ = ["CONFIG", "INDEX", "SINGLE", "read_model", "shard_names", "write_mode
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 LARGEST = 2**26  # bytes of JSON: an index of a million tensors
-WRAPPED = re.compile(r"(?:(?:module|_orig_mod)\.)*")  # what DataParallel, DDP and torch.compile put before each key
 PORTION = 2**25  # bytes of a file that are mapped at a time
 
 
@@ -77,15 +76,18 @@ def write_model(folder: Path, model: DANet, *, name: str, data: DatasetSpec, hal
     """Write `config.json` and `model.safetensors` (weights of two or more dimensions as float16 if `half`).
 
     The configuration follows the modules where it can: as many classes as the head tells, and the time steps that were set.
-    Raises `WeightsError`, and writes nothing, for a network that no configuration builds, as one with another kind of neuron.
+    Raises `WeightsError`, and writes nothing, for a network of other spikes than a configuration
+    builds, as one with another kind of neuron. Surrogate gradients are not stored.
     """
     built = _configuration(model)
     config = {"format": 1, "name": name, "model": built.to_dict(), "data": data.with_classes(built.num_classes).to_dict()}
-    write_whole(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     tensors = {key: (t.half() if half and t.dim() > 1 else t).contiguous() for key, t in model.state_dict().items()}
-    with beside(folder / SINGLE) as file:
-        save_file(tensors, file, metadata={"format": "pt"})
-    return {file: FileSpec(sha256(folder / file), (folder / file).stat().st_size) for file in (CONFIG, SINGLE)}
+    folder.mkdir(parents=True, exist_ok=True)
+    with beside(folder / CONFIG) as config_file, beside(folder / SINGLE) as weights_file:  # neither replaced before both are whole
+        config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(tensors, weights_file, metadata={"format": "pt"})
+        written = {CONFIG: config_file, SINGLE: weights_file}
+        return {name: FileSpec(sha256(file), file.stat().st_size) for name, file in written.items()}
 
 
 def _configuration(model: DANet) -> DANetConfig:

@@ -27,9 +27,9 @@ from export.energy.executors import Executor, Source, executor
 from export.energy.profiles import Profile, find_profiles
 from export.energy.tally import Energy, LayerTotals, Tally, Totals, energy
 from export.inputs import check_normalised
-from zoo.bundle import weights_words
 from zoo.danet import DANet
 from zoo.errors import InputError
+from zoo.provenance import provenance_in_words
 from zoo.silence import assumed_dt, is_silent, silent_layers, what_is_silent
 
 __all__ = ["Batches", "EnergyReport", "estimate"]
@@ -78,7 +78,7 @@ class EnergyReport:
     @property
     def weights(self) -> str:
         """Whose weights were counted, in words."""
-        return weights_words(self.source.weights, self.source.precision)
+        return provenance_in_words(self.source.weights, self.source.precision)
 
     @property
     def data(self) -> str:

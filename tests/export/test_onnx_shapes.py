@@ -155,3 +155,17 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for command in (f"verify danet20-t4 --export {path}", f"classify {path}", f"energy {path} --first 2"):
         assert main(command.split()) == 0, command
     assert onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0].dim_value == 3
+
+
+def test_a_session_rounds_numbers_of_any_type(files: dict[str, Path]) -> None:
+    x = images(1)
+    first, second = (StreamingSession(files["step.None"]) for _ in range(2))
+    assert np.array_equal(first.step(x).logits, second.step(x.astype(np.float64)).logits)
+    for given, said in (
+        (torch.from_numpy(x), "input is a Tensor"),
+        (x.astype(object), "input is an array of object"),
+        (x[0], r"takes \[1, 1, 12, 12\]"),
+        (images(2), r"takes \[1, 1, 12, 12\]"),
+    ):
+        with pytest.raises(InputError, match=said):
+            first.step(given)  # type: ignore[arg-type]

@@ -10,12 +10,13 @@ import torch
 
 import zoo
 from zoo import cards
-from zoo.bundle import TRAINED, best, bundle, describe, energy_figures, exported_figures, main, write_manifest
+from zoo.bundle import best, bundle, describe, energy_figures, exported_figures, main, write_manifest
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
 from zoo.errors import WeightsError
 from zoo.integrity import check_files
 from zoo.names import Manifest
+from zoo.provenance import TRAINED_FILES
 from zoo.weights import write_model
 
 
@@ -33,11 +34,11 @@ def finished(tmp_path: Path, tiny: type[DANet], digits: DatasetSpec) -> Path:
 def test_a_finished_run_becomes_an_entry(finished: Path, tmp_path: Path, digits: DatasetSpec) -> None:
     entry = bundle(finished, tmp_path / "weights")
     assert (entry.name, entry.data, entry.provenance, entry.metrics["top1"]) == ("danet18-t2.fmnist", digits, "trained", 0.125)
-    assert entry.files.keys() == {*TRAINED, "config.json", "model.safetensors"} and entry == describe(finished)
+    assert entry.files.keys() == {*TRAINED_FILES, "config.json", "model.safetensors"} and entry == describe(finished)
     check_files(tmp_path / "weights" / entry.name, entry.files, remedy="")
 
 
-@pytest.mark.parametrize("file", TRAINED)
+@pytest.mark.parametrize("file", TRAINED_FILES)
 def test_an_unfinished_run_is_refused(finished: Path, tmp_path: Path, file: str) -> None:
     (finished / file).unlink()
     with pytest.raises(WeightsError, match=rf"lacks {file}"):

@@ -19,11 +19,12 @@ from torch import Tensor
 import zoo
 from zoo.bundle import describe
 from zoo.cli import main
-from zoo.convert import PROVENANCE, SOURCES, convert, rename
+from zoo.convert import SOURCES, convert, rename
 from zoo.danet import DANet
 from zoo.errors import InputError, UnknownName, WeightsError
 from zoo.integrity import sha256
 from zoo.names import ModelSpec
+from zoo.provenance import CONVERTED_FILE
 
 Key = Callable[[str], str]
 
@@ -94,7 +95,7 @@ def test_a_checkpoint_becomes_a_model_folder(checkpoint: Path, sew: DANet, tmp_p
     entry = describe(tmp_path / "out")
     assert (entry.name, entry.provenance, entry.licence, entry.metrics) == ("sew-resnet18-t4.in1k", "converted", "mit", {})
     assert entry.source == SOURCES["sew-resnet"]
-    said = json.loads((tmp_path / "out" / PROVENANCE).read_text())
+    said = json.loads((tmp_path / "out" / CONVERTED_FILE).read_text())
     assert (said["checkpoint"], said["sha256"]) == (checkpoint.name, sha256(checkpoint))
     assert {path.name for path in tmp_path.iterdir()} == {"out", checkpoint.name}
 

@@ -225,6 +225,15 @@ def test_input_of_another_kind_is_refused(given: Any, said: str, training: bool,
         tiny().train(training)(given)
 
 
+def test_the_state_of_a_wrapped_network_is_loaded(tiny: Build) -> None:
+    model, other, x = tiny().eval(), tiny().eval(), torch.randn(2, 1, 8, 8)
+    other.load_state_dict(nn.DataParallel(model).state_dict())
+    assert torch.equal(other(x), model(x))
+    wrapped = nn.DataParallel(tiny().eval())
+    wrapped.load_state_dict(nn.DataParallel(model).state_dict())
+    assert torch.equal(wrapped.module(x), model(x))
+
+
 def test_input_of_another_precision_is_refused_outside_of_autocast(tiny: Build) -> None:
     model, x = tiny().eval(), torch.zeros(2, 1, 8, 8)
     with pytest.raises(InputError, match=r"input of type torch\.float16 for weights of torch\.float32: convert one of them"):

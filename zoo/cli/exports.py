@@ -285,9 +285,9 @@ class _CheckedNetwork:
     @property
     def about(self) -> str:
         """Whose weights, in words."""
-        from zoo.bundle import weights_words
+        from zoo.provenance import provenance_in_words
 
-        return weights_words(self.weights, self.precision)
+        return provenance_in_words(self.weights, self.precision)
 
 
 def _checked_network(args: argparse.Namespace) -> _CheckedNetwork:
@@ -295,22 +295,24 @@ def _checked_network(args: argparse.Namespace) -> _CheckedNetwork:
     if args.name.endswith(".nir"):
         if args.weights != "float32":
             raise InputError(f"--weights {args.weights} rounds a model: give its name, or the .nir file as it is to be checked")
+        from zoo.provenance import provenance_of_digest
+
         graph = read_nir(args.name, args.dt)
         meta = graph.metadata
-        weights = "random" if meta.get("weights_sha256") == "" else "unknown"
+        weights = provenance_of_digest(str(meta["weights_sha256"]) if "weights_sha256" in meta else None)
         precision = str(meta.get("precision", "as stored"))
         return _CheckedNetwork(graph, Path(args.name).name, weights, precision, _silent_graph(graph, args.dt))
     only_for(args, NIR_FILE, "dt")
     from export.nir import to_nir
     from export.quantise import rounded
-    from zoo.bundle import weights_made
     from zoo.hub import is_place
+    from zoo.provenance import provenance_of
 
     untrained = not is_place(args.name) and zoo.info(args.name).weights is None
     model = rounded(zoo.create(args.name).eval() if untrained else zoo.load(args.name), args.weights)
     assert model.origin is not None
     graph = to_nir(model, profile="native")
-    return _CheckedNetwork(graph, model.origin.name, weights_made(model.origin), model.origin.precision, _silent_model(model))
+    return _CheckedNetwork(graph, model.origin.name, provenance_of(model.origin), model.origin.precision, _silent_model(model))
 
 
 def _silent_model(model: "DANet") -> bool:

@@ -2,8 +2,14 @@
 
 import argparse
 import json
+import os
+import shutil
+import signal
+import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -55,7 +61,7 @@ def push(args: argparse.Namespace) -> int:
         sizes = {name: path.stat().st_size for name, path in files.items()}
         if args.dry_run:
             return _show(args, sizes, readme.read_text(encoding="utf-8"))
-        with terminal.status(f"publishing {entry.name} to {args.repo}"):
+        with terminal.status(f"publishing {entry.name} to {args.repo}"), _ended_by_interrupt(Path(scratch)):
             sha = remote.push(files, args.repo, message=entry.name, private=args.private)
         made = {name: FileSpec(remembered_sha256(path), sizes[name]) for name, path in exports.items()}
     entry = replace(entry, repo=args.repo, revision=sha, files=entry.files | made)
@@ -69,6 +75,29 @@ def push(args: argparse.Namespace) -> int:
     print(f"{entry.name}: {len(files)} files, {sum(sizes.values()):,} bytes, in commit {sha} of {args.repo}")
     print(f"pinned in {pinned}" if args.pin else f"to pin it, for review, its manifest entry:\n{json.dumps(values, indent=2)}")
     return 0
+
+
+@contextmanager
+def _ended_by_interrupt(scratch: Path) -> Iterator[None]:
+    """End the process at SIGINT at once, although threads of the Hub's client wait for an answer, which Python would wait for too.
+
+    A commit is one request, so that nothing is published by half. `scratch` is removed.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        shutil.rmtree(scratch, ignore_errors=True)
+        print("zoo: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _show(args: argparse.Namespace, sizes: Mapping[str, int], card: str) -> int:

@@ -14,6 +14,7 @@ from torch import nn
 import zoo
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError, UnknownName
+from zoo.integrity import write_whole
 from zoo.names import ModelSpec
 from zoo.processor import processor
 from zoo.training import parallel
@@ -88,12 +89,12 @@ def train_name(
         "training_hours": round(sum(line["seconds"] for line in log) / 3600, 2),
         "trained_on": device(accelerator),
     }
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     shutil.copyfile(run / "metrics.jsonl", folder / "metrics.jsonl")
     resolved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     if Path(recipe.source).exists():  # a folder of this machine says nothing elsewhere
         resolved["recipe"]["source"] = ""
-    (folder / "recipe.json").write_text(json.dumps(resolved, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / "recipe.json", json.dumps(resolved, indent=2) + "\n")
     skipped = f" ({images.skipped} unreadable training images left out)" if images.skipped else ""
     return f"{spec.name}: top-1 {right / seen:.2%} on {seen:,} test images{skipped}; load it with zoo.load({str(folder)!r})"
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from export.energy.events import trains_needed
 from export.energy.spikes import Spikes
 from export.energy.structure import structure
-from zoo.bundle import UNKNOWN
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
+from zoo.provenance import UNKNOWN
 
 __all__ = ["Executor", "Source"]
 

@@ -17,9 +17,9 @@ from export.energy.spikes import Spikes
 from export.energy.structure import CURRENTS, EVENTS, STILL_IMAGE
 from export.graph import Flow, flow
 from export.interpret import run
-from zoo.bundle import RANDOM, UNKNOWN
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, InputError, ZooError
+from zoo.provenance import provenance_of_digest
 
 __all__ = ["NirExecutor"]
 
@@ -56,7 +56,7 @@ class NirExecutor(Executor):
             steps=int(said),
             data=_data(meta),
             weights_sha256=sha256,
-            weights=RANDOM if "weights_sha256" in meta and not sha256 else UNKNOWN,
+            weights=provenance_of_digest(sha256 if "weights_sha256" in meta else None),
             precision=str(meta.get("precision", "as stored")),
             assumed_dt=ready.dt if ready.dt_assumed else None,
         )

@@ -14,10 +14,10 @@ from export.energy.executors.base import Executor, Source
 from export.energy.spikes import Spikes
 from export.nir import node_name, to_nir
 from zoo.blocks import And, IAnd
-from zoo.bundle import weights_made
 from zoo.danet import DANet
 from zoo.integrity import digest
 from zoo.neurons import Lif
+from zoo.provenance import provenance_of
 
 __all__ = ["TorchExecutor"]
 
@@ -29,7 +29,7 @@ class TorchExecutor(Executor):
         graph = to_nir(model, profile="native")
         assert model.origin is not None  # or `to_nir` would have refused
         origin, engine = model.origin, f"torch {torch.__version__}"
-        made = weights_made(origin), origin.precision
+        made = provenance_of(origin), origin.precision
         super().__init__(graph, Source(origin.name, engine, model.config.steps, origin.data, digest(origin.weights), *made))
         self.model = model
 

@@ -18,8 +18,8 @@ from export.from_onnx import read_onnx
 from export.nir import node_name, to_nir
 from export.onnx_file import described, read_file
 from export.runtime import Runtime, run_images
-from zoo.bundle import RANDOM, UNKNOWN
 from zoo.errors import InputError
+from zoo.provenance import provenance_of_digest
 
 __all__ = ["OnnxExecutor"]
 
@@ -35,7 +35,7 @@ class OnnxExecutor(Executor):
         runtime = runtime or Runtime()
         graph = to_nir(model, profile="native")
         sha256 = meta["weights_sha256"]
-        made, precision = UNKNOWN if sha256 else RANDOM, meta.get("precision", "float32")
+        made, precision = provenance_of_digest(sha256), meta.get("precision", "float32")
         super().__init__(graph, Source(meta["name"], str(runtime), model.config.steps, model.origin.data, sha256, made, precision))
         self.paths = {node_name(value): value for node in proto.graph.node for value in node.output}
         try:

@@ -1,14 +1,20 @@
 """From a model folder to a repository of the Hub, in one commit, and back through `zoo.load`."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer, cut, status
+from hub_server import HubServer, cut, stalled, status
 from huggingface_hub import ModelCard
 from networks import same
 from places import REPO
+from signals import interruptible
 
 import zoo
 from zoo import names
@@ -162,6 +168,39 @@ def test_a_failure_leaves_no_half_model(
     for repo in hub.repos.values():
         assert repo.messages == ["initial commit"]
     hub.faults.clear()
+    assert push(trained) == 0
+    assert same(zoo.load(f"hf:{REPO}"), zoo.load(str(trained)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("request_", ["POST .*/create", "PUT ", "POST .*/commit"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_in_the_middle(
+    hub: HubServer, trained: Path, tmp_path: Path, request_: str, how: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The signal comes while the Hub is silent. Afterwards there is one commit of the whole model, or none."""
+    reached, go = threading.Event(), threading.Event()
+
+    def silent(handler: object) -> bool:
+        reached.set()
+        return stalled(go)(handler)  # type: ignore[arg-type]
+
+    hub.faults[request_] = silent
+    command = [sys.executable, "-m", "zoo", "push", str(trained), "--repo", REPO]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy(), preexec_fn=interruptible
+    ) as process:
+        while not reached.wait(0.1):
+            assert process.poll() is None, process.communicate()
+        process.send_signal(how)
+        out, err = process.communicate()
+    go.set()
+    hub.faults.clear()
+    assert not out
+    if how == signal.SIGINT:
+        assert process.returncode == 130 and err.splitlines()[-1] == "zoo: interrupted", err
+    for repo in hub.repos.values():
+        assert repo.messages in (["initial commit"], ["initial commit", "danet18-t2.fmnist"])
     assert push(trained) == 0
     assert same(zoo.load(f"hf:{REPO}"), zoo.load(str(trained)))
 

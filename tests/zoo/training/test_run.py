@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from pictures import picture
+from signals import interruptible
 from torch import nn
 
 import zoo
@@ -139,7 +140,7 @@ def train_until_a_checkpoint_of_its_own(command: list[str], run: Path) -> str:
     """Start `zoo`, interrupt it when it has written a checkpoint, and return what it said."""
     before = set(run.glob("checkpoint-*.pt"))
     argv = [sys.executable, "-m", "zoo", *command]
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible) as process:
         while set(run.glob("checkpoint-*.pt")) <= before and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
