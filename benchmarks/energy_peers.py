@@ -231,7 +231,7 @@ def estimates() -> bool:
 
 
 def _off(model: DANet) -> list[float]:
-    """Of every convolution and matrix that reads zeros and ones: the estimate from its mean rate, by the exact count."""
+    """Divide the estimate from the mean rate by the exact count, for every convolution and matrix that reads zeros and ones."""
     rows = [seen.row for seen in layers(model, noise(model, 2)) if seen.row.input_kind == "binary"]
     rate, exact = (CONVENTIONS[name] for name in ("sew", "exact"))
     counts = [

@@ -93,7 +93,7 @@ def in_order(nodes: dict[str, Any], sources: dict[str, tuple[str, ...]], dt: flo
 
 
 def _now(nodes: dict[str, Any], sources: dict[str, tuple[str, ...]], dt: float) -> dict[str, tuple[str, ...]]:
-    """What each node reads of this step: a `Delay` of a step or more reads only the past."""
+    """Name what each node reads of this step: a `Delay` of a step or more reads only the past."""
     delays = {name: delay_steps(name, node, dt) for name, node in nodes.items() if type(node) is nir.Delay}
     late = {name for name, steps in delays.items() if steps.min() > 0}
     return {name: () if name in late else read for name, read in sources.items()}

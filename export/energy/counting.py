@@ -116,7 +116,7 @@ def _check_size(layers: list[Layer], steps: int) -> None:
 
 
 def _most(layer: Layer) -> int:
-    """What no count of a layer exceeds at one step; a Python integer, which never wraps around."""
+    """Bound the counts of a layer at one step, as a Python integer, which never wraps around."""
     reads = (layer.in_bound or len(layer.sources)) * layer.inputs
     if layer.fan is None:
         return reads + layer.outputs

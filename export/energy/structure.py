@@ -166,7 +166,7 @@ def _layers(ready: Flow, graph: nir.NIRGraph, late: dict[str, Sent]) -> dict[str
 
 
 def _modules(graph: nir.NIRGraph) -> dict[str, tuple[str, ...]]:
-    """What the graph's metadata say that nodes stand for: a convolution with the BatchNorm it took in, the parts of a max pool."""
+    """Read from the metadata what nodes stand for: a convolution with the BatchNorm it took in, the parts of a max pool."""
     said = graph.metadata.get("modules", "{}")
     try:
         return {str(name): tuple(str(words).split()) for name, words in json.loads(said).items()}
