@@ -133,7 +133,7 @@ def measure(name: str, pixels: int, batch: int, peer: int | None, compiled: bool
 def contenders(
     model: DANet, x: torch.Tensor, files: dict[tuple[str, str], Path], peer: int | None, compiled: bool
 ) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
-    """What can be run here, and why the others cannot."""
+    """Divide the runtimes into those that run here, and those that cannot, with the reason."""
     loop, array = Loop(model), x.numpy()
     calls: dict[str, Callable[[], object]] = {"snnTorch loop": lambda: loop(x)}
     if peer:

@@ -16,7 +16,7 @@ __all__ = ["Folded", "fold", "folded_norms", "fused", "still_image"]
 
 
 class Folded(nn.Identity):
-    """What is left of a BatchNorm that its convolution has taken in."""
+    """Takes the place of a BatchNorm that its convolution has taken in."""
 
 
 def still_image(model: DANet, batch: int = 1) -> torch.Tensor:

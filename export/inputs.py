@@ -1,4 +1,4 @@
-"""What networks are given: a check that needs no torch, for runtimes as for models."""
+"""A check of what networks are given, which needs no torch: for runtimes as for models."""
 
 from typing import Any
 

@@ -70,7 +70,7 @@ def _without_batch(values: Tensor) -> Tensor:
 
 
 def _obstacle(neuron: Any) -> str | None:
-    """What of a neuron is not in the equations of `Lif`; None if it computes one of them."""
+    """Name what of a neuron is not in the equations of `Lif`; None if it computes one of them."""
     if type(neuron) is not snn.Leaky:
         return _class(neuron)
     options = {

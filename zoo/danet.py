@@ -286,7 +286,8 @@ class DANet(nn.Module):
 def _unwrapped(network: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Take a state whose keys begin with what wraps a network, as in `module.stem.conv.weight`."""
     for key in [] if prefix else [*state]:
-        state[WRAPPED.sub("", key)] = state.pop(key)
+        if (bare := WRAPPED.sub("", key)) not in state:  # or it is there twice, and torch names it
+            state[bare] = state.pop(key)
 
 
 def set_steps(model: nn.Module, steps: int) -> None:

@@ -147,7 +147,7 @@ class Events:
 
 
 def _delayed(layer: Layer, values: Tensor) -> Tensor:
-    """What a Delay gives of `values` `[T, B, C, H, W]`, or of such with one channel for all: those of its steps before."""
+    """Delay `values` `[T, B, C, H, W]`, or such with one channel for all, by the steps of a Delay."""
     assert layer.delays is not None
     steps = torch.from_numpy(layer.delays).reshape(layer.out_shape if len(layer.out_shape) == 3 else (*layer.out_shape, 1, 1))
     values = values.expand(*values.shape[:2], *steps.shape)

@@ -57,7 +57,7 @@ class EnergyReport:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What must be known beside the figures: layers that never fired, and a time step that nobody gave."""
+        """Sentences to read beside the figures: on layers that never fired, and a time step that nobody gave."""
         assumed = [] if self.source.assumed_dt is None else [assumed_dt(self.source.assumed_dt)]
         return tuple(note for note in (what_is_silent(self._spikes), *assumed) if note)
 

@@ -234,6 +234,12 @@ def test_the_state_of_a_wrapped_network_is_loaded(tiny: Build) -> None:
     assert torch.equal(wrapped.module(x), model(x))
 
 
+def test_a_state_that_has_a_weight_twice_is_refused(tiny: Build) -> None:
+    state = tiny().state_dict()
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*module\.head\.fc\.bias"):
+        tiny().load_state_dict(state | {"module.head.fc.bias": state["head.fc.bias"] + 1})
+
+
 def test_input_of_another_precision_is_refused_outside_of_autocast(tiny: Build) -> None:
     model, x = tiny().eval(), torch.zeros(2, 1, 8, 8)
     with pytest.raises(InputError, match=r"input of type torch\.float16 for weights of torch\.float32: convert one of them"):
