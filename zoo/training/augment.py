@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["crop", "erase", "flip", "mix", "random_erase"]
+__all__ = ["crop", "erase", "flip", "flip_alternating", "mix", "random_erase", "resize"]
 
 ERASED_AREA = (0.02, 0.33)  # of the image, and
 ERASED_ASPECT = (0.3, 3.3)  # height to width: Random Erasing, Zhong et al. 2017, section 4.2
@@ -36,10 +36,16 @@ def _at_all_steps(change: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[
 
 
 @_at_all_steps
-def crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """For each image its own `H` x `W` window of the image padded by `padding` zeros."""
+def resize(images: Tensor, size: int) -> Tensor:
+    """Resample images to `size` x `size` pixels, each of which averages all that it covers."""
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+
+@_at_all_steps
+def crop(images: Tensor, padding: int, generator: torch.Generator, *, reflect: bool = False) -> Tensor:
+    """Cut an `H` x `W` window of its own out of each image, padded by `padding` zeros, or by its mirror image if `reflect`."""
     b, c, h, w = images.shape
-    padded = F.pad(images, (padding,) * 4)
+    padded = F.pad(images, (padding,) * 4, mode="reflect" if reflect else "constant")
     top, left = torch.randint(0, 2 * padding + 1, (2, b), generator=generator).to(images.device)
     rows = (top[:, None] + torch.arange(h, device=images.device))[:, None, :, None]  # [B, 1, H, 1]
     columns = (left[:, None] + torch.arange(w, device=images.device))[:, None, None, :]  # [B, 1, 1, W]
@@ -52,6 +58,17 @@ def crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
 def flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Half of the images mirrored left to right."""
     mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+@_at_all_steps
+def flip_alternating(images: Tensor, index: Tensor, epoch: int, seed: int) -> Tensor:
+    """Mirror each image left to right in every other epoch; `index` `[B]`, its number in the split, and the seed say in which.
+
+    Two epochs show every image both ways, where independent draws would repeat half of them (Jordan 2024, section 3.6).
+    """
+    first = (index * 2_654_435_761 + seed * 40_503) >> 16  # bits that do not follow the order of the images
+    mirrored = ((first + epoch) % 2 == 1).to(images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 

@@ -6,6 +6,7 @@ A checkpoint is written beside and renamed, so a file of that name is whole, whe
 import json
 import logging
 import os
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import torch
 from filelock import FileLock, Timeout
 
 from zoo.errors import ConfigError, WeightsError
+from zoo.training.config import Recipe
 
 __all__ = ["claim", "latest", "lock", "save"]
 
 log = logging.getLogger(__name__)
 KEPT = 2
+DEFAULTS = json.loads(json.dumps({f.name: f.default for f in fields(Recipe) if f.default is not MISSING}))
 FREE = ("torch", "source")  # a run may go on with another version, and with the same data elsewhere
 
 
@@ -48,8 +51,15 @@ def lock(run: Path) -> FileLock:
     return held
 
 
-def _bound(value: Any) -> Any:
-    return {k: _bound(v) for k, v in value.items() if k not in FREE} if isinstance(value, dict) else value
+def _bound(resolved: dict[str, Any]) -> dict[str, Any]:
+    """What may not change within a run. A run of before a key of recipes existed did what its default does."""
+    recipe = resolved.get("recipe")
+    whole = resolved | {"recipe": DEFAULTS | recipe} if isinstance(recipe, dict) else resolved
+    return _without_free(whole)
+
+
+def _without_free(value: Any) -> Any:
+    return {k: _without_free(v) for k, v in value.items() if k not in FREE} if isinstance(value, dict) else value
 
 
 def save(run: Path, step: int, state: dict[str, Any]) -> None:

@@ -5,11 +5,11 @@ import math
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
 from zoo.errors import ConfigError
 
-__all__ = ["Recipe", "recipes"]
+__all__ = ["Recipe", "parse_value", "recipes"]
 
 
 HUGE = 1e300  # no value is beyond
@@ -17,13 +17,14 @@ RECIPES = files("zoo.training") / "recipes"
 
 
 def recipes() -> list[str]:
-    """The data sets that there are recipes for."""
-    return sorted(path.name.removesuffix(".toml") for path in RECIPES.iterdir() if path.name.endswith(".toml"))
+    """List the data sets that there are recipes for; a file without `dataset` only serves others to inherit from."""
+    names = sorted(path.name.removesuffix(".toml") for path in RECIPES.iterdir() if path.name.endswith(".toml"))
+    return [name for name in names if "dataset" in _read(name)]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with Nesterov momentum; the rate warms up linearly, then falls along a cosine to zero.
+    """SGD with Nesterov momentum; the rate warms up linearly, then falls to zero along a cosine or a line.
 
     Random changes of an image happen in this order: `resized_crop`, the policies, `crop_padding`, `flip`, `erase`,
     `random_erase`, and for the batch `mixup` or `cutmix`. Whatever is zero or empty does not happen.
@@ -34,20 +35,27 @@ class Recipe:
     epochs: int
     source: str = ""  # where it lies: a folder, or a hub id `org/name`
     images: int = 0  # of the training split; needed only where they cannot be counted (shards)
+    validation: float = 0.0  # share of the training images that is held out, and evaluated instead of the test split
     batch_size: int = 128  # over all processes together
 
     # the optimiser
     lr: float = 0.1  # at its peak
     warmup_epochs: float = 1.0
+    schedule: Literal["cosine", "linear"] = "cosine"  # how it falls after the warm-up
     momentum: float = 0.9
     weight_decay: float = 5e-4  # not on normalisation, bias or neuron parameters
     clip: float = 0.0  # greatest norm of the gradient of all parameters together
+    norm_bias_rate: float = 1.0  # factor on the rate of the biases of BatchNorm
+    whiten: bool = False  # begin with a first convolution whose outputs are decorrelated on the training images
     ema: float = 0.0  # decay per step of an average of weights and BatchNorm statistics, which then is the result
 
     # the images
     resized_crop: tuple[float, ...] = ()  # least and greatest share of the area that is cut out and resized
-    crop_padding: int = 0  # random crop of the image padded by this many zeros
+    sizes: tuple[tuple[int, int], ...] = ()  # from epoch, with images of this many pixels a side; those of the data set at the end
+    crop_padding: int = 0  # random crop of the image padded by this many pixels,
+    crop_mode: Literal["zeros", "reflect"] = "zeros"  # which are zero, or mirror the image
     flip: bool = False  # random horizontal mirror
+    flip_alternating: bool = False  # mirror each image in every other epoch, half of them in the first
     auto_augment: Literal["", "imagenet", "cifar10"] = ""  # the policy learnt on that data set
     rand_augment: tuple[int, ...] = ()  # operations for each image, and their magnitude from 0 to 30
     erase: int = 0  # side of a random square set to zero (Cutout)
@@ -65,14 +73,15 @@ class Recipe:
     # how it is computed
     t_schedule: tuple[tuple[int, int], ...] = ()  # from epoch, with this many time steps; T of the name before evaluation
     checkpointing: bool = False  # recompute each block in the backward pass: less memory, a third more time
-    bf16: bool = False  # bfloat16 autocast; membranes stay float32
+    bf16: bool | Literal["auto"] = "auto"  # bfloat16 autocast, membranes stay float32; auto: where the device computes in it
     seed: int = 0
 
     # least and greatest value; math.ulp(0) is the least number above 0
     LIMITS: ClassVar[dict[str, tuple[float, float]]] = {
-        "epochs": (1, math.inf), "images": (0, math.inf), "batch_size": (1, math.inf), "lr": (math.ulp(0), math.inf),
+        "epochs": (1, math.inf), "images": (0, math.inf), "validation": (0, 0.9),
+        "batch_size": (1, math.inf), "lr": (math.ulp(0), math.inf),
         "warmup_epochs": (0, math.inf), "momentum": (math.ulp(0), 1), "weight_decay": (0, math.inf), "clip": (0, math.inf),
-        "ema": (0, 1),
+        "norm_bias_rate": (math.ulp(0), 1000), "ema": (0, 1),
         "crop_padding": (0, 4096), "erase": (0, 4096), "random_erase": (0, 1), "mixup": (0, 100), "cutmix": (0, 100),
         "label_smoothing": (0, 1), "tet_weight": (0, 1), "distill": (0, 1), "temperature": (math.ulp(0), math.inf),
     }  # fmt: skip
@@ -92,20 +101,24 @@ class Recipe:
             raise ConfigError(f"recipe: resized_crop = {_shown(self.resized_crop)} must be [least, greatest] share of the area")
         if self.rand_augment and not (len(self.rand_augment) == 2 and self.rand_augment[0] > 0 <= self.rand_augment[1] <= 30):
             raise ConfigError(f"recipe: rand_augment = {_shown(self.rand_augment)} must be [operations, magnitude from 0 to 30]")
-        starts = [pair[0] for pair in self.t_schedule if len(pair) == 2 and pair[1] > 0]
-        if len(starts) < len(self.t_schedule) or starts != sorted(set(starts)) or starts[:1] not in ([], [0]):
-            raise ConfigError(
-                f"recipe: t_schedule = {_shown(self.t_schedule)} must be [[0, T], [epoch, T], ...], epochs rising, T above 0"
-            )
+        for key, what in (("t_schedule", "T"), ("sizes", "pixels")):
+            pairs = getattr(self, key)
+            starts = [pair[0] for pair in pairs if len(pair) == 2 and pair[1] > 0]
+            if len(starts) < len(pairs) or starts != sorted(set(starts)) or starts[:1] not in ([], [0]):
+                raise ConfigError(
+                    f"recipe: {key} = {_shown(pairs)} must be [[0, {what}], [epoch, {what}], ...], epochs rising, {what} above 0"
+                )
+        if self.flip and self.flip_alternating:
+            raise ConfigError("recipe: flip and flip_alternating exclude each other: set one of them to false")
 
     @classmethod
     def load(cls, dataset: str, overrides: dict[str, str] | None = None) -> "Recipe":
         """The recipe of a data set, with `--set key=value` overrides (values as TOML writes them)."""
         if dataset not in recipes():
             raise ConfigError(f"recipe: none for data set {dataset!r}; there are recipes for {', '.join(recipes())}")
-        values: dict[str, Any] = tomllib.loads((RECIPES / f"{dataset}.toml").read_text(encoding="utf-8"))
+        values = _read(dataset)
         for key, text in (overrides or {}).items():
-            values[key] = _parsed(text)
+            values[key] = parse_value(text)
         return cls.from_dict(values)
 
     @classmethod
@@ -114,7 +127,7 @@ class Recipe:
         valid = [f.name for f in fields(cls)]
         for key in values:
             if key not in valid:
-                near = difflib.get_close_matches(key, valid, 1, cutoff=0.5)
+                near = difflib.get_close_matches(key, valid, 1, cutoff=0.6)
                 hint = f"did you mean {near[0]}? " if near else ""
                 raise ConfigError(f"recipe: unknown key {key!r}; {hint}valid are {', '.join(valid)}")
         for key in ("dataset", "epochs"):
@@ -127,16 +140,32 @@ class Recipe:
 
     def steps_at(self, epoch: int, steps: int) -> int:
         """T while the epoch lasts, for a network of `steps` time steps."""
-        return next((t for start, t in reversed(self.t_schedule) if start <= epoch), steps)
+        return _at(self.t_schedule, epoch, steps)
+
+    def size_at(self, epoch: int, size: int) -> int:
+        """Pixels a side of the training images while the epoch lasts, for a data set of `size`."""
+        return _at(self.sizes, epoch, size)
 
 
-def _parsed(text: str) -> Any:
-    """A value as TOML writes it; anything else is a string, which needs no quotes here."""
+def _read(name: str) -> dict[str, Any]:
+    """Read a recipe's file, on top of the one that its key `inherits` names."""
+    values = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
+    base = values.pop("inherits", None)
+    return (_read(base) if base else {}) | values
+
+
+def _at(schedule: tuple[tuple[int, int], ...], epoch: int, default: int) -> int:
+    """The value of the last entry that starts at `epoch` or before."""
+    return next((value for start, value in reversed(schedule) if start <= epoch), default)
+
+
+def parse_value(text: str) -> Any:
+    """Read a value as TOML writes it, lists as tuples; anything else is a string, which needs no quotes here."""
     try:
         parsed = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
         return text
-    return parsed["value"] if len(parsed) == 1 else text
+    return _tuple(parsed["value"]) if len(parsed) == 1 else text
 
 
 def _tuple(value: Any) -> Any:
@@ -144,6 +173,8 @@ def _tuple(value: Any) -> Any:
 
 
 def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Union:
+        return any(_fits(value, option) for option in get_args(kind))
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is tuple:
@@ -155,6 +186,8 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _described(kind: Any) -> str:
+    if get_origin(kind) is Union:
+        return " or ".join(map(_described, get_args(kind)))
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(repr, get_args(kind)))}"
     return f"of type {kind if get_origin(kind) else kind.__name__}".replace("tuple", "list")

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from zoo.datasets import DatasetSpec
-from zoo.errors import InputError
+from zoo.errors import ConfigError, InputError
 from zoo.training.events import read_events
 from zoo.training.plan import Plan, generator, share
 from zoo.training.sources import open_rows, read_idx
 from zoo.training.streams import Files, Shards
 
-__all__ = ["FOLDERS", "Images", "Plan", "Split", "generator", "load_split"]
+__all__ = ["FOLDERS", "Images", "Plan", "Split", "divide", "generator", "load_split"]
 
 # Where a data set lies if nobody says otherwise: Debian's package `dataset-fashion-mnist`.
 FOLDERS = {"fmnist": Path("/usr/share/datasets/fashion-mnist")}
@@ -70,6 +70,10 @@ class Images:
         """The same on `device`, where it is indexed too."""
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
+    def select(self, index: Tensor) -> "Images":
+        """The images of these numbers alone."""
+        return replace(self, pixels=self.pixels[index], labels=self.labels[index])
+
     def training(self, plan: Plan, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         for step in count(start):
             index = plan.indexes(step).to(self.labels.device)
@@ -80,6 +84,22 @@ class Images:
         for start in range(mine.start, mine.stop, batch):
             part = slice(start, min(start + batch, mine.stop))
             yield self.pixels[part], self.labels[part]
+
+
+def divide(split: Split, share: float) -> tuple[Split, Split]:
+    """Hold out a share of the images of each class, always the same ones: what is left, and what is held out.
+
+    Raises `ConfigError` for shards, whose images have no numbers.
+    """
+    if not isinstance(split, Images | Files):
+        raise ConfigError(f"recipe: validation = {share:g} cannot be held out of shards: name a folder that has a split for it")
+    labels = split.labels.cpu()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))  # whatever the seed of the recipe is
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in set(labels.tolist()):
+        of_class = order[labels[order] == label]
+        held[of_class[: min(len(of_class) - 1, max(1, round(share * len(of_class))))]] = True
+    return split.select((~held).nonzero().flatten()), split.select(held.nonzero().flatten())
 
 
 def load_split(

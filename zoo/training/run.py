@@ -18,8 +18,8 @@ from zoo.integrity import write_whole
 from zoo.names import ModelSpec
 from zoo.processor import processor
 from zoo.training import parallel
-from zoo.training.config import Recipe
-from zoo.training.data import Split, load_split
+from zoo.training.config import Recipe, parse_value
+from zoo.training.data import Split, divide, load_split
 from zoo.training.evaluate import correct
 from zoo.training.train import Progress, Teacher, train
 from zoo.weights import read_model, write_model
@@ -35,6 +35,7 @@ def train_name(
     run: Path | None = None,
     data: str | None = None,
     overrides: dict[str, str] | None = None,
+    config: dict[str, str] | None = None,
     teacher: str | None = None,
     save_every: int = 500,
     evaluate_every: int = 1,
@@ -44,8 +45,9 @@ def train_name(
 ) -> str:
     """Train `name` in the folder `run` (default `runs/NAME`) and write `run/model`, ready for `zoo.load`; returns one line on it.
 
-    The accuracy is that of the stored weights of the last step on the held-out split; they are float16 if that costs less than
-    `ROUNDING`. In a process that is not the first of several, the line is empty.
+    `overrides` are keys of the recipe, `config` fields of `DANetConfig`, both as TOML writes their values. The accuracy is that of
+    the stored weights of the last step on the test split, or on what the recipe's `validation` held out of the training images;
+    weights are float16 if that costs less than `ROUNDING`. In a process that is not the first of several, the line is empty.
     """
     spec = ModelSpec.parse(name)
     if spec.dataset is None:
@@ -57,13 +59,16 @@ def train_name(
     run = run or Path("runs") / spec.name
     accelerator = parallel.accelerator(shard=shard)
     torch.manual_seed(recipe.seed)
-    model = zoo.create(spec.name)
+    model = zoo.create(spec.name, **_config_fields(config or {}))
     assert model.origin is not None
     origin = model.origin
     taught = load_teacher(teacher, origin.data, accelerator.device) if teacher else None
     with accelerator.main_process_first():  # so that one of them fills the cache of a download
         images = load_data(recipe, "train", spec.steps, skip_bad=skip_bad)
-        test = load_data(recipe, "test", spec.steps, skip_bad=skip_bad)
+        if recipe.validation:
+            images, test = divide(images, recipe.validation)
+        else:
+            test = load_data(recipe, "test", spec.steps, skip_bad=skip_bad)
     train(
         model, recipe, images, test, run,
         teacher=taught, save_every=save_every, evaluate_every=evaluate_every, shard=shard, progress=progress,
@@ -71,7 +76,7 @@ def train_name(
     if not accelerator.is_main_process:
         return ""
 
-    found = origin.data.found(test.encoding)
+    split, found = "validation" if recipe.validation else "test", origin.data.found(test.encoding)
     folder, test = run / "model", test.to(accelerator.device)
     whole, seen = correct(model, test, found)
     for half in (True, False):
@@ -82,7 +87,7 @@ def train_name(
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     metrics = {
         "top1": right / seen,
-        "split": "test",
+        "split": split,
         "images": seen,
         "weights": f"{'average' if recipe.ema else 'weights'} of the last step, stored as {'float16' if half else 'float32'}",
         "top1_float32": whole / seen,
@@ -96,7 +101,16 @@ def train_name(
         resolved["recipe"]["source"] = ""
     write_whole(folder / "recipe.json", json.dumps(resolved, indent=2) + "\n")
     skipped = f" ({images.skipped} unreadable training images left out)" if images.skipped else ""
-    return f"{spec.name}: top-1 {right / seen:.2%} on {seen:,} test images{skipped}; load it with zoo.load({str(folder)!r})"
+    return f"{spec.name}: top-1 {right / seen:.2%} on {seen:,} {split} images{skipped}; load it with zoo.load({str(folder)!r})"
+
+
+def _config_fields(given: dict[str, str]) -> dict[str, Any]:
+    """Fields of `DANetConfig` from text. Raises `ConfigError` for those that the name or the data set decides."""
+    for key in ("steps", "in_channels", "num_classes"):
+        if key in given:
+            what = "T of the name" if key == "steps" else "images and classes of the data set"
+            raise ConfigError(f"--config {key}={given[key]}: it follows from the {what}")
+    return {key: parse_value(text) for key, text in given.items()}
 
 
 def device(accelerator: Any) -> str:

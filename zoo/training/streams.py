@@ -124,6 +124,15 @@ class Files(Stream):
         return len(self.rows.data)
 
     @property
+    def labels(self) -> Tensor:
+        """The label of each image, int64 `[N]`."""
+        return torch.tensor(self.rows.data["label"][:], dtype=torch.int64)
+
+    def select(self, index: Tensor) -> Self:
+        """The images of these numbers alone."""
+        return replace(self, rows=replace(self.rows, data=self.rows.data.select(index.tolist()), images=len(index)))
+
+    @property
     def encoding(self) -> str:
         """Of the first image."""
         return encoding(self.rows.data[0]["image"] or NOTHING) if self.images else ""

@@ -5,10 +5,12 @@ A run's folder holds `recipe.json`, the last two checkpoints, `metrics.jsonl`, T
 """
 
 import copy
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from torch.nn import functional as F
 from zoo.blocks import Block
 from zoo.danet import DANet, set_steps
 from zoo.datasets import DATASETS, DatasetSpec
-from zoo.errors import ZooError
+from zoo.errors import ConfigError, ZooError
 from zoo.images import normalise
+from zoo.processor import has_bfloat16
 from zoo.training import augment, checkpoint, parallel
 from zoo.training.config import Recipe
 from zoo.training.data import Plan, Split, generator
@@ -28,12 +31,18 @@ from zoo.training.ema import Average
 from zoo.training.evaluate import arrange, correct
 from zoo.training.losses import objective
 from zoo.training.policies import auto_augment, rand_augment
+from zoo.training.streams import Shards
 from zoo.training.watch import Watch, firing
+from zoo.training.whitening import whiten
 
 __all__ = ["Progress", "Teacher", "train"]
 
+log = logging.getLogger(__name__)
+
 LOOK = 20  # steps between two looks at the loss on a GPU, where each look waits for all that was sent there; 1 on a CPU
 FIRING = 200  # steps between two looks at the firing rates
+WHITENING = 2000  # images that the first convolution is whitened on
+SETTLED = 20  # steps after which the speed is worth an estimate of the end
 
 Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, what to show
 Teacher = Callable[[Tensor], Tensor]  # normalised images, as the network takes them -> logits [B, K]
@@ -66,7 +75,7 @@ def train(
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        ways = [f"{word}=true" for word in ("checkpointing", "bf16") if not getattr(recipe, word)]
+        ways = [] if recipe.checkpointing else ["checkpointing=true"]
         ways.append(f"batch_size={max(1, recipe.batch_size // 2)} lr={recipe.lr / 2:g}")
         raise ZooError(f"out of memory with batch_size = {recipe.batch_size}: try --set {', then '.join(ways)}") from None
 
@@ -85,6 +94,8 @@ class _Training:
         self.device = a.device
         self.plan = Plan(data.images, recipe.batch_size, recipe.seed, a.process_index, a.num_processes)
         self.steps = self.plan.per_epoch * recipe.epochs
+        self.bf16 = recipe.bf16 is True or (recipe.bf16 == "auto" and has_bfloat16(self.device))
+        _check_images(recipe, self.spec, data)
         if a.is_main_process:
             run.mkdir(parents=True, exist_ok=True)
             resolved = {"model": model.config.to_dict(), "recipe": recipe.to_dict(), "torch": torch.__version__}
@@ -94,35 +105,50 @@ class _Training:
 
         # `net` is trained; `model` gets its weights, or their average, to be evaluated.
         model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+        saved = checkpoint.latest(run)
+        if recipe.whiten and not saved:
+            batch = Plan(data.images, min(WHITENING, data.images), recipe.seed)  # the same for every process
+            whiten(_first_convolution(model), normalise(next(self.data.training(batch, 0))[0], self.spec))
         self.net = copy.deepcopy(model).train()
         for module in self.net.modules():
             if isinstance(module, Block):
                 module.checkpointing = recipe.checkpointing
         self.call = parallel.spread(PerStep(self.net) if recipe.loss == "tet" else self.net, a, shard=shard)
-        self.optimizer = torch.optim.SGD(
-            _groups(self.net, recipe.weight_decay), lr=recipe.lr, momentum=recipe.momentum, nesterov=True
-        )
+        groups = _groups(self.net, recipe)
+        self.factors = [group.pop("factor") for group in groups]
+        self.optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
         self.average = Average(self.net, recipe.ema)
 
         self.step, self.seen = 0, torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, correct and images of the epoch
         self.failed = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
-        saved = checkpoint.latest(run)
         if saved:
             parallel.load_state(self.net, self.optimizer, self.average.values, saved)
             self.step = saved["step"]
             self.seen = torch.tensor(saved["seen"], dtype=torch.float64, device=self.device) / a.num_processes  # an equal share
         self.watch = Watch(run, self.step) if a.is_main_process else None
+        log.info(
+            "training on %s in %s: %d epochs of %d steps, %d images each",
+            self.device, self.precision, recipe.epochs, self.plan.per_epoch, recipe.batch_size,
+        )  # fmt: skip
+
+    @property
+    def precision(self) -> str:
+        """What convolutions compute in; membranes are always float32."""
+        return "bfloat16" if self.bf16 else "float32"
 
     def go(self) -> dict[str, Any]:
         recipe, per_epoch = self.recipe, self.plan.per_epoch
         look = 1 if self.device.type == "cpu" else LOOK
         batches = self.data.training(self.plan, self.step)
         started, looked, last = time.monotonic(), (self.step, time.monotonic()), {}
+        estimate_at = min(self.step + SETTLED, self.steps)
         while self.step < self.steps:
             epoch_ends = (self.step + 1) % per_epoch == 0
             set_steps(self.net, recipe.steps_at(self.step // per_epoch, self.model.config.steps))
             rates = self._update(*next(batches))
             self.step += 1
+            if self.step == estimate_at:
+                self._estimate(time.monotonic() - started, SETTLED)
             saves = epoch_ends or self.step % self.save_every == 0
             if saves or self.step % look == 0:
                 now = time.monotonic()
@@ -132,6 +158,7 @@ class _Training:
                     looked = self.step, now
             if epoch_ends:
                 last = self._end_epoch(started)
+                self._estimate(time.monotonic() - started, per_epoch)
                 started = time.monotonic()
                 looked = self.step, started
             if saves:
@@ -145,14 +172,15 @@ class _Training:
     def _update(self, pixels: Tensor, labels: Tensor) -> dict[str, tuple[float, float, float]]:
         """One step of the optimiser; returns how the layers fired, if it is time to look."""
         recipe, per_epoch = self.recipe, self.plan.per_epoch
-        for group in self.optimizer.param_groups:
-            group["lr"] = _rate(recipe, self.step, per_epoch, self.steps)
+        rate = _rate(recipe, self.step, per_epoch, self.steps)
+        for group, factor in zip(self.optimizer.param_groups, self.factors, strict=True):
+            group["lr"] = rate * factor
         a = self.accelerator
         random = generator(recipe.seed, self.step * a.num_processes + a.process_index)
-        x, targets = _augmented(pixels, labels, self.spec, self.model.config.num_classes, recipe, random)
+        x, targets = self._augmented(pixels, labels, random)
         looks = (self.step + 1) % FIRING == 0 or (self.step + 1) % per_epoch == 0
         with firing(self.net if looks and a.is_main_process else nn.Identity()) as rates:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 logits = self.call(x[: self.net.head.readout.steps] if x.dim() == 5 else x)
                 wanted = self._taught(x)
         loss = objective(recipe, logits, targets, wanted)
@@ -169,6 +197,46 @@ class _Training:
         self.seen += torch.stack([loss.double() * len(labels), right.double(), right.new_full((), len(labels)).double()])
         self.failed = torch.where((self.failed < 0) & ~loss.isfinite(), self.step, self.failed)
         return rates
+
+    def _augmented(self, pixels: Tensor, labels: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Bytes as the network takes them, changed as the recipe says, and the targets that belong to them."""
+        recipe, spec, epoch = self.recipe, self.spec, self.step // self.plan.per_epoch
+        if recipe.auto_augment:
+            pixels = auto_augment(pixels, recipe.auto_augment, random)
+        if recipe.rand_augment:
+            operations, magnitude = recipe.rand_augment
+            pixels = rand_augment(pixels, operations, magnitude, random)
+        x, targets = normalise(pixels, spec), labels
+        if (size := recipe.size_at(epoch, spec.size)) != spec.size:
+            x = augment.resize(x, size)
+        if recipe.crop_padding:
+            x = augment.crop(x, recipe.crop_padding, random, reflect=recipe.crop_mode == "reflect")
+        if recipe.flip:
+            x = augment.flip(x, random)
+        if recipe.flip_alternating:
+            x = augment.flip_alternating(x, self.plan.indexes(self.step), epoch, recipe.seed)
+        if recipe.erase:
+            x = augment.erase(x, recipe.erase, random)
+        if recipe.random_erase:
+            x = augment.random_erase(x, recipe.random_erase, random)
+        if recipe.mixup or recipe.cutmix:
+            one_hot = F.one_hot(labels, self.model.config.num_classes).float()
+            x, targets = augment.mix(x, one_hot, recipe.mixup, recipe.cutmix, random)
+        return (x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else arrange(x).contiguous()), targets
+
+    def _estimate(self, seconds: float, steps: int) -> None:
+        """Say how fast the last steps were, and when the rest will be done at that speed, given each epoch's T and image size."""
+        epoch = (self.step - 1) // self.plan.per_epoch
+        rest = sum(map(self._work, range(epoch + 1, self.recipe.epochs))) * self.plan.per_epoch
+        rest += self._work(epoch) * ((epoch + 1) * self.plan.per_epoch - self.step)
+        end = datetime.now() + timedelta(seconds=seconds / steps * rest / self._work(epoch))
+        if self.step < self.steps:
+            speed = steps * self.recipe.batch_size / seconds
+            log.info("%.3g images/s at T = %d; done about %s", speed, self.net.head.readout.steps, f"{end:%Y-%m-%d %H:%M}")
+
+    def _work(self, epoch: int) -> int:
+        """What a step of the epoch costs, in any unit: in proportion to time steps and pixels."""
+        return self.recipe.steps_at(epoch, self.model.config.steps) * self.recipe.size_at(epoch, self.spec.size) ** 2
 
     @torch.no_grad()
     def _taught(self, x: Tensor) -> Tensor | None:
@@ -207,7 +275,7 @@ class _Training:
         line |= {"train_loss": loss / images, "train_top1": train_right / images}
         if seen:
             line |= {"test_top1": right / seen}
-        line |= {"images": int(images), "seconds": round(time.monotonic() - started, 1)}
+        line |= {"images": int(images), "seconds": round(time.monotonic() - started, 1), "precision": self.precision}
         if self.data.skipped:
             line |= {"skipped": self.data.skipped}
         if self.watch:
@@ -238,27 +306,19 @@ class PerStep(nn.Module):
         return self.net.per_step(x).clone()  # FSDP2 hooks the output, which therefore should not be a view
 
 
-def _augmented(
-    pixels: Tensor, labels: Tensor, data: DatasetSpec, classes: int, recipe: Recipe, random: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Bytes as the network takes them, changed as the recipe says, and the targets that belong to them."""
-    if recipe.auto_augment:
-        pixels = auto_augment(pixels, recipe.auto_augment, random)
-    if recipe.rand_augment:
-        operations, magnitude = recipe.rand_augment
-        pixels = rand_augment(pixels, operations, magnitude, random)
-    x, targets = normalise(pixels, data), labels
-    if recipe.crop_padding:
-        x = augment.crop(x, recipe.crop_padding, random)
-    if recipe.flip:
-        x = augment.flip(x, random)
-    if recipe.erase:
-        x = augment.erase(x, recipe.erase, random)
-    if recipe.random_erase:
-        x = augment.random_erase(x, recipe.random_erase, random)
-    if recipe.mixup or recipe.cutmix:
-        x, targets = augment.mix(x, F.one_hot(labels, classes).float(), recipe.mixup, recipe.cutmix, random)
-    return (x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else arrange(x).contiguous()), targets
+def _check_images(recipe: Recipe, spec: DatasetSpec, data: Split) -> None:
+    """Raise `ConfigError` for changes of the images that these data do not allow."""
+    if recipe.flip_alternating and isinstance(data, Shards):
+        raise ConfigError("recipe: flip_alternating needs images that have numbers, which those of shards have not: use flip")
+    sizes = [size for _, size in recipe.sizes] or [spec.size]
+    if recipe.sizes and (spec.events or min(sizes) < 8 or max(sizes) > 4 * spec.size):
+        raise ConfigError(f"recipe: sizes are for images, of 8 to {4 * spec.size} pixels a side for {spec.title}")
+    if recipe.crop_mode == "reflect" and recipe.crop_padding >= min(sizes):
+        raise ConfigError(f"recipe: crop_padding = {recipe.crop_padding} must be below {min(sizes)} pixels to mirror the image")
+
+
+def _first_convolution(model: DANet) -> nn.Conv2d:
+    return next(module for module in model.stem.modules() if isinstance(module, nn.Conv2d))
 
 
 def _rate(recipe: Recipe, step: int, per_epoch: int, total: int) -> float:
@@ -266,11 +326,17 @@ def _rate(recipe: Recipe, step: int, per_epoch: int, total: int) -> float:
     warmup = recipe.warmup_epochs * per_epoch
     if step < warmup:
         return recipe.lr * (step + 1) / warmup
-    return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+    done = (step - warmup) / (total - warmup)
+    return recipe.lr * (1 - done if recipe.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _groups(model: nn.Module, weight_decay: float) -> Iterator[dict[str, Any]]:
-    """Weights of two or more dimensions decay; normalisation, bias and neuron parameters do not."""
+def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Parameters by weight decay, which only those of two or more dimensions have, and by the factor on their rate."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    yield {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay}
-    yield {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0}
+    biases = {id(m.bias) for m in model.modules() if isinstance(m, nn.BatchNorm2d) and recipe.norm_bias_rate != 1}
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay, "factor": 1.0},
+        {"params": [p for p in parameters if p.dim() <= 1 and id(p) not in biases], "weight_decay": 0.0, "factor": 1.0},
+        {"params": [p for p in parameters if id(p) in biases], "weight_decay": 0.0, "factor": recipe.norm_bias_rate},
+    ]
+    return groups if biases else groups[:2]  # an empty group would be one more than older checkpoints have

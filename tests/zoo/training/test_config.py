@@ -2,6 +2,7 @@
 
 import json
 import math
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from zoo.datasets import DATASETS
 from zoo.errors import ConfigError
 from zoo.training.config import Recipe, recipes
 
-RECIPES = sorted(path.stem for path in (Path(zoo.training.__file__).parent / "recipes").glob("*.toml"))
+FILES = sorted(path.stem for path in (Path(zoo.training.__file__).parent / "recipes").glob("*.toml"))
+RECIPES = recipes()
 
 
 def recipe(**values: Any) -> Recipe:
@@ -29,7 +31,36 @@ def refusal(**values: Any) -> str:
 
 
 def test_the_recipes_are_the_files() -> None:
-    assert recipes() == RECIPES and {"fmnist", "cifar10", "in1k"} <= set(RECIPES)
+    assert set(FILES) - set(RECIPES) == {"fast"} and {"fmnist", "cifar10", "in1k"} <= set(RECIPES) <= set(FILES)
+
+
+def test_a_recipe_inherits_what_it_does_not_say() -> None:
+    fast = tomllib.loads((Path(zoo.training.__file__).parent / "recipes" / "fast.toml").read_text(encoding="utf-8"))
+    inherited = Recipe.load("cifar10").to_dict()
+    assert {key: inherited[key] for key in fast} == fast and inherited["dataset"] == "cifar10"
+    assert Recipe.load("in1k").whiten is False and Recipe.load("in1k").schedule == "cosine"
+
+
+@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("true", True), ("false", False)])
+def test_bfloat16_may_be_left_to_the_device(text: str, value: Any) -> None:
+    assert Recipe.load("fmnist").bf16 == "auto"
+    assert Recipe.load("fmnist", {"bf16": text}).bf16 == value
+
+
+@pytest.mark.parametrize("value", [1, "yes", ["auto"]], ids=str)
+def test_bfloat16_is_a_switch_or_left_to_the_device(value: Any) -> None:
+    assert refusal(bf16=value) == f"bf16 = {value!r} is not of type bool or one of 'auto'"
+
+
+def test_one_flip_excludes_the_other() -> None:
+    assert refusal(flip=True, flip_alternating=True) == "flip and flip_alternating exclude each other: set one of them to false"
+
+
+def test_sizes_are_a_schedule_too() -> None:
+    scheduled = recipe(sizes=[[0, 16], [2, 24]])
+    assert [scheduled.size_at(epoch, 32) for epoch in range(4)] == [16, 16, 24, 24]
+    assert recipe().size_at(3, 32) == 32
+    assert refusal(sizes=[[1, 16]]).startswith("sizes = [[1, 16]] must be [[0, pixels], [epoch, pixels], ...], epochs rising")
 
 
 @pytest.mark.parametrize("dataset", RECIPES)
@@ -40,7 +71,7 @@ def test_every_recipe_is_valid_and_names_its_data_set(dataset: str) -> None:
 @pytest.mark.parametrize("dataset", RECIPES)
 def test_events_are_changed_in_no_way_that_is_for_images(dataset: str) -> None:
     loaded = Recipe.load(dataset)
-    of_images = (loaded.resized_crop, loaded.auto_augment, loaded.rand_augment, loaded.flip)
+    of_images = (loaded.resized_crop, loaded.auto_augment, loaded.rand_augment, loaded.flip, loaded.flip_alternating, loaded.sizes)
     assert not DATASETS[dataset].events or not any(of_images)
 
 

@@ -1,0 +1,91 @@
+"""Which parts of the fast recipe pay: top-1 on held-out training images of runs that differ in one thing.
+
+    python benchmarks/ablation.py --data SOURCE [--network danet20-t1.cifar10] [--config KEY=VALUE ...] [--epochs 2] [--seeds 2] [VARIANT ...]
+
+Every run is a `zoo train` with `validation=0.1`, a single thread, and a folder in `runs/ablation`, where it goes on if it was
+stopped. One runs on each core at a time. What is finished goes into `results/ablation.json`; without `--data` it is printed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from zoo.processor import processor
+
+RESULTS = Path(__file__).with_name("results") / "ablation.json"
+BEFORE = "lr=0.1 schedule=cosine warmup_epochs=1 whiten=false crop_padding=4 crop_mode=zeros flip_alternating=false flip=true"
+VARIANTS = {
+    "fast": "",
+    "before": BEFORE,
+    "rate 0.15": "lr=0.15",
+    "rate 0.6": "lr=0.6",
+    "cosine": "schedule=cosine",
+    "not whitened": "whiten=false",
+    "crop 4": "crop_padding=4",
+    "crop with zeros": "crop_mode=zeros",
+    "independent flips": "flip_alternating=false flip=true",
+    "label smoothing 0": "label_smoothing=0.0",
+    "label smoothing 0.2": "label_smoothing=0.2",
+    "bias rate 16": "norm_bias_rate=16.0",
+    "small images first": "sizes=[[0,24],[1,32]]",
+    "batch 64": "batch_size=64 lr=0.15",
+    "decay 1e-3": "weight_decay=1e-3",
+    "averaged": "ema=0.99",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Ablate the fast recipe on held-out training images.")
+    parser.add_argument("variants", nargs="*", metavar="VARIANT", help=f"of {', '.join(VARIANTS)} (default: all)")
+    parser.add_argument("--data", metavar="SOURCE", help="where CIFAR-10 lies; without it nothing is run")
+    parser.add_argument("--network", default="danet20-t1.cifar10")
+    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs side by side (default: one for each core)")
+    options = parser.parse_args()
+    if unknown := set(options.variants) - VARIANTS.keys():
+        parser.error(f"unknown variant {min(unknown)!r}; valid are {', '.join(VARIANTS)}")
+    if options.data:
+        runs = [(variant, seed) for seed in range(options.seeds) for variant in options.variants or VARIANTS]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda run: train(*run, options), runs))
+    print_table()
+
+
+def train(variant: str, seed: int, options: argparse.Namespace) -> None:
+    """Run one variant to its end, and add it to the results."""
+    title = " ".join([options.network, *options.config])
+    run = Path("runs/ablation") / f"{title}-{options.epochs}" / f"{variant}-{seed}"
+    sets = ["validation=0.1", f"epochs={options.epochs}", f"seed={seed}", *VARIANTS[variant].split()]
+    config = ["--config", *options.config] if options.config else []
+    command = ["nice", "-n", "19", sys.executable, "-m", "zoo", "train", options.network, "--data", options.data, "--run", str(run)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, *config, "--evaluate-every", str(options.epochs), "--set", *sets], env=environment, check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"runs": {}}
+    results["runs"][f"{title}, {options.epochs} epochs: {variant}, seed {seed}"] = {
+        "network": title, "epochs": options.epochs, "variant": variant, "seed": seed, "processor": processor(),
+        "top1": lines[-1]["test_top1"], "minutes": round(sum(line["seconds"] for line in lines) / 60, 1),
+    }  # fmt: skip
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def print_table() -> None:
+    """Print the accuracy of each variant, seed by seed."""
+    runs = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"].values()
+    for title in dict.fromkeys((run["network"], run["epochs"]) for run in runs):
+        print(f"\n{title[0]}, {title[1]} epochs: top-1 on held-out training images, by seed")
+        of_title = [run for run in runs if (run["network"], run["epochs"]) == title]
+        for variant in dict.fromkeys(run["variant"] for run in of_title):
+            scores = "  ".join(f"{run['top1']:.2%}" for run in of_title if run["variant"] == variant)
+            print(f"  {variant:22} {scores}")
+
+
+if __name__ == "__main__":
+    main()
