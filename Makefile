@@ -1,14 +1,16 @@
 # make report   the main job on real images: classify, export, verify, count the energy (about a minute after the installation)
 # make test     ruff, mypy --strict, and all tests
 # make interop  only the tests that read our NIR files in other simulators (docs/interop.md)
-# make adopt MODEL=FOLDER DATA=SOURCE   for maintainers: export, verify and measure a trained model, and take it into weights/
+# make family DATA="TAG=SOURCE ..."   for maintainers: train what is left of weights/plan.toml, a stage on each core, in the background
+# make adopt MODEL=FOLDER DATA=SOURCE   for maintainers: export, verify and measure a trained model, and take it into weights/;
+#                                       `make finished` lists the folders of the plan that can be
 # make benchmark   the tables of the README, beside peers, in an environment of its own
 
 PYTHON ?= python3
 BIN := .venv/bin
 MODEL := danet20-t4.fmnist
 
-.PHONY: report test interop adopt benchmark clean
+.PHONY: report test interop family finished adopt benchmark clean
 
 report: .venv/installed
 	@mkdir -p report
@@ -26,6 +28,13 @@ test: .venv/tools .venv/interop
 
 interop: .venv/interop
 	$(BIN)/pytest -n 2 tests/interop
+
+family: .venv/tools
+	mkdir -p runs/family
+	nohup $(BIN)/python -m zoo.training.stages weights/plan.toml --data $(DATA) >> runs/family/log 2>&1 &
+
+finished: .venv/tools
+	@$(BIN)/python -m zoo.training.stages weights/plan.toml --finished
 
 adopt: .venv/tools
 	rm -rf runs/adopted && mkdir -p runs/adopted

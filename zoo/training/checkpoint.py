@@ -55,7 +55,8 @@ def _bound(resolved: dict[str, Any]) -> dict[str, Any]:
     """What may not change within a run. A run of before a key of recipes existed did what its default does."""
     recipe = resolved.get("recipe")
     whole = resolved | {"recipe": DEFAULTS | recipe} if isinstance(recipe, dict) else resolved
-    return _without_free(whole)
+    bound: dict[str, Any] = _without_free(whole)
+    return bound
 
 
 def _without_free(value: Any) -> Any:

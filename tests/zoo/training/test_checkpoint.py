@@ -40,8 +40,14 @@ def test_the_first_claim_writes_the_recipe(recipe: Path) -> None:
 
 @pytest.mark.parametrize(
     "resolved",
-    [RESOLVED, RESOLVED | {"torch": "3.0"}, changed("recipe", source="org/name"), json.loads(json.dumps(RESOLVED))],
-    ids=["the same", "another torch", "data elsewhere", "from json"],
+    [
+        RESOLVED,
+        RESOLVED | {"torch": "3.0"},
+        changed("recipe", source="org/name"),
+        json.loads(json.dumps(RESOLVED)),
+        changed("recipe", clip=0.0, t_schedule=()),
+    ],
+    ids=["the same", "another torch", "data elsewhere", "from json", "a newer key at its default"],
 )
 def test_a_run_goes_on_with_the_same_recipe(resolved: dict[str, Any], recipe: Path) -> None:
     before = recipe.read_bytes()
@@ -55,7 +61,7 @@ def test_a_run_goes_on_with_the_same_recipe(resolved: dict[str, Any], recipe: Pa
         changed("recipe", lr=0.2),
         changed("recipe", dataset="cifar10"),
         changed("recipe", t_schedule=((0, 2),)),
-        changed("recipe", clip=0.0),
+        changed("recipe", clip=1.0),
         changed("model", order="b"),
         changed("model", steps=8),
         {key: value for key, value in RESOLVED.items() if key != "model"},

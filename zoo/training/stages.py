@@ -1,0 +1,235 @@
+"""Training in stages: a plan whose stages start from each other's weights, one running on each core.
+
+    python -m zoo.training.stages PLAN.toml [--data TAG=SOURCE ...] [--runs FOLDER] [--jobs N] [--finished]
+
+A plan has a table for each stage, in the order in which they are wanted:
+
+    [danet20-t4]                     # the folder of the stage in --runs
+    name = "danet20-t4.cifar10"      # the network and its data
+    init = "danet20-t1"              # the stage whose weights it starts from; without it, from random ones
+    config = { stem = "medium" }     # fields of the network, as `zoo train --config` takes them
+    set = { epochs = 10 }            # keys of the recipe, as `zoo train --set` takes them; stages of one name differ in them
+    adopt = true                     # whether it belongs into weights/; other stages run only for those that start from them
+
+Each stage is a `zoo train` of its own, with one thread and the lowest priority. What was stopped goes on from its checkpoint when
+the plan is run again; what is finished, or has come into weights/, is not run again.
+"""
+
+import argparse
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ConfigError, ZooError
+from zoo.integrity import remembered_sha256
+from zoo.names import ModelSpec, manifest, weights_folder
+from zoo.training.checkpoint import lock
+from zoo.weights import SINGLE
+
+__all__ = ["Plan", "Stage"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run of a plan."""
+
+    key: str  # its table in the plan, and its folder
+    name: str
+    init: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    set: dict[str, Any] = field(default_factory=dict)
+    adopt: bool = False
+
+    def trained(self, runs: Path) -> Path | None:
+        """Find the model folder that this stage left: in `runs`, or in weights/ if its recipe lies there."""
+        for folder in (runs / self.key / "model", weights_folder() / self.name):
+            if (folder / "recipe.json").is_file() and self._wrote(folder / "recipe.json"):
+                return folder
+        return None
+
+    def _wrote(self, recipe: Path) -> bool:
+        """Tell whether a model folder's record is that of this stage. `zoo train` writes it last."""
+        record = json.loads(recipe.read_text(encoding="utf-8"))
+        said = [(record["recipe"], self.set), (record["model"], self.config)]
+        return all(values.get(key) == value for values, wanted in said for key, value in wanted.items())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages in the order in which they are wanted, each after the one it starts from."""
+
+    stages: tuple[Stage, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan":
+        """Read a plan. Raises `ConfigError` for a stage that says what no stage can say, or starts from none before it."""
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read as a plan: {error}") from None
+        stages: dict[str, Stage] = {}
+        for key, table in tables.items():
+            stages[key] = _stage(path, key, table)
+            if stages[key].init not in ("", *list(stages)[:-1]):
+                before = ", ".join(list(stages)[:-1]) or "none"
+                raise ConfigError(f"{path}: [{key}] init = {stages[key].init!r} is no stage before it; these are {before}")
+        return cls(tuple(stages.values()))
+
+    def to_run(self, runs: Path) -> list[Stage]:
+        """List the stages that are neither trained nor superseded by a later one of their name, and those that they start from."""
+        stages = {stage.key: stage for stage in self.stages}
+        latest = {stage.name: stage.key for stage in self.stages if stage.adopt and stage.trained(runs)}
+        order = list(stages)
+        needed: set[str] = set()
+        for stage in self.stages:
+            superseded = order.index(stage.key) < order.index(latest.get(stage.name, stage.key))
+            following = stage if stage.adopt and not superseded else None
+            while following and following.key not in needed and not following.trained(runs):
+                needed.add(following.key)
+                following = stages.get(following.init)
+        return [stage for stage in self.stages if stage.key in needed]
+
+    def finished(self, runs: Path) -> list[Path]:
+        """List the model folders in `runs` that belong into weights/ and are not there, the last one of each name."""
+        folders = {stage.name: stage.trained(runs) for stage in self.stages if stage.adopt and stage.trained(runs)}
+        return [folder for name, folder in folders.items() if folder and not _is_adopted(name, folder)]
+
+
+def _is_adopted(name: str, folder: Path) -> bool:
+    entry = manifest().weights.get(name)
+    return entry is not None and entry.files[SINGLE].sha256 == remembered_sha256(folder / SINGLE)
+
+
+def _stage(path: Path, key: str, table: Any) -> Stage:
+    """Check one table of a plan."""
+    kinds = {f.name: f.type for f in fields(Stage) if f.name != "key"}
+    if not isinstance(table, dict) or not re.fullmatch(r"\w[\w.-]*", key):
+        raise ConfigError(f"{path}: [{key}] is no stage: expected a table of {', '.join(kinds)}, named by letters, digits, '.-_'")
+    for word, value in table.items():
+        kind = {"config": dict, "set": dict, "adopt": bool}.get(word, str)
+        if word not in kinds or not isinstance(value, kind):
+            raise ConfigError(f"{path}: [{key}] {word} = {value!r} cannot be; valid are {', '.join(kinds)}")
+    if "name" not in table:
+        raise ConfigError(f"{path}: [{key}] lacks name")
+    stage = Stage(key, **table)
+    if ModelSpec.parse(stage.name).dataset is None:
+        raise ConfigError(f"{path}: [{key}] name = {stage.name!r} names no data set, as {stage.name}.cifar10 does")
+    return stage
+
+
+class Runner:
+    """Runs the stages of a plan on several cores, each as soon as the one that it starts from is trained."""
+
+    def __init__(self, plan: Plan, runs: Path, sources: dict[str, str], *, jobs: int) -> None:
+        self.plan, self.runs, self.sources, self.jobs = plan, runs, sources, jobs
+        self.begun: set[str] = set()
+        self.failed: set[str] = set()
+        self.changed = threading.Condition()
+
+    def run(self) -> bool:
+        """Run all that is left; True if every stage was trained to its end."""
+        with lock(self.runs):
+            workers = [threading.Thread(target=self._work) for _ in range(self.jobs)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        return not self.plan.to_run(self.runs)
+
+    def _work(self) -> None:
+        while stage := self._next():
+            succeeded = self._train(stage)
+            with self.changed:
+                if not succeeded:
+                    self.failed.add(stage.key)
+                self.changed.notify_all()
+
+    def _next(self) -> Stage | None:
+        """Wait for a stage that can begin; None when nothing is left for this worker."""
+        with self.changed:
+            while True:
+                left = [stage for stage in self.plan.to_run(self.runs) if stage.key not in self.begun]
+                ready = [stage for stage in left if self._source(stage) is not None]
+                if ready:
+                    self.begun.add(ready[0].key)
+                    return ready[0]
+                if not left or not self._is_running():
+                    return None
+                self.changed.wait()
+
+    def _is_running(self) -> bool:
+        unfinished = {stage.key for stage in self.plan.to_run(self.runs)}
+        return bool(self.begun & unfinished - self.failed)
+
+    def _source(self, stage: Stage) -> str | None:
+        """What `--init` names: the folder of the stage before, empty where there is none, None while that is not trained."""
+        before = next((other for other in self.plan.stages if other.key == stage.init), None)
+        if before is None:
+            return ""
+        folder = before.trained(self.runs)
+        return None if folder is None else str(folder)
+
+    def _train(self, stage: Stage) -> bool:
+        """Train one stage; what it prints goes to `log` in its folder."""
+        folder = self.runs / stage.key
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "log").open("a", encoding="utf-8") as output:
+            status = subprocess.run(
+                self._command(stage), env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=output, stderr=output, check=False
+            ).returncode
+        last = (folder / "log").read_text(encoding="utf-8").splitlines()[-1:]
+        log.info("%s: %s", stage.key, last[0] if last else f"ended with status {status}")
+        return status == 0
+
+    def _command(self, stage: Stage) -> list[str]:
+        source, data = self._source(stage), self.sources.get(ModelSpec.parse(stage.name).dataset or "")
+        return [
+            "nice", "-n", "19", sys.executable, "-m", "zoo", "train", stage.name, "--run", str(self.runs / stage.key),
+            *(["--data", data] if data else []),
+            *(["--init", source] if source else []),
+            *(["--config", *_pairs(stage.config)] if stage.config else []),
+            *(["--set", *_pairs(stage.set)] if stage.set else []),
+        ]  # fmt: skip
+
+
+def _pairs(values: dict[str, Any]) -> list[str]:
+    """Write a table of TOML as the words `KEY=VALUE`; JSON's numbers, lists, strings and truth values are TOML's."""
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m zoo.training.stages", description="Train the stages of a plan, one on each core."
+    )
+    parser.add_argument("plan", type=Path, metavar="PLAN.toml")
+    parser.add_argument("--data", nargs="+", action="extend", default=[], metavar="TAG=SOURCE", help="where data sets lie")
+    parser.add_argument("--runs", type=Path, default=Path("runs/family"), metavar="FOLDER", help="default: runs/family")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="stages at once (default: one a core)")
+    parser.add_argument(
+        "--finished", action="store_true", help="train nothing: print the folders to adopt, a line each with their data"
+    )
+    options = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    try:
+        plan, sources = Plan.read(options.plan), dict(pair.partition("=")[::2] for pair in options.data)
+        if options.finished:
+            print("\n".join(map(str, plan.finished(options.runs))))
+            return 0
+        return 0 if Runner(plan, options.runs, sources, jobs=options.jobs).run() else 1
+    except ZooError as error:
+        print(f"zoo.training.stages: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
