@@ -35,7 +35,6 @@ def _at_all_steps(change: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[
     return changed
 
 
-@_at_all_steps
 def resize(images: Tensor, size: int) -> Tensor:
     """Resample images to `size` x `size` pixels, each of which averages all that it covers."""
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True)

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from zoo.training.augment import crop, erase, flip, mix, random_erase
+from zoo.training.augment import crop, erase, flip, flip_alternating, mix, random_erase, resize
 
 Change = Callable[[Tensor, torch.Generator], Tensor]
 CHANGES: dict[str, Change] = {
     "crop": lambda x, g: crop(x, 2, g),
+    "crop, reflected": lambda x, g: crop(x, 2, g, reflect=True),
     "flip": flip,
     "erase": lambda x, g: erase(x, 3, g),
     "random_erase": lambda x, g: random_erase(x, 0.5, g),
@@ -181,3 +182,34 @@ def test_a_greater_alpha_mixes_more_evenly(kind: int) -> None:
         kept = [mix(numbered(), torch.eye(64), *alphas, generator(seed))[1].diagonal().min() for seed in range(100)]
         uneven[alpha] = ((torch.stack(kept) - 0.5).abs() > 0.4).float().mean()
     assert uneven[0.1] > 0.4 and uneven[20.0] < 0.1
+
+
+def test_a_reflected_crop_shows_the_image_alone() -> None:
+    images = numbered(16)
+    cut = crop(images, 2, generator(), reflect=True)
+    assert all(set(seen.flatten().tolist()) <= set(image.flatten().tolist()) for seen, image in zip(cut, images, strict=True))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_flips_alternate_by_epoch(seed: int) -> None:
+    images, index = numbered(512), torch.arange(512)
+    epochs = [flip_alternating(images, index, epoch, seed) for epoch in range(3)]
+    mirrored = (epochs[0] != images).flatten(1).any(1)
+    assert 200 < int(mirrored.sum()) < 312
+    assert torch.equal(epochs[1], torch.where(mirrored[:, None, None, None], images, images.flip(-1)))
+    assert torch.equal(epochs[2], epochs[0])
+    one = flip_alternating(images[9:10], index[9:10], 0, seed)  # whatever batch an image is in
+    assert torch.equal(one, epochs[0][9:10])
+
+
+def test_the_seed_says_which_images_are_mirrored_first() -> None:
+    images, index = numbered(64), torch.arange(64)
+    assert not torch.equal(flip_alternating(images, index, 0, 0), flip_alternating(images, index, 0, 1))
+
+
+def test_resizing_averages() -> None:
+    images = numbered(3, 8, 8)
+    small = resize(images, 4)
+    assert small.shape == (3, 2, 4, 4)
+    assert torch.allclose(small[:, :, 1:3, 1:3].mean((2, 3)), images.mean((2, 3)))
+    assert torch.equal(resize(torch.full((1, 3, 8, 8), 0.5), 5), torch.full((1, 3, 5, 5), 0.5))

@@ -14,10 +14,10 @@ import torch
 from pictures import encoded, picture
 
 from zoo.datasets import DATASETS, DatasetSpec
-from zoo.errors import InputError
+from zoo.errors import ConfigError, InputError
 from zoo.training import data as module
 from zoo.training import sources
-from zoo.training.data import Files, Images, Plan, Shards, load_split
+from zoo.training.data import Files, Images, Plan, Shards, divide, load_split
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 FMNIST = DATASETS["fmnist"]
@@ -40,6 +40,37 @@ def numbers(split: Any) -> list[int]:
 
 
 # --- in memory
+
+
+def test_a_share_of_each_class_is_held_out() -> None:
+    labels = torch.tensor([0] * 40 + [1] * 20 + [2] * 3 + [3])
+    images = Images(torch.arange(64, dtype=torch.uint8).view(64, 1, 1, 1), labels)
+    left, held = divide(images, 0.25)
+    assert [int((held.labels == label).sum()) for label in range(4)] == [10, 5, 1, 0]  # a class of one image is trained on
+    assert sorted([*left.pixels.flatten().tolist(), *held.pixels.flatten().tolist()]) == list(range(64))
+    assert all(labels[int(pixel)] == label for pixel, label in zip(held.pixels.flatten(), held.labels, strict=True))
+    torch.rand(3)
+    assert torch.equal(divide(images, 0.25)[1].pixels, held.pixels)
+
+
+def test_files_are_divided_as_images_in_memory_are(
+    write_folders: Callable[..., Path], toy: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folders(train=range(30), val=range(3))
+    in_memory = load_split(toy, "train", folder)
+    monkeypatch.setattr(module, "MEMORY", 0)
+    files = load_split(toy, "train", folder)
+    assert isinstance(files, Files)
+    for one, other in zip(divide(files, 0.2), divide(in_memory, 0.2), strict=True):
+        assert one.images == other.images and torch.equal(one.labels, other.labels)
+        ((pixels, labels),) = one.evaluation(100)
+        assert torch.equal(pixels, other.pixels) and torch.equal(labels, other.labels)
+
+
+def test_nothing_is_held_out_of_shards(write_shards: Callable[..., Path], toy: DatasetSpec) -> None:
+    folder = write_shards({"train-0": [(n, encoded(picture(n)), n % 3) for n in range(6)]})
+    with pytest.raises(ConfigError, match="validation = 0.2 cannot be held out of shards: name a folder that has a split for it"):
+        divide(load_split(toy, "train", folder, images=6), 0.2)
 
 
 def test_images_train_as_the_plan_says() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,9 @@ from zoo.training.config import Recipe
 from zoo.training.data import Images, Plan, generator
 from zoo.training.train import train
 
-RECIPE = Recipe(dataset="fmnist", epochs=2, batch_size=8, lr=0.05, label_smoothing=0.1, crop_padding=1, flip=True, erase=3)
+RECIPE = Recipe(
+    dataset="fmnist", epochs=2, batch_size=8, lr=0.05, label_smoothing=0.1, crop_padding=1, flip=True, erase=3, bf16=False
+)
 STEPS = 6  # 26 images: three batches of eight an epoch, two images left over
 
 
@@ -63,6 +66,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "policies": {"auto_augment": "cifar10", "rand_augment": (2, 9)},
     "steps": {"loss": "tet", "t_schedule": ((0, 1), (1, 2))},
     "checkpointing": {"checkpointing": True},
+    "fast": {
+        "schedule": "linear",
+        "whiten": True,
+        "crop_mode": "reflect",
+        "flip": False,
+        "flip_alternating": True,
+        "norm_bias_rate": 4.0,
+    },
 }
 
 
@@ -202,6 +213,79 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert sorted(rates[10:], reverse=True) == rates[10:]
 
 
+def test_the_rate_may_fall_along_a_line() -> None:
+    recipe = Recipe(dataset="fmnist", epochs=4, lr=0.8, warmup_epochs=1.0, schedule="linear")
+    assert [loop._rate(recipe, step, 10, 40) for step in (9, 10, 25, 40)] == pytest.approx([0.8, 0.8, 0.4, 0.0])
+
+
+def test_biases_of_normalisations_may_have_a_rate_of_their_own(tiny: Callable[..., DANet], tmp_path: Path) -> None:
+    model = tiny()
+    groups = loop._groups(model, replace(RECIPE, norm_bias_rate=16.0))
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert [group["factor"] for group in groups] == [1.0, 1.0, 16.0]
+    assert {names[id(p)] for p in groups[2]["params"]} == {n for n in names.values() if ".bn" in n and n.endswith("bias")}
+    assert sum(len(group["params"]) for group in groups) == len(names)
+
+    moved = {}
+    for factor in (1.0, 1e-9):
+        torch.manual_seed(0)
+        trained = tiny(widths=(8, 8))
+        recipe = replace(RECIPE, norm_bias_rate=factor, flip=False, crop_padding=0, erase=0)
+        train(trained, recipe, images(26), images(11), tmp_path / str(factor))
+        moved[factor] = float(trained.get_submodule("stage1.block0.bn1").bias.detach().abs().max())
+    assert moved[1e-9] < 1e-6 < moved[1.0]
+
+
+def test_a_whitened_first_convolution_is_where_training_begins(fit: Any, tmp_path: Path) -> None:
+    plain, _ = fit("plain", replace(RECIPE, lr=1e-9))
+    whitened, _ = fit("whitened", replace(RECIPE, lr=1e-9, whiten=True))
+    changed = [key for key in plain if plain[key].dim() > 1 and not torch.allclose(plain[key], whitened[key], atol=1e-6)]
+    assert changed == ["stem.conv.weight"]
+    filters = whitened["stem.conv.weight"]
+    assert torch.allclose(filters[:4], -filters[4:], atol=1e-5)
+
+
+def test_images_may_be_small_at_first(fit: Any, record: Any, tiny: Callable[..., DANet], tmp_path: Path) -> None:
+    shapes: list[tuple[int, ...]] = []
+    model = tiny(widths=(8, 8))
+    model.stem.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape[-2:])))
+    recipe = replace(RECIPE, sizes=((0, 14), (1, 28)))
+    train(model, recipe, images(26), images(11), tmp_path, evaluate_every=2)
+    assert shapes[:3] == [(14, 14)] * 3 and (8, 8) in shapes[3:]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"crop_padding": 8, "crop_mode": "reflect", "sizes": ((0, 8),)}, "crop_padding = 8 must be below 8 pixels"),
+        ({"sizes": ((0, 4),)}, "sizes are for images, of 8 to 112 pixels a side for Fashion-MNIST"),
+        ({"sizes": ((0, 113),)}, "sizes are for images, of 8 to 112 pixels a side for Fashion-MNIST"),
+    ],
+    ids=str,
+)
+def test_changes_that_the_images_do_not_allow_are_refused(values: dict[str, Any], said: str, fit: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^recipe: {said}"):
+        fit(recipe=replace(RECIPE, **values))
+
+
+def test_what_trains_and_when_it_ends_is_said(fit: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "zoo")
+    fit(recipe=replace(RECIPE, epochs=3, t_schedule=((0, 1), (2, 2))))
+    said = [record.getMessage() for record in caplog.records]
+    assert "training on cpu in float32: 3 epochs of 3 steps, 8 images each" in said
+    estimates = [re.fullmatch(r"[\d.e+]+ images/s at T = (\d); done about \d{4}-\d\d-\d\d \d\d:\d\d", text) for text in said]
+    assert [match[1] for match in estimates if match] == ["1", "1"]
+
+
+@pytest.mark.parametrize(("flags", "expected"), [("sse2 avx512_bf16 amx_tile", "bfloat16"), ("sse2 avx2 avx512f", "float32")])
+def test_auto_is_bfloat16_where_the_processor_has_it(
+    flags: str, expected: str, fit: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("zoo.processor._cpuinfo", lambda key: [flags] if key == "flags" else [])
+    _, last = fit(recipe=replace(RECIPE, epochs=1, bf16="auto"))
+    assert last["precision"] == expected
+
+
 def test_an_epoch_takes_every_image_at_most_once() -> None:
     plan = Plan(26, 8)
     epochs = [torch.cat([plan.indexes(step) for step in range(3 * e, 3 * e + 3)]).tolist() for e in range(2)]
@@ -211,7 +295,7 @@ def test_an_epoch_takes_every_image_at_most_once() -> None:
 
 def test_only_weights_decay(tiny: Callable[..., DANet]) -> None:
     model = tiny()
-    decaying, others = loop._groups(model, 0.1)
+    decaying, others = loop._groups(model, replace(RECIPE, weight_decay=0.1))
     names = {id(p): name for name, p in model.named_parameters()}
     assert decaying["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
     assert all("conv" in names[id(p)] or names[id(p)] == "head.fc.weight" for p in decaying["params"])
