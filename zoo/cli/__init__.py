@@ -14,6 +14,7 @@ from pathlib import Path
 import zoo
 from zoo import terminal
 from zoo.cli import energy, exports, models, publishing
+from zoo.cli.options import Assign, Parser
 from zoo.errors import VerificationError, ZooError
 
 __all__ = ["main"]
@@ -59,7 +60,7 @@ def _fail(error: object, status: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="zoo", description="Trained deep spiking residual networks: load, classify, export, verify, and count their energy."
     )
     parser.add_argument("--version", action="version", version=f"zoo {zoo.__version__}")
@@ -166,9 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", help="with a data set, as in danet20-t4.fmnist")
     sub.add_argument("--data", metavar="SOURCE", help="where the data set lies: a folder, or a hub id ORG/NAME")
     sub.add_argument("--run", type=Path, metavar="FOLDER", help="checkpoints, metrics and weights (default: runs/NAME)")
-    sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override values of the recipe")
+    sub.add_argument("--set", nargs="+", action=Assign, default={}, metavar="KEY=VALUE", help="override values of the recipe")
     text = "override fields of the network, as in stem=medium; the model keeps its name, and config.json says what it is"
-    sub.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help=text)
+    sub.add_argument("--config", nargs="+", action=Assign, default={}, metavar="KEY=VALUE", help=text)
     sub.add_argument("--teacher", metavar="MODEL", help="distil from a name, a model folder, or a Python module:function")
     sub.add_argument("--save-every", type=_positive, default=500, metavar="STEPS", help="between two checkpoints (default: 500)")
     sub.add_argument("--evaluate-every", type=_positive, default=1, metavar="EPOCHS", help="on the test split (default: 1)")

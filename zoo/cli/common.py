@@ -117,7 +117,7 @@ def check_output(option: str, path: Path | None, *, folder: bool) -> None:
 def only_for(args: argparse.Namespace, what: str, *options: str) -> None:
     """Raises `InputError` for the first of `options` that was given: each is for `what` alone, and would be ignored."""
     for option in options:
-        if getattr(args, option) != args.parser.get_default(option):
+        if option in args.given or getattr(args, option) != args.parser.get_default(option):  # a flag is not in `given`
             raise InputError(f"--{option.replace('_', '-')} is for {what}")
 
 

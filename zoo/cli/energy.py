@@ -86,6 +86,7 @@ def _report(model: str, args: argparse.Namespace, convention: str, *, speak: boo
     from export.energy import estimate, executor
 
     options: dict[str, Any] = {"convention": convention, "profile": args.profile}
+    runtime = asked_runtime(args, *args.models)
     if args.input:
         if not model.endswith(".nir") or args.images or args.data:
             raise InputError("--input is for a .nir file, and in place of --images and --data")
@@ -94,7 +95,7 @@ def _report(model: str, args: argparse.Namespace, convention: str, *, speak: boo
         return estimate(run, array[: args.first] if run.entry.static else array[:, : args.first], **options)
     file = model.endswith((".onnx", ".nir"))
     options_of_graph = {"steps": args.steps, "dt": args.dt} if model.endswith(".nir") else {}
-    run = executor(Path(model) if file else load_model(model)[0], runtime=asked_runtime(args, *args.models), **options_of_graph)
+    run = executor(Path(model) if file else load_model(model)[0], runtime=runtime, **options_of_graph)
     if run.source.data is None:
         raise InputError(f"{model} does not say what it reads: give it an array with --input FILE.npy")
     batches, images = _batches(run, run.source.data, args, speak=speak)

@@ -149,11 +149,10 @@ def train(args: argparse.Namespace) -> int:
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
     logging.basicConfig(format="%(message)s")
     logging.getLogger("zoo").setLevel(logging.INFO if first else logging.ERROR)  # a line for each epoch
-    overrides, config = (dict(item.partition("=")[::2] for item in items) for items in (args.set, args.config))
     try:
         with terminal.progress() as bar:
             result = train_name(
-                args.name, run=args.run, data=args.data, overrides=overrides, config=config, teacher=args.teacher,
+                args.name, run=args.run, data=args.data, overrides=args.set, config=args.config, teacher=args.teacher,
                 save_every=args.save_every, evaluate_every=args.evaluate_every, skip_bad=args.skip_bad, shard=args.shard,
                 progress=terminal.advance(bar, "steps") if first else None,
             )  # fmt: skip

@@ -1,0 +1,114 @@
+"""Options of the command given twice, in a wrong form, or where they do not apply."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from zoo import cli
+from zoo.cli.options import Assign, Store
+from zoo.errors import InputError
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (subparsers,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(subparsers.choices)
+
+
+def options() -> Iterator[tuple[str, argparse.Action]]:
+    """Every option of every command that takes a value."""
+    for command, parser in commands().items():
+        for action in parser._actions:
+            if action.option_strings and action.nargs != 0:
+                yield command, action
+
+
+def words(action: argparse.Action) -> list[str]:
+    """Two values that the option takes, or what is as good."""
+    if isinstance(action, Assign):
+        return ["a=1", "b=2"]
+    choices = list(action.choices or ["1", "2"])
+    return [choices[0], choices[-1]]
+
+
+def parse(command: str, *argv: str) -> argparse.Namespace:
+    """The namespace of `argv`, and of what else the command needs."""
+    needed = []
+    for action in commands()[command]._actions:
+        if action.required and not action.option_strings:
+            needed.append("x")
+        elif action.required and action.option_strings[0] not in argv:
+            needed += [action.option_strings[0], "x"]
+    return cli._parser().parse_args([command, *needed, *argv])
+
+
+OPTIONS = [pytest.param(command, action, id=f"{command} {action.option_strings[0]}") for command, action in options()]
+
+
+@pytest.mark.parametrize(("command", "action"), OPTIONS)
+def test_an_option_given_twice_adds_up_or_is_refused(command: str, action: argparse.Action) -> None:
+    """Whatever options there will be: none is stored in another way."""
+    assert isinstance(action, Store)
+    option, (first, second) = action.option_strings[0], words(action)
+    if action.nargs is None:
+        with pytest.raises(InputError) as error:
+            parse(command, option, first, option, second)
+        said = str(error.value)
+        assert said.startswith(f"{option} is given twice, as '{first}") and f" and '{second}" in said and "\n" not in said
+    else:
+        twice = getattr(parse(command, option, first, option, second), action.dest)
+        assert twice == getattr(parse(command, option, first, second), action.dest) and len(twice) == 2
+
+
+def test_a_list_replaces_its_default_and_keeps_the_order() -> None:
+    assert parse("export").to == ["onnx"]
+    assert parse("export", "--to", "nir").to == ["nir"]
+    assert parse("export", "--to", "nir", "--to", "onnx").to == ["nir", "onnx"]
+    assert parse("energy", "--images", "b", "--images", "a", "c").images == [Path("b"), Path("a"), Path("c")]
+
+
+def test_assignments_add_up() -> None:
+    assert parse("train").set == {}
+    assert parse("train", "--set", "lr=1", "--set", "epochs=2", "source=a=b").set == {"lr": "1", "epochs": "2", "source": "a=b"}
+
+
+def test_the_parser_keeps_nothing_from_one_command_to_the_next() -> None:
+    parser = cli._parser()
+    for value in ("a=1", "b=2"):
+        key = value[0]
+        assert parser.parse_args(["train", "x", "--set", value]).set == {key: value[2]}
+        assert parser.parse_args(["export", "x", "--to", "nir"]).to == ["nir"]
+
+
+REFUSED = [
+    ("train danet20-t4.fmnist --set lr", "--set 'lr' is not KEY=VALUE, as in --set epochs=3"),
+    ("train danet20-t4.fmnist --set =1", "--set '=1' is not KEY=VALUE"),
+    ("train danet20-t4.fmnist --set lr=1 lr=2", "--set lr is given twice, as '1' and '2': give it once"),
+    ("train danet20-t4.fmnist --set lr=1 --set lr=2", "--set lr is given twice, as '1' and '2': give it once"),
+    ("train danet20-t4.fmnist --set nonsense=1 --set epochs=1", "nonsense"),
+    ("train danet20-t4.fmnist --data a --data b", "--data is given twice, as 'a' and 'b': give it once"),
+    ("export danet20-t4 --out x --out y", "--out is given twice, as 'x' and 'y': give it once"),
+    ("export danet20-t4 --weights float32 --weights int8", "--weights is given twice, as 'float32' and 'int8'"),
+    ("check steps.nir --dt 1 --dt 0.5", "--dt is given twice, as '1.0' and '0.5'"),
+    # Options that would change nothing, though what they say is the default.
+    ("export danet20-t4 --to nir --form sequence", "--form is for ONNX"),
+    ("export danet20-t4 --profile portable", "--profile is for NIR"),
+    ("export steps.nir --outputs counts", "--outputs is for a model of the zoo"),
+    ("energy steps.nir --input x.npy --runtime onnxruntime", "--runtime is for .onnx files"),
+    ("energy steps.nir --input x.npy --threads 1", "--threads is for .onnx files"),
+]
+
+
+@pytest.mark.parametrize(("command", "said"), REFUSED)
+def test_what_is_refused_is_refused_in_one_line(
+    command: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("steps.nir", "x.npy"):
+        Path(file).touch()
+    before = sorted(tmp_path.iterdir())
+    status = cli.main(command.split())
+    out, err = capsys.readouterr()
+    assert status == 2 and err.startswith("zoo: ") and said in err and err.count("\n") == 1 and not out
+    assert sorted(tmp_path.iterdir()) == before
