@@ -23,7 +23,7 @@ from zoo.integrity import beside, sha256
 from zoo.names import FileSpec, Origin
 from zoo.neurons import Lif
 
-__all__ = ["CONFIG", "INDEX", "SINGLE", "read_model", "shard_names", "write_model"]
+__all__ = ["CONFIG", "INDEX", "SINGLE", "read_model", "shard_names", "weight_files", "write_model"]
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 LARGEST = 2**26  # bytes of JSON: an index of a million tensors
@@ -47,7 +47,7 @@ def read_model(folder: Path) -> DANet:
         raise WeightsError(f"{folder / CONFIG}: name {name[:100]!r} is not one of letters, digits, '.', '_' and '-'")
     with torch.device("meta"):
         model = DANet(config)
-    files, modules, expected = _weight_files(folder), dict(model.named_modules()), model.state_dict()
+    files, modules, expected = weight_files(folder), dict(model.named_modules()), model.state_dict()
     missing = dict.fromkeys(expected)
     for path, stored, tensor in _read_tensors(files):
         key = WRAPPED.sub("", stored)
@@ -132,7 +132,8 @@ def shard_names(index: Path) -> list[str]:
     return sorted(set(shards.values()))
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
+    """List the files that hold the weights of a model folder. Raises `WeightsError` if there are none."""
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
     if not (folder / INDEX).is_file():

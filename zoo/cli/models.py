@@ -152,8 +152,9 @@ def train(args: argparse.Namespace) -> int:
     try:
         with terminal.progress() as bar:
             result = train_name(
-                args.name, run=args.run, data=args.data, overrides=args.set, config=args.config, teacher=args.teacher,
-                save_every=args.save_every, evaluate_every=args.evaluate_every, skip_bad=args.skip_bad, shard=args.shard,
+                args.name, run=args.run, data=args.data, overrides=args.set, config=args.config, init=args.init,
+                teacher=args.teacher, save_every=args.save_every, evaluate_every=args.evaluate_every,
+                skip_bad=args.skip_bad, shard=args.shard,
                 progress=terminal.advance(bar, "steps") if first else None,
             )  # fmt: skip
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from zoo.errors import ConfigError, WeightsError
 from zoo.training.config import Recipe
 
-__all__ = ["claim", "latest", "lock", "save"]
+__all__ = ["claim", "exists", "latest", "lock", "save"]
 
 log = logging.getLogger(__name__)
 KEPT = 2
@@ -73,6 +73,11 @@ def save(run: Path, step: int, state: dict[str, Any]) -> None:
     beside.replace(run / f"checkpoint-{step:09d}.pt")
     for old in _checkpoints(run)[:-KEPT]:
         old.unlink()
+
+
+def exists(run: Path) -> bool:
+    """Whether a run in this folder would go on from a checkpoint."""
+    return bool(_checkpoints(run))
 
 
 def latest(run: Path) -> dict[str, Any] | None:

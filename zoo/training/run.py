@@ -17,7 +17,7 @@ from zoo.errors import ConfigError, UnknownName
 from zoo.integrity import write_whole
 from zoo.names import ModelSpec
 from zoo.processor import processor
-from zoo.training import parallel
+from zoo.training import lineage, parallel
 from zoo.training.config import Recipe, parse_value
 from zoo.training.data import Split, divide, load_split
 from zoo.training.evaluate import correct
@@ -36,6 +36,7 @@ def train_name(
     data: str | None = None,
     overrides: dict[str, str] | None = None,
     config: dict[str, str] | None = None,
+    init: str | None = None,
     teacher: str | None = None,
     save_every: int = 500,
     evaluate_every: int = 1,
@@ -62,6 +63,7 @@ def train_name(
     model = zoo.create(spec.name, **_config_fields(config or {}))
     assert model.origin is not None
     origin = model.origin
+    started = lineage.start(model, init, run) if init else None
     taught = load_teacher(teacher, origin.data, accelerator.device) if teacher else None
     with accelerator.main_process_first():  # so that one of them fills the cache of a download
         images = load_data(recipe, "train", spec.steps, skip_bad=skip_bad)
@@ -71,7 +73,7 @@ def train_name(
             test = load_data(recipe, "test", spec.steps, skip_bad=skip_bad)
     train(
         model, recipe, images, test, run,
-        teacher=taught, save_every=save_every, evaluate_every=evaluate_every, shard=shard, progress=progress,
+        init=started, teacher=taught, save_every=save_every, evaluate_every=evaluate_every, shard=shard, progress=progress,
     )  # fmt: skip
     if not accelerator.is_main_process:
         return ""
@@ -84,6 +86,7 @@ def train_name(
         right, _ = correct(read_model(folder).to(accelerator.device), test, found)
         if whole - right <= ROUNDING * seen:
             break
+    resolved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     metrics = {
         "top1": right / seen,
@@ -91,14 +94,14 @@ def train_name(
         "images": seen,
         "weights": f"{'average' if recipe.ema else 'weights'} of the last step, stored as {'float16' if half else 'float32'}",
         "top1_float32": whole / seen,
-        "training_hours": round(sum(line["seconds"] for line in log) / 3600, 2),
+        **lineage.hours(sum(line["seconds"] for line in log), resolved.get("init")),
         "trained_on": device(accelerator),
     }
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     shutil.copyfile(run / "metrics.jsonl", folder / "metrics.jsonl")
-    resolved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-    if Path(recipe.source).exists():  # a folder of this machine says nothing elsewhere
-        resolved["recipe"]["source"] = ""
+    for part in (resolved["recipe"], resolved.get("init", {})):
+        if part and Path(part["source"]).exists():  # a folder of this machine says nothing elsewhere
+            part["source"] = ""
     write_whole(folder / "recipe.json", json.dumps(resolved, indent=2) + "\n")
     skipped = f" ({images.skipped} unreadable training images left out)" if images.skipped else ""
     return f"{spec.name}: top-1 {right / seen:.2%} on {seen:,} {split} images{skipped}; load it with zoo.load({str(folder)!r})"

@@ -55,6 +55,7 @@ def train(
     test: Split,
     run: str | Path,
     *,
+    init: dict[str, Any] | None = None,
     teacher: Teacher | None = None,
     save_every: int = 500,
     evaluate_every: int = 1,
@@ -63,6 +64,7 @@ def train(
 ) -> dict[str, Any]:
     """Train `model`, resuming from `run` if a checkpoint lies there; returns the last line of the metrics.
 
+    `init` is the record of the weights that `model` starts from (`zoo.training.lineage`), which the run keeps.
     `teacher` is distilled from; `save_every` is in steps, `evaluate_every` in epochs, the last of which is always
     evaluated; `shard` divides the weights among the processes. All processes that torchrun started call this together. Raises
     `ZooError` if the loss stops being finite or memory runs out, `ConfigError` if `run` belongs to another recipe or process.
@@ -71,7 +73,7 @@ def train(
     first = parallel.accelerator(shard=shard).is_main_process
     try:
         with checkpoint.lock(run) if first else nullcontext():
-            return _Training(model, recipe, data, test, run, teacher, save_every, evaluate_every, shard, progress).go()
+            return _Training(model, recipe, data, test, run, init, teacher, save_every, evaluate_every, shard, progress).go()
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
@@ -84,8 +86,8 @@ class _Training:
     """A run: what it needs, and its loop."""
 
     def __init__(
-        self, model: DANet, recipe: Recipe, data: Split, test: Split, run: Path, teacher: Teacher | None, save_every: int,
-        evaluate_every: int, shard: bool, progress: Progress | None,
+        self, model: DANet, recipe: Recipe, data: Split, test: Split, run: Path, init: dict[str, Any] | None,
+        teacher: Teacher | None, save_every: int, evaluate_every: int, shard: bool, progress: Progress | None,
     ) -> None:  # fmt: skip
         self.model, self.recipe, self.run, self.teacher = model, recipe, run, teacher
         self.save_every, self.evaluate_every, self.progress = save_every, evaluate_every, progress
@@ -99,14 +101,15 @@ class _Training:
         if a.is_main_process:
             run.mkdir(parents=True, exist_ok=True)
             resolved = {"model": model.config.to_dict(), "recipe": recipe.to_dict(), "torch": torch.__version__}
-            checkpoint.claim(run / "recipe.json", resolved)
+            checkpoint.claim(run / "recipe.json", resolved | ({"init": init} if init else {}))
         a.wait_for_everyone()
         self.data, self.test = data.to(self.device), test.to(self.device)
 
         # `net` is trained; `model` gets its weights, or their average, to be evaluated.
         model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
         saved = checkpoint.latest(run)
-        if recipe.whiten and not saved:
+        taken = init is not None and "stem" not in init["new"]  # then the first convolution is trained already
+        if recipe.whiten and not saved and not taken:
             batch = Plan(data.images, min(WHITENING, data.images), recipe.seed)  # the same for every process
             whiten(_first_convolution(model), normalise(next(self.data.training(batch, 0))[0], self.spec))
         self.net = copy.deepcopy(model).train()

@@ -1,0 +1,211 @@
+"""Start a network from the trained weights of another one of its family.
+
+What two networks may differ in, and what then happens to the weights:
+
+    classes                 `head.fc` stays new
+    stem, input channels    the stem is taken if its convolutions have the same shapes, else all of it
+                            stays new; from colour to grey the first convolution's filters are summed
+    T, surrogate            nothing: no weight depends on them
+    depth                   the source's blocks keep their places at the start of each stage; those
+                            appended start as the identity
+
+A block is the identity while the last layer of its branch is constant (Goyal et al. 2017, section
+5.1; for spiking joins Fang et al., NeurIPS 2021, section 3.3), so a network that was only made
+deeper gives the source's logits bit for bit.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor, nn
+
+from zoo.danet import DANet, DANetConfig
+from zoo.errors import ConfigError
+from zoo.names import GRAMMAR
+
+__all__ = ["WarmStart", "warm_start"]
+
+FREE = ("depths", "num_classes", "stem", "in_channels", "steps", "surrogate")  # fields that may differ
+STEM, CLASSIFIER = "stem", "head.fc"
+NAMED = 3  # differing tensors that an error names
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What of a network came from another one, by paths of its modules and keys of its state."""
+
+    taken: tuple[str, ...]  # tensors that are the source's
+    tensors: int  # in the network's state
+    new: dict[str, str] = field(default_factory=dict)  # modules that stayed as they were -> why
+    adapted: dict[str, str] = field(default_factory=dict)  # modules of changed shape -> how
+    grown: tuple[str, ...] = ()  # appended blocks, which start as the identity
+
+    def __str__(self) -> str:
+        """Describe it, as in `118 of 120 tensors; new: head.fc (5 classes, was 10)`."""
+        parts = [f"{len(self.taken)} of {self.tensors} tensors"]
+        for word, modules in (("new", self.new), ("adapted", self.adapted)):
+            if modules:
+                listed = ", ".join(f"{path} ({reason})" for path, reason in modules.items())
+                parts.append(f"{word}: {listed}")
+        if self.grown:
+            stages = Counter(path.partition(".")[0] for path in self.grown)
+            listed = ", ".join(f"{count} in {stage}" for stage, count in stages.items())
+            parts.append(f"blocks added as the identity: {listed}")
+        return "; ".join(parts)
+
+
+@torch.no_grad()
+def warm_start(target: DANet, source: DANet) -> WarmStart:
+    """Copy the weights and BatchNorm statistics of `source` into `target`; returns what was taken.
+
+    What is not taken stays as it was, except appended blocks, which become the identity. Raises
+    `ConfigError`, and changes nothing, if the networks are of different families or widths, if
+    `target` is the shallower one, or if the weights of `source` were rounded for a chip.
+    """
+    _check_fields(target, source)
+    grown = _appended_blocks(target.config.depths, source.config.depths)
+    constant = _neutral_constant(target.config) if grown else 0.0
+    ours, theirs = target.state_dict(), source.state_dict()
+    adapted = _sum_colours(ours, theirs)
+    new = _new_modules(target, source, ours, theirs)
+    ours, theirs = (_without(state, (*new, *grown)) for state in (ours, theirs))
+    _check_shapes(target, source, ours, theirs)
+
+    for key, tensor in ours.items():
+        tensor.copy_(theirs[key])
+    for path in grown:
+        _make_identity(target.get_submodule(path), constant)
+    taken = tuple(_without(ours, adapted))
+    return WarmStart(taken, len(target.state_dict()), new, adapted, grown)
+
+
+def _check_fields(target: DANet, source: DANet) -> None:
+    """Raises `ConfigError` for networks that compute something else, or a target of fewer blocks."""
+    if source.origin and source.origin.precision != "float32":
+        precision = source.origin.precision
+        reason = f"its weights were rounded to {precision}: start from those that were trained"
+        raise _refused(target, source, reason)
+    ours, theirs = target.config, source.config
+    names = [f.name for f in fields(DANetConfig) if f.name not in FREE]
+    pairs = [(name, getattr(theirs, name), getattr(ours, name)) for name in names]
+    differing = [f"{name} {a} instead of {b}" for name, a, b in pairs if a != b]
+    families = [_family(network) for network in (source, target)]
+    if "" not in families and families[0] != families[1]:
+        differing.insert(0, f"family {families[0]} instead of {families[1]}")
+    if differing:
+        shapes = _shapes(target.state_dict(), source.state_dict())
+        raise _refused(target, source, "it has " + ", ".join([*differing, *shapes]))
+    if any(a > b for a, b in zip(theirs.depths, ours.depths, strict=True)):
+        given = f"it has depths {list(theirs.depths)}, and blocks beyond {list(ours.depths)} would be lost"
+        raise _refused(target, source, f"{given}: start from a network that is as deep or shallower")
+
+
+def _check_shapes(target: DANet, source: DANet, ours: State, theirs: State) -> None:
+    """Raises `ConfigError` unless the two states have the same tensors of the same shapes."""
+    if differing := _shapes(ours, theirs):
+        raise _refused(target, source, "it has " + ", ".join(differing))
+
+
+def _shapes(ours: State, theirs: State) -> list[str]:
+    """The first tensors in which the states differ, in words."""
+
+    def shape(state: State, key: str) -> str:
+        return str(list(state[key].shape)) if key in state else "missing"
+
+    keys = [key for key in dict.fromkeys([*ours, *theirs]) if shape(ours, key) != shape(theirs, key)]
+    listed = [f"{key} {shape(theirs, key)} instead of {shape(ours, key)}" for key in keys[:NAMED]]
+    return [*listed, f"and {len(keys) - NAMED} more"] if len(keys) > NAMED else listed
+
+
+def _refused(target: DANet, source: DANet, reason: str) -> ConfigError:
+    return ConfigError(f"{_name(target)} cannot start from {_name(source)}: {reason}")
+
+
+def _name(network: DANet) -> str:
+    return network.origin.name if network.origin else f"a network of depths {list(network.config.depths)}"
+
+
+def _family(network: DANet) -> str:
+    """The family in the network's name; empty for a name that is not the zoo's."""
+    match = GRAMMAR.fullmatch(network.origin.name) if network.origin else None
+    return match["family"] if match else ""
+
+
+def _appended_blocks(ours: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(
+        f"stage{stage}.block{block}"
+        for stage, (depth, before) in enumerate(zip(ours, theirs, strict=True), 1)
+        for block in range(before, depth)
+    )
+
+
+def _new_modules(target: DANet, source: DANet, ours: State, theirs: State) -> dict[str, str]:
+    """The modules that are about other images or classes than the source's, and in what they differ.
+
+    A stem whose convolution is new is new as a whole: its BatchNorm has the statistics of the old.
+    """
+    new = {}
+    stem = [key for key in {**ours, **theirs} if _is_within(key, [STEM])]
+    if any(key not in ours or key not in theirs or ours[key].shape != theirs[key].shape for key in stem):
+        shown = [f"{n.config.stem}, {n.config.in_channels} input channels" for n in (target, source)]
+        new[STEM] = f"{shown[0]}, was {shown[1]}"
+    classes = [network.config.num_classes for network in (target, source)]
+    if classes[0] != classes[1]:
+        new[CLASSIFIER] = f"{classes[0]} classes, was {classes[1]}"
+    elif target.origin and source.origin and target.origin.data.classes != source.origin.data.classes:
+        new[CLASSIFIER] = "other classes"
+    return new
+
+
+def _sum_colours(ours: State, theirs: State) -> dict[str, str]:
+    """From RGB to grey, sum the filters of the source's first convolution in place of its state.
+
+    A grey picture shown as RGB then gives the same currents, if all channels are normalised alike.
+    """
+    key = next(key for key in theirs if _is_within(key, [STEM]))
+    if key not in ours or (ours[key].shape[1], theirs[key].shape[1]) != (1, 3):
+        return {}
+    theirs[key] = theirs[key].sum(1, keepdim=True)
+    return {key.rpartition(".")[0]: "1 input channel, was 3: filters summed"}
+
+
+def _neutral_constant(config: DANetConfig) -> float:
+    """Find what a branch's last layer has to give for the join to return its shortcut.
+
+    Raises `ConfigError` for blocks that cannot be the identity, or could never learn to be another.
+    """
+    order, join = config.order, config.join
+    if order not in ("a", "b", "c"):
+        why = "has a neuron after the sum" if order == "post" else "has no shortcut"
+        raise ConfigError(f"order {order!r} {why}: no block can be added as the identity, keep depths")
+    if join != "and":
+        if order == "c" and config.surrogate == "rectangle" and config.threshold >= 0.5:
+            raise ConfigError(
+                "with the rectangle surrogate an added block of order 'c', whose last neuron is silent, "
+                "has no gradient: use surrogate = 'atan', or keep depths"
+            )
+        return 0.0
+    if order == "b":
+        raise ConfigError("order 'b' joined by 'and': no block can be added as the identity, keep depths")
+    # In order c a neuron reads it, and has to fire at each step, also where it resets by subtraction.
+    return 2.5 * config.threshold if order == "c" else 1.0
+
+
+def _make_identity(block: nn.Module, constant: float) -> None:
+    """Have the last layer of the block's branch give `constant`, whatever it reads."""
+    last = [module for module in block.children() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)][-1]
+    nn.init.zeros_(last.weight)
+    if last.bias is not None:
+        nn.init.constant_(last.bias, constant)
+
+
+def _without(state: State, paths: Iterable[str]) -> State:
+    return {key: tensor for key, tensor in state.items() if not _is_within(key, paths)}
+
+
+def _is_within(key: str, paths: Iterable[str]) -> bool:
+    return any(key == path or key.startswith(f"{path}.") for path in paths)
