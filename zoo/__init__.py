@@ -80,17 +80,19 @@ def load(
     return weights.read_model(folder).to(device)
 
 
-def create(name: str, **overrides: Any) -> "DANet":
+def create(name: str, *, data: DatasetSpec | None = None, **overrides: Any) -> "DANet":
     """The architecture of `name` with random weights, in training mode; `overrides` are fields of `DANetConfig`.
 
     Another `num_classes` than that of the name's data set leaves the classes without names, another `steps` is another T in the
-    name. Raises `UnknownName`, or `ConfigError` for a field that cannot be, or does not fit the images of the data set.
+    name. `data` describes images of your own, whose tag then is in the name. Raises `UnknownName`, or `ConfigError` for a field
+    that cannot be, or does not fit the images of the data set.
     """
     from zoo.danet import DANet, DANetConfig
     from zoo.names import Origin
 
-    spec = manifest().resolve(ModelSpec.parse(name))
-    data = DATASETS[spec.dataset or "in1k"]
+    spec = ModelSpec.parse(name, own_data=data is not None)
+    spec = replace(spec, dataset=data.tag) if data else manifest().resolve(spec)
+    data = data or DATASETS[spec.dataset or "in1k"]
     config = DANetConfig.from_dict(spec.config(data) | overrides)
     if config.in_channels != data.channels:
         raise ConfigError(

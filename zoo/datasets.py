@@ -22,6 +22,7 @@ class DatasetSpec:
     classes: tuple[str, ...] = ()  # names in the order of the logits, where they are known
     licence: str = ""
     events: bool = False  # counts of events in time bins, not images; a channel for each polarity
+    held_out: float = 0.0  # share of the training images that is held out, where the data come without a split for it
 
     def __post_init__(self) -> None:
         if not (1 <= self.size <= 65536 and len(self.mean) == len(self.std) == self.channels and all(s > 0 for s in self.std)):

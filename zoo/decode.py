@@ -24,7 +24,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from zoo.datasets import DatasetSpec
 
-__all__ = ["Encoded", "Unreadable", "View", "centre", "decode", "encoding", "random_box"]
+__all__ = ["Encoded", "Unreadable", "View", "centre", "decode", "encoding", "extent", "random_box"]
 
 Encoded = dict[str, Any]  # "bytes": the file's bytes, or None; "path": where it lies if bytes is None, else what it was called
 Box = tuple[float, float, float, float]
@@ -34,6 +34,7 @@ View = Callable[[int, int], Box]
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}  # 8 bits a channel, at most
 SIXTEEN = {"I;16", "I;16L", "I;16B", "I;16N"}
+GREY = {"1", "L", "LA", "La", "I", *SIXTEEN}
 LARGE, CENTRAL = 128, 0.875  # networks for large images are evaluated on the central 224 of 256 pixels, small ones on the whole
 DRAFT = 2  # a JPEG is decoded at a fraction of its size where this many times the model's size still remain
 RATIO = math.log(4 / 3)  # width / height of a random box is 3/4 to 4/3
@@ -92,6 +93,19 @@ def encoding(encoded: Encoded) -> str:
             return image.format or ""
     except Exception:  # as above
         return ""
+
+
+def extent(encoded: Encoded) -> tuple[int, int, int]:
+    """Width, height and channels (1 grey, 3 colour) of the upright image, of which no pixel is decoded; raises `Unreadable`."""
+    try:
+        with warnings.catch_warnings(action="ignore"), _open(encoded) as image:
+            return *_turned(image.size, _turn(image)), 1 if image.mode in GREY else 3
+    except Unreadable:
+        raise
+    except UnidentifiedImageError:
+        raise Unreadable(f"unknown format; valid are {', '.join(FORMATS)}") from None
+    except Exception as error:  # as in `decode`
+        raise Unreadable(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
 
 
 def centre(data: DatasetSpec) -> View:

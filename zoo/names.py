@@ -8,6 +8,7 @@ set the name means the architecture's weights with the highest top-1, whatever t
 
 import difflib
 import json
+import math
 import os
 import re
 from dataclasses import dataclass, field, fields
@@ -59,7 +60,7 @@ VARIANTS = {
     "ms-resnet": ("",),
 }
 UNDERSTOOD = {"danet": "a", "sew-resnet": "add"}
-STEMS = {"in1k": "imagenet", "tin200": "medium", "cifar10": "small", "fmnist": "small", "nmnist": "small", "dvsgesture": "imagenet"}
+STEMS = ((40, "small"), (96, "medium"), (math.inf, "imagenet"))  # up to how many pixels of height and width each serves
 # A DANet for the nine cores of Speck 2e, each of which computes a convolution and its integrate-and-fire neurons, and sends to two
 # others (`zoo check speck-danet8-t4 --target speck2e`): no block shortcuts, and one link between neighbouring stages.
 SPECK: dict[str, Any] = {"order": "plain", "dense": False, "beta": 1.0, "reset": "subtract"}
@@ -86,8 +87,8 @@ class ModelSpec:
     dataset: str | None = None
 
     @classmethod
-    def parse(cls, name: str) -> "ModelSpec":
-        """Raises `UnknownName` with the three nearest names."""
+    def parse(cls, name: str, *, own_data: bool = False) -> "ModelSpec":
+        """Raises `UnknownName` with the three nearest names, or for an unknown data set that may not be the user's own."""
         name = as_name(name)
         match = GRAMMAR.fullmatch(name)
         if match is None:
@@ -99,8 +100,11 @@ class ModelSpec:
             raise UnknownName(f"unknown model {name!r}{_nearest(name)}")
         if not 1 <= steps <= 1024:
             raise UnknownName(f"{name!r}: T = {steps} time steps; valid are 1 to 1024")
-        if dataset is not None and dataset not in DATASETS:
-            raise UnknownName(f"{name!r}: unknown data set {dataset!r}; valid are {', '.join(DATASETS)}")
+        if dataset is not None and dataset not in DATASETS and not own_data:
+            raise UnknownName(
+                f"{name!r}: unknown data set {dataset!r}; valid are {', '.join(DATASETS)}; "
+                "a model of your own images is loaded from its folder, and trained with `zoo train NAME --data FOLDER`"
+            )
         return cls(family, depth, variant, steps, dataset)
 
     @property
@@ -122,7 +126,7 @@ class ModelSpec:
             "steps": self.steps,
             "in_channels": dataset.channels,
             "num_classes": dataset.num_classes,
-            "stem": STEMS.get(dataset.tag, "imagenet"),
+            "stem": next(stem for size, stem in STEMS if dataset.size <= size),
         }
         if self.family == "danet":
             return values | {"order": self.variant or "a"}

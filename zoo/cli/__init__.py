@@ -164,8 +164,13 @@ def _parser() -> argparse.ArgumentParser:
     runtime(sub)
 
     sub = add("train", models.train, "train a model after its data set's recipe; resumes where it was stopped", table=False)
-    sub.add_argument("name", help="with a data set, as in danet20-t4.fmnist")
+    sub.add_argument("name", help="with a data set, as in danet20-t4.fmnist, or a word of yours for images of your own")
     sub.add_argument("--data", metavar="SOURCE", help="where the data set lies: a folder, or a hub id ORG/NAME")
+    own = sub.add_argument_group("images of your own", "what is not given is read from them")
+    own.add_argument("--size", type=_positive, metavar="PIXELS", help="height and width that they are given")
+    own.add_argument("--channels", type=int, choices=(1, 3), help="read all as grey (1) or as colour (3)")
+    own.add_argument("--mean", type=float, nargs="+", default=[], metavar="X", help="of pixels from 0 to 1, per channel")
+    own.add_argument("--std", type=float, nargs="+", default=[], metavar="X", help="their standard deviation, likewise")
     sub.add_argument("--run", type=Path, metavar="FOLDER", help="checkpoints, metrics and weights (default: runs/NAME)")
     sub.add_argument("--set", nargs="+", action=Assign, default={}, metavar="KEY=VALUE", help="override values of the recipe")
     text = "override fields of the network, as in stem=medium; the model keeps its name, and config.json says what it is"

@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,10 +124,9 @@ def _batches(
         return ((normalised(pixels[part], data), labels[part] if labels is not None else None) for part in parts), images
     if args.images:
         raise InputError("--images and --data are two sources of images: give one of them")
-    from zoo.training.config import Recipe
-    from zoo.training.run import load_data
+    from zoo.training.run import load_for_evaluation
 
-    split = load_data(replace(Recipe.load(data.tag), source=args.data), "test", run.source.steps)
+    split = load_for_evaluation(data, "test", run.source.steps, source=args.data)
     if args.first is None:
         batches = split.evaluation(run.batch, rank, ranks)
     else:  # batches are dealt to the processes

@@ -1,7 +1,7 @@
 """Commands about what a model becomes: export, verify, check."""
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +136,7 @@ def _accuracies(models: "dict[str, DANet]", source: str | None) -> dict[str, Any
 
     from zoo.samples import samples
     from zoo.training.evaluate import correct
-    from zoo.training.run import load_data
+    from zoo.training.run import load_for_evaluation
 
     first = next(iter(models.values()))
     assert first.origin is not None
@@ -145,9 +145,7 @@ def _accuracies(models: "dict[str, DANet]", source: str | None) -> dict[str, Any
         pixels, labels = samples(data.tag)
         x, seen = normalised(pixels, data), len(labels)
     else:
-        from zoo.training.config import Recipe
-
-        split = load_data(replace(Recipe.load(data.tag), source=source), "test", first.config.steps)
+        split = load_for_evaluation(data, "test", first.config.steps, source=source)
         data = data.found(split.encoding)
     for name, model in models.items():
         predict = torch.inference_mode()(model)

@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import time
-from dataclasses import replace
 from typing import Any
 
 import zoo
@@ -119,13 +118,12 @@ def classify(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     """`zoo evaluate`: top-1 accuracy on a whole split."""
     from zoo.processor import processor
-    from zoo.training.config import Recipe
     from zoo.training.evaluate import correct
-    from zoo.training.run import load_data
+    from zoo.training.run import load_for_evaluation
 
     network = predictor(args.model, asked_runtime(args, args.model))
-    name, recipe = network.name, Recipe.load(network.data.tag)
-    split = load_data(replace(recipe, source=args.data or recipe.source), args.split, network.steps, skip_bad=args.skip_bad)
+    name = network.name
+    split = load_for_evaluation(network.data, args.split, network.steps, source=args.data, skip_bad=args.skip_bad)
     data = network.data.found(split.encoding)
     begun = time.perf_counter()
     with terminal.progress() as bar:
@@ -144,6 +142,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """`zoo train`: a run by its recipe, or the rest of one that was interrupted."""
+    from zoo.training.describe import Given
     from zoo.training.run import train_name
 
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
@@ -152,9 +151,10 @@ def train(args: argparse.Namespace) -> int:
     try:
         with terminal.progress() as bar:
             result = train_name(
-                args.name, run=args.run, data=args.data, overrides=args.set, config=args.config, init=args.init,
-                teacher=args.teacher, save_every=args.save_every, evaluate_every=args.evaluate_every,
-                skip_bad=args.skip_bad, shard=args.shard,
+                args.name, run=args.run, data=args.data,
+                given=Given(args.size or 0, args.channels or 0, tuple(args.mean), tuple(args.std)),
+                overrides=args.set, config=args.config, init=args.init, teacher=args.teacher,
+                save_every=args.save_every, evaluate_every=args.evaluate_every, skip_bad=args.skip_bad, shard=args.shard,
                 progress=terminal.advance(bar, "steps") if first else None,
             )  # fmt: skip
     except KeyboardInterrupt:

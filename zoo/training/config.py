@@ -116,7 +116,15 @@ class Recipe:
         """The recipe of a data set, with `--set key=value` overrides (values as TOML writes them)."""
         if dataset not in recipes():
             raise ConfigError(f"recipe: none for data set {dataset!r}; there are recipes for {', '.join(recipes())}")
-        values = _read(dataset)
+        return cls._overridden(_read(dataset), overrides)
+
+    @classmethod
+    def own(cls, fitting: dict[str, Any], overrides: dict[str, str] | None = None) -> "Recipe":
+        """The recipe of a user's own data: `own.toml`, the values that fit the data, and overrides."""
+        return cls._overridden(_read("own") | fitting, overrides)
+
+    @classmethod
+    def _overridden(cls, values: dict[str, Any], overrides: dict[str, str] | None) -> "Recipe":
         for key, text in (overrides or {}).items():
             values[key] = parse_value(text)
         return cls.from_dict(values)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,11 +21,15 @@ from zoo.processor import processor
 from zoo.training import lineage, parallel
 from zoo.training.config import Recipe, parse_value
 from zoo.training.data import Split, divide, load_split
+from zoo.training.describe import Given, OwnData, check_size, describe, fitting_recipe
 from zoo.training.evaluate import correct
+from zoo.training.sources import NoSplit
 from zoo.training.train import Progress, Teacher, train
 from zoo.weights import read_model, write_model
 
-__all__ = ["ROUNDING", "load_data", "load_teacher", "train_name"]
+__all__ = ["ROUNDING", "load_data", "load_for_evaluation", "load_teacher", "train_name"]
+
+log = logging.getLogger(__name__)
 
 ROUNDING = 0.0005  # the accuracy that storing weights as float16 may cost
 
@@ -34,6 +39,7 @@ def train_name(
     *,
     run: Path | None = None,
     data: str | None = None,
+    given: Given | None = None,
     overrides: dict[str, str] | None = None,
     config: dict[str, str] | None = None,
     init: str | None = None,
@@ -46,39 +52,49 @@ def train_name(
 ) -> str:
     """Train `name` in the folder `run` (default `runs/NAME`) and write `run/model`, ready for `zoo.load`; returns one line on it.
 
-    `overrides` are keys of the recipe, `config` fields of `DANetConfig`, both as TOML writes their values. The accuracy is that of
+    `overrides` are keys of the recipe, `config` fields of `DANetConfig`, both as TOML writes their values. Where the name holds a
+    word of the user's own instead of a data set, `data` is described first, but for what is `given` of it. The accuracy is that of
     the stored weights of the last step on the test split, or on what the recipe's `validation` held out of the training images;
     weights are float16 if that costs less than `ROUNDING`. In a process that is not the first of several, the line is empty.
     """
-    spec = ModelSpec.parse(name)
+    spec = ModelSpec.parse(name, own_data=data is not None)
     if spec.dataset is None:
-        raise UnknownName(f"{name!r} names no data set: try {name}.fmnist")
-    recipe = Recipe.load(spec.dataset, overrides)
+        own_word = "a word of your own for it" if data else f"try {name}.fmnist"
+        raise UnknownName(f"{name!r} names no data set: {own_word}")
+    own = _describe(spec.dataset, data, given, skip_bad=skip_bad)
+    recipe = Recipe.own(fitting_recipe(own), overrides) if own else Recipe.load(spec.dataset, overrides)
     recipe = replace(recipe, source=data or recipe.source)
     if recipe.dataset != spec.dataset:
         raise ConfigError(f"recipe: dataset = {recipe.dataset!r}, but {name} is trained on {spec.dataset!r}")
     run = run or Path("runs") / spec.name
     accelerator = parallel.accelerator(shard=shard)
     torch.manual_seed(recipe.seed)
-    model = zoo.create(spec.name, **_config_fields(config or {}))
+    model = zoo.create(spec.name, data=own.spec if own else None, **_config_fields(config or {}))
     assert model.origin is not None
     origin = model.origin
+    if own:
+        check_size(model.config, own.spec)
     started = lineage.start(model, init, run) if init else None
     taught = load_teacher(teacher, origin.data, accelerator.device) if teacher else None
     with accelerator.main_process_first():  # so that one of them fills the cache of a download
-        images = load_data(recipe, "train", spec.steps, skip_bad=skip_bad)
+        images = load_data(origin.data, recipe, "train", spec.steps, skip_bad=skip_bad)
         if recipe.validation:
             images, test = divide(images, recipe.validation)
         else:
-            test = load_data(recipe, "test", spec.steps, skip_bad=skip_bad)
+            test = load_data(origin.data, recipe, "test", spec.steps, skip_bad=skip_bad)
+    if own:
+        _announce(origin.data, recipe, images, test)
     train(
         model, recipe, images, test, run,
-        init=started, teacher=taught, save_every=save_every, evaluate_every=evaluate_every, shard=shard, progress=progress,
+        spec=own.spec if own else None, init=started, teacher=taught,
+        save_every=save_every, evaluate_every=evaluate_every, shard=shard, progress=progress,
     )  # fmt: skip
     if not accelerator.is_main_process:
         return ""
 
     split, found = "validation" if recipe.validation else "test", origin.data.found(test.encoding)
+    if own and not own.splits:
+        found = replace(found, held_out=recipe.validation)
     folder, test = run / "model", test.to(accelerator.device)
     whole, seen = correct(model, test, found)
     for half in (True, False):
@@ -123,15 +139,58 @@ def device(accelerator: Any) -> str:
     return f"{accelerator.num_processes} x {torch.cuda.get_device_name(accelerator.device)}"
 
 
-def load_data(recipe: Recipe, split: Literal["train", "test"], steps: int, *, skip_bad: bool = False) -> Split:
-    """The recipe's `train` or `test` split; T = `steps` frames, where the data are events."""
+def _describe(tag: str, source: str | None, given: Given | None, *, skip_bad: bool) -> OwnData | None:
+    """The user's own data of that tag; None for a data set of the zoo, of which nothing may be given."""
+    if tag not in DATASETS:
+        assert source is not None  # or the tag was refused
+        return describe(tag, source, given or Given(), skip_bad=skip_bad)
+    for key, value in vars(given or Given()).items():
+        if value:
+            raise ConfigError(f"--{key} is for images under a word of your own: that of {tag} is {getattr(DATASETS[tag], key)}")
+    return None
+
+
+def _announce(data: DatasetSpec, recipe: Recipe, images: Split, test: Split) -> None:
+    """Log what was read of a user's own data, and the recipe that follows."""
+    held_out = f", {recipe.validation:.0%} of each class held out" if recipe.validation else ""
+    names = f"{', '.join(data.classes[:10])}{', ...' if len(data.classes) > 10 else ''}"
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (data.mean, data.std))
+    log.info("%s: %d training and %d test images%s", data.title, images.images, test.images, held_out)
+    log.info("%d classes: %s", data.num_classes, names)
+    log.info("%d x %d pixels, %s, mean %s, std %s", data.size, data.size, "RGB" if data.channels == 3 else "grey", mean, std)
+    per_epoch = images.images // recipe.batch_size
+    log.info("recipe: %d epochs of %d steps, batch %d, rate %g", recipe.epochs, per_epoch, recipe.batch_size, recipe.lr)
+
+
+def load_data(data: DatasetSpec, recipe: Recipe, split: Literal["train", "test"], steps: int, *, skip_bad: bool = False) -> Split:
+    """The recipe's `train` or `test` split of `data`; T = `steps` frames, where they are events."""
     if not recipe.source:
-        raise ConfigError(f"{DATASETS[recipe.dataset].title} has no default place: name its folder or hub id with --data")
+        raise ConfigError(f"{data.title} has no default place: name its folder or hub id with --data")
     crop = (recipe.resized_crop[0], recipe.resized_crop[1]) if recipe.resized_crop else None
     return load_split(
-        DATASETS[recipe.dataset], split, recipe.source,
+        data, split, recipe.source,
         steps=steps, crop=crop, skip_bad=skip_bad, images=recipe.images,
     )  # fmt: skip
+
+
+def load_for_evaluation(
+    data: DatasetSpec, split: Literal["train", "test"], steps: int, *, source: str | None, skip_bad: bool = False
+) -> Split:
+    """A split for a model of `data`, from `source` or the place that the data's recipe names; T = `steps` frames of events.
+
+    Of a user's own data without a held-out split, `test` is the share that training held out.
+    """
+    if data.tag in DATASETS:
+        recipe = Recipe.load(data.tag)
+        return load_data(data, replace(recipe, source=source or recipe.source), split, steps, skip_bad=skip_bad)
+    recipe = Recipe.own({"dataset": data.tag, "epochs": 1, "source": source or ""})
+    try:
+        test = load_data(data, recipe, "test", steps, skip_bad=skip_bad)
+    except NoSplit:
+        if not data.held_out:
+            raise
+        return divide(load_data(data, recipe, "train", steps, skip_bad=skip_bad), data.held_out)[split == "test"]
+    return test if split == "test" else load_data(data, recipe, "train", steps, skip_bad=skip_bad)
 
 
 def load_teacher(word: str, data: DatasetSpec, device: torch.device) -> Teacher:

@@ -18,13 +18,17 @@ import numpy as np
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
 
-__all__ = ["Rows", "check_labels", "open_rows", "read_idx"]
+__all__ = ["NoSplit", "Rows", "check_labels", "open_rows", "read_idx", "read_labels"]
 
 IDX = {"train": "train", "test": "t10k"}  # how the names of a split's IDX files begin
 SPLITS = {"train": ("train",), "test": ("validation", "valid", "val", "test")}  # ImageNet's own `test` has no labels
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MEMORY = 2**32  # bytes of Parquet that are read as they are; of more, `datasets` makes a copy on disk that it maps
-LAYOUTS = "train/CLASS/IMAGE and val/CLASS/IMAGE, train-*.parquet and test-*.parquet, or train-*.tar and val-*.tar"
+LAYOUTS = "train/CLASS/IMAGE and val/CLASS/IMAGE, CLASS/IMAGE, train-*.parquet and test-*.parquet, or train-*.tar and val-*.tar"
+
+
+class NoSplit(InputError):
+    """The source has other splits than the one that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,14 @@ class Rows:
     split: str  # its name at the source
     streamed: bool = False
     images: int = 0  # how many; 0 for a stream that does not say
+    classes: tuple[str, ...] = ()  # their names at the source, in the order of the labels; none where labels are mere integers
 
 
-def open_rows(data: DatasetSpec, split: str, source: str | Path, *, stream: bool = False) -> Rows:
-    """A split (`train`; `test` means the held-out one) of a folder or a hub id, which `stream` leaves on the Hub.
+def open_rows(data: DatasetSpec | None, split: str, source: str | Path, *, stream: bool = False) -> Rows:
+    """Open a split (`train`; `test` means the held-out one) of a folder or a hub id, which `stream` leaves on the Hub.
 
-    Raises `InputError` if it does not exist, or is not the data set.
+    Without `data`, any classes are taken and no label is checked. Raises `NoSplit` if the source has other splits alone, and
+    `InputError` if it does not exist, or is not the data set.
     """
     datasets = _library()
     folder, hub = Path(source), str(source).removeprefix("hf:")
@@ -56,9 +62,10 @@ def open_rows(data: DatasetSpec, split: str, source: str | Path, *, stream: bool
         image, label = _columns(datasets, rows.features or {}, data, f"{source}: split {name!r}")
         rows = rows.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
         rows = rows.rename_columns({old: new for old, new in ((image, "image"), (label, "label")) if old != new})
+        classes = getattr(rows.features["label"], "names", ())
         if _is_text(rows.features["label"]):
-            rows = _numbered(datasets, rows, data, f"{source}: split {name!r}")
-        labels = _integers(rows) if isinstance(rows, datasets.Dataset) else np.empty(0, np.int64)
+            rows, classes = _numbered(datasets, rows, data, f"{source}: split {name!r}")
+        labels = read_labels(rows) if isinstance(rows, datasets.Dataset) else np.empty(0, np.int64)
     except InputError:
         raise
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
@@ -67,11 +74,19 @@ def open_rows(data: DatasetSpec, split: str, source: str | Path, *, stream: bool
         raise InputError(f"{where} cannot be read as a data set: {reason}") from None
     if isinstance(rows, datasets.IterableDataset):
         known = (rows.info.splits or {}).get(name)
-        return Rows(rows, name, True, known.num_examples or 0 if known else 0)
+        return Rows(rows, name, True, known.num_examples or 0 if known else 0, tuple(classes))
     if not len(rows):
         raise InputError(f"{source}: split {name!r} holds no images")
-    check_labels(labels, data, f"{source}: split {name!r}")
-    return Rows(rows, name, images=len(rows))
+    if data:
+        check_labels(labels, data, f"{source}: split {name!r}")
+    return Rows(rows, name, images=len(rows), classes=tuple(classes))
+
+
+def read_labels(rows: Any) -> np.ndarray:
+    """Read all labels of a `datasets.Dataset` as int64; -1 for one that is missing."""
+    labels = rows.select_columns(["label"]).with_format("arrow")[:]["label"]
+    found: np.ndarray = labels.cast("int64").fill_null(-1).to_numpy()
+    return found
 
 
 def read_idx(data: DatasetSpec, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +135,7 @@ def _library() -> Any:
     return datasets
 
 
-def _open_folder(datasets: Any, folder: Path, split: str, data: DatasetSpec) -> tuple[Any, str]:
+def _open_folder(datasets: Any, folder: Path, split: str, data: DatasetSpec | None) -> tuple[Any, str]:
     """The rows of a split, as they are, and its name; `datasets` tells splits by the names of files and folders."""
 
     def holds(ending: str) -> bool:
@@ -142,22 +157,30 @@ def _open_folder(datasets: Any, folder: Path, split: str, data: DatasetSpec) -> 
     return datasets.Dataset(pa.concat_tables([pq.read_table(file) for file in files[name]])), name
 
 
-def _open_class_folders(datasets: Any, folder: Path, split: str, data: DatasetSpec) -> tuple[Any, str]:
-    """`SPLIT/CLASS/.../IMAGE`. Listed here, as `datasets` needs a second for each thousand files."""
+def _open_class_folders(datasets: Any, folder: Path, split: str, data: DatasetSpec | None) -> tuple[Any, str]:
+    """`SPLIT/CLASS/.../IMAGE`, or `CLASS/.../IMAGE` as a split `train`. Listed here, as `datasets` needs a second for each
+    thousand files."""
     splits = {name: _folders(folder / name) for name in _folders(folder) if name in sum(SPLITS.values(), ())}
     splits = {name: classes for name, classes in splits.items() if classes}
-    if not splits:
-        raise InputError(f"{folder} holds no images in a valid layout: {LAYOUTS}")
-    name = _pick(splits, split, folder)
+    top = folder
+    if splits:
+        name = _pick(splits, split, folder)
+        top = folder / name
+    else:
+        splits = {"train": _folders(folder)}
+        if not any(next(_images(folder / class_name), None) for class_name in splits["train"]):
+            raise InputError(f"{folder} holds no images in a valid layout: {LAYOUTS}")
+        name = _pick(splits, split, folder)
     found = set().union(*splits.values())  # of all splits, so that a class missing in one shifts no label
-    images = {class_name: list(_images(folder / name / class_name)) for class_name in found}
+    images = {class_name: list(_images(top / class_name)) for class_name in found}
     if not any(images.values()):
-        raise InputError(f"{folder / name} holds no images: valid are {', '.join(EXTENSIONS)}")
+        raise InputError(f"{top} holds no images: valid are {', '.join(EXTENSIONS)}")
     classes = _positions(found, data, str(folder))
     order = sorted(classes, key=classes.__getitem__)
     paths = [path for class_name in order for path in images[class_name]]
     labels = [classes[class_name] for class_name in order for _ in images[class_name]]
-    features = datasets.Features(image=datasets.Image(decode=False), label=datasets.Value("int64"))
+    kind = datasets.Value("int64") if data else datasets.ClassLabel(names=order)
+    features = datasets.Features(image=datasets.Image(decode=False), label=kind)
     return datasets.Dataset.from_dict({"image": paths, "label": labels}, features=features), name
 
 
@@ -182,20 +205,20 @@ def _pick(splits: Iterable[str], split: str, where: str | Path) -> str:
     for name in SPLITS[split]:
         if name in names:
             return name
-    raise InputError(f"{where} has no split {' or '.join(map(repr, SPLITS[split]))}; there are {', '.join(sorted(names))}")
+    raise NoSplit(f"{where} has no split {' or '.join(map(repr, SPLITS[split]))}; there are {', '.join(sorted(names))}")
 
 
-def _columns(datasets: Any, features: dict[str, Any], data: DatasetSpec, where: str) -> tuple[str, str]:
+def _columns(datasets: Any, features: dict[str, Any], data: DatasetSpec | None, where: str) -> tuple[str, str]:
     """The names of the column of images and of that of labels, found by type, as every data set calls them otherwise."""
     images = [name for name, kind in features.items() if isinstance(kind, datasets.Image) or _is_encoded(kind)]
     classes = {name: kind for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
-    fitting = [name for name, kind in classes.items() if kind.num_classes == data.num_classes]
+    fitting = [name for name, kind in classes.items() if data and kind.num_classes == data.num_classes]
     integers = [name for name, kind in features.items() if re.match("u?int", str(getattr(kind, "dtype", "")))]
     texts = [name for name, kind in features.items() if _is_text(kind)]
     likely = [name for name in (*integers, *texts) if re.search("label|cls|class|target", name)]
     image = _only(images, ("image", "img"), "images", features, where)
     label = _only(fitting or list(classes) or likely or integers, ("label",), "labels, integers or names", features, where)
-    if label in classes:
+    if data and label in classes:
         _check_classes(classes[label].names, data, where)
     return image, label
 
@@ -220,32 +243,27 @@ def _is_text(kind: Any) -> bool:
     return getattr(kind, "dtype", "") in ("string", "large_string")
 
 
-def _integers(rows: Any) -> np.ndarray:
-    """All labels as int64; -1 for one that is missing."""
-    labels = rows.select_columns(["label"]).with_format("arrow")[:]["label"]
-    found: np.ndarray = labels.cast("int64").fill_null(-1).to_numpy()
-    return found
-
-
-def _numbered(datasets: Any, rows: Any, data: DatasetSpec, where: str) -> Any:
-    """The same rows with integers for the names of classes."""
+def _numbered(datasets: Any, rows: Any, data: DatasetSpec | None, where: str) -> tuple[Any, list[str]]:
+    """The same rows with integers for the names of classes, and these names in their order."""
     if isinstance(rows, datasets.IterableDataset):
         raise InputError(f"{where} has names for labels, which shards cannot have: make them integers in the order of the logits")
     names = rows.select_columns(["label"]).with_format("arrow")[:]["label"].to_pylist()
     positions = _positions({name for name in names if name is not None}, data, where)
     labels = [-1 if name is None else positions[name] for name in names]
-    return rows.remove_columns("label").add_column("label", labels)
+    return rows.remove_columns("label").add_column("label", labels), sorted(positions, key=positions.__getitem__)
 
 
-def _positions(names: Collection[str], data: DatasetSpec, where: str) -> dict[str, int]:
+def _positions(names: Collection[str], data: DatasetSpec | None, where: str) -> dict[str, int]:
     """The label that each name of a class means: by the data's own names where all are among them, else in the order of numbers or
     of the alphabet. Raises `InputError` if these are not the data's classes."""
-    letters = {name: _letters(name) for name in names}
-    known = {_letters(name): label for label, name in enumerate(data.classes)}
-    if known.keys() >= set(letters.values()) and len(set(letters.values())) == len(names) and "" not in known:
-        return {name: known[letters[name]] for name in names}
+    for spelling in (str, _letters) if data else ():
+        spelt = {name: spelling(name) for name in names}
+        known = {spelling(name): label for label, name in enumerate(data.classes if data else ())}
+        if known.keys() >= set(spelt.values()) and len(set(spelt.values())) == len(names) and "" not in known:
+            return {name: known[spelt[name]] for name in names}
     ordered = sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
-    _check_classes(ordered, data, where)
+    if data:
+        _check_classes(ordered, data, where)
     return {name: label for label, name in enumerate(ordered)}
 
 

@@ -56,6 +56,7 @@ def train(
     run: str | Path,
     *,
     init: dict[str, Any] | None = None,
+    spec: DatasetSpec | None = None,
     teacher: Teacher | None = None,
     save_every: int = 500,
     evaluate_every: int = 1,
@@ -64,16 +65,17 @@ def train(
 ) -> dict[str, Any]:
     """Train `model`, resuming from `run` if a checkpoint lies there; returns the last line of the metrics.
 
-    `init` is the record of the weights that `model` starts from (`zoo.training.lineage`), which the run keeps.
-    `teacher` is distilled from; `save_every` is in steps, `evaluate_every` in epochs, the last of which is always
-    evaluated; `shard` divides the weights among the processes. All processes that torchrun started call this together. Raises
-    `ZooError` if the loss stops being finite or memory runs out, `ConfigError` if `run` belongs to another recipe or process.
+    `spec` describes the images, where they are a user's own; `init` is the record of the weights that `model` starts from
+    (`zoo.training.lineage`), which the run keeps. `teacher` is distilled from; `save_every` is in steps, `evaluate_every` in
+    epochs, the last of which is always evaluated; `shard` divides the weights among the processes. All processes that torchrun
+    started call this together. Raises `ZooError` if the loss stops being finite or memory runs out, `ConfigError` if `run` belongs
+    to another recipe or process.
     """
     run = Path(run)
     first = parallel.accelerator(shard=shard).is_main_process
     try:
         with checkpoint.lock(run) if first else nullcontext():
-            return _Training(model, recipe, data, test, run, init, teacher, save_every, evaluate_every, shard, progress).go()
+            return _Training(model, recipe, data, test, run, spec, init, teacher, save_every, evaluate_every, shard, progress).go()
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
@@ -86,12 +88,13 @@ class _Training:
     """A run: what it needs, and its loop."""
 
     def __init__(
-        self, model: DANet, recipe: Recipe, data: Split, test: Split, run: Path, init: dict[str, Any] | None,
+        self, model: DANet, recipe: Recipe, data: Split, test: Split, run: Path, spec: DatasetSpec | None,
+        init: dict[str, Any] | None,
         teacher: Teacher | None, save_every: int, evaluate_every: int, shard: bool, progress: Progress | None,
     ) -> None:  # fmt: skip
         self.model, self.recipe, self.run, self.teacher = model, recipe, run, teacher
         self.save_every, self.evaluate_every, self.progress = save_every, evaluate_every, progress
-        self.spec = DATASETS[recipe.dataset]
+        self.spec = spec or DATASETS[recipe.dataset]
         self.accelerator = a = parallel.accelerator(shard=shard)
         self.device = a.device
         self.plan = Plan(data.images, recipe.batch_size, recipe.seed, a.process_index, a.num_processes)
@@ -101,7 +104,8 @@ class _Training:
         if a.is_main_process:
             run.mkdir(parents=True, exist_ok=True)
             resolved = {"model": model.config.to_dict(), "recipe": recipe.to_dict(), "torch": torch.__version__}
-            checkpoint.claim(run / "recipe.json", resolved | ({"init": init} if init else {}))
+            resolved |= ({"data": spec.to_dict()} if spec else {}) | ({"init": init} if init else {})
+            checkpoint.claim(run / "recipe.json", resolved)
         a.wait_for_everyone()
         self.data, self.test = data.to(self.device), test.to(self.device)
 

@@ -31,7 +31,7 @@ def refusal(**values: Any) -> str:
 
 
 def test_the_recipes_are_the_files() -> None:
-    assert set(FILES) - set(RECIPES) == {"fast"} and {"fmnist", "cifar10", "in1k"} <= set(RECIPES) <= set(FILES)
+    assert set(FILES) - set(RECIPES) == {"fast", "own"} and {"fmnist", "cifar10", "in1k"} <= set(RECIPES) <= set(FILES)
 
 
 def test_a_recipe_inherits_what_it_does_not_say() -> None:

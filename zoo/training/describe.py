@@ -1,0 +1,229 @@
+"""What the images of a user are: a `DatasetSpec` read from them, and the recipe that fits their number and size."""
+
+import math
+import random
+import re
+import statistics
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.danet import DANetConfig, Stem
+from zoo.datasets import DatasetSpec
+from zoo.decode import Encoded, Unreadable, centre, decode, extent
+from zoo.errors import InputError
+from zoo.training.sources import NoSplit, Rows, check_labels, open_rows, read_labels
+
+__all__ = ["Given", "OwnData", "check_size", "describe", "fitting_recipe"]
+
+SAMPLE = 1000  # training images from which size, channels, mean and deviation are read
+SIZES = (32, 64, 96, 128, 224)  # pixels of height and width that images of many sizes are given
+LARGEST = 1024  # likewise
+FEWEST = 10  # images that anything can be learnt from
+STEPS = 4000  # of the optimiser in all,
+EPOCHS = (10, 100)  # unless these are too few or too many epochs
+BATCHES = ((40, 128), (96, 64), (math.inf, 32))  # the largest batch for images of up to so many pixels of height and width
+BATCHES_PER_EPOCH = 8  # at least
+SMALLEST_BATCH = 4
+RATE = 0.1 / 128  # learning rate for each image of a batch
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a user says of the images, so that it is not read from them; zero or empty is not said."""
+
+    size: int = 0  # pixels, height and width
+    channels: int = 0
+    mean: tuple[float, ...] = ()  # of pixels in [0, 1], per channel
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """A user's data set, as far as it was read."""
+
+    spec: DatasetSpec
+    images: int  # those of the split `train`
+    splits: bool  # whether it comes with a held-out split
+    streamed: bool  # whether its images can only be read in order
+
+
+def describe(tag: str, source: str | Path, given: Given, *, skip_bad: bool = False) -> OwnData:
+    """Read classes, size, channels, mean and deviation from a folder or hub id; what is given is not read.
+
+    Size and colours are those of at most `SAMPLE` training images, which are always the same. Raises `InputError` for images
+    that no network can be trained on, and for a value that cannot be.
+    """
+    rows = open_rows(None, "train", source)
+    labels, sample = _read(rows)
+    names = _class_names(rows, labels, str(source))
+    extents, readable = [], []
+    for name, image in sample:
+        try:
+            extents.append(extent(image))
+            readable.append((name, image))
+        except Unreadable as error:
+            _refuse(name, error, skip_bad)
+    if not readable:
+        raise InputError(f"{source}: none of {len(sample)} training images can be read")
+    channels = given.channels or _channels([depth for *_, depth in extents], source)
+    size = given.size or _size([(width, height) for width, height, _ in extents])
+    if size > LARGEST:
+        raise InputError(f"--size {size}: valid are up to {LARGEST} pixels")
+    title = str(source).removeprefix("hf:") if not Path(source).exists() else tag
+    spec = DatasetSpec(tag, title, size, channels, len(names), (0.0,) * channels, (1.0,) * channels, tuple(names))
+    mean, std = given.mean, given.std
+    if not mean or not std:
+        measured = _statistics(readable, spec, skip_bad)
+        mean, std = mean or measured[0], std or measured[1]
+    if not len(mean) == len(std) == channels:
+        raise InputError(f"mean {_shown(mean)} and std {_shown(std)} are not one number for each of {channels} channels")
+    if not all(0 < value < math.inf for value in std):
+        raise InputError(f"{source}: the deviation {_shown(std)} is not above 0: the images are all of one colour")
+    spec = replace(spec, mean=mean, std=std)
+    return OwnData(spec, len(labels), _has_split(spec, source), rows.streamed)
+
+
+def check_size(config: DANetConfig, data: DatasetSpec) -> None:
+    """Raises `InputError` for images so small that the network's last stage sees less than 2 x 2 places of them."""
+    convolutions, pool = Stem.LAYOUTS[config.stem]
+    halvings = len(config.depths) - (not config.stem.startswith("ms"))
+    stride = math.prod(stride for _, stride in convolutions) * (2 if pool else 1) * 2**halvings
+    if data.size < 2 * stride:
+        raise InputError(
+            f"images of {data.size} x {data.size} pixels are too small for {len(config.depths)} stages and a stem "
+            f"{config.stem!r}: valid are {2 * stride} to {LARGEST}, as --size {2 * stride}"
+        )
+
+
+def fitting_recipe(own: OwnData) -> dict[str, Any]:
+    """The values of a recipe that depend on the number and size of the images; `docs/training.md` says why."""
+    images, size = own.images, own.spec.size
+    largest = next(batch for limit, batch in BATCHES if size <= limit)
+    batch = 1 << (images // BATCHES_PER_EPOCH).bit_length() - 1 if images >= BATCHES_PER_EPOCH else 1  # a power of two
+    batch = min(max(batch, SMALLEST_BATCH), largest)
+    epochs = min(max(round(STEPS * batch / images), EPOCHS[0]), EPOCHS[1])
+    views = {"resized_crop": [0.35, 1.0]} if size > 96 else {"crop_padding": size // 8}
+    counted = {"images": images} if own.streamed else {}
+    split = {"validation": 0.0} if own.splits else {}
+    return {
+        "dataset": own.spec.tag, "epochs": epochs, "batch_size": batch, "lr": RATE * batch, "warmup_epochs": epochs / 20,
+        **views, **counted, **split,
+    }  # fmt: skip
+
+
+def _read(rows: Rows) -> tuple[np.ndarray, list[tuple[str, Encoded]]]:
+    """All labels, and a sample of the images with what they are called."""
+    draw = random.Random(0)
+    if not rows.streamed:
+        chosen = sorted(draw.sample(range(rows.images), min(rows.images, SAMPLE)))
+        images = ((number, rows.data[number]["image"]) for number in chosen)
+        return read_labels(rows.data), [_named(rows, number, image) for number, image in images]
+    labels: list[int] = []
+    sample: list[tuple[str, Encoded]] = []
+    for number, row in enumerate(rows.data):  # each with equal chance, though nobody knows how many there are
+        labels.append(-1 if row["label"] is None else row["label"])
+        place = number if number < SAMPLE else draw.randrange(number + 1)
+        if place < SAMPLE:
+            sample[place : place + 1] = [_named(rows, number, row["image"])]
+    return np.array(labels, np.int64), sample
+
+
+def _named(rows: Rows, number: int, image: Encoded | None) -> tuple[str, Encoded]:
+    image = image or {"bytes": None, "path": None}
+    return str(image["path"] or f"row {number} of split {rows.split!r}"), image
+
+
+def _class_names(rows: Rows, labels: np.ndarray, source: str) -> Sequence[str]:
+    """The names of the classes in the order of the labels. Raises `InputError` for classes that cannot be told or learnt."""
+    where = f"{source}: split {rows.split!r}"
+    if len(labels) and labels.min() < 0:
+        raise InputError(f"{where} has no labels: that of row {int(labels.argmin())} is missing")
+    names = rows.classes or tuple(map(str, range(int(labels.max(initial=-1)) + 1)))
+    if len(names) < 2:
+        raise InputError(f"{where} has one class ({', '.join(names)}): a classifier needs two or more, each a folder of its own")
+    spellings: dict[str, str] = {}
+    for name in names:
+        if (other := spellings.setdefault(_spelling(name), name)) != name:
+            raise InputError(f"{where} has one class in two spellings, {other!r} and {name!r}: give them one name, or two")
+    counts = np.bincount(labels, minlength=len(names))
+    for name, count in zip(names, counts, strict=True):
+        if not count:
+            raise InputError(f"{where} holds no images of class {name!r}: add some, or take the class out")
+    if len(labels) < FEWEST:
+        raise InputError(f"{where} holds {len(labels)} images: give {FEWEST} or more")
+    return names
+
+
+def _spelling(name: str) -> str:
+    """What the spellings of one name have in common: upper and lower case, and what parts its words."""
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", "", unicodedata.normalize("NFKC", name).casefold().strip())
+
+
+def _channels(depths: Sequence[int], source: str | Path) -> int:
+    if len(set(depths)) > 1:
+        grey = depths.count(1)
+        raise InputError(
+            f"{source}: {grey} of {len(depths)} images are grey, the others coloured: "
+            "read all as colour with --channels 3, or as grey with --channels 1"
+        )
+    return depths[0]
+
+
+def _size(sizes: Sequence[tuple[int, int]]) -> int:
+    """That of the images where all are equal squares; else of `SIZES` the one nearest to the median of their shorter sides."""
+    first = sizes[0][0]
+    if set(sizes) == {(first, first)} and SIZES[0] // 2 <= first <= SIZES[-1]:
+        return first
+    median = statistics.median(map(min, sizes))
+    return min(SIZES, key=lambda size: abs(math.log(size / median)))
+
+
+def _statistics(sample: list[tuple[str, Encoded]], spec: DatasetSpec, skip_bad: bool) -> tuple[tuple[float, ...], ...]:
+    """Mean and standard deviation of each channel of pixels in [0, 1], as an evaluation sees the images."""
+    sums = np.zeros((2, spec.channels))
+    seen = 0
+    for pixels in _decoded(sample, spec, skip_bad):
+        values = pixels.reshape(spec.channels, -1) / 255  # [C, H*W]
+        sums += np.stack([values.mean(1), np.square(values).mean(1)])
+        seen += 1
+    if not seen:
+        raise InputError(f"none of {len(sample)} training images can be read")
+    mean, square = sums / seen
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    return tuple(round(float(value), 4) for value in mean), tuple(round(float(value), 4) for value in std)
+
+
+def _decoded(sample: list[tuple[str, Encoded]], spec: DatasetSpec, skip_bad: bool) -> Iterator[np.ndarray]:
+    for name, image in sample:
+        try:
+            yield decode(image, spec, centre(spec), draft=True)
+        except Unreadable as error:
+            _refuse(name, error, skip_bad)
+
+
+def _refuse(name: str, error: Unreadable, skip_bad: bool) -> None:
+    if not skip_bad:
+        raise InputError(f"{name} is not an image that can be read ({error}); --skip-bad leaves such images out")
+
+
+def _has_split(spec: DatasetSpec, source: str | Path) -> bool:
+    """Whether a held-out split is there. Raises `InputError` if its classes are not those of the training images."""
+    try:
+        rows = open_rows(None, "test", source)
+    except NoSplit:
+        return False
+    unknown = [name for name in rows.classes if name not in spec.classes]
+    if unknown:
+        raise InputError(f"{source}: class {unknown[0]!r} is in split {rows.split!r} alone: add training images, or take it out")
+    if not rows.streamed:
+        check_labels(read_labels(rows.data), spec, f"{source}: split {rows.split!r}")
+    return True
+
+
+def _shown(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
