@@ -34,7 +34,8 @@ BEGIN, END = "<!-- tables: written by `python benchmarks/comparison.py table` --
 IMAGES = 20_000  # of the training split, its first, each seen once
 COUNTED = 1_000  # of the test split, its first
 RECIPE = {
-    "epochs": "1", "batch_size": "64", "lr": "0.1", "warmup_epochs": "0.1", "auto_augment": "", "erase": "0", "ema": "0.0",
+    "epochs": "1", "batch_size": "64", "lr": "0.1", "warmup_epochs": "0.1", "schedule": "cosine", "whiten": "false",
+    "crop_padding": "4", "crop_mode": "zeros", "flip": "true", "flip_alternating": "false",
 }  # fmt: skip  # changes of the recipe for CIFAR-10
 
 

@@ -126,12 +126,14 @@ class _Training:
         self.optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
         self.average = Average(self.net, recipe.ema)
 
-        self.step, self.seen = 0, torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, correct and images of the epoch
+        # Of the epoch so far: loss, correct answers, images, and seconds of processor time.
+        self.step, self.seen = 0, torch.zeros(4, dtype=torch.float64, device=self.device)
         self.failed = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
         if saved:
             parallel.load_state(self.net, self.optimizer, self.average.values, saved)
             self.step = saved["step"]
-            self.seen = torch.tensor(saved["seen"], dtype=torch.float64, device=self.device) / a.num_processes  # an equal share
+            sums = [*saved["seen"], 0.0][:4]  # older checkpoints have no seconds
+            self.seen = torch.tensor(sums, dtype=torch.float64, device=self.device) / a.num_processes  # an equal share
         self.watch = Watch(run, self.step) if a.is_main_process else None
         log.info(
             "training on %s in %s: %d epochs of %d steps, %d images each",
@@ -152,7 +154,9 @@ class _Training:
         while self.step < self.steps:
             epoch_ends = (self.step + 1) % per_epoch == 0
             set_steps(self.net, recipe.steps_at(self.step // per_epoch, self.model.config.steps))
+            begun = time.process_time()
             rates = self._update(*next(batches))
+            self.seen[3] += time.process_time() - begun
             self.step += 1
             if self.step == estimate_at:
                 self._estimate(time.monotonic() - started, SETTLED)
@@ -201,7 +205,7 @@ class _Training:
         loss = loss.detach()
         predicted = (logits.mean(0) if recipe.loss == "tet" else logits).argmax(1)
         right = (predicted == labels).sum()
-        self.seen += torch.stack([loss.double() * len(labels), right.double(), right.new_full((), len(labels)).double()])
+        self.seen[:3] += torch.stack([loss.double() * len(labels), right.double(), right.new_full((), len(labels)).double()])
         self.failed = torch.where((self.failed < 0) & ~loss.isfinite(), self.step, self.failed)
         return rates
 
@@ -259,7 +263,7 @@ class _Training:
                 f"the loss is not finite at step {failed} (epoch {epoch}, batch {batch}, whose first images are {first}): "
                 f"lower the rate with --set lr={self.recipe.lr / 2:g}, or clip the gradient with --set clip=1"
             )
-        loss, right, images = self.seen.tolist()
+        loss, right, images, _ = self.seen.tolist()
         shown = {"loss": loss / images, "top1": right / images, "images/s": speed}
         if self.progress:
             self.progress(self.step, self.steps, shown)
@@ -276,13 +280,14 @@ class _Training:
             right, seen = correct(self.model, self.test, self.spec, rank=a.process_index, ranks=a.num_processes)
         counts = torch.tensor([right, seen], dtype=torch.float64, device=self.device)
         sums: Tensor = a.reduce(torch.cat([self.seen, counts]), "sum")
-        loss, train_right, images, right, seen = sums.tolist()
+        loss, train_right, images, core_seconds, right, seen = sums.tolist()
         self.seen.zero_()
         line = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
         line |= {"train_loss": loss / images, "train_top1": train_right / images}
         if seen:
             line |= {"test_top1": right / seen}
-        line |= {"images": int(images), "seconds": round(time.monotonic() - started, 1), "precision": self.precision}
+        line |= {"images": int(images), "seconds": round(time.monotonic() - started, 1), "core_seconds": round(core_seconds, 1)}
+        line |= {"precision": self.precision}
         if self.data.skipped:
             line |= {"skipped": self.data.skipped}
         if self.watch:
