@@ -31,7 +31,7 @@ interop: .venv/interop
 
 family: .venv/tools
 	mkdir -p runs/family
-	nohup $(BIN)/python -m zoo.training.stages weights/plan.toml --data $(DATA) >> runs/family/log 2>&1 &
+	nohup nice -n 19 $(BIN)/python -m zoo.training.stages weights/plan.toml --data $(DATA) >> runs/family/log 2>&1 &
 
 finished: .venv/tools
 	@$(BIN)/python -m zoo.training.stages weights/plan.toml --finished

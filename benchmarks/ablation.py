@@ -1,6 +1,6 @@
 """Which parts of the fast recipe pay: top-1 on held-out training images of runs that differ in one thing.
 
-    python benchmarks/ablation.py --data SOURCE [--network danet20-t1.cifar10] [--config KEY=VALUE ...] [--epochs 2] [--seeds 2] [VARIANT ...]
+    python benchmarks/ablation.py --data SOURCE [--network NAME] [--config KEY=VALUE ...] [--epochs 2] [--seeds 2] [VARIANT ...]
 
 Every run is a `zoo train` with `validation=0.1`, a single thread, and a folder in `runs/ablation`, where it goes on if it was
 stopped. One runs on each core at a time. What is finished goes into `results/ablation.json`; without `--data` it is printed.

@@ -1,7 +1,7 @@
 """Top-1 on CIFAR-10 against core-minutes: our recipes, SpikingJelly's network with a usual one, and the same network with ReLU.
 
-    python benchmarks/race.py run --data SOURCE [--minutes 60] [--seeds 1] [CONTENDER ...]    what has no log yet, one on each core
-    python benchmarks/race.py table                                                          docs/race.md and its picture, from the logs
+    python benchmarks/race.py run --data SOURCE [--minutes 60] [--seeds 1] [CONTENDER ...]    what has no log yet, a core each
+    python benchmarks/race.py table    docs/race.md and its picture, from the logs
 
 Every contender has about as many minutes of one core, as its own schedule ends there: the number of its epochs follows from the
 time of its first steps. The test split is only looked at after epochs; what that costs is not counted. README.md says how to

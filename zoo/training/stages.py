@@ -11,8 +11,8 @@ A plan has a table for each stage, in the order in which they are wanted:
     set = { epochs = 10 }            # keys of the recipe, as `zoo train --set` takes them; stages of one name differ in them
     adopt = true                     # whether it belongs into weights/; other stages run only for those that start from them
 
-Each stage is a `zoo train` of its own, with one thread and the lowest priority. What was stopped goes on from its checkpoint when
-the plan is run again; what is finished, or has come into weights/, is not run again.
+Each stage is a `zoo train` of its own, with one thread. What was stopped goes on from its checkpoint when the plan is run
+again; what is finished, or has come into weights/, is not run again.
 """
 
 import argparse
@@ -194,7 +194,7 @@ class Runner:
     def _command(self, stage: Stage) -> list[str]:
         source, data = self._source(stage), self.sources.get(ModelSpec.parse(stage.name).dataset or "")
         return [
-            "nice", "-n", "19", sys.executable, "-m", "zoo", "train", stage.name, "--run", str(self.runs / stage.key),
+            sys.executable, "-m", "zoo", "train", stage.name, "--run", str(self.runs / stage.key),
             *(["--data", data] if data else []),
             *(["--init", source] if source else []),
             *(["--config", *_pairs(stage.config)] if stage.config else []),

@@ -1,0 +1,183 @@
+"""A plan's stages run in their order, each from the one before, and none of them twice."""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import encoded, picture
+
+import zoo
+from zoo.errors import ConfigError
+from zoo.training import stages
+from zoo.training.stages import Plan, Runner, Stage
+
+PLAN = """
+[t1]
+name = "danet20-t1.fmnist"
+set = { epochs = 1 }
+
+[t2]
+name = "danet20-t2.fmnist"
+init = "t1"
+set = { epochs = 1 }
+adopt = true
+
+[other]
+name = "danet20b-t1.fmnist"
+config = { links = false }
+adopt = true
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    monkeypatch.setattr(stages, "weights_folder", lambda: tmp_path / "weights")
+    (tmp_path / "plan.toml").write_text(PLAN)
+    return Plan.read(tmp_path / "plan.toml")
+
+
+def keys(chosen: list[Stage]) -> list[str]:
+    return [stage.key for stage in chosen]
+
+
+def leave(folder: Path, *, recipe: dict[str, Any] | None = None, model: dict[str, Any] | None = None) -> None:
+    """What a finished training leaves in a model folder."""
+    folder.mkdir(parents=True)
+    (folder / "recipe.json").write_text(json.dumps({"recipe": recipe or {"epochs": 1}, "model": model or {"links": False}}))
+    (folder / "model.safetensors").write_bytes(b"weights")
+
+
+def test_a_plan_is_read_in_its_order(plan: Plan) -> None:
+    assert keys(list(plan.stages)) == ["t1", "t2", "other"]
+    assert plan.stages[1] == Stage("t2", "danet20-t2.fmnist", "t1", {}, {"epochs": 1}, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x =", "cannot be read as a plan"),
+        ("x = 1", "[x] is no stage: expected a table of name, init, config, set, adopt"),
+        ('["../x"]\nname = "danet20-t1.fmnist"', "[../x] is no stage"),
+        ('[x]\ninit = ""', "[x] lacks name"),
+        ('[x]\nname = "danet20-t1"', "[x] name = 'danet20-t1' names no data set, as danet20-t1.cifar10 does"),
+        ('[x]\nname = "danet20-t1.fmnist"\nepochs = 3', "[x] epochs = 3 cannot be; valid are name, init, config, set, adopt"),
+        ('[x]\nname = "danet20-t1.fmnist"\nset = 3', "[x] set = 3 cannot be"),
+        ('[x]\nname = "danet20-t1.fmnist"\ninit = "y"', "[x] init = 'y' is no stage before it; these are none"),
+        ('[x]\nname = "danet20-t1.fmnist"\ninit = "x"', "[x] init = 'x' is no stage before it"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_one_line(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        Plan.read(tmp_path / "plan.toml")
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_is_wanted_is_run_and_what_it_starts_from(plan: Plan, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    assert keys(plan.to_run(runs)) == ["t1", "t2", "other"]
+    leave(runs / "t1" / "model")
+    assert keys(plan.to_run(runs)) == ["t2", "other"]
+    leave(runs / "t2" / "model")
+    leave(runs / "other" / "model")
+    assert plan.to_run(runs) == []
+
+
+def test_what_lies_in_weights_is_trained(plan: Plan, tmp_path: Path) -> None:
+    """A machine without the runs trains no stage again whose weights are there, nor one that only led to them."""
+    leave(tmp_path / "weights" / "danet20-t2.fmnist")
+    leave(tmp_path / "weights" / "danet20b-t1.fmnist", model={"links": True})
+    assert keys(plan.to_run(tmp_path / "runs")) == ["other"]
+
+
+def test_what_has_another_recipe_is_another_stage(plan: Plan, tmp_path: Path) -> None:
+    leave(tmp_path / "weights" / "danet20-t2.fmnist", recipe={"epochs": 2})
+    assert keys(plan.to_run(tmp_path / "runs")) == ["t1", "t2", "other"]
+
+
+def test_a_later_stage_of_a_name_supersedes_the_earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "weights_folder", lambda: tmp_path / "weights")
+    (tmp_path / "plan.toml").write_text(
+        '[a]\nname = "danet20-t1.fmnist"\nset = { seed = 1 }\nadopt = true\n'
+        '[b]\nname = "danet20-t1.fmnist"\ninit = "a"\nset = { seed = 2 }\nadopt = true\n'
+    )
+    plan = Plan.read(tmp_path / "plan.toml")
+    assert keys(plan.to_run(tmp_path / "runs")) == ["a", "b"]
+    leave(tmp_path / "weights" / "danet20-t1.fmnist", recipe={"seed": 2})
+    assert plan.to_run(tmp_path / "runs") == []
+
+
+def test_what_is_finished_waits_to_be_adopted(plan: Plan, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    leave(runs / "t1" / "model")  # which only others start from
+    leave(runs / "t2" / "model")
+    assert plan.finished(runs) == [runs / "t2" / "model"]
+
+
+def test_stages_run_side_by_side_and_after_what_they_start_from(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, order, together = tmp_path / "runs", [], threading.Barrier(2, timeout=60)
+
+    def train(self: Runner, stage: Stage) -> bool:
+        order.append((stage.key, self._source(stage)))
+        if stage.key != "t2":
+            together.wait()  # t1 and other at the same time
+        leave(runs / stage.key / "model")
+        return True
+
+    monkeypatch.setattr(Runner, "_train", train)
+    assert Runner(plan, runs, {}, jobs=2).run()
+    assert sorted(order[:2]) == [("other", ""), ("t1", "")] and order[2] == ("t2", str(runs / "t1" / "model"))
+
+
+def test_a_stage_that_fails_stops_those_after_it_alone(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, order = tmp_path / "runs", []
+
+    def train(self: Runner, stage: Stage) -> bool:
+        order.append(stage.key)
+        time.sleep(0.05)
+        if stage.key == "other":
+            leave(runs / stage.key / "model")
+        return stage.key == "other"
+
+    monkeypatch.setattr(Runner, "_train", train)
+    assert not Runner(plan, runs, {}, jobs=2).run()
+    assert sorted(order) == ["other", "t1"]
+
+
+def test_one_runner_at_a_time(plan: Plan, tmp_path: Path) -> None:
+    runner = Runner(plan, tmp_path / "runs", {}, jobs=1)
+    with stages.lock(tmp_path / "runs"), pytest.raises(ConfigError, match="another process trains in"):
+        runner.run()
+
+
+def test_values_reach_the_command_as_toml_writes_them() -> None:
+    stage = Stage("x", "danet20-t1.fmnist", config={"stem": "medium", "links": False}, set={"t_schedule": [[0, 1]], "lr": 0.1})
+    command = Runner(Plan((stage,)), Path("runs"), {"fmnist": "somewhere"}, jobs=1)._command(stage)
+    text = " ".join(command)
+    assert text.endswith(
+        "-m zoo train danet20-t1.fmnist --run runs/x --data somewhere "
+        '--config stem="medium" links=false --set t_schedule=[[0, 1]] lr=0.1'
+    )
+
+
+@pytest.mark.slow
+def test_two_stages_from_a_plan_to_models_that_load(plan: Plan, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for number in range(20):
+            path = tmp_path / "images" / split / str(number % 10) / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encoded(picture(number)))
+    runs = tmp_path / "runs"
+    short = Plan(tuple(Stage(s.key, s.name, s.init, {}, {"epochs": 1, "batch_size": 4}, s.adopt) for s in plan.stages[:2]))
+    assert Runner(short, runs, {"fmnist": str(tmp_path / "images")}, jobs=2).run(), (runs / "t1" / "log").read_text()[-500:]
+    model = zoo.load(str(runs / "t2" / "model"))
+    assert model.config.steps == 2
+    record = json.loads((runs / "t2" / "model" / "recipe.json").read_text())
+    assert [ancestor["name"] for ancestor in record["init"]["ancestry"]] == ["danet20-t1.fmnist"]
+    assert short.finished(runs) == [runs / "t2" / "model"]
+    assert stages.Plan.read(tmp_path / "plan.toml").to_run(runs)[-1].key == "other"
