@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zoo.autograd import call_norm, is_recorded, kept_as_bytes
 from zoo.neurons import Lif
+from zoo.small_maps import call_conv
 
 __all__ = ["ORDERS", "SPIKING_STREAM", "Add", "And", "Block", "IAnd", "Neuron", "Order", "Projection", "SamePool", "Stage"]
 
@@ -184,8 +185,14 @@ class Block(nn.Module):
         for name in names:
             module = self.get_submodule(name)
             with nullcontext() if self.checkpointing else kept_as_bytes(x):
-                x = module(x) if self.checkpointing else call_norm(module, x)
+                x = self._call(module, x)
         return x
+
+    def _call(self, module: nn.Module, x: Tensor) -> Tensor:
+        if isinstance(module, nn.Conv2d):
+            return call_conv(module, x)
+        out: Tensor = module(x) if self.checkpointing else call_norm(module, x)
+        return out
 
     def open(self, x: Tensor) -> Tensor:
         """What the block's convolutions read of the stream `x`: spikes (a, b, d), or the stream itself (c, plain, post)."""
