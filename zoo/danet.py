@@ -14,7 +14,7 @@ Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes.
 import re
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
@@ -233,12 +233,41 @@ class DANet(nn.Module):
         self.initialise()
         self.register_load_state_dict_pre_hook(_unwrapped)  # type: ignore[no-untyped-call]  # torch's own
         self.origin: Origin | None = None  # set by `zoo.load` and `zoo.create`
+        self.frozen: tuple[str, ...] = ()  # set by `freeze`
 
     def initialise(self) -> None:
         """He's initialisation by fan-out for convolutions (He et al. 2015); normalisations start at one and zero."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def freeze(self, *parts: str) -> None:
+        """Keep `parts`, as `stem` or `stage1.block0`, as they are: their parameters need no gradient, and their
+        BatchNorms stay in eval mode whatever `train` is told. Calls add up.
+
+        Raises `ConfigError`, and changes nothing, for a part without parameters, or if nothing is left to train.
+        """
+        with_parameters = {path for path, module in self.named_modules() if any(True for _ in module.parameters())}
+        unknown = [part for part in parts if part not in with_parameters or not part]
+        if unknown:
+            children = ", ".join(path for path, _ in self.named_children())
+            raise ConfigError(f"{unknown[0]!r} cannot be frozen: valid are {children}, and their parts, as stage1.block0")
+        frozen = tuple(dict.fromkeys([*self.frozen, *parts]))
+        inside = {id(p) for part in frozen for p in self.get_submodule(part).parameters()}
+        if all(id(p) in inside for p in self.parameters()):
+            raise ConfigError(f"with {', '.join(frozen)} frozen nothing is left to train: leave out one of them")
+        self.frozen = frozen
+        for part in parts:
+            self.get_submodule(part).requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for part in self.frozen:
+            for module in self.get_submodule(part).modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Floats are taken as they are: that they were normalised is not checked. Raises `InputError` for any other input."""

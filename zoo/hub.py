@@ -21,7 +21,7 @@ from zoo.names import COMMIT, GRAMMAR, FileSpec, ModelSpec, WeightsSpec, manifes
 from zoo.remote import NotThere, Place
 from zoo.weights import CONFIG, INDEX, SINGLE, shard_names
 
-__all__ = ["find", "is_place", "verify"]
+__all__ = ["find", "find_record", "is_place", "verify"]
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,24 @@ def find(name: str, *, revision: str | None = None, cache_dir: Path | str | None
             raise WeightsError(f"{entry.name} is not on the Hub, so it has no revision {revision!r}")
         return _foreign(Place(entry.repo, revision, cache_dir, offline))
     return _pinned(entry, cache_dir, offline)
+
+
+def find_record(name: str, file: str) -> Path | None:
+    """Find a file that lies beside the weights of `name` and tells of their training, as `recipe.json`; None if there is none.
+
+    `find` fetches no such file; here it is fetched where the weights are on the Hub. Raises as `find` does.
+    """
+    folder, foreign = find(name), name.startswith("hf:")
+    if (folder / file).is_file() or (is_place(name) and not foreign):
+        return folder / file if (folder / file).is_file() else None
+    repo = Place.parse(name, None, None, False).repo if foreign else _entry(name).repo
+    if repo is None or not re.fullmatch(COMMIT, folder.name):
+        return None
+    with suppress(NotThere):
+        path = Place(repo, folder.name).fetch(file)
+        _check_tag(path, remembered_sha256(path))
+        return path
+    return None
 
 
 def verify(name: str, *, cache_dir: Path | str | None = None) -> tuple[Path, dict[str, FileSpec]]:

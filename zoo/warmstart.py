@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from zoo.danet import DANet, DANetConfig
 from zoo.errors import ConfigError
 from zoo.names import GRAMMAR
+from zoo.surrogates import Rectangle
 
 __all__ = ["WarmStart", "warm_start"]
 
@@ -70,8 +71,9 @@ def warm_start(target: DANet, source: DANet) -> WarmStart:
     grown = _appended_blocks(target.config.depths, source.config.depths)
     constant = _neutral_constant(target.config) if grown else 0.0
     ours, theirs = target.state_dict(), source.state_dict()
-    adapted = _sum_colours(ours, theirs)
+    summed = _sum_colours(ours, theirs)
     new = _new_modules(target, source, ours, theirs)
+    adapted = {} if STEM in new else summed
     ours, theirs = (_without(state, (*new, *grown)) for state in (ours, theirs))
     _check_shapes(target, source, ours, theirs)
 
@@ -111,12 +113,13 @@ def _check_shapes(target: DANet, source: DANet, ours: State, theirs: State) -> N
 
 
 def _shapes(ours: State, theirs: State) -> list[str]:
-    """The first tensors in which the states differ, in words."""
+    """The first tensors in which the states differ, in words; constants of neurons last."""
 
-    def shape(state: State, key: str) -> str:
-        return str(list(state[key].shape)) if key in state else "missing"
+    def shape(state: State, key: str) -> list[int] | None:
+        return list(state[key].shape) if key in state else None
 
-    keys = [key for key in dict.fromkeys([*ours, *theirs]) if shape(ours, key) != shape(theirs, key)]
+    keys = [key for key in {**ours, **theirs} if shape(ours, key) != shape(theirs, key)]
+    keys.sort(key=lambda key: not (shape(theirs, key) or shape(ours, key)))
     listed = [f"{key} {shape(theirs, key)} instead of {shape(ours, key)}" for key in keys[:NAMED]]
     return [*listed, f"and {len(keys) - NAMED} more"] if len(keys) > NAMED else listed
 
@@ -148,17 +151,25 @@ def _new_modules(target: DANet, source: DANet, ours: State, theirs: State) -> di
 
     A stem whose convolution is new is new as a whole: its BatchNorm has the statistics of the old.
     """
-    new = {}
+    new, now, before = {}, target.config, source.config
     stem = [key for key in {**ours, **theirs} if _is_within(key, [STEM])]
     if any(key not in ours or key not in theirs or ours[key].shape != theirs[key].shape for key in stem):
-        shown = [f"{n.config.stem}, {n.config.in_channels} input channels" for n in (target, source)]
-        new[STEM] = f"{shown[0]}, was {shown[1]}"
-    classes = [network.config.num_classes for network in (target, source)]
-    if classes[0] != classes[1]:
-        new[CLASSIFIER] = f"{classes[0]} classes, was {classes[1]}"
-    elif target.origin and source.origin and target.origin.data.classes != source.origin.data.classes:
+        words = [
+            *[f"{now.stem}, was {before.stem}"] * (now.stem != before.stem),
+            *[f"{now.in_channels} input channels, was {before.in_channels}"] * (now.in_channels != before.in_channels),
+        ]
+        new[STEM] = ", ".join(words) or "other shapes"
+    if now.num_classes != before.num_classes:
+        new[CLASSIFIER] = f"{now.num_classes} classes, was {before.num_classes}"
+    elif len(set(_class_names(target, source))) == 2:
         new[CLASSIFIER] = "other classes"
     return new
+
+
+def _class_names(*networks: DANet) -> list[tuple[str, ...]]:
+    """The names of the classes, of networks that have them."""
+    data = [network.origin.data for network in networks if network.origin]
+    return [spec.classes for spec in data if spec.classes]
 
 
 def _sum_colours(ours: State, theirs: State) -> dict[str, str]:
@@ -182,17 +193,17 @@ def _neutral_constant(config: DANetConfig) -> float:
     if order not in ("a", "b", "c"):
         why = "has a neuron after the sum" if order == "post" else "has no shortcut"
         raise ConfigError(f"order {order!r} {why}: no block can be added as the identity, keep depths")
-    if join != "and":
-        if order == "c" and config.surrogate == "rectangle" and config.threshold >= 0.5:
-            raise ConfigError(
-                "with the rectangle surrogate an added block of order 'c', whose last neuron is silent, "
-                "has no gradient: use surrogate = 'atan', or keep depths"
-            )
-        return 0.0
-    if order == "b":
+    if order == "b" and join == "and":
         raise ConfigError("order 'b' joined by 'and': no block can be added as the identity, keep depths")
     # In order c a neuron reads it, and has to fire at each step, also where it resets by subtraction.
-    return 2.5 * config.threshold if order == "c" else 1.0
+    constant = (2.5 * config.threshold if order == "c" else 1.0) if join == "and" else 0.0
+    far = abs(constant - config.threshold) >= Rectangle().half_width
+    if order == "c" and config.surrogate == "rectangle" and far:
+        raise ConfigError(
+            "an added block of order 'c' would stay the identity, as the rectangle surrogate has no "
+            "gradient so far from the threshold: use surrogate = 'atan', or keep depths"
+        )
+    return constant
 
 
 def _make_identity(block: nn.Module, constant: float) -> None:

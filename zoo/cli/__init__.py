@@ -176,6 +176,9 @@ def _parser() -> argparse.ArgumentParser:
     text = "override fields of the network, as in stem=medium; the model keeps its name, and config.json says what it is"
     sub.add_argument("--config", nargs="+", action=Assign, default={}, metavar="KEY=VALUE", help=text)
     sub.add_argument("--init", metavar="MODEL", help="start from trained weights: a name, a model folder, or hf:ORG/REPO")
+    sub.add_argument(
+        "--freeze", nargs="+", default=[], metavar="PART", help="parts of the network that do not train, as stem or stage1"
+    )
     sub.add_argument("--teacher", metavar="MODEL", help="distil from a name, a model folder, or a Python module:function")
     sub.add_argument("--save-every", type=_positive, default=500, metavar="STEPS", help="between two checkpoints (default: 500)")
     sub.add_argument("--evaluate-every", type=_positive, default=1, metavar="EPOCHS", help="on the test split (default: 1)")

@@ -1,6 +1,7 @@
 """Commands about the models themselves: list, info, classify, evaluate, train."""
 
 import argparse
+import json
 import logging
 import os
 import re
@@ -10,6 +11,7 @@ from typing import Any
 import zoo
 from zoo import terminal
 from zoo.cli.common import asked_runtime, normalised, predictor, print_json, read_images
+from zoo.errors import InputError
 
 __all__ = ["classify", "evaluate", "info", "list_", "train"]
 
@@ -148,12 +150,17 @@ def train(args: argparse.Namespace) -> int:
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
     logging.basicConfig(format="%(message)s")
     logging.getLogger("zoo").setLevel(logging.INFO if first else logging.ERROR)  # a line for each epoch
+    overrides = args.set
+    if args.freeze:
+        if "freeze" in overrides:
+            raise InputError("freeze is given twice, by --freeze and by --set: give it once")
+        overrides = overrides | {"freeze": json.dumps(args.freeze)}  # a list as TOML writes it too
     try:
         with terminal.progress() as bar:
             result = train_name(
                 args.name, run=args.run, data=args.data,
                 given=Given(args.size or 0, args.channels or 0, tuple(args.mean), tuple(args.std)),
-                overrides=args.set, config=args.config, init=args.init, teacher=args.teacher,
+                overrides=overrides, config=args.config, init=args.init, teacher=args.teacher,
                 save_every=args.save_every, evaluate_every=args.evaluate_every, skip_bad=args.skip_bad, shard=args.shard,
                 progress=terminal.advance(bar, "steps") if first else None,
             )  # fmt: skip

@@ -71,6 +71,7 @@ class Recipe:
     temperature: float = 4.0  # of teacher and student
 
     # how it is computed
+    freeze: tuple[str, ...] = ()  # parts of the network that keep the weights which they start from, as stem or stage1.block0
     t_schedule: tuple[tuple[int, int], ...] = ()  # from epoch, with this many time steps; T of the name before evaluation
     checkpointing: bool = False  # recompute each block in the backward pass: less memory, a third more time
     bf16: bool | Literal["auto"] = "auto"  # bfloat16 autocast, membranes stay float32; auto: where the device computes in it

@@ -8,6 +8,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from zoo.training import checkpoint
 from zoo.warmstart import warm_start
 from zoo.weights import weight_files
 
-__all__ = ["hours", "start"]
+__all__ = ["freeze", "hours", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -30,34 +31,28 @@ Record = dict[str, Any]
 def start(model: DANet, given: str, run: Path) -> Record:
     """Start `model` from the trained weights that `given` names; returns the record of them.
 
-    A run in the folder `run` that has a checkpoint needs no more than what it recorded: `given` may
-    be gone. Raises `ConfigError` if it is there with other weights than those recorded.
+    A run in the folder `run` that has a checkpoint goes on with what it recorded, even if `given`
+    cannot be read any more. Raises `ConfigError` for other weights than those recorded.
     """
     recorded = _read(run / "recipe.json").get("init")
-    if recorded and checkpoint.exists(run) and recorded.get("source") == given:
-        try:
-            found = digest(tuple(weight_files(hub.find(given))))
-        except ZooError as error:
-            log.warning("%s; the run goes on from its checkpoint", error)
-            return dict(recorded)
-        _check_unchanged(given, found, recorded, run)
-        return dict(recorded)
+    if isinstance(recorded, dict):
+        found = _weights_sha256(given, needed=recorded.get("source") != given or not checkpoint.exists(run))
+        if found not in (None, recorded.get("weights_sha256")):
+            raise ConfigError(
+                f"--init {given} has weights of sha256 {found}, but the run in {run} started from "
+                f"{recorded.get('weights_sha256')}: put those back, or name a new folder with --run"
+            )
+        if checkpoint.exists(run):
+            return recorded
     source = zoo.load(given)
-    assert source.origin is not None
-    sha256 = digest(source.origin.weights)
-    if recorded:
-        _check_unchanged(given, sha256, recorded, run)
     started = warm_start(model, source)
-    log.info("initialised from %s: %s", source.origin.name, started)
-    folder = source.origin.weights[0].parent
-    itself = {
-        "name": source.origin.name,
-        "weights_sha256": sha256,
-        "training_hours": _read(folder / "metrics.json").get("training_hours"),
-    }
-    before = _read(folder / "recipe.json").get("init") or {}
+    assert source.origin is not None
+    name, sha256 = source.origin.name, digest(source.origin.weights)
+    log.info("initialised from %s: %s", name, started)
+    trained_in = _read(hub.find_record(given, "metrics.json")).get("training_hours")
+    before = _read(hub.find_record(given, "recipe.json")).get("init") or {}
     return {
-        "name": source.origin.name,
+        "name": name,
         "source": given,
         "weights_sha256": sha256,
         "tensors": started.tensors,
@@ -65,8 +60,23 @@ def start(model: DANet, given: str, run: Path) -> Record:
         "new": started.new,
         "adapted": started.adapted,
         "grown": list(started.grown),
-        "ancestry": [itself, *before.get("ancestry", [])],
+        "ancestry": [{"name": name, "weights_sha256": sha256, "training_hours": trained_in}, *before.get("ancestry", [])],
     }
+
+
+def freeze(model: DANet, parts: Sequence[str], init: Record | None) -> None:
+    """Freeze `parts` of `model`, which `init` says how it started.
+
+    Raises `ConfigError` for parts without trained weights: those would stay random, or the identity.
+    """
+    if parts and init is None:
+        raise ConfigError(f"freeze = {list(parts)}: random weights would stay so; name trained ones with --init")
+    model.freeze(*parts)
+    untrained = {**init["new"], **dict.fromkeys(init["grown"], "added as the identity")} if init else {}
+    for part in parts:
+        for path, reason in untrained.items():
+            if f"{path}.".startswith(f"{part}.") or f"{part}.".startswith(f"{path}."):
+                raise ConfigError(f"{part} cannot be frozen: {path} is new ({reason}); freeze the parts without it")
 
 
 def hours(seconds: float, init: Record | None) -> dict[str, float]:
@@ -79,18 +89,21 @@ def hours(seconds: float, init: Record | None) -> dict[str, float]:
     return {"training_hours": own, **total}
 
 
-def _check_unchanged(given: str, sha256: str, recorded: Record, run: Path) -> None:
-    if sha256 != recorded.get("weights_sha256"):
-        raise ConfigError(
-            f"--init {given} has weights of sha256 {sha256[:12]}, but the run in {run} started from "
-            f"{str(recorded.get('weights_sha256'))[:12]}: put those back, or name a new folder with --run"
-        )
+def _weights_sha256(given: str, *, needed: bool) -> str | None:
+    """The digest of the weights that `given` names; None, and a warning, if they are gone and not needed."""
+    try:
+        return digest(tuple(weight_files(hub.find(given))))
+    except (ZooError, OSError) as error:
+        if needed:
+            raise
+        log.warning("%s; the run goes on from its checkpoint", error)
+        return None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path | None) -> dict[str, Any]:
     """What a JSON file holds; nothing, if it is not there or damaged."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8")) if path else {}
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

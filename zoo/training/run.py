@@ -74,7 +74,8 @@ def train_name(
     origin = model.origin
     if own:
         check_size(model.config, own.spec)
-    started = lineage.start(model, init, run) if init else None
+    started = None if init is None else lineage.start(model, init, run)
+    lineage.freeze(model, recipe.freeze, started)
     taught = load_teacher(teacher, origin.data, accelerator.device) if teacher else None
     with accelerator.main_process_first():  # so that one of them fills the cache of a download
         images = load_data(origin.data, recipe, "train", spec.steps, skip_bad=skip_bad)

@@ -72,6 +72,7 @@ def train(
     to another recipe or process.
     """
     run = Path(run)
+    model.freeze(*recipe.freeze)
     first = parallel.accelerator(shard=shard).is_main_process
     try:
         with checkpoint.lock(run) if first else nullcontext():

@@ -52,8 +52,11 @@ def test_a_run_killed_at_any_step_ends_with_the_same_weights(step: int, tmp_path
         ([], {"ema": 0.9, "clip": 1.0, "checkpointing": True, "loss": "tet"}),
         (["--shard"], {}),
         (["--shard"], {"ema": 0.9, "clip": 1.0, "checkpointing": True, "loss": "tet"}),
+        ([], {"freeze": ["stem", "stage1", "stage2.block0"], "ema": 0.9, "norm_bias_rate": 4.0}),
+        (["--shard"], {"freeze": ["stem", "stage1", "stage2.block0"], "ema": 0.9, "norm_bias_rate": 4.0}),
+        (["--shard"], {"freeze": ["stage2"], "checkpointing": True, "clip": 1.0}),
     ],
-    ids=["ddp", "ddp with everything", "fsdp2", "fsdp2 with everything"],
+    ids=["ddp", "ddp with everything", "fsdp2", "fsdp2 with everything", "ddp frozen", "fsdp2 frozen", "fsdp2 frozen behind"],
 )
 def test_two_processes_are_one_with_both_their_batches(flags: list[str], recipe: dict[str, Any], tmp_path: Path) -> None:
     """BatchNorm sees both parts of a batch, no neuron sees the other's images, and each test image counts once."""
