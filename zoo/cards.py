@@ -21,6 +21,7 @@ BEGIN, END = "<!-- weights: written by `python -m zoo.cards` -->", "<!-- end of 
 COLUMNS = (
     "name", "data", "provenance", "licence", "steps", "parameters", "top1", "split", "images",
     "top1_float32", "onnx_top1", "onnx_milliseconds", "training_hours", "trained_on",
+    "initialised_from", "training_hours_total", "core_hours", "core_hours_total",
     "profile", "convention", "energy_uj", "energy_lo_uj", "energy_hi_uj", "images_lo_uj", "images_hi_uj", "synops", "firing_rate",
     "repo", "revision",
 )  # fmt: skip
@@ -75,7 +76,7 @@ def model_card(entry: WeightsSpec, *, steps: int, repo: str | None = None) -> st
     match = GRAMMAR.fullmatch(entry.name)
     return pages.get_template("card.md.j2").render(
         metadata=metadata.to_yaml(), entry=entry, steps=steps, repo=repo, known=entry.name in manifest().weights,
-        family=match["family"] if match else "", references=REFERENCES, microjoules=microjoules,
+        family=match["family"] if match else "", references=REFERENCES, microjoules=microjoules, hours=_hours,
     )  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def table(known: Manifest) -> str:
         )
         cost = (
             f"{m['onnx_milliseconds']:.2g} ({m['onnx_on']})" if "onnx_milliseconds" in m else "",
-            f"{m['training_hours']:.1f} h ({m['trained_on']})" if "training_hours" in m else "",
+            f"{_hours(m)} ({m['trained_on']})" if "training_hours" in m else "",
         )
         cells = (entry.name, entry.data.title + licence, str(_steps(entry)), f"{entry.parameters:,}", top1, *figures, *cost, how)
         lines.append(f"| {' | '.join(cells)} |")
@@ -183,6 +184,14 @@ def write(root: Path) -> None:
         if (weights_folder() / entry.name).is_dir():
             card = model_card(entry, steps=_steps(entry))
             (weights_folder() / entry.name / "README.md").write_text(card, encoding="utf-8")
+
+
+def _hours(metrics: dict[str, Any]) -> str:
+    """The hours of training, and in all if the weights started from those of other networks."""
+    own, total = metrics["training_hours"], metrics.get("training_hours_total")
+    if "initialised_from" not in metrics:
+        return f"{own:.1f} h"
+    return f"{own:.1f} h from {metrics['initialised_from']}, {'unknown' if total is None else f'{total:.1f} h'} in all"
 
 
 def _steps(entry: WeightsSpec) -> int:

@@ -21,7 +21,8 @@ __all__ = ["claim", "exists", "latest", "lock", "save"]
 log = logging.getLogger(__name__)
 KEPT = 2
 DEFAULTS = json.loads(json.dumps({f.name: f.default for f in fields(Recipe) if f.default is not MISSING}))
-FREE = ("torch", "source")  # a run may go on with another version, and with the same data elsewhere
+# A run may go on with another version, and with the same data elsewhere; what weights cost follows from their sha256.
+FREE = ("torch", "source", "ancestry")
 
 
 def claim(path: Path, resolved: dict[str, Any]) -> None:

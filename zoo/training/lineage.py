@@ -1,14 +1,10 @@
-"""Which trained weights a run starts from, and what these cost: the record `init` of `recipe.json`.
-
-    {"name", "source", "weights_sha256", "tensors", "taken", "new", "adapted", "grown", "ancestry"}
-
-`ancestry` lists the network that the run starts from, the one which that started from, and so on:
-`{"name", "weights_sha256", "training_hours"}` of each, with hours of null where nobody recorded them.
-"""
+"""Which trained weights a run starts from, and what these cost: `init` in `recipe.json`."""
 
 import json
 import logging
+import math
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +17,73 @@ from zoo.training import checkpoint
 from zoo.warmstart import warm_start
 from zoo.weights import weight_files
 
-__all__ = ["freeze", "hours", "start"]
+__all__ = ["Ancestor", "Init", "cost", "freeze", "start"]
 
 log = logging.getLogger(__name__)
 
-Record = dict[str, Any]
+HOURS = {"training_hours": "seconds", "core_hours": "core_seconds"}  # metrics.json: metrics.jsonl
 
 
-def start(model: DANet, given: str, run: Path) -> Record:
-    """Start `model` from the trained weights that `given` names; returns the record of them.
+@dataclass(frozen=True)
+class Ancestor:
+    """A trained network that another one started from, and what its own training cost."""
+
+    name: str
+    weights_sha256: str
+    training_hours: float | None = None  # on the clock; None where nobody recorded it
+    core_hours: float | None = None  # of processor time, likewise
+
+    def __post_init__(self) -> None:
+        for hours in (self.training_hours, self.core_hours):
+            if hours is not None and not (isinstance(hours, int | float) and 0 <= hours < math.inf):
+                raise TypeError(f"{hours!r} is no number of hours")
+
+
+@dataclass(frozen=True)
+class Init:
+    """How a run started from the weights of another network."""
+
+    name: str  # of the network that the weights are of
+    source: str  # where they were found: a name, a folder, or hf:org/repo
+    weights_sha256: str
+    tensors: int  # in the state of the network to train
+    taken: int  # of them
+    new: dict[str, str]  # as in `zoo.warmstart.WarmStart`, like the next two
+    adapted: dict[str, str]
+    grown: tuple[str, ...]
+    ancestry: tuple[Ancestor, ...]  # the network of the weights, the one which that started from, ...
+
+    @classmethod
+    def read(cls, path: Path) -> "Init | None":
+        """Read it from a `recipe.json`; None if there is none. Raises `ConfigError` for a damaged one."""
+        values = _read(path).get("init")
+        if values is None:
+            return None
+        try:
+            ancestry = tuple(Ancestor(**ancestor) for ancestor in values["ancestry"])
+            lists = {"grown": tuple(values["grown"]), "ancestry": ancestry}
+            return cls(**{**values, **lists, "new": dict(values["new"])})
+        except (TypeError, KeyError, ValueError) as error:
+            raise ConfigError(f"{path}: init is not what `zoo train --init` writes there ({error})") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def start(model: DANet, given: str, run: Path) -> Init:
+    """Start `model` from the trained weights that `given` names; returns what `run` records of it.
 
     A run in the folder `run` that has a checkpoint goes on with what it recorded, even if `given`
     cannot be read any more. Raises `ConfigError` for other weights than those recorded.
     """
-    recorded = _read(run / "recipe.json").get("init")
-    if isinstance(recorded, dict):
-        found = _weights_sha256(given, needed=recorded.get("source") != given or not checkpoint.exists(run))
-        if found not in (None, recorded.get("weights_sha256")):
+    recorded = Init.read(run / "recipe.json")
+    if recorded:
+        gone_is_fine = checkpoint.exists(run) and recorded.source == given
+        found = _weights_sha256(given, gone_is_fine=gone_is_fine)
+        if found not in (None, recorded.weights_sha256):
             raise ConfigError(
                 f"--init {given} has weights of sha256 {found}, but the run in {run} started from "
-                f"{recorded.get('weights_sha256')}: put those back, or name a new folder with --run"
+                f"{recorded.weights_sha256}: put those back, or name a new folder with --run"
             )
         if checkpoint.exists(run):
             return recorded
@@ -49,22 +92,25 @@ def start(model: DANet, given: str, run: Path) -> Record:
     assert source.origin is not None
     name, sha256 = source.origin.name, digest(source.origin.weights)
     log.info("initialised from %s: %s", name, started)
-    trained_in = _read(hub.find_record(given, "metrics.json")).get("training_hours")
-    before = _read(hub.find_record(given, "recipe.json")).get("init") or {}
-    return {
-        "name": name,
-        "source": given,
-        "weights_sha256": sha256,
-        "tensors": started.tensors,
-        "taken": len(started.taken),
-        "new": started.new,
-        "adapted": started.adapted,
-        "grown": list(started.grown),
-        "ancestry": [{"name": name, "weights_sha256": sha256, "training_hours": trained_in}, *before.get("ancestry", [])],
-    }
+    recipe, metrics = (hub.find_record(given, file) for file in ("recipe.json", "metrics.json"))
+    before, costs = Init.read(recipe) if recipe else None, _read(metrics) if metrics else {}
+    return Init(
+        name=name,
+        source=given,
+        weights_sha256=sha256,
+        tensors=started.tensors,
+        taken=len(started.taken),
+        new=started.new,
+        adapted=started.adapted,
+        grown=started.grown,
+        ancestry=(
+            Ancestor(name, sha256, costs.get("training_hours"), costs.get("core_hours")),
+            *(before.ancestry if before else ()),
+        ),
+    )
 
 
-def freeze(model: DANet, parts: Sequence[str], init: Record | None) -> None:
+def freeze(model: DANet, parts: Sequence[str], init: Init | None) -> None:
     """Freeze `parts` of `model`, which `init` says how it started.
 
     Raises `ConfigError` for parts without trained weights: those would stay random, or the identity.
@@ -72,38 +118,45 @@ def freeze(model: DANet, parts: Sequence[str], init: Record | None) -> None:
     if parts and init is None:
         raise ConfigError(f"freeze = {list(parts)}: random weights would stay so; name trained ones with --init")
     model.freeze(*parts)
-    untrained = {**init["new"], **dict.fromkeys(init["grown"], "added as the identity")} if init else {}
+    untrained = init.new | dict.fromkeys(init.grown, "added as the identity") if init else {}
     for part in parts:
         for path, reason in untrained.items():
             if f"{path}.".startswith(f"{part}.") or f"{part}.".startswith(f"{path}."):
                 raise ConfigError(f"{part} cannot be frozen: {path} is new ({reason}); freeze the parts without it")
 
 
-def hours(seconds: float, init: Record | None) -> dict[str, float]:
-    """The training hours of a run of `seconds`, and in all with those of its ancestors, if known."""
-    own = round(seconds / 3600, 2)
-    if not init:
-        return {"training_hours": own}
-    before = [ancestor["training_hours"] for ancestor in init["ancestry"]]
-    total = {} if None in before else {"training_hours_total": round(own + sum(before), 2)}
-    return {"training_hours": own, **total}
+def cost(log: Sequence[dict[str, Any]], init: Init | None) -> dict[str, Any]:
+    """The entries of `metrics.json` on what a run cost, by the lines of its `metrics.jsonl`.
+
+    `training_hours` are on the clock, `core_hours` of processor time; `..._total` are with those of
+    all ancestors. What is not known of a line or an ancestor is left out.
+    """
+    entries: dict[str, Any] = {"initialised_from": init.name} if init else {}
+    for key, unit in HOURS.items():
+        if not all(unit in line for line in log):
+            continue
+        entries[key] = round(sum(line[unit] for line in log) / 3600, 2)
+        before = [getattr(ancestor, key) for ancestor in init.ancestry] if init else []
+        if init and None not in before:
+            entries[f"{key}_total"] = round(entries[key] + sum(before), 2)
+    return entries
 
 
-def _weights_sha256(given: str, *, needed: bool) -> str | None:
-    """The digest of the weights that `given` names; None, and a warning, if they are gone and not needed."""
+def _weights_sha256(given: str, *, gone_is_fine: bool) -> str | None:
+    """The digest of the weights that `given` names; None, and a warning, if they are gone."""
     try:
         return digest(tuple(weight_files(hub.find(given))))
     except (ZooError, OSError) as error:
-        if needed:
+        if not gone_is_fine:
             raise
         log.warning("%s; the run goes on from its checkpoint", error)
         return None
 
 
-def _read(path: Path | None) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     """What a JSON file holds; nothing, if it is not there or damaged."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

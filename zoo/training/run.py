@@ -111,7 +111,7 @@ def train_name(
         "images": seen,
         "weights": f"{'average' if recipe.ema else 'weights'} of the last step, stored as {'float16' if half else 'float32'}",
         "top1_float32": whole / seen,
-        **lineage.hours(sum(line["seconds"] for line in log), resolved.get("init")),
+        **lineage.cost(log, started),
         "trained_on": device(accelerator),
     }
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")

@@ -29,6 +29,7 @@ from zoo.training.config import Recipe
 from zoo.training.data import Plan, Split, generator
 from zoo.training.ema import Average
 from zoo.training.evaluate import arrange, correct
+from zoo.training.lineage import Init
 from zoo.training.losses import objective
 from zoo.training.policies import auto_augment, rand_augment
 from zoo.training.streams import Shards
@@ -55,7 +56,7 @@ def train(
     test: Split,
     run: str | Path,
     *,
-    init: dict[str, Any] | None = None,
+    init: Init | None = None,
     spec: DatasetSpec | None = None,
     teacher: Teacher | None = None,
     save_every: int = 500,
@@ -90,7 +91,7 @@ class _Training:
 
     def __init__(
         self, model: DANet, recipe: Recipe, data: Split, test: Split, run: Path, spec: DatasetSpec | None,
-        init: dict[str, Any] | None,
+        init: Init | None,
         teacher: Teacher | None, save_every: int, evaluate_every: int, shard: bool, progress: Progress | None,
     ) -> None:  # fmt: skip
         self.model, self.recipe, self.run, self.teacher = model, recipe, run, teacher
@@ -105,7 +106,7 @@ class _Training:
         if a.is_main_process:
             run.mkdir(parents=True, exist_ok=True)
             resolved = {"model": model.config.to_dict(), "recipe": recipe.to_dict(), "torch": torch.__version__}
-            resolved |= ({"data": spec.to_dict()} if spec else {}) | ({"init": init} if init else {})
+            resolved |= ({"data": spec.to_dict()} if spec else {}) | ({"init": init.to_dict()} if init else {})
             checkpoint.claim(run / "recipe.json", resolved)
         a.wait_for_everyone()
         self.data, self.test = data.to(self.device), test.to(self.device)
@@ -113,7 +114,7 @@ class _Training:
         # `net` is trained; `model` gets its weights, or their average, to be evaluated.
         model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
         saved = checkpoint.latest(run)
-        taken = init is not None and "stem" not in init["new"]  # then the first convolution is trained already
+        taken = init is not None and "stem" not in init.new  # then the first convolution is trained already
         if recipe.whiten and not saved and not taken:
             batch = Plan(data.images, min(WHITENING, data.images), recipe.seed)  # the same for every process
             whiten(_first_convolution(model), normalise(next(self.data.training(batch, 0))[0], self.spec))
