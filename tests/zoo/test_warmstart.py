@@ -147,7 +147,7 @@ def test_a_grey_picture_gives_the_logits_of_its_colours(trained: Callable[..., D
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({}, {"widths": (16, 16)}, r"it has widths \(16, 16\) instead of \(16, 32\), stage2\.\S+ \[16, .* instead of \[32, .* and \d+ more$"),
+    ({}, {"widths": (16, 16)}, r"it has widths \(16, 16\) instead of \(16, 32\), stage2\.\S+ \[16, .* and \d+ more$"),
     ({}, {"widths": (32, 32)}, r"it has widths \(32, 32\) instead of \(16, 32\), stem\.conv\.weight \[32, .* instead of \[16, "),
     ({}, {"depths": (1, 2, 1), "widths": (16, 32, 32)}, r"widths \(16, 32, 32\) instead of \(16, 32\)"),
     ({}, {"bottleneck": True}, r"it has bottleneck True instead of False, stem\.conv\.weight \[4, .* instead of \[16, "),

@@ -35,7 +35,8 @@ class Ancestor:
 
     def __post_init__(self) -> None:
         for hours in (self.training_hours, self.core_hours):
-            if hours is not None and not (isinstance(hours, int | float) and 0 <= hours < math.inf):
+            number = isinstance(hours, int | float) and not isinstance(hours, bool)
+            if hours is not None and not (number and 0 <= hours < math.inf):
                 raise TypeError(f"{hours!r} is no number of hours")
 
 
@@ -93,7 +94,12 @@ def start(model: DANet, given: str, run: Path) -> Init:
     name, sha256 = source.origin.name, digest(source.origin.weights)
     log.info("initialised from %s: %s", name, started)
     recipe, metrics = (hub.find_record(given, file) for file in ("recipe.json", "metrics.json"))
-    before, costs = Init.read(recipe) if recipe else None, _read(metrics) if metrics else {}
+    before = Init.read(recipe) if recipe else None
+    costs = _read(metrics) if metrics else {}
+    try:
+        itself = Ancestor(name, sha256, *(costs.get(key) for key in HOURS))
+    except TypeError as error:
+        raise ConfigError(f"{metrics}: {' or '.join(HOURS)}: {error}") from None
     return Init(
         name=name,
         source=given,
@@ -103,10 +109,7 @@ def start(model: DANet, given: str, run: Path) -> Init:
         new=started.new,
         adapted=started.adapted,
         grown=started.grown,
-        ancestry=(
-            Ancestor(name, sha256, costs.get("training_hours"), costs.get("core_hours")),
-            *(before.ancestry if before else ()),
-        ),
+        ancestry=(itself, *(before.ancestry if before else ())),
     )
 
 

@@ -163,3 +163,24 @@ def test_the_command_shows_what_nobody_pinned(hub: HubServer, folder: Path, caps
     foreign, local = capsys.readouterr().out.splitlines()
     assert foreign.endswith(f"as when this commit was first loaded: model.safetensors {digest}")
     assert local.endswith(f"nobody pinned their sha256: model.safetensors {digest}")
+
+
+def test_the_record_of_a_training_is_fetched_when_it_is_asked_for(hub: HubServer, folder: Path) -> None:
+    (folder / "metrics.json").write_text('{"training_hours": 2}')
+    sha = hub.publish(REPO, folder)
+    zoo.load(f"hf:{REPO}")
+    assert not hub.asked("metrics")
+    for name in (f"hf:{REPO}", f"hf:{REPO}@{sha}"):
+        path = hubs.find_record(name, "metrics.json")
+        assert path is not None and path.read_text() == '{"training_hours": 2}'
+        assert hubs.find_record(name, "recipe.json") is None
+    assert hubs.find_record(str(folder), "metrics.json") == folder / "metrics.json"
+    assert hubs.find_record(str(folder), "recipe.json") is None
+
+
+def test_the_record_of_a_pinned_model_is_that_of_its_commit(hub: HubServer, pinned: Path) -> None:
+    (pinned.parent / "elsewhere" / "recipe.json").write_text("{}")
+    assert hubs.find_record(NAME, "recipe.json") is None
+    hub.publish(REPO, pinned.parent / "elsewhere")  # a later commit than the manifest's
+    assert hubs.find_record(NAME, "recipe.json") is None
+    assert hubs.find_record(NAME, "config.json") is not None

@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from networks import same
 from pictures import picture
 from signals import interruptible
 from torch import nn
 
 import zoo
+from zoo.bundle import describe
+from zoo.cards import model_card
 from zoo.danet import DANet
 from zoo.datasets import DATASETS
-from zoo.errors import ConfigError, UnknownName
+from zoo.errors import ConfigError, UnknownName, ZooError
 from zoo.processor import processor
 from zoo.training import run as module
 from zoo.training.data import Images
@@ -87,6 +90,43 @@ def test_training_starts_from_the_seed_of_the_recipe(eight_images: None, tmp_pat
         train_name("danet20-t1.fmnist", run=tmp_path / run, overrides=ONE_STEP)
         weights.append(zoo.load(str(tmp_path / run / "model")).state_dict())
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_network_starts_from_one_that_started_from_another(
+    eight_images: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROUNDING", -1)  # weights are stored as they were trained
+    train_name("danet20-t1.fmnist", run=tmp_path / "one", overrides=ONE_STEP, init="danet20-t4.fmnist")
+    one = str(tmp_path / "one" / "model")
+    frozen = ONE_STEP | {"freeze": '["stem", "stage1"]'}
+    train_name("danet20-t2.fmnist", run=tmp_path / "two", overrides=frozen, init=one, config={"depths": "[3, 4, 3]"})
+    folder = tmp_path / "two" / "model"
+    metrics, recipe = (json.loads((folder / file).read_text()) for file in ("metrics.json", "recipe.json"))
+    bundled, run = zoo.info("danet20-t4.fmnist").weights, json.loads((tmp_path / "two" / "recipe.json").read_text())
+    assert bundled is not None
+    assert [ancestor["name"] for ancestor in recipe["init"]["ancestry"]] == ["danet20-t1.fmnist", "danet20-t4.fmnist"]
+    assert recipe["init"]["ancestry"][1]["weights_sha256"] == bundled.files["model.safetensors"].sha256
+    assert (recipe["init"]["source"], run["init"]["source"]) == ("", one)  # a folder of this machine says nothing elsewhere
+    assert recipe["init"]["grown"] == ["stage2.block3"] and recipe["recipe"]["freeze"] == ["stem", "stage1"]
+    assert metrics["initialised_from"] == "danet20-t1.fmnist"
+    hours = [ancestor["training_hours"] for ancestor in recipe["init"]["ancestry"]]
+    assert metrics["training_hours_total"] == pytest.approx(metrics["training_hours"] + sum(hours)) and hours[1] == 1.13
+    one_model, two_model = zoo.load(one), zoo.load(str(folder))
+    for part in ("stem", "stage1"):
+        assert same(one_model.get_submodule(part), two_model.get_submodule(part))
+    assert "from the weights of danet20-t1.fmnist" in model_card(describe(folder), steps=2)
+
+
+def test_a_start_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    for options, said in [
+        ({"init": "danet20-t4.fmnist", "overrides": {"freeze": '["steam"]'}}, "'steam' cannot be frozen"),
+        ({"overrides": {"freeze": '["stem"]'}}, "random weights would stay so"),
+        ({"init": "danet20-t4.fmnist", "config": {"beta": "0.25"}}, r"it has beta 0\.5 instead of 0\.25"),
+        ({"init": ""}, "config.json does not exist"),
+    ]:
+        with pytest.raises(ZooError, match=said):
+            train_name("danet20-t4.fmnist", run=tmp_path / "run", **options)  # type: ignore[arg-type]  # as the table says
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_name_without_data_set_or_recipe_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.training import train as loop
 from zoo.training.config import Recipe
 from zoo.training.data import Images, Plan, generator
+from zoo.training.lineage import Init
 from zoo.training.train import train
 
 RECIPE = Recipe(
@@ -143,6 +144,39 @@ def test_evaluating_seldom_changes_nothing_else(fit: Any, tmp_path: Path) -> Non
     assert found["test_top1"] == last["test_top1"]
     lines = [json.loads(line) for line in (tmp_path / "seldom" / "metrics.jsonl").read_text().splitlines()]
     assert ["test_top1" in line for line in lines] == [False, True, True]  # the last epoch always
+
+
+@pytest.mark.parametrize("variant", [{}, {"ema": 0.5}, {"checkpointing": True}, {"loss": "tet", "norm_bias_rate": 4.0}], ids=str)
+def test_frozen_parts_do_not_train(variant: dict[str, Any], fit: Any) -> None:
+    recipe = replace(RECIPE, freeze=("stem", "stage2.block1"), **variant)
+    start, _ = fit("start", replace(recipe, lr=1e-30, epochs=1))
+    expected, _ = fit("whole", recipe)
+    for key, value in expected.items():
+        frozen = key.startswith(("stem.", "stage2.block1."))
+        assert torch.equal(value, start[key]) == (frozen or ".neuron." in key), key
+    with pytest.raises(Killed):
+        fit("cut", recipe, kill_at(4), save_every=1)
+    resumed, _ = fit("cut", recipe)
+    assert all(torch.equal(resumed[key], expected[key]) for key in expected)
+    with pytest.raises(ConfigError, match="holds a run of another recipe"):
+        fit("cut", replace(recipe, freeze=("stem",)))
+
+
+def test_an_unknown_frozen_part_leaves_no_folder(fit: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'steam' cannot be frozen: valid are stem"):
+        fit(recipe=replace(RECIPE, freeze=("steam",)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trained_first_convolution_is_not_whitened(fit: Any, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, lr=1e-30, epochs=1, whiten=True)
+    init = Init("first", "first", "0" * 64, 10, 8, {}, {}, (), ())
+    taken, _ = fit("taken", recipe, init=init)
+    plain, _ = fit("plain", replace(recipe, whiten=False))
+    assert torch.equal(taken["stem.conv.weight"], plain["stem.conv.weight"])
+    new, _ = fit("new", recipe, init=replace(init, new={"stem": "small, was medium"}))
+    assert not torch.equal(new["stem.conv.weight"], plain["stem.conv.weight"])
+    assert Init.read(tmp_path / "taken" / "recipe.json") == init
 
 
 def test_progress_counts_every_step(fit: Any) -> None:
