@@ -160,8 +160,9 @@ def train(args: argparse.Namespace) -> int:
             result = train_name(
                 args.name, run=args.run, data=args.data,
                 given=Given(args.size or 0, args.channels or 0, tuple(args.mean), tuple(args.std)),
-                overrides=overrides, config=args.config, init=args.init, teacher=args.teacher,
-                save_every=args.save_every, evaluate_every=args.evaluate_every, skip_bad=args.skip_bad, shard=args.shard,
+                overrides=overrides, config=args.config, init=args.init,
+                teacher=args.teacher, save_every=args.save_every, evaluate_every=args.evaluate_every,
+                skip_bad=args.skip_bad, shard=args.shard,
                 progress=terminal.advance(bar, "steps") if first else None,
             )  # fmt: skip
     except KeyboardInterrupt:

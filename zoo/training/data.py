@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -86,13 +86,11 @@ class Images:
             yield self.pixels[part], self.labels[part]
 
 
-def divide(split: Split, share: float) -> tuple[Split, Split]:
-    """Hold out a share of the images of each class, always the same ones: what is left, and what is held out.
+Divisible = TypeVar("Divisible", Images, Files)
 
-    Raises `ConfigError` for shards, whose images have no numbers.
-    """
-    if not isinstance(split, Images | Files):
-        raise ConfigError(f"recipe: validation = {share:g} cannot be held out of shards: name a folder that has a split for it")
+
+def divide(split: Divisible, share: float) -> tuple[Divisible, Divisible]:
+    """Hold out a share of the images of each class, always the same ones: what is left, and what is held out."""
     labels = split.labels.cpu()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))  # whatever the seed of the recipe is
     held = torch.zeros(len(labels), dtype=torch.bool)
@@ -111,31 +109,44 @@ def load_split(
     crop: tuple[float, float] | None = None,
     skip_bad: bool = False,
     images: int = 0,
+    held_out: float = 0.0,
     workers: int | None = None,
 ) -> Split:
     """A split of a local folder or hub id (`ORG/NAME`); `test` is the held-out one, `validation` if there is one.
 
     `steps`: time bins of events. `crop`: train on random boxes with this share of the area, from and to. `skip_bad`: leave out what
     is unreadable. `images`: how many training images there are, which shards do not say; if given, a hub id is streamed, whichever
-    the split. `workers`: processes that decode. Raises `InputError` if the data cannot be read, or is not the data set.
+    the split. `held_out`: the share of the training images that is `test` instead. `workers`: processes that decode. Raises
+    `InputError` if the data cannot be read, or is not the data set.
     """
     folder, crop = Path(source), crop if split == "train" else None
+    stored = "train" if held_out else split
     if data.events:
-        frames, labels, skipped = read_events(data, split, folder, steps, skip_bad=skip_bad)
-        return Images(torch.from_numpy(frames), torch.from_numpy(labels), skipped)
+        frames, labels, skipped = read_events(data, stored, folder, steps, skip_bad=skip_bad)
+        return _part(Images(torch.from_numpy(frames), torch.from_numpy(labels), skipped), split, held_out)
     if folder == FOLDERS.get(data.tag) or any(folder.glob("*-idx[13]-ubyte.gz")):
-        pixels, classes = read_idx(data, split, folder)
-        return Images(torch.from_numpy(pixels), torch.from_numpy(classes).long())
+        pixels, classes = read_idx(data, stored, folder)
+        return _part(Images(torch.from_numpy(pixels), torch.from_numpy(classes).long()), split, held_out)
     if data.channels not in (1, 3):
         raise InputError(f"{data.title} has {data.channels} channels; image files have 1 or 3")
-    rows = open_rows(data, split, source, stream=images > 0)
+    rows = open_rows(data, stored, source, stream=images > 0)
+    if rows.streamed and held_out:
+        raise ConfigError(
+            f"{source}: no share ({held_out:g}) of shards can be held out, which are read in order: "
+            "make one of them the held-out split by its name, as val-0.tar"
+        )
     if rows.streamed:
         known = images if split == "train" and images else rows.images
         if split == "train" and not known:
             raise InputError(f"{source}: shards cannot be counted: say how many training images they hold with --set images=...")
         return Shards(rows, data, crop, skip_bad, workers, images=known)
-    files = Files(rows, data, crop, skip_bad, workers)
-    return files if crop or rows.images * data.channels * data.size**2 > MEMORY else _decoded(files)
+    files = _part(Files(rows, data, crop, skip_bad, workers), split, held_out)
+    return files if crop or files.images * data.channels * data.size**2 > MEMORY else _decoded(files)
+
+
+def _part(split: Divisible, name: str, held_out: float) -> Divisible:
+    """What is left of the training images for a share that is held out, or as `test` that share; all of them if it is zero."""
+    return divide(split, held_out)[name == "test"] if held_out else split
 
 
 def _decoded(files: Files) -> Images:

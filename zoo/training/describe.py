@@ -1,5 +1,6 @@
 """What the images of a user are: a `DatasetSpec` read from them, and the recipe that fits their number and size."""
 
+import json
 import math
 import random
 import re
@@ -15,10 +16,11 @@ import numpy as np
 from zoo.danet import DANetConfig, Stem
 from zoo.datasets import DatasetSpec
 from zoo.decode import Encoded, Unreadable, centre, decode, extent
-from zoo.errors import InputError
+from zoo.errors import ConfigError, InputError
+from zoo.training.config import Recipe
 from zoo.training.sources import NoSplit, Rows, check_labels, open_rows, read_labels
 
-__all__ = ["Given", "OwnData", "check_size", "describe", "fitting_recipe"]
+__all__ = ["Given", "OwnData", "check_size", "check_unchanged", "describe", "fitting_recipe"]
 
 SAMPLE = 1000  # training images from which size, channels, mean and deviation are read
 SIZES = (32, 64, 96, 128, 224)  # pixels of height and width that images of many sizes are given
@@ -29,7 +31,6 @@ EPOCHS = (10, 100)  # unless these are too few or too many epochs
 BATCHES = ((40, 128), (96, 64), (math.inf, 32))  # the largest batch for images of up to so many pixels of height and width
 BATCHES_PER_EPOCH = 8  # at least
 SMALLEST_BATCH = 4
-RATE = 0.1 / 128  # learning rate for each image of a batch
 
 
 @dataclass(frozen=True)
@@ -100,20 +101,35 @@ def check_size(config: DANetConfig, data: DatasetSpec) -> None:
         )
 
 
+def check_unchanged(recorded: Path, data: DatasetSpec, images: int) -> None:
+    """Raises `ConfigError` if the run whose `recipe.json` this is was begun on other data, or another number of images."""
+    if not recorded.is_file():
+        return
+    resolved = json.loads(recorded.read_text(encoding="utf-8"))
+    before, now = resolved.get("data", {}) | {"images": resolved.get("images")}, data.to_dict() | {"images": images}
+    for key in ("classes", *now):
+        if key in before and before[key] != json.loads(json.dumps(now[key])):
+            raise ConfigError(
+                f"{recorded.parent} holds a run whose data had {key} {_listed(before[key])}, and now have {_listed(now[key])}: "
+                "give it the same images, or name a new folder with --run"
+            )
+
+
 def fitting_recipe(own: OwnData) -> dict[str, Any]:
     """The values of a recipe that depend on the number and size of the images; `docs/training.md` says why."""
     images, size = own.images, own.spec.size
+    base = Recipe.own({"dataset": own.spec.tag, "epochs": 1})
     largest = next(batch for limit, batch in BATCHES if size <= limit)
     batch = 1 << (images // BATCHES_PER_EPOCH).bit_length() - 1 if images >= BATCHES_PER_EPOCH else 1  # a power of two
     batch = min(max(batch, SMALLEST_BATCH), largest)
     epochs = min(max(round(STEPS * batch / images), EPOCHS[0]), EPOCHS[1])
-    views = {"resized_crop": [0.35, 1.0]} if size > 96 else {"crop_padding": size // 8}
-    counted = {"images": images} if own.streamed else {}
-    split = {"validation": 0.0} if own.splits else {}
-    return {
-        "dataset": own.spec.tag, "epochs": epochs, "batch_size": batch, "lr": RATE * batch, "warmup_epochs": epochs / 20,
-        **views, **counted, **split,
-    }  # fmt: skip
+    values = {"dataset": own.spec.tag, "epochs": epochs, "batch_size": batch, "lr": base.lr * batch / base.batch_size}
+    values |= {"resized_crop": [0.35, 1.0], "crop_padding": 0} if size > 96 else {"crop_padding": size // 16}
+    if own.splits:
+        values["validation"] = 0.0
+    if own.streamed:
+        values |= {"images": images, "flip_alternating": False, "flip": base.flip_alternating}
+    return values
 
 
 def _read(rows: Rows) -> tuple[np.ndarray, list[tuple[str, Encoded]]]:
@@ -223,6 +239,13 @@ def _has_split(spec: DatasetSpec, source: str | Path) -> bool:
     if not rows.streamed:
         check_labels(read_labels(rows.data), spec, f"{source}: split {rows.split!r}")
     return True
+
+
+def _listed(value: Any) -> str:
+    """Some of a list, or a value."""
+    if not isinstance(value, list | tuple):
+        return str(value)
+    return ", ".join(map(str, value[:10])) + (", ..." if len(value) > 10 else "")
 
 
 def _shown(values: Sequence[float]) -> str:

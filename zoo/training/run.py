@@ -20,10 +20,10 @@ from zoo.names import ModelSpec
 from zoo.processor import processor
 from zoo.training import lineage, parallel
 from zoo.training.config import Recipe, parse_value
-from zoo.training.data import Split, divide, load_split
-from zoo.training.describe import Given, OwnData, check_size, describe, fitting_recipe
+from zoo.training.data import Split, load_split
+from zoo.training.describe import Given, OwnData, check_size, check_unchanged, describe, fitting_recipe
 from zoo.training.evaluate import correct
-from zoo.training.sources import NoSplit
+from zoo.training.sources import has_split
 from zoo.training.train import Progress, Teacher, train
 from zoo.weights import read_model, write_model
 
@@ -79,11 +79,9 @@ def train_name(
     taught = load_teacher(teacher, origin.data, accelerator.device) if teacher else None
     with accelerator.main_process_first():  # so that one of them fills the cache of a download
         images = load_data(origin.data, recipe, "train", spec.steps, skip_bad=skip_bad)
-        if recipe.validation:
-            images, test = divide(images, recipe.validation)
-        else:
-            test = load_data(origin.data, recipe, "test", spec.steps, skip_bad=skip_bad)
+        test = load_data(origin.data, recipe, "test", spec.steps, skip_bad=skip_bad)
     if own:
+        check_unchanged(run / "recipe.json", origin.data, images.images)
         _announce(origin.data, recipe, images, test)
     train(
         model, recipe, images, test, run,
@@ -164,13 +162,14 @@ def _announce(data: DatasetSpec, recipe: Recipe, images: Split, test: Split) -> 
 
 
 def load_data(data: DatasetSpec, recipe: Recipe, split: Literal["train", "test"], steps: int, *, skip_bad: bool = False) -> Split:
-    """The recipe's `train` or `test` split of `data`; T = `steps` frames, where they are events."""
+    """The recipe's `train` or `test` split of `data`, or what its `validation` leaves or holds out of `train`; T = `steps` frames,
+    where they are events."""
     if not recipe.source:
         raise ConfigError(f"{data.title} has no default place: name its folder or hub id with --data")
     crop = (recipe.resized_crop[0], recipe.resized_crop[1]) if recipe.resized_crop else None
     return load_split(
         data, split, recipe.source,
-        steps=steps, crop=crop, skip_bad=skip_bad, images=recipe.images,
+        steps=steps, crop=crop, skip_bad=skip_bad, images=recipe.images, held_out=recipe.validation,
     )  # fmt: skip
 
 
@@ -184,14 +183,10 @@ def load_for_evaluation(
     if data.tag in DATASETS:
         recipe = Recipe.load(data.tag)
         return load_data(data, replace(recipe, source=source or recipe.source), split, steps, skip_bad=skip_bad)
-    recipe = Recipe.own({"dataset": data.tag, "epochs": 1, "source": source or ""})
-    try:
-        test = load_data(data, recipe, "test", steps, skip_bad=skip_bad)
-    except NoSplit:
-        if not data.held_out:
-            raise
-        return divide(load_data(data, recipe, "train", steps, skip_bad=skip_bad), data.held_out)[split == "test"]
-    return test if split == "test" else load_data(data, recipe, "train", steps, skip_bad=skip_bad)
+    if not source:
+        raise ConfigError(f"{data.title} are images of your own: name their folder or hub id with --data")
+    held_out = data.held_out if data.held_out and not has_split("test", source) else 0.0
+    return load_split(data, split, source, steps=steps, skip_bad=skip_bad, held_out=held_out)
 
 
 def load_teacher(word: str, data: DatasetSpec, device: torch.device) -> Teacher:

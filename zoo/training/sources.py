@@ -18,7 +18,7 @@ import numpy as np
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
 
-__all__ = ["NoSplit", "Rows", "check_labels", "open_rows", "read_idx", "read_labels"]
+__all__ = ["NoSplit", "Rows", "check_labels", "has_split", "open_rows", "read_idx", "read_labels"]
 
 IDX = {"train": "train", "test": "t10k"}  # how the names of a split's IDX files begin
 SPLITS = {"train": ("train",), "test": ("validation", "valid", "val", "test")}  # ImageNet's own `test` has no labels
@@ -80,6 +80,15 @@ def open_rows(data: DatasetSpec | None, split: str, source: str | Path, *, strea
     if data:
         check_labels(labels, data, f"{source}: split {name!r}")
     return Rows(rows, name, images=len(rows), classes=tuple(classes))
+
+
+def has_split(split: str, source: str | Path) -> bool:
+    """Whether a folder or hub id comes with that split. Raises `InputError` if it cannot be read."""
+    try:
+        open_rows(None, split, source)
+    except NoSplit:
+        return False
+    return True
 
 
 def read_labels(rows: Any) -> np.ndarray:

@@ -56,8 +56,8 @@ def train(
     test: Split,
     run: str | Path,
     *,
-    init: Init | None = None,
     spec: DatasetSpec | None = None,
+    init: Init | None = None,
     teacher: Teacher | None = None,
     save_every: int = 500,
     evaluate_every: int = 1,
@@ -66,7 +66,7 @@ def train(
 ) -> dict[str, Any]:
     """Train `model`, resuming from `run` if a checkpoint lies there; returns the last line of the metrics.
 
-    `spec` describes the images, where they are a user's own; `init` is the record of the weights that `model` starts from
+    `spec` describes the images, where they are a user's own. `init` is the record of the weights that `model` starts from
     (`zoo.training.lineage`), which the run keeps. `teacher` is distilled from; `save_every` is in steps, `evaluate_every` in
     epochs, the last of which is always evaluated; `shard` divides the weights among the processes. All processes that torchrun
     started call this together. Raises `ZooError` if the loss stops being finite or memory runs out, `ConfigError` if `run` belongs
@@ -91,8 +91,8 @@ class _Training:
 
     def __init__(
         self, model: DANet, recipe: Recipe, data: Split, test: Split, run: Path, spec: DatasetSpec | None,
-        init: Init | None,
-        teacher: Teacher | None, save_every: int, evaluate_every: int, shard: bool, progress: Progress | None,
+        init: Init | None, teacher: Teacher | None, save_every: int, evaluate_every: int, shard: bool,
+        progress: Progress | None,
     ) -> None:  # fmt: skip
         self.model, self.recipe, self.run, self.teacher = model, recipe, run, teacher
         self.save_every, self.evaluate_every, self.progress = save_every, evaluate_every, progress
@@ -106,8 +106,8 @@ class _Training:
         if a.is_main_process:
             run.mkdir(parents=True, exist_ok=True)
             resolved = {"model": model.config.to_dict(), "recipe": recipe.to_dict(), "torch": torch.__version__}
-            resolved |= ({"data": spec.to_dict()} if spec else {}) | ({"init": init.to_dict()} if init else {})
-            checkpoint.claim(run / "recipe.json", resolved)
+            described = {"data": spec.to_dict(), "images": data.images} if spec else {}
+            checkpoint.claim(run / "recipe.json", resolved | described | ({"init": init.to_dict()} if init else {}))
         a.wait_for_everyone()
         self.data, self.test = data.to(self.device), test.to(self.device)
 

@@ -69,8 +69,8 @@ def test_files_are_divided_as_images_in_memory_are(
 
 def test_nothing_is_held_out_of_shards(write_shards: Callable[..., Path], toy: DatasetSpec) -> None:
     folder = write_shards({"train-0": [(n, encoded(picture(n)), n % 3) for n in range(6)]})
-    with pytest.raises(ConfigError, match=r"validation = 0\.2 cannot be held out of shards: name a folder that has a split for it"):
-        divide(load_split(toy, "train", folder, images=6), 0.2)
+    with pytest.raises(ConfigError, match=r"no share \(0.2\) of shards can be held out, .* as val-0\.tar"):
+        load_split(toy, "train", folder, images=6, held_out=0.2)
 
 
 def test_images_train_as_the_plan_says() -> None:
