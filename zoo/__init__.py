@@ -11,15 +11,15 @@ Importing `zoo` does not import torch; the first `load`, `create` or `from_nir` 
 
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError, ExportError, HubError, InputError, UnknownName, VerificationError, WeightsError, ZooError
-from zoo.names import ModelSpec, WeightsSpec, architectures, as_name, manifest
+from zoo.names import GRAMMAR, ModelSpec, WeightsSpec, architectures, as_name, manifest
+from zoo.provenance import RANDOM, UNKNOWN, provenance_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nir import NIRGraph
 
     from export.from_nir import NirNetwork
@@ -52,14 +52,15 @@ class ModelInfo:
     config: dict[str, Any]
     data: DatasetSpec
     weights: WeightsSpec | None
+    provenance: str = RANDOM  # of the weights: trained, converted, random or unknown
 
 
 def load(
-    name: "str | Path",
+    name: str | Path,
     *,
     pretrained: bool = True,
     revision: str | None = None,
-    cache_dir: "Path | str | None" = None,
+    cache_dir: Path | str | None = None,
     offline: bool = False,
     device: str = "cpu",
 ) -> "DANet":
@@ -125,8 +126,29 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     return [name for name in names if fnmatch(name, pattern)]
 
 
-def info(name: str) -> ModelInfo:
-    """Raises `UnknownName` for a name that means nothing."""
+def info(name: str | Path) -> ModelInfo:
+    """Read what is known of a name, a local model folder, or `hf:org/repo[@revision]`.
+
+    Raises `UnknownName` for a name that means nothing, `WeightsError` for a folder that holds no model.
+    """
+    name = as_name(name)
+    if not GRAMMAR.fullmatch(name) or (Path(name) / "config.json").is_file():  # else no torch is needed
+        from zoo import hub
+
+        if hub.is_place(name):
+            return _folder_info(hub.find(name))
     spec = manifest().resolve(ModelSpec.parse(name))
     data, weights = DATASETS[spec.dataset or "in1k"], manifest().weights.get(spec.name)
-    return ModelInfo(spec.name, spec.config(data), weights.data if weights else data, weights)
+    provenance = weights.provenance if weights else RANDOM
+    return ModelInfo(spec.name, spec.config(data), weights.data if weights else data, weights, provenance)
+
+
+def _folder_info(folder: Path) -> ModelInfo:
+    from zoo.bundle import describe
+    from zoo.weights import read_model
+
+    model = read_model(folder)
+    assert model.origin is not None
+    provenance = provenance_of(model.origin)
+    weights = None if provenance == UNKNOWN else describe(folder)
+    return ModelInfo(model.origin.name, model.config.to_dict(), model.origin.data, weights, provenance)

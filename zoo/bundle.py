@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import cards
+from zoo.datasets import DATASETS
 from zoo.errors import WeightsError, ZooError
 from zoo.integrity import remembered_sha256, write_whole
 from zoo.names import FileSpec, Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
@@ -109,8 +110,12 @@ def bundle(
     folder: Path, target: Path, report: dict[str, Any] | None = None, evaluation: dict[str, Any] | None = None
 ) -> WeightsSpec:
     """Copy the model in `folder` to `target/NAME` and return its manifest entry, with the energy of `report` and the accuracy of
-    the exported file in `evaluation`, where there are such."""
+    the exported file in `evaluation`, where there are such. Raises `WeightsError` for data that are not the zoo's."""
     entry = describe(folder)
+    if entry.data.tag not in DATASETS:
+        raise WeightsError(
+            f"{entry.data.tag} is no data set of the zoo: publish {entry.name} with `zoo push {folder} --repo ORG/NAME`"
+        )
     metrics = exported_figures(entry.metrics, evaluation) if evaluation is not None else None
     destination = target / entry.name
     destination.mkdir(parents=True, exist_ok=True)

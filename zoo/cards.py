@@ -6,12 +6,13 @@ python -m zoo.cards      write them again, in a checkout
 
 import csv
 import io
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError
-from zoo.names import GRAMMAR, Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
+from zoo.names import GRAMMAR, REPO, Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
 
 __all__ = ["microjoules", "model_card", "plot", "results", "table", "write"]
 
@@ -53,7 +54,8 @@ def model_card(entry: WeightsSpec, *, steps: int, repo: str | None = None) -> st
     from huggingface_hub import EvalResult, ModelCardData
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    dataset = HUB_DATASETS.get(entry.data.tag)
+    own = entry.data.title if re.fullmatch(REPO, entry.data.title) else None
+    dataset = HUB_DATASETS.get(entry.data.tag, own)
     measured: dict[str, Any] = {
         "task_type": "image-classification",
         "dataset_type": dataset or entry.data.tag,

@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--all", action="store_true", help="every architecture that can be created, trained or not")
 
     sub = add("info", models.info, "show what a name means and what its weights are worth")
-    sub.add_argument("name", help="as in danet50-t4.in1k")
+    sub.add_argument("name", help="a name, as in danet50-t4.in1k, or a model folder")
 
     sub = add("classify", models.classify, "classify images (the bundled ones if none are given)")
     sub.add_argument("model", help="a name, a model folder, or an exported .onnx file")

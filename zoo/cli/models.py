@@ -40,12 +40,15 @@ def list_(args: argparse.Namespace) -> int:
 
 def info(args: argparse.Namespace) -> int:
     """`zoo info`: configuration, data, metrics and files of a model."""
+    from zoo.provenance import UNKNOWN
+
     found = zoo.info(args.name)
     values: dict[str, Any] = {
         "name": found.name,
         "model": found.config,
         "data": found.data.to_dict(),
-        "trained": found.weights is not None,
+        "trained": None if found.provenance == UNKNOWN else found.weights is not None,
+        "provenance": found.provenance,
     }
     if found.weights:
         w = found.weights
@@ -53,7 +56,6 @@ def info(args: argparse.Namespace) -> int:
             "parameters": w.parameters,
             "metrics": w.metrics,
             "licence": w.licence,
-            "provenance": w.provenance,
             "recipe": w.recipe,
             "source": w.source,
             "energy": w.energy or "not measured",

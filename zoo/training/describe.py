@@ -81,10 +81,11 @@ def describe(tag: str, source: str | Path, given: Given, *, skip_bad: bool = Fal
     if not mean or not std:
         measured = _statistics(readable, spec, skip_bad)
         mean, std = mean or measured[0], std or measured[1]
-    if not len(mean) == len(std) == channels:
-        raise InputError(f"mean {_shown(mean)} and std {_shown(std)} are not one number for each of {channels} channels")
-    if not all(0 < value < math.inf for value in std):
-        raise InputError(f"{source}: the deviation {_shown(std)} is not above 0: the images are all of one colour")
+    if not (len(mean) == len(std) == channels and all(map(math.isfinite, mean)) and all(0 < s < math.inf for s in std)):
+        few = " (all images have one colour)" if not given.std and not all(std) else ""
+        raise InputError(
+            f"mean {_shown(mean)} and std {_shown(std)}{few} are not, for each of {channels} channels, a number and one above 0"
+        )
     spec = replace(spec, mean=mean, std=std)
     return OwnData(spec, len(labels), _has_split(spec, source), rows.streamed)
 

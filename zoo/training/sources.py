@@ -184,6 +184,8 @@ def _open_class_folders(datasets: Any, folder: Path, split: str, data: DatasetSp
     images = {class_name: list(_images(top / class_name)) for class_name in found}
     if not any(images.values()):
         raise InputError(f"{top} holds no images: valid are {', '.join(EXTENSIONS)}")
+    if not data:
+        _check_depth(top, [class_name for class_name in found if images[class_name]])
     classes = _positions(found, data, str(folder))
     order = sorted(classes, key=classes.__getitem__)
     paths = [path for class_name in order for path in images[class_name]]
@@ -191,6 +193,20 @@ def _open_class_folders(datasets: Any, folder: Path, split: str, data: DatasetSp
     kind = datasets.Value("int64") if data else datasets.ClassLabel(names=order)
     features = datasets.Features(image=datasets.Image(decode=False), label=kind)
     return datasets.Dataset.from_dict({"image": paths, "label": labels}, features=features), name
+
+
+def _check_depth(top: Path, classes: Sequence[str]) -> None:
+    """Raises `InputError` where every class has no images of its own, and several folders of them: these may be the classes."""
+    below: list[str] = []
+    for class_name in classes:
+        folder = top / class_name
+        below = [name for name in _folders(folder) if next(_images(folder / name), None)]
+        if len(below) < 2 or any(Path(image).parent == folder for image in _images(folder)):
+            return
+    raise InputError(
+        f"{top}: images lie in {classes[-1]}/{below[0]}, {classes[-1]}/{below[1]}, ...: name the folder whose folders are the "
+        "classes, or put the images of each class into its own folder alone"
+    )
 
 
 def _images(folder: Path) -> Iterator[str]:
