@@ -92,6 +92,8 @@ def create(name: str, *, data: DatasetSpec | None = None, **overrides: Any) -> "
     from zoo.names import Origin
 
     spec = ModelSpec.parse(name, own_data=data is not None)
+    if data and spec.dataset not in (None, data.tag):
+        raise UnknownName(f"{name!r} names the data {spec.dataset!r}, and the data given are {data.tag!r}: give one of them")
     spec = replace(spec, dataset=data.tag) if data else manifest().resolve(spec)
     data = data or DATASETS[spec.dataset or "in1k"]
     config = DANetConfig.from_dict(spec.config(data) | overrides)

@@ -59,8 +59,8 @@ def train_name(
     """
     spec = ModelSpec.parse(name, own_data=data is not None)
     if spec.dataset is None:
-        own_word = "a word of your own for it" if data else f"try {name}.fmnist"
-        raise UnknownName(f"{name!r} names no data set: {own_word}")
+        hint = f"append a word of your own, as {name}.pets" if data else f"try {name}.fmnist"
+        raise UnknownName(f"{name!r} names no data set: {hint}")
     own = _describe(spec.dataset, data, given, skip_bad=skip_bad)
     recipe = Recipe.own(fitting_recipe(own), overrides) if own else Recipe.load(spec.dataset, overrides)
     recipe = replace(recipe, source=data or recipe.source)
