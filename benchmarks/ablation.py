@@ -63,7 +63,7 @@ def train(variant: str, seed: int, options: argparse.Namespace) -> None:
     run = Path("runs/ablation") / f"{title}-{options.epochs}" / f"{variant}-{seed}"
     sets = ["validation=0.1", f"epochs={options.epochs}", f"seed={seed}", *VARIANTS[variant].split()]
     config = ["--config", *options.config] if options.config else []
-    command = ["nice", "-n", "19", sys.executable, "-m", "zoo", "train", options.network, "--data", options.data, "--run", str(run)]
+    command = [sys.executable, "-m", "zoo", "train", options.network, "--data", options.data, "--run", str(run)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([*command, *config, "--evaluate-every", str(options.epochs), "--set", *sets], env=environment, check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
