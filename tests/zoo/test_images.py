@@ -1,7 +1,9 @@
 """Image files: read as the model takes them, or refused with what they are and what they should be."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import InputError
-from zoo.images import normalise, read_image
+from zoo.images import Transform, normalise, read_image
 from zoo.samples import samples
 from zoo.training.data import Images, load_split
 
@@ -104,3 +106,59 @@ def test_bundled_samples_fit_their_data_set() -> None:
     assert len(labels) == len(pixels) and set(labels.tolist()) == set(range(data.num_classes))
     with pytest.raises(InputError, match="no bundled images of 'in1k'; there are some of fmnist"):
         samples("in1k")
+
+
+@pytest.mark.parametrize("tag", ["fmnist", "cifar10", "in1k"])
+@pytest.mark.parametrize(("width", "height"), [(28, 28), (40, 30)])
+def test_a_transform_takes_a_picture_in_any_form(tag: str, width: int, height: int, tmp_path: Path) -> None:
+    """As a file, Pillow's image, and arrays of either order, of numpy and torch: the same input."""
+    data, image = DATASETS[tag], picture(9, width, height)
+    image.save(tmp_path / "image.png")
+    array = np.asarray(image)
+    forms = [tmp_path / "image.png", str(tmp_path / "image.png"), image, array, array.transpose(2, 0, 1)]
+    forms += [torch.from_numpy(array.copy()), torch.from_numpy(array.transpose(2, 0, 1).copy())]
+    expected = normalise(read_image(image, data)[None], data)
+    transform = Transform(data)
+    assert expected.shape == (1, data.channels, data.size, data.size)
+    for form in forms:
+        assert torch.equal(transform(form), expected)
+    assert torch.equal(transform(forms), expected.expand(len(forms), -1, -1, -1))
+    assert torch.equal(transform(np.stack([array, array])), expected.expand(2, -1, -1, -1))
+
+
+def test_a_transform_takes_grey_pictures_and_transparent_ones() -> None:
+    pixels, _ = samples("fmnist")
+    transform = Transform(DATASETS["fmnist"])
+    expected = normalise(pixels[:3], DATASETS["fmnist"])
+    assert torch.equal(transform(pixels[:3]), expected)
+    assert torch.equal(transform(list(pixels[:3, 0].numpy())), expected)
+    assert torch.equal(transform(tuple(pixels[:3].permute(0, 2, 3, 1).numpy())), expected)
+    clear = np.zeros((28, 28, 4), np.uint8)
+    assert torch.equal(transform(clear), normalise(torch.full((1, 1, 28, 28), 255, dtype=torch.uint8), DATASETS["fmnist"]))
+
+
+def test_a_transform_goes_to_the_processes_of_a_loader() -> None:
+    transform = Transform(DATASETS["cifar10"])
+    assert pickle.loads(pickle.dumps(transform)) == transform
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.zeros((8, 8, 3)), r"an array of float64 \[8, 8, 3\] is no picture: give bytes, uint8"),
+        (torch.zeros(3, 8, 8), r"an array of float32 \[3, 8, 8\] is no picture"),
+        (np.zeros((3, 8, 3), np.uint8), r"may be \[C, H, W\] or \[H, W, C\]: give Pillow's Image\.fromarray"),
+        (np.zeros((8, 8, 5), np.uint8), r"expected \[H, W\], \[H, W, C\] or \[C, H, W\] with 1, 3 or 4 channels"),
+        (np.zeros(8, np.uint8), r"an array of uint8 \[8\] is no picture: expected"),
+        (np.zeros((0, 8, 3), np.uint8), r"an array of uint8 \[0, 8, 3\] is no picture: expected"),
+        (np.zeros((0, 3, 8, 8), np.uint8), "there are no pictures to transform"),
+        ([], "there are no pictures to transform: give at least one"),
+        ([None], "a NoneType is no picture: give a file, Pillow's image, or an array of bytes"),
+        ("missing.png", "missing.png does not exist"),
+        (Image.new("F", (4, 4)), "the image is not an image that can be read .*mode F"),
+    ],
+)
+def test_what_is_no_picture_is_refused(given: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said) as error:
+        Transform(DATASETS["cifar10"])(given)
+    assert "\n" not in str(error.value)
