@@ -19,29 +19,30 @@ from zoo.datasets import DATASETS
 from zoo.errors import WeightsError, ZooError
 from zoo.integrity import remembered_sha256, write_whole
 from zoo.names import FileSpec, Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
-from zoo.provenance import CONVERTED, CONVERTED_FILE, TRAINED, TRAINED_FILES
+from zoo.provenance import CONVERTED, CONVERTED_FILE, ENERGY_FILE, TRAINED, TRAINED_FILES, UNKNOWN
 from zoo.weights import CONFIG, INDEX, read_model
 
 __all__ = ["best", "bundle", "describe", "energy_figures", "exported_figures", "write_manifest"]
 
-ENERGY = "energy.json"
 AGREEMENT = 0.001  # between the accuracies of the weights and of the exported file
 
 
 def describe(folder: Path) -> WeightsSpec:
     """The manifest entry of a model folder: every file that belongs to it, and what they say.
 
-    Raises `WeightsError` for one that does not say how its weights came to be, or holds a link out of the folder.
+    A folder without any record, as `DANet.save` leaves it, holds weights of unknown training. Raises `WeightsError` for one that
+    lacks a part of its record, or holds a link out of the folder.
     """
     converted = (folder / CONVERTED_FILE).is_file()
     record = [CONVERTED_FILE, "metrics.json"] if converted else list(TRAINED_FILES)
     missing = [file for file in record if not (folder / file).is_file() and not (converted and file == "metrics.json")]
-    if missing:
+    unknown = missing == record
+    if missing and not unknown:
         raise WeightsError(f"{folder} lacks {missing[0]}: it is neither what a finished `zoo train` leaves nor `zoo convert`")
     model = read_model(folder)
     assert model.origin is not None
     weights = [path.name for path in model.origin.weights]
-    names = sorted({CONFIG, ENERGY, INDEX, *record, *weights})
+    names = sorted({CONFIG, ENERGY_FILE, INDEX, *record, *weights})
     files = {name: folder / name for name in names if (folder / name).is_file()}
     for path in files.values():
         if path.resolve().parent != folder.resolve():
@@ -52,11 +53,11 @@ def describe(folder: Path) -> WeightsSpec:
         files={name: FileSpec(remembered_sha256(path), path.stat().st_size) for name, path in files.items()},
         data=model.origin.data,
         metrics=_read(folder / "metrics.json") if "metrics.json" in files else {},
-        licence=said.get("licence", "Apache-2.0"),
-        provenance=CONVERTED if converted else TRAINED,
-        recipe="" if converted else "recipe.json",
+        licence=said.get("licence", "unknown" if unknown else "Apache-2.0"),
+        provenance=CONVERTED if converted else UNKNOWN if unknown else TRAINED,
+        recipe="" if converted or unknown else "recipe.json",
         source=said.get("source", ""),
-        energy=_read(folder / ENERGY) if ENERGY in files else None,
+        energy=_read(folder / ENERGY_FILE) if ENERGY_FILE in files else None,
         parameters=sum(p.numel() for p in model.parameters()),
     )
 
@@ -110,8 +111,11 @@ def bundle(
     folder: Path, target: Path, report: dict[str, Any] | None = None, evaluation: dict[str, Any] | None = None
 ) -> WeightsSpec:
     """Copy the model in `folder` to `target/NAME` and return its manifest entry, with the energy of `report` and the accuracy of
-    the exported file in `evaluation`, where there are such. Raises `WeightsError` for data that are not the zoo's."""
+    the exported file in `evaluation`, where there are such. Raises `WeightsError` for data that are not the zoo's, or weights of
+    unknown training."""
     entry = describe(folder)
+    if entry.provenance == UNKNOWN:
+        raise WeightsError(f"{folder} lacks metrics.json: it is neither what a finished `zoo train` leaves nor `zoo convert`")
     if entry.data.tag not in DATASETS:
         raise WeightsError(
             f"{entry.data.tag} is no data set of the zoo: publish {entry.name} with `zoo push {folder} --repo ORG/NAME`"
@@ -123,7 +127,7 @@ def bundle(
         if (folder / file).resolve() != (destination / file).resolve():
             shutil.copyfile(folder / file, destination / file)
     if report is not None:
-        (destination / ENERGY).write_text(json.dumps(energy_figures(report), indent=2) + "\n", encoding="utf-8")
+        (destination / ENERGY_FILE).write_text(json.dumps(energy_figures(report), indent=2) + "\n", encoding="utf-8")
     if metrics is not None:
         (destination / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return describe(destination)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError
-from zoo.names import GRAMMAR, REPO, Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
+from zoo.names import GRAMMAR, REPO, FileSpec, Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
+from zoo.provenance import UNKNOWN
 
 __all__ = ["microjoules", "model_card", "plot", "results", "table", "write"]
 
@@ -55,7 +56,7 @@ def model_card(entry: WeightsSpec, *, steps: int, repo: str | None = None) -> st
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     own = entry.data.title if re.fullmatch(REPO, entry.data.title) else None
-    dataset = HUB_DATASETS.get(entry.data.tag, own)
+    dataset = None if entry.provenance == UNKNOWN else HUB_DATASETS.get(entry.data.tag, own)
     measured: dict[str, Any] = {
         "task_type": "image-classification",
         "dataset_type": dataset or entry.data.tag,
@@ -75,11 +76,17 @@ def model_card(entry: WeightsSpec, *, steps: int, repo: str | None = None) -> st
     )
     markdown: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True, "autoescape": False}
     pages = Environment(loader=PackageLoader("zoo", "."), undefined=StrictUndefined, **markdown)
-    match = GRAMMAR.fullmatch(entry.name)
+    match, ours = GRAMMAR.fullmatch(entry.name), manifest().weights.get(entry.name)
+    known = ours is not None and _tensors(ours) == _tensors(entry)
     return pages.get_template("card.md.j2").render(
-        metadata=metadata.to_yaml(), entry=entry, steps=steps, repo=repo, known=entry.name in manifest().weights,
+        metadata=metadata.to_yaml(), entry=entry, steps=steps, repo=repo, known=known,
         family=match["family"] if match else "", references=REFERENCES, microjoules=microjoules, hours=_hours,
     )  # fmt: skip
+
+
+def _tensors(entry: WeightsSpec) -> dict[str, FileSpec]:
+    """The files of an entry that hold its weights: another model may have the same name."""
+    return {file: spec for file, spec in entry.files.items() if file.endswith(".safetensors")}
 
 
 def microjoules(energy: dict[str, Any]) -> str:

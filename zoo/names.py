@@ -167,17 +167,15 @@ class WeightsSpec:
     data: DatasetSpec
     metrics: dict[str, Any]
     licence: str
-    provenance: str  # `trained` (our recipe, our log) or `converted`
+    provenance: str  # `trained` (our recipe, our log) or `converted`; `unknown` of what is no entry, as `DANet.save` leaves it
     recipe: str = ""  # the file that says how they were trained
     source: str = ""  # of converted weights: who trained them
-    energy: dict[str, Any] | None = None  # `zoo.bundle.ENERGY`
+    energy: dict[str, Any] | None = None  # what `zoo.bundle.energy_figures` returns
     repo: str | None = None  # on the Hub, `org/name`
     revision: str | None = None  # full commit sha
     parameters: int = 0
 
     def __post_init__(self) -> None:
-        if self.provenance not in ("trained", "converted"):
-            raise ConfigError(f"provenance {self.provenance!r} is neither 'trained' nor 'converted'")
         for file in self.files:
             if file in ("", ".", "..") or re.search(r"[/\\\0]", file):
                 raise ConfigError(f"{file!r} is not the name of a file in the model's folder")
@@ -192,6 +190,8 @@ class WeightsSpec:
             unknown = sorted(entry.keys() - known)
             if unknown:
                 raise ConfigError(f"unknown field {unknown[0]!r}; this zoo knows {', '.join(sorted(known))}")
+            if entry["provenance"] not in ("trained", "converted"):
+                raise ConfigError(f"provenance {entry['provenance']!r} is neither 'trained' nor 'converted'")
             files = {file: FileSpec(**spec) for file, spec in entry["files"].items()}
             return cls(name=name, **entry | {"files": files, "data": DatasetSpec.from_dict(entry["data"])})
         except KeyError as error:

@@ -2,11 +2,23 @@
 
 from zoo.names import Origin, manifest
 
-__all__ = ["CONVERTED_FILE", "RANDOM", "TRAINED_FILES", "UNKNOWN", "provenance_in_words", "provenance_of", "provenance_of_digest"]
+__all__ = [
+    "CONVERTED_FILE",
+    "ENERGY_FILE",
+    "RANDOM",
+    "RECORD_FILES",
+    "TRAINED_FILES",
+    "UNKNOWN",
+    "provenance_in_words",
+    "provenance_of",
+    "provenance_of_digest",
+]
 
 TRAINED, CONVERTED, RANDOM, UNKNOWN = "trained", "converted", "random", "unknown"
 TRAINED_FILES = ("metrics.json", "metrics.jsonl", "recipe.json")  # what `zoo train` leaves beside the weights
 CONVERTED_FILE = "provenance.json"  # what `zoo convert` leaves
+ENERGY_FILE = "energy.json"  # what `python -m zoo.bundle` leaves
+RECORD_FILES = (*TRAINED_FILES, CONVERTED_FILE, ENERGY_FILE)  # all that may be said beside the weights, of these weights alone
 
 
 def provenance_of(origin: Origin) -> str:

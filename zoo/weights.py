@@ -5,8 +5,10 @@
 
 import json
 import re
+import shutil
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,9 @@ from zoo.errors import ConfigError, WeightsError
 from zoo.integrity import beside, sha256
 from zoo.names import FileSpec, Origin
 from zoo.neurons import Lif
+from zoo.provenance import RECORD_FILES
 
-__all__ = ["CONFIG", "INDEX", "SINGLE", "read_model", "shard_names", "weight_files", "write_model"]
+__all__ = ["CONFIG", "INDEX", "SINGLE", "read_model", "save_model", "shard_names", "weight_files", "write_model"]
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 LARGEST = 2**26  # bytes of JSON: an index of a million tensors
@@ -32,19 +35,7 @@ PORTION = 2**25  # bytes of a file that are mapped at a time
 
 def read_model(folder: Path) -> DANet:
     """The model of a folder, built without a random number drawn. Raises `WeightsError` naming the file or key that is wrong."""
-    values = _read_json(folder / CONFIG)
-    try:
-        config, data = DANetConfig.from_dict(values["model"]), DatasetSpec.from_dict(values["data"])
-        name = str(values["name"])
-        if (data.channels, data.num_classes) != (config.in_channels, config.num_classes):
-            takes = f"{config.in_channels} channels and {config.num_classes} classes"
-            raise ConfigError(f"a model of {takes} for data of {data.channels} channels and {data.num_classes} classes")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{folder / CONFIG} lacks {error}: expected the keys name, model and data") from None
-    except ConfigError as error:
-        raise WeightsError(f"{folder / CONFIG}: {error}") from None
-    if not re.fullmatch(r"\w[\w.-]{0,99}", name, re.ASCII):  # exports are named after it
-        raise WeightsError(f"{folder / CONFIG}: name {name[:100]!r} is not one of letters, digits, '.', '_' and '-'")
+    name, config, data = _read_config(folder)
     with torch.device("meta"):
         model = DANet(config)
     files, modules, expected = weight_files(folder), dict(model.named_modules()), model.state_dict()
@@ -72,15 +63,41 @@ def read_model(folder: Path) -> DANet:
     return model.eval()
 
 
+def _read_config(folder: Path) -> tuple[str, DANetConfig, DatasetSpec]:
+    """Name, network and data of a model folder. Raises `WeightsError` for a file that does not say them, or contradicts itself."""
+    values = _read_json(folder / CONFIG)
+    try:
+        config, data = DANetConfig.from_dict(values["model"]), DatasetSpec.from_dict(values["data"])
+        name = str(values["name"])
+        _check(name, config, data)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{folder / CONFIG} lacks {error}: expected the keys name, model and data") from None
+    except ConfigError as error:
+        raise WeightsError(f"{folder / CONFIG}: {error}") from None
+    return name, config, data
+
+
+def _check(name: str, config: DANetConfig, data: DatasetSpec) -> None:
+    """Raises `ConfigError` for what no model folder holds together."""
+    if (data.channels, data.num_classes) != (config.in_channels, config.num_classes):
+        takes = f"{config.in_channels} channels and {config.num_classes} classes"
+        raise ConfigError(f"a model of {takes} for data of {data.channels} channels and {data.num_classes} classes")
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name, re.ASCII):  # exports are named after it
+        raise ConfigError(f"name {name[:100]!r} is not one of letters, digits, '.', '_' and '-'")
+
+
 def write_model(folder: Path, model: DANet, *, name: str, data: DatasetSpec, half: bool = True) -> dict[str, FileSpec]:
     """Write `config.json` and `model.safetensors` (weights of two or more dimensions as float16 if `half`).
 
     The configuration follows the modules where it can: as many classes as the head tells, and the time steps that were set.
     Raises `WeightsError`, and writes nothing, for a network of other spikes than a configuration
-    builds, as one with another kind of neuron. Surrogate gradients are not stored.
+    builds, as one with another kind of neuron, and `ConfigError` for a name or data that do not fit it. Surrogate gradients are not
+    stored.
     """
     built = _configuration(model)
-    config = {"format": 1, "name": name, "model": built.to_dict(), "data": data.with_classes(built.num_classes).to_dict()}
+    data = data.with_classes(built.num_classes)
+    _check(name, built, data)
+    config = {"format": 1, "name": name, "model": built.to_dict(), "data": data.to_dict()}
     tensors = {key: (t.half() if half and t.dim() > 1 else t).contiguous() for key, t in model.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
     with beside(folder / CONFIG) as config_file, beside(folder / SINGLE) as weights_file:  # neither replaced before both are whole
@@ -88,6 +105,52 @@ def write_model(folder: Path, model: DANet, *, name: str, data: DatasetSpec, hal
         save_file(tensors, weights_file, metadata={"format": "pt"})
         written = {CONFIG: config_file, SINGLE: weights_file}
         return {name: FileSpec(sha256(file), file.stat().st_size) for name, file in written.items()}
+
+
+def save_model(folder: Path, model: DANet, *, name: str | None = None, data: DatasetSpec | None = None) -> Origin:
+    """Write a model folder of exact weights, float16 where that rounds none; returns the origin of a model that is read from it.
+
+    `name` and `data` are the origin's unless given. Where the model is what the folder of its origin holds, the record of its
+    training is copied too. Raises what `write_model` raises, `ConfigError` for a model without name or data, and `WeightsError` for
+    a folder that holds a record of other weights.
+    """
+    config = _configuration(model)
+    if model.origin is not None:
+        name, data = name or model.origin.name, data or model.origin.data.with_classes(config.num_classes)
+    if name is None or data is None:
+        raise ConfigError("this network has neither a name nor data: give both, as in model.save(folder, name=..., data=...)")
+    _check(name, config, data)
+    source = _stored_in(model, name, config, data)
+    home = source is not None and folder.resolve() == source.resolve()
+    if not home:
+        _check_unused(folder)
+    matrices = [tensor for tensor in model.state_dict().values() if tensor.dim() > 1]
+    half = all(torch.equal(tensor.half().to(tensor.dtype), tensor) for tensor in matrices)
+    write_model(folder, model, name=name, data=data, half=half)
+    for file in RECORD_FILES:
+        if source is not None and not home and (source / file).is_file():
+            shutil.copyfile(source / file, folder / file)
+    return Origin(name, data, (folder / SINGLE,))
+
+
+def _check_unused(folder: Path) -> None:
+    """Raises `WeightsError` for what is no folder, and for one with files that would speak of the weights that are saved there."""
+    if folder.exists() and not folder.is_dir():
+        raise WeightsError(f"{folder} is a file: a model is saved to a folder")
+    for file in (*RECORD_FILES, INDEX):
+        if (folder / file).exists():
+            raise WeightsError(f"{folder} holds {file}, which is about other weights: save to another folder")
+
+
+def _stored_in(model: DANet, name: str, config: DANetConfig, data: DatasetSpec) -> Path | None:
+    """The folder that the model was read from, if it holds exactly this model; what cannot be read holds nothing."""
+    files, state = model.origin.weights if model.origin else (), model.state_dict()
+    with suppress(WeightsError):
+        if files and _read_config(files[0].parent) == (name, config, data):
+            stored = ((state[WRAPPED.sub("", key)].cpu(), tensor) for _, key, tensor in _read_tensors([*files]))
+            if all(torch.equal(ours.double(), tensor.double()) for ours, tensor in stored):
+                return files[0].parent
+    return None
 
 
 def _configuration(model: DANet) -> DANetConfig:

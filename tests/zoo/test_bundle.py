@@ -46,6 +46,17 @@ def test_an_unfinished_run_is_refused(finished: Path, tmp_path: Path, file: str)
     assert not (tmp_path / "weights").exists()
 
 
+def test_weights_of_unknown_training_are_described_and_not_taken_in(finished: Path, tmp_path: Path) -> None:
+    for file in TRAINED_FILES:
+        (finished / file).unlink()
+    entry = describe(finished)
+    assert (entry.provenance, entry.licence, entry.recipe, entry.metrics) == ("unknown", "unknown", "", {})
+    assert entry.files.keys() == {"config.json", "model.safetensors"}
+    with pytest.raises(WeightsError, match=r"lacks metrics\.json: it is neither what a finished `zoo train` leaves"):
+        bundle(finished, tmp_path / "weights")
+    assert not (tmp_path / "weights").exists()
+
+
 def test_the_manifest_reads_back_what_it_wrote(finished: Path, tmp_path: Path) -> None:
     entry = bundle(finished, tmp_path)
     before = Manifest({entry.name: entry}, {"danet18-t2": "fmnist"})

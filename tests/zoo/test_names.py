@@ -127,6 +127,7 @@ def broken(values: dict[str, Any], **changes: Any) -> str:
         (lambda values: json.dumps(values | {"version": 2}), "version 2; this zoo reads version 1"),
         (lambda values: json.dumps({"version": 1, "weights": {}}), "'defaults'"),
         (lambda values: broken(values, provenance="borrowed"), "danet20-t2.fmnist: provenance 'borrowed'"),
+        (lambda values: broken(values, provenance="unknown"), "danet20-t2.fmnist: provenance 'unknown'"),
         (lambda values: broken(values, files={"a": {}}), "danet20-t2.fmnist: FileSpec"),
         (lambda values: broken(values, files={"a": {"sha256": "0", "bytes": 1}}), "expected 64 hexadecimal digits and a number"),
         (

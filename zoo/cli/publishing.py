@@ -39,9 +39,10 @@ def push(args: argparse.Namespace) -> int:
     """`zoo push`: a model folder, its card and its exports in one commit to the Hub; then the entry that pins it."""
     from zoo import hub, remote
     from zoo.bundle import describe, write_manifest
-    from zoo.cards import model_card
     from zoo.integrity import remembered_sha256
     from zoo.names import FileSpec, Manifest, manifest, weights_folder
+    from zoo.provenance import UNKNOWN
+    from zoo.publish import CARD, files_with_card
     from zoo.weights import read_model
 
     if args.dry_run:
@@ -51,16 +52,16 @@ def push(args: argparse.Namespace) -> int:
     entry, model = describe(folder), read_model(folder)
     if args.pin and entry.name not in manifest().weights:
         raise InputError(f"--pin {entry.name}: it is not in the manifest; `python -m zoo.bundle {folder}` takes it in")
+    if args.pin and entry.provenance == UNKNOWN:
+        raise InputError(f"--pin {folder}: nothing says how its weights were trained, so the manifest cannot have them")
     with tempfile.TemporaryDirectory() as scratch:
-        readme = Path(scratch) / "README.md"
-        readme.write_text(model_card(entry, steps=model.config.steps, repo=args.repo), encoding="utf-8")
         if args.to:
             our_export()
         exports = {path.name: path for path in write_exports(model, entry.name, args.to, Path(scratch))}
-        files = {name: folder / name for name in entry.files} | exports | {readme.name: readme}
+        files = files_with_card(folder, entry, steps=model.config.steps, repo=args.repo, scratch=Path(scratch)) | exports
         sizes = {name: path.stat().st_size for name, path in files.items()}
         if args.dry_run:
-            return _show(args, sizes, readme.read_text(encoding="utf-8"))
+            return _show(args, sizes, files[CARD].read_text(encoding="utf-8"))
         with terminal.status(f"publishing {entry.name} to {args.repo}"), _ended_by_interrupt(Path(scratch)):
             sha = remote.push(files, args.repo, message=entry.name, private=args.private)
         made = {name: FileSpec(remembered_sha256(path), sizes[name]) for name, path in exports.items()}
@@ -73,7 +74,10 @@ def push(args: argparse.Namespace) -> int:
     if args.json:
         return print_json(values)
     print(f"{entry.name}: {len(files)} files, {sum(sizes.values()):,} bytes, in commit {sha} of {args.repo}")
-    print(f"pinned in {pinned}" if args.pin else f"to pin it, for review, its manifest entry:\n{json.dumps(values, indent=2)}")
+    if entry.provenance == UNKNOWN:
+        print(f'nothing says how its weights were trained; zoo.load("hf:{args.repo}@{sha}") loads it')
+    else:
+        print(f"pinned in {pinned}" if args.pin else f"to pin it, for review, its manifest entry:\n{json.dumps(values, indent=2)}")
     return 0
 
 
