@@ -10,9 +10,10 @@ from pathlib import Path
 import nir
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from zoo import cli
+from zoo import cli, load
 from zoo.samples import samples
 
 MODEL = "danet20-t4.fmnist"
@@ -68,6 +69,17 @@ def test_classify_a_file_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_pat
     (prediction,) = json.loads(out)["predictions"]
     assert status == 0 and prediction["prediction"] == "Ankle boot" and int(labels[0]) == 9
     assert "label" not in prediction
+
+
+def test_a_model_s_transform_is_what_classify_does(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for i, path in enumerate(paths):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 30 + i, 3)).astype(np.uint8)).save(path)
+    _, out, _ = zoo(capsys, "classify", "danet20-t4", *map(str, paths), "--json")
+    model = load("danet20-t4")
+    with torch.inference_mode():
+        confidences = model(model.transform(paths)).softmax(1).amax(1)
+    assert [p["confidence"] for p in json.loads(out)["predictions"]] == [round(float(c), 4) for c in confidences]
 
 
 def test_pictures_of_any_kind_and_what_was_done_to_them(

@@ -2,6 +2,7 @@
 
     load(name)         a model with its weights, in eval mode
     create(name)       the same architecture with random weights
+    features(model, x) the spikes of its layers, and how often they fire
     from_nir(path)     a NIR graph of anyone as a network of snnTorch neurons, to run and to train
     list_models()      what there is
     info(name)         what is known of one
@@ -20,9 +21,13 @@ from zoo.names import GRAMMAR, ModelSpec, WeightsSpec, architectures, as_name, m
 from zoo.provenance import RANDOM, UNKNOWN, provenance_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nir import NIRGraph
+    from torch import Tensor
 
     from export.from_nir import NirNetwork
+    from zoo.activity import LayerSpikes
     from zoo.danet import DANet
 
 __version__ = "0.1.0"
@@ -37,6 +42,7 @@ __all__ = [
     "WeightsError",
     "ZooError",
     "create",
+    "features",
     "from_nir",
     "info",
     "list_models",
@@ -58,6 +64,7 @@ class ModelInfo:
 def load(
     name: str | Path,
     *,
+    num_classes: int | None = None,
     pretrained: bool = True,
     revision: str | None = None,
     cache_dir: Path | str | None = None,
@@ -69,16 +76,21 @@ def load(
 
     Weights that are not part of the installation are downloaded once, verified, and kept in the Hub's cache (`cache_dir`, or what
     `HF_HOME` says); with `offline` nothing is fetched. `revision` is a branch, tag or commit, for what the manifest pins otherwise.
-    Raises `UnknownName`, `HubError` for what the Hub does not give, or `WeightsError` where the weights do not exist or are not
-    what the manifest says.
+    Where `num_classes` is another number than the weights have, the last layer is new and random (`DANet.reset_classifier`).
+    Raises `UnknownName`, `ConfigError` for a number of classes that cannot be, `HubError` for what the Hub does not give, or
+    `WeightsError` where the weights do not exist or are not what the manifest says.
     """
     name = as_name(name)
     if not pretrained:
-        return create(name).eval().to(device)
+        fields = {} if num_classes is None else {"num_classes": num_classes}
+        return create(name, **fields).eval().to(device)
     from zoo import hub, weights
 
     folder = hub.find(name, revision=revision, cache_dir=cache_dir, offline=offline)
-    return weights.read_model(folder).to(device)
+    model = weights.read_model(folder)
+    if num_classes not in (None, model.config.num_classes):
+        model.reset_classifier(num_classes)
+    return model.to(device)
 
 
 def create(name: str, *, data: DatasetSpec | None = None, **overrides: Any) -> "DANet":
@@ -104,6 +116,18 @@ def create(name: str, *, data: DatasetSpec | None = None, **overrides: Any) -> "
     model = DANet(config)
     model.origin = Origin(replace(spec, steps=config.steps).name, data.with_classes(config.num_classes))
     return model
+
+
+def features(model: "DANet", x: "Tensor", layers: "str | Sequence[str]" = "*") -> "dict[str, LayerSpikes]":
+    """The spikes `[T, B, C, H, W]` and the rate of each layer of neurons for the input `x` of a model, by the layer's name.
+
+    `layers`: the names of layers, or patterns such as `"stage4.*"`; only their spikes are kept, in a byte each. The model runs
+    once, as in eval mode and without gradients, and is left as it was. Raises `InputError` for a pattern that matches no layer, and
+    for an input that the model cannot take.
+    """
+    from zoo.activity import layer_spikes
+
+    return layer_spikes(model, x, layers)
 
 
 def from_nir(

@@ -14,17 +14,23 @@ Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes.
 import re
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
 
 from zoo.autograd import is_transformed
 from zoo.blocks import SPIKING_STREAM, Block, Neuron, Order, Projection, Stage
+from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, InputError
+from zoo.images import Transform
 from zoo.names import Origin
 from zoo.neurons import Lif, Reset
 from zoo.surrogates import ATan, Rectangle
+
+if TYPE_CHECKING:
+    from zoo.summary import Summary
 
 __all__ = ["DANet", "DANetConfig", "Head", "Readout", "Repeat", "Stem", "set_steps"]
 
@@ -278,6 +284,62 @@ class DANet(nn.Module):
         """The logits of every step, `[T, B, K]`, for losses that look at each (TET, Deng et al. 2022)."""
         return self.head.per_step(self._stream(x))
 
+    def forward_features(self, x: Tensor) -> Tensor:
+        """What the head averages over time and pixels, `[T, B, C, H, W]`: spikes, or in order c sums of spikes."""
+        features = self.head.spikes(self._stream(x))
+        return features.reshape(self.head.readout.steps, -1, *features.shape[1:])
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """The logits `[B, K]` of what `forward_features` returns. `features.mean((0, 3, 4))` is an embedding, `[B, C]`."""
+        logits: Tensor = self.head.fc(features.mean((0, 3, 4)))
+        return logits
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by one of random weights for `num_classes` classes, which have no names.
+
+        Raises `ConfigError` for a number that cannot be: a network without a head is `forward_features`.
+        """
+        self.config, like = replace(self.config, num_classes=num_classes), next(self.stem.parameters())
+        self.head.fc = nn.Linear(self.config.widths[-1], num_classes, device=like.device, dtype=like.dtype)
+        if self.origin:  # the files no longer hold these weights
+            data = replace(self.origin.data, num_classes=num_classes, classes=())
+            self.origin = replace(self.origin, data=data, weights=())
+
+    @property
+    def transform(self) -> Transform:
+        """Turns pictures into this network's input: `model(model.transform("cat.jpg"))`. Raises `ConfigError` without an origin."""
+        return Transform(self._known_origin().data)
+
+    def summary(self, x: Tensor | None = None) -> "Summary":
+        """Shapes, parameters and MACs of each layer, and with images `x` its SynOps; see `zoo.summary.summarise`."""
+        from zoo.summary import summarise
+
+        return summarise(self, x)
+
+    def save(self, folder: str | Path, *, name: str | None = None, data: DatasetSpec | None = None) -> None:
+        """Write a model folder that `zoo.load` takes, with every weight exact; see `zoo.weights.save_model` for what is refused.
+
+        `name` and `data` are those of the origin unless given, and the folder is the network's origin from then on.
+        """
+        from zoo.weights import save_model
+
+        self.origin = save_model(Path(folder), self, name=name, data=data)
+
+    def push_to_hub(self, repo: str, *, private: bool = False) -> str:
+        """Publish the network with its card as `repo`, `org/name`, in one commit of the Hub, as `zoo push` does.
+
+        Returns `hf:org/name@commit`, which `zoo.load` takes. Raises `HubError` where the Hub refuses, and what `save` raises.
+        """
+        from zoo.publish import push_model
+
+        return push_model(self, repo, private=private)
+
+    def _known_origin(self) -> Origin:
+        if self.origin is None:
+            made = "make it with zoo.create or zoo.load, or set model.origin = zoo.names.Origin(name, data)"
+            raise ConfigError(f"this network has neither a name nor data: {made}")
+        return self.origin
+
     def _stream(self, x: Tensor) -> Tensor:
         """What the head reads, `[T*B, C, H, W]`."""
         still = self._check(x)
@@ -293,7 +355,7 @@ class DANet(nn.Module):
         if not isinstance(x, Tensor) or not x.is_floating_point():
             given = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
             events = self.origin is not None and self.origin.data.events
-            taken = "counts of events as floats" if events else "`zoo.images.normalise(pixels, model.origin.data)` of bytes"
+            taken = "counts of events as floats" if events else "as `model.transform(pixels)` makes of bytes"
             raise InputError(f"input of type {given}: a network takes a tensor of floats, {taken}")
         still = x.dim() == 4
         if not still and (x.dim() != 5 or x.shape[0] != steps):

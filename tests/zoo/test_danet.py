@@ -212,7 +212,7 @@ def test_input_of_a_wrong_shape_is_refused(shape: tuple[int, ...], tiny: Build) 
     [
         (
             torch.zeros(2, 1, 8, 8, dtype=torch.uint8),
-            r"input of type torch\.uint8: a network takes a tensor of floats, `zoo\.images\.normalise\(",
+            r"input of type torch\.uint8: a network takes a tensor of floats, as `model\.transform\(pixels\)` makes of bytes",
         ),
         (torch.zeros(2, 1, 8, 8, dtype=torch.bool), r"input of type torch\.bool"),
         (torch.zeros(2, 1, 8, 8).numpy(), "input of type ndarray"),
@@ -393,3 +393,66 @@ def test_every_step_s_logits_reach_every_parameter(variant: dict[str, Any], tiny
     model = tiny(**variant, steps=3)
     model.per_step(images_or_events("events", 3)).square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("kind", ["still", "events"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_features_and_head_are_the_network(order: str, kind: str, tiny: Build, record: Callable[..., Any]) -> None:
+    model, x = tiny(order=order).eval(), torch.randn(*((2,) if kind == "events" else ()), 3, 1, 8, 8)
+    features = model.forward_features(x)
+    assert features.shape == (2, 3, 32, 4, 4) and torch.equal(features, features.round())  # spikes, or sums of them
+    assert torch.equal(model.forward_head(features), model(x))
+    calls = record(model, Readout)
+    model(x)
+    ((read, _),) = calls["head.readout"]
+    assert torch.equal(features.flatten(0, 1), read)
+
+
+def test_features_follow_the_time_steps_that_were_set(tiny: Build) -> None:
+    model = tiny()
+    set_steps(model, 3)
+    assert model.forward_features(torch.randn(2, 1, 8, 8)).shape == (3, 2, 32, 4, 4)
+
+
+def test_gradients_of_features_reach_everything_but_the_head(tiny: Build) -> None:
+    model = tiny()
+    model.forward_features(torch.randn(2, 1, 8, 8)).mean().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == ["head.fc.weight", "head.fc.bias"]
+
+
+def test_another_classifier_is_new_and_leaves_the_rest(tiny: Build) -> None:
+    model = tiny().double()
+    before, keys = model.forward_features(torch.ones(1, 1, 8, 8).double()), model.state_dict().keys()
+    model.reset_classifier(7)
+    assert model.config.num_classes == 7 and model.state_dict().keys() == keys and model.origin is None
+    assert model.head.fc.weight.shape == (7, 32) and model.head.fc.weight.dtype == torch.float64
+    assert not torch.equal(*(model.reset_classifier(7) or model.head.fc.weight for _ in range(2)))  # random, every time
+    assert torch.equal(model.train().forward_features(torch.ones(1, 1, 8, 8).double()), before)
+    assert model(torch.ones(1, 1, 8, 8).double()).shape == (1, 7)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.0, True, "5", None])
+def test_a_classifier_of_no_classes_is_refused(number: Any, tiny: Build) -> None:
+    model = tiny()
+    head, config = model.head.fc, model.config
+    with pytest.raises(ConfigError, match="num_classes = "):
+        model.reset_classifier(number)
+    assert model.head.fc is head and model.config is config
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's way with snnTorch's surrogates
+def test_features_are_exported_and_compiled(tiny: Build) -> None:
+    class Features(nn.Module):
+        def __init__(self, model: DANet) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.model.forward_features(x)
+
+    features, x = Features(tiny().eval()), torch.randn(2, 1, 8, 8)
+    exported = torch.export.export(features, (x,), dynamic_shapes={"x": {0: torch.export.Dim("B")}}).module()
+    compiled = torch.compile(features, backend="eager")
+    for inputs in (x, torch.randn(5, 1, 8, 8)):
+        assert torch.equal(exported(inputs), features(inputs)) and torch.equal(compiled(inputs), features(inputs))

@@ -69,6 +69,36 @@ def test_the_name_of_a_network_says_its_time_steps() -> None:
     assert model.origin is not None and model.origin.name == "danet20-t2.fmnist" and model.origin.data == DATASETS["fmnist"]
 
 
+def test_other_classes_have_a_new_last_layer_and_trained_weights_before_it(bundled: Path) -> None:
+    trained, model = zoo.load("danet20-t2"), zoo.load("danet20-t2", num_classes=3)
+    assert model.head.fc.weight.shape == (3, 32) and model.config == replace(trained.config, num_classes=3)
+    assert model.origin is not None and (model.origin.data.num_classes, model.origin.data.classes) == (3, ())
+    assert model.origin.weights == () and not model.training
+    before = trained.state_dict()
+    assert all(torch.equal(t, before[key]) for key, t in model.state_dict().items() if not key.startswith("head.fc."))
+    assert model.state_dict().keys() == before.keys()
+    x = torch.randn(2, 1, 8, 8)
+    assert model(x).shape == (2, 3) and torch.equal(model.forward_features(x), trained.forward_features(x))
+
+
+def test_as_many_classes_as_there_are_keep_the_trained_layer(bundled: Path) -> None:
+    trained, model = zoo.load("danet20-t2"), zoo.load("danet20-t2", num_classes=5)
+    assert torch.equal(model.head.fc.weight, trained.head.fc.weight) and model.origin == trained.origin
+
+
+def test_classes_of_a_network_without_weights() -> None:
+    model = zoo.load("danet20-t2.fmnist", pretrained=False, num_classes=3)
+    assert model(torch.randn(1, 1, 28, 28)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+@pytest.mark.parametrize("number", [0, -1, 2.5, "5", 10**9])
+def test_a_number_of_classes_that_cannot_be(number: Any, pretrained: bool, bundled: Path) -> None:
+    with pytest.raises(ConfigError, match=r"num_classes = .* is not (an integer from 1 to 1000000|of type int)") as error:
+        zoo.load("danet20-t2.fmnist", num_classes=number, pretrained=pretrained)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("ask", [zoo.load, zoo.create, zoo.info])
 def test_what_is_no_name_is_refused(ask: Callable[[Any], object]) -> None:
     with pytest.raises(UnknownName, match="5 is no name of a model: give a string, as 'danet20-t4'"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hub_server import HubServer, cut, stalled, status
 from huggingface_hub import ModelCard
 from networks import same
@@ -21,7 +22,9 @@ from zoo import names
 from zoo.cli import main
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
+from zoo.errors import ConfigError, HubError
 from zoo.names import Manifest
+from zoo.provenance import TRAINED_FILES
 from zoo.weights import write_model
 
 
@@ -141,9 +144,9 @@ def test_a_link_out_of_the_folder(hub: HubServer, trained: Path, tmp_path: Path,
 def test_what_cannot_be_published(hub: HubServer, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, main(["push", str(trained), "--repo", "alone"]), "'alone' is not a repository of the Hub: expected org/name")
     refused(capsys, push("danet50-t4"), "was never trained")
-    refused(capsys, push(tmp_path), "lacks metrics.json: it is neither what a finished `zoo train` leaves nor `zoo convert`")
+    refused(capsys, push(tmp_path), f"{tmp_path / 'config.json'} does not exist")
     (trained / "recipe.json").unlink()
-    refused(capsys, push(trained), "lacks recipe.json")
+    refused(capsys, push(trained), "lacks recipe.json: it is neither what a finished `zoo train` leaves nor `zoo convert`")
     assert not hub.requests
 
 
@@ -222,3 +225,65 @@ def test_an_unknown_licence_is_the_hubs_to_refuse(hub: HubServer, trained: Path,
     assert push(trained) == 0
     card = hub.repos[REPO].commits[hub.repos[REPO].refs["main"]]["README.md"].decode()
     assert "**Converted**, not trained by this project: somebody" in card and "not measured by this project" in card
+
+
+def test_a_folder_without_a_record_is_published_as_that(
+    hub: HubServer, trained: Path, bundled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in TRAINED_FILES:
+        (trained / file).unlink()
+    assert push(trained) == 0
+    assert "nothing says how its weights were trained" in capsys.readouterr().out
+    files = hub.repos[REPO].commits[hub.repos[REPO].refs["main"]]
+    assert files.keys() == {"config.json", "model.safetensors", "README.md", ".gitattributes"}
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.license == "unknown" and not card.data.eval_results and not card.data.datasets
+    assert "**Unknown training**" in card.text and "not measured by this project" in card.text
+    name = "danet20-t2.fmnist"
+    refused(capsys, push(name, "--pin"), "nothing says how its weights were trained, so the manifest cannot have them")
+
+
+def published(hub: HubServer) -> dict[str, bytes]:
+    return hub.repos[REPO].commits[hub.repos[REPO].refs["main"]]
+
+
+def test_a_model_in_memory_is_published_with_its_record(hub: HubServer, trained: Path) -> None:
+    """Unchanged, it is what `zoo push` of its folder publishes."""
+    model = zoo.load(trained)
+    name = model.push_to_hub(REPO, private=True)
+    assert name == f"hf:{REPO}@{hub.repos[REPO].refs['main']}" and hub.repos[REPO].private
+    assert hub.repos[REPO].messages == ["initial commit", "danet18-t2.fmnist"]
+    assert same(zoo.load(name), model)
+    once = published(hub)
+    assert push(trained) == 0
+    assert published(hub) == once and "12.50%" in once["README.md"].decode()
+
+
+def test_a_changed_model_is_published_without_the_record(hub: HubServer, trained: Path) -> None:
+    model = zoo.load(trained, num_classes=3)
+    before, classes = model.origin, model.head.fc.out_features
+    read = zoo.load(model.push_to_hub(REPO))
+    assert same(read, model) and read.head.fc.out_features == classes == 3 and model.origin == before
+    assert read.origin is not None and read.origin.data.classes == ()
+    card = published(hub)["README.md"].decode()
+    assert "**Unknown training**" in card and "12.50%" not in card and f'zoo.load("hf:{REPO}")' in card
+    assert "metrics.json" not in published(hub)
+
+
+def test_a_changed_model_of_a_known_name_is_not_said_to_be_the_known_one(hub: HubServer, bundled: Path) -> None:
+    model = zoo.load("danet20-t2.fmnist")
+    torch.nn.init.zeros_(model.head.fc.weight)
+    model.push_to_hub(REPO)
+    assert f'zoo.load("hf:{REPO}")' in published(hub)["README.md"].decode()
+
+
+def test_a_model_that_cannot_be_published(hub: HubServer, trained: Path, tiny: Callable[..., DANet]) -> None:
+    with pytest.raises(HubError, match="'alone' is not a repository of the Hub: expected org/name"):
+        zoo.load(trained).push_to_hub("alone")
+    with pytest.raises(ConfigError, match="neither a name nor data"):
+        tiny().push_to_hub(REPO)
+    assert not hub.requests
+    hub.faults["POST .*/commit"] = status(500)
+    with pytest.raises(HubError, match="the Hub answers 500") as error:
+        zoo.load(trained).push_to_hub(REPO)
+    assert "\n" not in str(error.value) and hub.repos[REPO].messages == ["initial commit"]
