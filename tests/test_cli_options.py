@@ -81,6 +81,39 @@ def test_the_parser_keeps_nothing_from_one_command_to_the_next() -> None:
         assert parser.parse_args(["export", "x", "--to", "nir"]).to == ["nir"]
 
 
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ("classify m --json a b", {"model": "m", "images": [Path("a"), Path("b")]}),
+        ("classify m a --runtime openvino b", {"model": "m", "images": [Path("a"), Path("b")], "runtime": "openvino"}),
+        ("classify --json m", {"model": "m", "images": []}),
+        ("energy --first 1 m --json n", {"models": ["m", "n"], "first": 1}),
+        ("energy --images a b -- m n", {"models": ["m", "n"], "images": [Path("a"), Path("b")]}),
+        ("verify a --json b", {"names": ["a", "b"]}),
+        ("verify --json", {"names": []}),
+        ("list --all", {"pattern": "*"}),
+    ],
+)
+def test_options_stand_anywhere_among_names_and_files(argv: str, expected: dict[str, object]) -> None:
+    parsed = vars(cli._parser().parse_args(argv.split()))
+    assert {key: parsed[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("info a b", "unrecognized arguments: b"),
+        ("classify m --nonsense", "unrecognized arguments: --nonsense"),
+        ("classify --json", "the following arguments are required: model"),
+        ("push m", "the following arguments are required: --repo"),
+    ],
+)
+def test_what_is_too_much_or_missing_is_named(argv: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv.split())
+    assert stop.value.code == 2 and said in capsys.readouterr().err
+
+
 REFUSED = [
     ("train danet20-t4.fmnist --set lr", "--set 'lr' is not KEY=VALUE, as in --set epochs=3"),
     ("train danet20-t4.fmnist --set =1", "--set '=1' is not KEY=VALUE"),

@@ -82,7 +82,7 @@ def load(
     """
     name = as_name(name)
     if not pretrained:
-        fields = {} if num_classes is None else {"num_classes": num_classes}
+        fields: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
         return create(name, **fields).eval().to(device)
     from zoo import hub, weights
 

@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     sub = add("push", publishing.push, "publish a model folder with its card on the Hugging Face Hub, in one commit")
-    sub.add_argument("model", metavar="NAME|FOLDER", help="a name, or what `zoo train` or `zoo convert` leaves")
+    sub.add_argument("model", metavar="NAME|FOLDER", help="a name, or what `zoo train`, `zoo convert` or `model.save` leaves")
     sub.add_argument("--repo", required=True, metavar="ORG/NAME", help="the repository, made if there is none")
     sub.add_argument("--private", action="store_true", help="make a new repository private")
     sub.add_argument("--to", nargs="+", choices=("onnx", "nir"), default=[], help="publish these exports too, verified")

@@ -1,4 +1,5 @@
-"""What it means to give an option twice: a list adds up, a second single value is refused, whatever the command.
+"""What it means to give an option twice: a list adds up, a second single value is refused, whatever the command. Options may stand
+before, after and among names and files.
 
 `Parser` parses the `zoo` command and all of its subcommands, so that no option can forget it. What was given is kept in
 `args.given`, by which `zoo.cli.common.only_for` tells an option that was given from one that has its default.
@@ -19,6 +20,17 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options)
         self.register("action", None, Store)
         self.set_defaults(given={})
+        self._intermixed = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse options first and then the rest, without which `classify MODEL --json IMAGE` would not know the image."""
+        if self._intermixed or self._subparsers is not None:  # called by argparse for one of the two, or for the command's name
+            return super().parse_known_args(args, namespace)
+        self._intermixed = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixed = False
 
 
 class Store(argparse.Action):
