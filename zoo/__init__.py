@@ -82,8 +82,8 @@ def load(
     """
     name = as_name(name)
     if not pretrained:
-        fields: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
-        return create(name, **fields).eval().to(device)
+        model = create(name) if num_classes is None else create(name, num_classes=num_classes)
+        return model.eval().to(device)
     from zoo import hub, weights
 
     folder = hub.find(name, revision=revision, cache_dir=cache_dir, offline=offline)

@@ -53,7 +53,7 @@ def describe(folder: Path) -> WeightsSpec:
         files={name: FileSpec(remembered_sha256(path), path.stat().st_size) for name, path in files.items()},
         data=model.origin.data,
         metrics=_read(folder / "metrics.json") if "metrics.json" in files else {},
-        licence=said.get("licence", "unknown" if unknown else "Apache-2.0"),
+        licence=said.get("licence", "unknown" if unknown or model.origin.data.tag not in DATASETS else "Apache-2.0"),
         provenance=CONVERTED if converted else UNKNOWN if unknown else TRAINED,
         recipe="" if converted or unknown else "recipe.json",
         source=said.get("source", ""),

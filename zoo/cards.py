@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from zoo.datasets import DATASETS
 from zoo.errors import ConfigError
 from zoo.names import GRAMMAR, REPO, FileSpec, Manifest, ModelSpec, WeightsSpec, manifest, weights_folder
 from zoo.provenance import UNKNOWN
@@ -55,8 +56,10 @@ def model_card(entry: WeightsSpec, *, steps: int, repo: str | None = None) -> st
     from huggingface_hub import EvalResult, ModelCardData
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    own = entry.data.title if re.fullmatch(REPO, entry.data.title) else None
-    dataset = None if entry.provenance == UNKNOWN else HUB_DATASETS.get(entry.data.tag, own)
+    own = entry.data.tag not in DATASETS
+    dataset = None if entry.provenance == UNKNOWN else HUB_DATASETS.get(entry.data.tag)
+    if own and entry.provenance != UNKNOWN and re.fullmatch(REPO, entry.data.title):
+        dataset = entry.data.title
     measured: dict[str, Any] = {
         "task_type": "image-classification",
         "dataset_type": dataset or entry.data.tag,
@@ -80,7 +83,7 @@ def model_card(entry: WeightsSpec, *, steps: int, repo: str | None = None) -> st
     known = ours is not None and _tensors(ours) == _tensors(entry)
     return pages.get_template("card.md.j2").render(
         metadata=metadata.to_yaml(), entry=entry, steps=steps, repo=repo, known=known,
-        family=match["family"] if match else "", references=REFERENCES, microjoules=microjoules, hours=_hours,
+        family=match["family"] if match else "", own=own, references=REFERENCES, microjoules=microjoules, hours=_hours,
     )  # fmt: skip
 
 

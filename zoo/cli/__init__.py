@@ -201,6 +201,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--repo", required=True, metavar="ORG/NAME", help="the repository, made if there is none")
     sub.add_argument("--private", action="store_true", help="make a new repository private")
     sub.add_argument("--to", nargs="+", choices=("onnx", "nir"), default=[], help="publish these exports too, verified")
+    text = "of the weights, as in mit or apache-2.0 (default: what the folder says; unknown for data of your own)"
+    sub.add_argument("--licence", metavar="ID", help=text)
     sub.add_argument("--dry-run", action="store_true", help="show files and card, and send nothing")
     sub.add_argument("--pin", action="store_true", help="write repository, commit and sha256 into this checkout's manifest")
     return parser

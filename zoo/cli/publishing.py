@@ -50,6 +50,7 @@ def push(args: argparse.Namespace) -> int:
     remote.check_repo(args.repo)
     folder = hub.find(args.model)
     entry, model = describe(folder), read_model(folder)
+    entry = replace(entry, licence=args.licence or entry.licence)
     if args.pin and entry.name not in manifest().weights:
         raise InputError(f"--pin {entry.name}: it is not in the manifest; `python -m zoo.bundle {folder}` takes it in")
     if args.pin and entry.provenance == UNKNOWN:

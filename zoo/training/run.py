@@ -61,13 +61,14 @@ def train_name(
     if spec.dataset is None:
         hint = f"append a word of your own, as {name}.pets" if data else f"try {name}.fmnist"
         raise UnknownName(f"{name!r} names no data set: {hint}")
-    own = _describe(spec.dataset, data, given, skip_bad=skip_bad)
+    accelerator = parallel.accelerator(shard=shard)
+    with accelerator.main_process_first():  # so that one of them fills the cache of a download
+        own = _describe(spec.dataset, data, given, skip_bad=skip_bad)
     recipe = Recipe.own(fitting_recipe(own), overrides) if own else Recipe.load(spec.dataset, overrides)
     recipe = replace(recipe, source=data or recipe.source)
     if recipe.dataset != spec.dataset:
         raise ConfigError(f"recipe: dataset = {recipe.dataset!r}, but {name} is trained on {spec.dataset!r}")
     run = run or Path("runs") / spec.name
-    accelerator = parallel.accelerator(shard=shard)
     torch.manual_seed(recipe.seed)
     model = zoo.create(spec.name, data=own.spec if own else None, **_config_fields(config or {}))
     assert model.origin is not None
@@ -77,7 +78,7 @@ def train_name(
     started = None if init is None else lineage.start(model, init, run)
     lineage.freeze(model, recipe.freeze, started)
     taught = load_teacher(teacher, origin.data, accelerator.device) if teacher else None
-    with accelerator.main_process_first():  # so that one of them fills the cache of a download
+    with accelerator.main_process_first():  # likewise
         images = load_data(origin.data, recipe, "train", spec.steps, skip_bad=skip_bad)
         test = load_data(origin.data, recipe, "test", spec.steps, skip_bad=skip_bad)
     if own:
@@ -158,7 +159,10 @@ def _announce(data: DatasetSpec, recipe: Recipe, images: Split, test: Split) -> 
     log.info("%d classes: %s", data.num_classes, names)
     log.info("%d x %d pixels, %s, mean %s, std %s", data.size, data.size, "RGB" if data.channels == 3 else "grey", mean, std)
     per_epoch = images.images // recipe.batch_size
-    log.info("recipe: %d epochs of %d steps, batch %d, rate %g", recipe.epochs, per_epoch, recipe.batch_size, recipe.lr)
+    log.info(
+        "recipe: %d epochs of %d steps, batch %d, rate %g; --set epochs=... and the like change it",
+        recipe.epochs, per_epoch, recipe.batch_size, recipe.lr,
+    )  # fmt: skip
 
 
 def load_data(data: DatasetSpec, recipe: Recipe, split: Literal["train", "test"], steps: int, *, skip_bad: bool = False) -> Split:

@@ -119,6 +119,18 @@ def test_shards_are_counted(write_shards: Callable[..., Path]) -> None:
     assert (recipe.images, recipe.validation, recipe.flip, recipe.flip_alternating) == (30, 0, True, False)
 
 
+def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its id is its title, so that cards and messages name it."""
+    import datasets
+
+    images = [{"bytes": encoded(picture(n)), "path": None} for n in range(30)]
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog"]))
+    rows = datasets.Dataset.from_dict({"image": images, "label": [n % 2 for n in range(30)]}, features=features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: datasets.DatasetDict(train=rows, test=rows))
+    own = describe("pets", "somebody/pets", Given())
+    assert (own.spec.tag, own.spec.title, own.spec.classes, own.splits) == ("pets", "somebody/pets", ("cat", "dog"), True)
+
+
 # --- the recipe
 
 
@@ -342,7 +354,10 @@ def test_a_model_is_exported_checked_priced_and_published(
     assert "on 6 test images of pets" in capsys.readouterr().out
     assert run("push", model, "--repo", "somebody/pets", "--dry-run") == 0
     card = capsys.readouterr().out
-    assert "danet20-t1.pets" in card and "dataset" in card and "validation split, 6 images" in card
+    assert "validation split, 6 images" in card and "license: unknown" in card and "20% of the images of each class" in card
+    assert "Classes: circle, square, triangle." in card
+    assert run("push", model, "--repo", "somebody/pets", "--dry-run", "--licence", "cc-by-4.0") == 0
+    assert "license: cc-by-4.0" in capsys.readouterr().out
 
 
 def test_a_changed_folder_is_refused(trained: Path, tmp_path: Path) -> None:
