@@ -91,6 +91,9 @@ class ModelSpec:
         """Raises `UnknownName` with the three nearest names, or for an unknown data set that may not be the user's own."""
         name = as_name(name)
         match = GRAMMAR.fullmatch(name)
+        architecture, _, word = name.partition(".")
+        if match is None and own_data and word and GRAMMAR.fullmatch(architecture):
+            raise UnknownName(f"{name!r}: the word for images of your own is of letters a to z and digits, as {architecture}.pets")
         if match is None:
             raise UnknownName(f"unknown model {name!r}{_nearest(name)}")
         family, depth, steps, dataset = match["family"], int(match["depth"]), int(match["steps"]), match["dataset"]

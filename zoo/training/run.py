@@ -158,11 +158,8 @@ def _announce(data: DatasetSpec, recipe: Recipe, images: Split, test: Split) -> 
     log.info("%s: %d training and %d test images%s", data.title, images.images, test.images, held_out)
     log.info("%d classes: %s", data.num_classes, names)
     log.info("%d x %d pixels, %s, mean %s, std %s", data.size, data.size, "RGB" if data.channels == 3 else "grey", mean, std)
-    per_epoch = images.images // recipe.batch_size
-    log.info(
-        "recipe: %d epochs of %d steps, batch %d, rate %g; --set epochs=... and the like change it",
-        recipe.epochs, per_epoch, recipe.batch_size, recipe.lr,
-    )  # fmt: skip
+    chosen = ("epochs", "batch_size", "lr", "crop_padding", "resized_crop", "flip_alternating")
+    log.info("recipe: %s; --set changes it", ", ".join(f"{key} = {getattr(recipe, key)}" for key in chosen if getattr(recipe, key)))
 
 
 def load_data(data: DatasetSpec, recipe: Recipe, split: Literal["train", "test"], steps: int, *, skip_bad: bool = False) -> Split:

@@ -257,6 +257,8 @@ def test_names_that_mean_no_images_of_ones_own(tmp_path: Path) -> None:
         zoo.load("danet20-t1.pets")
     with pytest.raises(UnknownName, match=r"names no data set: append a word of your own, as danet20-t1\.pets"):
         train_name("danet20-t1", run=tmp_path / "run", data=folder)
+    with pytest.raises(UnknownName, match=r"of letters a to z and digits, as danet20-t1\.pets"):
+        train_name("danet20-t1.My-Pets", run=tmp_path / "run", data=folder)
     with pytest.raises(ConfigError, match="--size is for images under a word of your own: that of cifar10 is 32"):
         train_name("danet20-t1.cifar10", run=tmp_path / "run", data=folder, given=Given(size=64))
     with pytest.raises(InputError, match=r"has 3 classes \(circle, square, triangle\); CIFAR-10 has 10"):
