@@ -148,6 +148,7 @@ def train(args: argparse.Namespace) -> int:
     """`zoo train`: a run by its recipe, or the rest of one that was interrupted."""
     from zoo.training.describe import Given
     from zoo.training.run import train_name
+    from zoo.training.train import Options
 
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
     logging.basicConfig(format="%(message)s")
@@ -159,13 +160,13 @@ def train(args: argparse.Namespace) -> int:
         overrides = overrides | {"freeze": json.dumps(args.freeze)}  # a list as TOML writes it too
     try:
         with terminal.progress() as bar:
+            options = Options(
+                args.save_every, args.evaluate_every, args.skip_bad, args.shard, terminal.advance(bar, "steps") if first else None
+            )
             result = train_name(
                 args.name, run=args.run, data=args.data,
                 given=Given(args.size or 0, args.channels or 0, tuple(args.mean), tuple(args.std)),
-                overrides=overrides, config=args.config, init=args.init,
-                teacher=args.teacher, save_every=args.save_every, evaluate_every=args.evaluate_every,
-                skip_bad=args.skip_bad, shard=args.shard,
-                progress=terminal.advance(bar, "steps") if first else None,
+                overrides=overrides, config=args.config, init=args.init, teacher=args.teacher, options=options,
             )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command goes on from the last checkpoint") from None

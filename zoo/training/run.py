@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import zoo
+from zoo.danet import DANet
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError, UnknownName
 from zoo.integrity import write_whole
@@ -23,14 +24,16 @@ from zoo.training.config import Recipe, parse_value
 from zoo.training.data import Split, load_split
 from zoo.training.describe import Given, OwnData, check_size, check_unchanged, describe, fitting_recipe
 from zoo.training.evaluate import correct
+from zoo.training.lineage import Init
 from zoo.training.sources import has_split
-from zoo.training.train import Progress, Teacher, train
+from zoo.training.train import DEFAULT, Options, Teacher, train
 from zoo.weights import read_model, write_model
 
 __all__ = ["ROUNDING", "load_data", "load_for_evaluation", "load_teacher", "train_name"]
 
 log = logging.getLogger(__name__)
 
+SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
 ROUNDING = 0.0005  # the accuracy that storing weights as float16 may cost
 
 
@@ -44,83 +47,106 @@ def train_name(
     config: dict[str, str] | None = None,
     init: str | None = None,
     teacher: str | None = None,
-    save_every: int = 500,
-    evaluate_every: int = 1,
-    skip_bad: bool = False,
-    shard: bool = False,
-    progress: Progress | None = None,
+    options: Options = DEFAULT,
 ) -> str:
     """Train `name` in the folder `run` (default `runs/NAME`) and write `run/model`, ready for `zoo.load`; returns one line on it.
 
     `overrides` are keys of the recipe, `config` fields of `DANetConfig`, both as TOML writes their values. Where the name holds a
-    word of the user's own instead of a data set, `data` is described first, but for what is `given` of it. The accuracy is that of
-    the stored weights of the last step on the test split, or on what the recipe's `validation` held out of the training images;
-    weights are float16 if that costs less than `ROUNDING`. In a process that is not the first of several, the line is empty.
+    word of the user's own instead of a data set, `data` is described first, but for what is `given` of it. `init` and `teacher`
+    name trained models, to start from and to distil from. In a process that is not the first of several, the line is empty.
+    Raises `ZooError` for what does not exist, does not fit together, or cannot be trained.
     """
-    spec = ModelSpec.parse(name, own_data=data is not None)
-    if spec.dataset is None:
-        hint = f"append a word of your own, as {name}.pets" if data else f"try {name}.fmnist"
-        raise UnknownName(f"{name!r} names no data set: {hint}")
-    accelerator = parallel.accelerator(shard=shard)
+    accelerator = parallel.accelerator(shard=options.shard)
     with accelerator.main_process_first():  # so that one of them fills the cache of a download
-        own = _describe(spec.dataset, data, given, skip_bad=skip_bad)
-    recipe = Recipe.own(fitting_recipe(own), overrides) if own else Recipe.load(spec.dataset, overrides)
-    recipe = replace(recipe, source=data or recipe.source)
-    if recipe.dataset != spec.dataset:
-        raise ConfigError(f"recipe: dataset = {recipe.dataset!r}, but {name} is trained on {spec.dataset!r}")
+        spec, own = _resolve(name, data, given or Given(), skip_bad=options.skip_bad)
+    recipe = _recipe(spec, own, data, overrides or {})
     run = run or Path("runs") / spec.name
     torch.manual_seed(recipe.seed)
     model = zoo.create(spec.name, data=own.spec if own else None, **_config_fields(config or {}))
     assert model.origin is not None
-    origin = model.origin
     if own:
         check_size(model.config, own.spec)
     started = None if init is None else lineage.start(model, init, run)
     lineage.freeze(model, recipe.freeze, started)
-    taught = load_teacher(teacher, origin.data, accelerator.device) if teacher else None
+    taught = load_teacher(teacher, model.origin.data, accelerator.device) if teacher else None
     with accelerator.main_process_first():  # likewise
-        images = load_data(origin.data, recipe, "train", spec.steps, skip_bad=skip_bad)
-        test = load_data(origin.data, recipe, "test", spec.steps, skip_bad=skip_bad)
+        images, test = (load_data(model.origin.data, recipe, split, spec.steps, skip_bad=options.skip_bad) for split in SPLITS)
     if own:
-        check_unchanged(run / "recipe.json", origin.data, images.images)
-        _announce(origin.data, recipe, images, test)
+        check_unchanged(run / "recipe.json", own.spec, images.images)
+        _announce(own.spec, recipe, images, test)
     train(
         model, recipe, images, test, run,
-        spec=own.spec if own else None, init=started, teacher=taught,
-        save_every=save_every, evaluate_every=evaluate_every, shard=shard, progress=progress,
+        spec=own.spec if own else None, init=started, teacher=taught, options=options,
     )  # fmt: skip
     if not accelerator.is_main_process:
         return ""
-
-    split, found = "validation" if recipe.validation else "test", origin.data.found(test.encoding)
+    found = model.origin.data.found(test.encoding)
     if own and not own.splits:
         found = replace(found, held_out=recipe.validation)
-    folder, test = run / "model", test.to(accelerator.device)
-    whole, seen = correct(model, test, found)
+    model.origin = replace(model.origin, data=found)
+    said = _write_result(model, recipe, run, test, started, accelerator)
+    skipped = f" ({images.skipped} unreadable training images left out)" if images.skipped else ""
+    return f"{said}{skipped}; load it with zoo.load({str(run / 'model')!r})"
+
+
+def _resolve(name: str, data: str | None, given: Given, *, skip_bad: bool) -> tuple[ModelSpec, OwnData | None]:
+    """Parse a name, and describe the user's own data where it names no data set of the zoo, of which nothing may be given."""
+    spec = ModelSpec.parse(name, own_data=data is not None)
+    if spec.dataset is None:
+        hint = f"append a word of your own, as {name}.pets" if data else f"try {name}.fmnist"
+        raise UnknownName(f"{name!r} names no data set: {hint}")
+    if spec.dataset not in DATASETS:
+        assert data is not None  # or the name was refused
+        return spec, describe(spec.dataset, data, given, skip_bad=skip_bad)
+    for key, value in vars(given).items():
+        if value:
+            known = getattr(DATASETS[spec.dataset], key)
+            raise ConfigError(f"--{key} is for images under a word of your own: that of {spec.dataset} is {known}")
+    return spec, None
+
+
+def _recipe(spec: ModelSpec, own: OwnData | None, data: str | None, overrides: dict[str, str]) -> Recipe:
+    """The recipe of a data set, or the one that fits a user's own data, with what is overridden."""
+    assert spec.dataset is not None  # or the name was refused
+    recipe = Recipe.own(fitting_recipe(own), overrides) if own else Recipe.load(spec.dataset, overrides)
+    if recipe.dataset != spec.dataset:
+        raise ConfigError(f"recipe: dataset = {recipe.dataset!r}, but {spec.name} is trained on {spec.dataset!r}")
+    return replace(recipe, source=data or recipe.source)
+
+
+def _write_result(model: DANet, recipe: Recipe, run: Path, test: Split, started: Init | None, accelerator: Any) -> str:
+    """Write `run/model` with its record; returns name and accuracy in words.
+
+    The accuracy is that of the weights as they are stored: float16, or float32 where that costs more than `ROUNDING`.
+    """
+    assert model.origin is not None
+    name, data = model.origin.name, model.origin.data
+    folder, split = run / "model", "validation" if recipe.validation else "test"
+    test = test.to(accelerator.device)
+    whole, seen = correct(model, test, data)
     for half in (True, False):
-        write_model(folder, model.cpu(), name=spec.name, data=found, half=half)
-        right, _ = correct(read_model(folder).to(accelerator.device), test, found)
+        write_model(folder, model.cpu(), name=name, data=data, half=half)
+        right, _ = correct(read_model(folder).to(accelerator.device), test, data)
         if whole - right <= ROUNDING * seen:
             break
-    resolved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     metrics = {
         "top1": right / seen,
         "split": split,
         "images": seen,
         "weights": f"{'average' if recipe.ema else 'weights'} of the last step, stored as {'float16' if half else 'float32'}",
         "top1_float32": whole / seen,
-        **lineage.cost(log, started),
+        **lineage.cost(lines, started),
         "trained_on": device(accelerator),
     }
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     shutil.copyfile(run / "metrics.jsonl", folder / "metrics.jsonl")
+    resolved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     for part in (resolved["recipe"], resolved.get("init", {})):
         if part and Path(part["source"]).exists():  # a folder of this machine says nothing elsewhere
             part["source"] = ""
-    write_whole(folder / "recipe.json", json.dumps(resolved, indent=2) + "\n")
-    skipped = f" ({images.skipped} unreadable training images left out)" if images.skipped else ""
-    return f"{spec.name}: top-1 {right / seen:.2%} on {seen:,} {split} images{skipped}; load it with zoo.load({str(folder)!r})"
+    write_whole(folder / "recipe.json", json.dumps(resolved, indent=2) + "\n")  # the last: it says that the folder is whole
+    return f"{name}: top-1 {right / seen:.2%} on {seen:,} {split} images"
 
 
 def _config_fields(given: dict[str, str]) -> dict[str, Any]:
@@ -137,17 +163,6 @@ def device(accelerator: Any) -> str:
     if accelerator.device.type != "cuda":
         return processor()
     return f"{accelerator.num_processes} x {torch.cuda.get_device_name(accelerator.device)}"
-
-
-def _describe(tag: str, source: str | None, given: Given | None, *, skip_bad: bool) -> OwnData | None:
-    """The user's own data of that tag; None for a data set of the zoo, of which nothing may be given."""
-    if tag not in DATASETS:
-        assert source is not None  # or the tag was refused
-        return describe(tag, source, given or Given(), skip_bad=skip_bad)
-    for key, value in vars(given or Given()).items():
-        if value:
-            raise ConfigError(f"--{key} is for images under a word of your own: that of {tag} is {getattr(DATASETS[tag], key)}")
-    return None
 
 
 def _announce(data: DatasetSpec, recipe: Recipe, images: Split, test: Split) -> None:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from zoo.training.streams import Shards
 from zoo.training.watch import Watch, firing
 from zoo.training.whitening import whiten
 
-__all__ = ["Progress", "Teacher", "train"]
+__all__ = ["DEFAULT", "Options", "Progress", "Teacher", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,20 @@ Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, w
 Teacher = Callable[[Tensor], Tensor]  # normalised images, as the network takes them -> logits [B, K]
 
 
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out, whatever is trained."""
+
+    save_every: int = 500  # steps between two checkpoints
+    evaluate_every: int = 1  # epochs between two evaluations; the last is always evaluated
+    skip_bad: bool = False  # leave out images that cannot be read
+    shard: bool = False  # divide the weights among the processes
+    progress: Progress | None = None  # called after each step
+
+
+DEFAULT = Options()
+
+
 def train(
     model: DANet,
     recipe: Recipe,
@@ -59,25 +74,20 @@ def train(
     spec: DatasetSpec | None = None,
     init: Init | None = None,
     teacher: Teacher | None = None,
-    save_every: int = 500,
-    evaluate_every: int = 1,
-    shard: bool = False,
-    progress: Progress | None = None,
+    options: Options = DEFAULT,
 ) -> dict[str, Any]:
     """Train `model`, resuming from `run` if a checkpoint lies there; returns the last line of the metrics.
 
-    `spec` describes the images, where they are a user's own. `init` is the record of the weights that `model` starts from
-    (`zoo.training.lineage`), which the run keeps. `teacher` is distilled from; `save_every` is in steps, `evaluate_every` in
-    epochs, the last of which is always evaluated; `shard` divides the weights among the processes. All processes that torchrun
-    started call this together. Raises `ZooError` if the loss stops being finite or memory runs out, `ConfigError` if `run` belongs
-    to another recipe or process.
+    `spec` describes the images, where they are a user's own; `init` is the record of the weights that `model` starts from
+    (`zoo.training.lineage`), which the run keeps; `teacher` is distilled from. All processes that torchrun started call this
+    together. Raises `ZooError` if the loss stops being finite or memory runs out, `ConfigError` if `run` belongs to another recipe
+    or process.
     """
     run = Path(run)
-    model.freeze(*recipe.freeze)
-    first = parallel.accelerator(shard=shard).is_main_process
+    first = parallel.accelerator(shard=options.shard).is_main_process
     try:
         with checkpoint.lock(run) if first else nullcontext():
-            return _Training(model, recipe, data, test, run, spec, init, teacher, save_every, evaluate_every, shard, progress).go()
+            return _Training(model, recipe, data, test, run, spec, init, teacher, options).go()
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
@@ -90,14 +100,20 @@ class _Training:
     """A run: what it needs, and its loop."""
 
     def __init__(
-        self, model: DANet, recipe: Recipe, data: Split, test: Split, run: Path, spec: DatasetSpec | None,
-        init: Init | None, teacher: Teacher | None, save_every: int, evaluate_every: int, shard: bool,
-        progress: Progress | None,
-    ) -> None:  # fmt: skip
-        self.model, self.recipe, self.run, self.teacher = model, recipe, run, teacher
-        self.save_every, self.evaluate_every, self.progress = save_every, evaluate_every, progress
+        self,
+        model: DANet,
+        recipe: Recipe,
+        data: Split,
+        test: Split,
+        run: Path,
+        spec: DatasetSpec | None,
+        init: Init | None,
+        teacher: Teacher | None,
+        options: Options,
+    ) -> None:
+        self.model, self.recipe, self.run, self.teacher, self.options = model, recipe, run, teacher, options
         self.spec = spec or DATASETS[recipe.dataset]
-        self.accelerator = a = parallel.accelerator(shard=shard)
+        self.accelerator = a = parallel.accelerator(shard=options.shard)
         self.device = a.device
         self.plan = Plan(data.images, recipe.batch_size, recipe.seed, a.process_index, a.num_processes)
         self.steps = self.plan.per_epoch * recipe.epochs
@@ -122,7 +138,7 @@ class _Training:
         for module in self.net.modules():
             if isinstance(module, Block):
                 module.checkpointing = recipe.checkpointing
-        self.call = parallel.spread(PerStep(self.net) if recipe.loss == "tet" else self.net, a, shard=shard)
+        self.call = parallel.spread(PerStep(self.net) if recipe.loss == "tet" else self.net, a, shard=options.shard)
         groups = _groups(self.net, recipe)
         self.factors = [group.pop("factor") for group in groups]
         self.optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
@@ -162,7 +178,7 @@ class _Training:
             self.step += 1
             if self.step == estimate_at:
                 self._estimate(time.monotonic() - started, SETTLED)
-            saves = epoch_ends or self.step % self.save_every == 0
+            saves = epoch_ends or self.step % self.options.save_every == 0
             if saves or self.step % look == 0:
                 now = time.monotonic()
                 speed = (self.step - looked[0]) * recipe.batch_size / max(now - looked[1], 1e-9)
@@ -267,8 +283,8 @@ class _Training:
             )
         loss, right, images, _ = self.seen.tolist()
         shown = {"loss": loss / images, "top1": right / images, "images/s": speed}
-        if self.progress:
-            self.progress(self.step, self.steps, shown)
+        if self.options.progress:
+            self.options.progress(self.step, self.steps, shown)
         if self.watch and (rates or self.step % FIRING == 0):
             values = {"train/loss": shown["loss"], "train/top1": shown["top1"], "images_per_second": speed}
             self.watch.step(self.step, values | {"lr": self.optimizer.param_groups[0]["lr"]}, rates)
@@ -277,7 +293,7 @@ class _Training:
         """The epoch's line of metrics; where it is time to, every process evaluates its part of the test images."""
         a, epoch = self.accelerator, self.step // self.plan.per_epoch
         right, seen = 0, 0
-        if epoch % self.evaluate_every == 0 or self.step == self.steps:
+        if epoch % self.options.evaluate_every == 0 or self.step == self.steps:
             self._give()
             right, seen = correct(self.model, self.test, self.spec, rank=a.process_index, ranks=a.num_processes)
         counts = torch.tensor([right, seen], dtype=torch.float64, device=self.device)

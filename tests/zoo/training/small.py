@@ -13,7 +13,7 @@ import torch
 from zoo.danet import DANet, DANetConfig
 from zoo.training.config import Recipe
 from zoo.training.data import Images
-from zoo.training.train import train
+from zoo.training.train import Options, train
 
 RECIPE = {"dataset": "fmnist", "epochs": 2, "batch_size": 8, "lr": 0.05}
 
@@ -37,7 +37,7 @@ def main(run: Path, shard: bool, recipe: Recipe) -> None:
     def say(step: int, total: int, shown: dict[str, float]) -> None:
         print(step, flush=True)
 
-    last = train(model, recipe, data(), data(), run, shard=shard, save_every=1, progress=say)
+    last = train(model, recipe, data(), data(), run, options=Options(shard=shard, save_every=1, progress=say))
     if last and Path(run / "metrics.jsonl").exists():
         torch.save(model.state_dict(), run / "weights.pt")
 

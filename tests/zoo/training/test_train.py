@@ -18,7 +18,7 @@ from zoo.training import train as loop
 from zoo.training.config import Recipe
 from zoo.training.data import Images, Plan, generator
 from zoo.training.lineage import Init
-from zoo.training.train import train
+from zoo.training.train import Options, train
 
 RECIPE = Recipe(
     dataset="fmnist", epochs=2, batch_size=8, lr=0.05, label_smoothing=0.1, crop_padding=1, flip=True, erase=3, bf16=False
@@ -35,13 +35,16 @@ def fit(tiny: Callable[..., DANet], tmp_path: Path) -> Callable[..., tuple[dict[
     """`fit(run, recipe, progress)`: the weights and the last metrics of a new model, always from the same start and data."""
 
     def fit(
-        run: str = "run", recipe: Recipe = RECIPE, progress: loop.Progress | None = None, poison: bool = False, **options: Any
-    ) -> Any:
+        run: str = "run", recipe: Recipe = RECIPE, progress: loop.Progress | None = None, poison: bool = False,
+        teacher: loop.Teacher | None = None, **options: Any,
+    ) -> Any:  # fmt: skip
         torch.manual_seed(7)
         model = tiny(widths=(8, 8), threshold=0.5)  # so low that the last neurons fire from the start
         if poison:
             nn.init.constant_(model.head.fc.bias, math.nan)
-        last = train(model, recipe, images(26), images(11), tmp_path / run, progress=progress, **options)
+        last = train(
+            model, recipe, images(26), images(11), tmp_path / run, teacher=teacher, options=Options(progress=progress, **options)
+        )
         return model.state_dict(), last
 
     return fit
@@ -284,7 +287,7 @@ def test_images_may_be_small_at_first(fit: Any, record: Any, tiny: Callable[...,
     model = tiny(widths=(8, 8))
     model.stem.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape[-2:])))
     recipe = replace(RECIPE, sizes=((0, 14), (1, 28)))
-    train(model, recipe, images(26), images(11), tmp_path, evaluate_every=2)
+    train(model, recipe, images(26), images(11), tmp_path, options=Options(evaluate_every=2))
     assert shapes[:3] == [(14, 14)] * 3 and (8, 8) in shapes[3:]
 
 
