@@ -81,8 +81,7 @@ def kept_as_bytes(x: Tensor) -> AbstractContextManager[object]:
 
     def unpack(packed: tuple[Tensor, int] | torch.dtype) -> Tensor:
         if isinstance(packed, torch.dtype):
-            spikes: Tensor = fired * height.to(packed)
-            return spikes
+            return fired.to(packed).mul_(height)
         saved, version = packed
         if saved._version != version:  # torch itself does not check what went through such functions
             raise RuntimeError(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_or
 import torch
 from torch import Tensor, nn
 
-from zoo.autograd import is_transformed
+from zoo.autograd import is_recorded, is_transformed
 from zoo.blocks import SPIKING_STREAM, Block, Neuron, Order, Projection, Stage
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, InputError
@@ -116,7 +116,10 @@ class Repeat(nn.Module):
         self.steps = steps
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.repeat(self.steps, 1, 1, 1)  # one sum over T in the backward pass, where a concatenation would round T times
+        # Not a concatenation, whose backward pass would round T times. `repeat` does not keep the memory format.
+        if is_recorded(self) and x.is_contiguous(memory_format=torch.channels_last):
+            return x.permute(0, 2, 3, 1).repeat(self.steps, 1, 1, 1).permute(0, 3, 1, 2)
+        return x.repeat(self.steps, 1, 1, 1)
 
 
 class Stem(nn.Module):

@@ -179,12 +179,12 @@ class _FusedLif(torch.autograd.Function):
             return kernels.lif_forward(x, beta, threshold, height, fired).flatten(0, 1)  # type: ignore[no-any-return]  # untyped
         spikes = torch.empty_like(current)  # not of the shape of `x`: to flatten that would bind torch.export to one batch
         for part in _parts(x):
-            above = torch.empty_like(x[:, part], dtype=_wide(x.dtype))
-            for t, (mem, _) in enumerate(_membranes(x[:, part].to(above.dtype), beta, threshold)):
+            above = _by_step(spikes, steps)[:, part]
+            for t, (mem, _) in enumerate(_membranes(x[:, part].to(_wide(x.dtype)), beta, threshold)):
                 torch.gt(mem, threshold, out=above[t])
             if fired is not None:
-                fired[:, part] = above
-            _by_step(spikes, steps)[:, part] = above.mul_(height)
+                fired[:, part].view(torch.int8).copy_(above)  # five times faster than to uint8, and the same bytes
+            above.mul_(height)
         return spikes
 
     @staticmethod
@@ -201,14 +201,16 @@ class _FusedLif(torch.autograd.Function):
         grad_x = torch.empty_like(current)
         for part in _parts(x):
             keeps = []
-            grad_mem = grad[:, part].to(_wide(x.dtype)) * height
+            grad_part = _by_step(grad_x, ctx.steps)[:, part]
+            grad_mem = grad_part.to(_wide(x.dtype))  # itself, where it is wide enough
+            torch.mul(grad[:, part], height, out=grad_mem)
             for t, (mem, keep) in enumerate(_membranes(x[:, part].to(grad_mem.dtype), beta, threshold)):
                 keeps.append(keep)
-                grad_mem[t] *= ctx.spike_grad.derivative(mem - threshold)
-            # The reset is detached, so d/dmem[t] = grad[t] H'(mem[t] - threshold) + keep[t] d/dmem[t+1].
-            for t in reversed(range(x.shape[0] - 1)):
-                grad_mem[t].addcmul_(grad_mem[t + 1], keeps[t])
-            _by_step(grad_x, ctx.steps)[:, part] = grad_mem
+                grad_mem[t].mul_(ctx.spike_grad.derivative(mem - threshold))
+            # The reset is detached, so d/dmem[t] = grad[t] H'(mem[t] - threshold) + keep[t+1] d/dmem[t+1].
+            for t in reversed(range(1, len(x))):
+                grad_mem[t - 1].addcmul_(grad_mem[t], keeps[t])
+            grad_part.copy_(grad_mem)
         return grad_x, *(None,) * 10
 
 
@@ -251,15 +253,15 @@ def _import_kernels() -> ModuleType | None:
     return kernels
 
 
-def _membranes(x: Tensor, beta: Tensor, threshold: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """For every step, the membrane (overwritten by the next step) and `beta (1 - spk)`, what is left of it afterwards."""
+def _membranes(x: Tensor, beta: Tensor, threshold: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """For every step, the membrane and `beta (1 - spk)` of the step before, the part of its membrane that was left."""
     beta = beta.clamp(0, 1)
-    mem = torch.zeros_like(x[0])
-    for t in range(x.shape[0]):
-        mem.add_(x[t])
+    mem = x[0]
+    yield mem, None
+    for current in x.unbind(0)[1:]:
         keep = torch.le(mem, threshold, out=torch.empty_like(mem)).mul_(beta)
+        mem = (mem * keep).add_(current)
         yield mem, keep
-        mem.mul_(keep)
 
 
 def _parts(x: Tensor) -> list[slice]:

@@ -152,7 +152,7 @@ def _is_small(conv: nn.Conv2d, x: Tensor) -> bool:
         return False
     height, width = _output_size(x, conv.stride[0])
     weights = len(w) * x.shape[1]
-    return (height * width <= 4 and weights >= 64 * 64) or (height * width <= 16 and weights >= 256 * 256)
+    return (height * width <= 4 and weights >= 64 * 64) or (height * width <= 16 and weights >= 128 * 128)
 
 
 def _all_by_products(x: Tensor, weight: Tensor, stride: int) -> bool:

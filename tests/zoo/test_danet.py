@@ -456,3 +456,11 @@ def test_features_are_exported_and_compiled(tiny: Build) -> None:
     compiled = torch.compile(features, backend="eager")
     for inputs in (x, torch.randn(5, 1, 8, 8)):
         assert torch.equal(exported(inputs), features(inputs)) and torch.equal(compiled(inputs), features(inputs))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_repeated_image_keeps_the_memory_format_in_training(steps: int) -> None:
+    x = torch.randn(2, 5, 4, 4).contiguous(memory_format=torch.channels_last)
+    repeated = Repeat(steps).train()(x)
+    assert torch.equal(repeated, x.repeat(steps, 1, 1, 1))
+    assert repeated.is_contiguous(memory_format=torch.channels_last)
