@@ -81,7 +81,8 @@ def kept_as_bytes(x: Tensor) -> AbstractContextManager[object]:
 
     def unpack(packed: tuple[Tensor, int] | torch.dtype) -> Tensor:
         if isinstance(packed, torch.dtype):
-            return fired.to(packed).mul_(height)
+            spikes: Tensor = fired.to(packed).mul_(height)  # not a product of the two, which would convert into a third tensor
+            return spikes
         saved, version = packed
         if saved._version != version:  # torch itself does not check what went through such functions
             raise RuntimeError(

@@ -253,11 +253,12 @@ def _import_kernels() -> ModuleType | None:
     return kernels
 
 
-def _membranes(x: Tensor, beta: Tensor, threshold: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """For every step, the membrane and `beta (1 - spk)` of the step before, the part of its membrane that was left."""
+def _membranes(x: Tensor, beta: Tensor, threshold: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """For every step, the membrane and `beta (1 - spk)` of the step before, the part of its membrane that was left;
+    the first step, which has none before, comes with `beta`."""
     beta = beta.clamp(0, 1)
     mem = x[0]
-    yield mem, None
+    yield mem, beta
     for current in x.unbind(0)[1:]:
         keep = torch.le(mem, threshold, out=torch.empty_like(mem)).mul_(beta)
         mem = (mem * keep).add_(current)
