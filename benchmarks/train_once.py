@@ -1,6 +1,6 @@
 """Train one network for a few steps in this process and print what it took, as JSON: seconds of a step, and memory in bytes.
 
-    python benchmarks/train_once.py danet18-t4.cifar10 --how ours|loop|spikingjelly [--batch 64] [--precision fp32|bf16]
+    python benchmarks/train_once.py danet18-t4.cifar10 --how ours|loop|compiled|spikingjelly [--batch 64] [--precision fp32|bf16]
                                     [--device cpu|cuda] [--steps 3] [--threads 1] [--channels-last]
 
 `peak` is the most that was in use at any time, `baseline` what was in use before the first step: libraries, weights and the batch.
@@ -32,29 +32,38 @@ from zoo.names import ModelSpec
 
 __all__ = ["HOW", "batch_of", "network_of", "train_once", "training_step"]
 
-HOW = ("ours", "loop", "spikingjelly")
+HOW = ("ours", "loop", "compiled", "spikingjelly")
 LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4  # a rate at which no layer falls silent on noise; no timing depends on it
 
 
-def network_of(name: str, how: str, device: torch.device | str = "cpu", *, channels_last: bool | None = None) -> nn.Module:
-    """A network with random weights, in training mode. `channels_last`: by default as it is trained, ours so, the others not."""
+def network_of(
+    name: str, how: str, device: torch.device | str = "cpu", *, channels_last: bool | None = None, stem: str | None = None
+) -> nn.Module:
+    """A network with random weights, in training mode. `channels_last`: by default as it is trained, ours so, the others not.
+
+    `compiled` is ours through `torch.compile`. `stem`: by default that of the name's data set.
+    """
     torch.manual_seed(0)
     net: nn.Module
-    if how == "ours":
-        net = zoo.create(name)
+    options = {"stem": stem} if stem else {}
+    if how in ("ours", "compiled"):
+        net = zoo.create(name, **options)
     elif how == "loop":
         from loop import Loop
 
-        net = Loop(zoo.create(name))
+        net = Loop(zoo.create(name, **options))
     else:
         from peers import SpikingJelly
 
         spec = ModelSpec.parse(name)
-        assert spec.dataset == "in1k", "SpikingJelly's SEW-ResNet takes images of ImageNet"
+        assert zoo.info(name).data.channels == 3, "SpikingJelly's SEW-ResNet takes images of three channels"
         net = SpikingJelly(spec.depth, spec.steps)
     net = net.to(device).train()
-    last = how == "ours" if channels_last is None else channels_last
-    return net.to(memory_format=torch.channels_last) if last else net
+    last = how in ("ours", "compiled") if channels_last is None else channels_last
+    net = net.to(memory_format=torch.channels_last) if last else net
+    if how == "compiled":
+        net.compile()
+    return net
 
 
 def batch_of(name: str, batch: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
