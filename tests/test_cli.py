@@ -184,6 +184,11 @@ WRONG = [
     (["train", "danet20-t4.fmnist", "--data", "."], ". holds no images in a valid layout: train/CLASS/IMAGE"),
     (["train", "danet20-t4.fmnist", "--teacher", "danet99-t4"], "unknown model 'danet99-t4'"),
     (["train", "danet20-t4.fmnist", "--teacher", "absent:build"], "teacher 'absent:build' cannot be imported"),
+    (["train", "danet20-t4.fmnist", "--init", "nonsense"], "unknown model 'nonsense'"),
+    (["train", "danet20-t4.fmnist", "--init", "danet20b-t4.fmnist"], "danet20b-t4.fmnist was never trained"),
+    (["train", "danet20b-t4.fmnist", "--init", "danet20-t4.fmnist"], "it has order a instead of b, "),
+    (["train", "danet20-t4.fmnist", "--freeze", "stem"], "freeze = ['stem']: random weights would stay so"),
+    (["train", "danet20-t4.fmnist", "--freeze", "stem", "--set", "freeze=[]"], "given twice, by --freeze and by --set"),
     (["train", "danet20-t4.fmnist", "--shard"], "--shard needs several processes: start them with torchrun"),
 ]
 

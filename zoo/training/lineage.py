@@ -152,7 +152,7 @@ def _weights_sha256(given: str, *, gone_is_fine: bool) -> str | None:
     except (ZooError, OSError) as error:
         if not gone_is_fine:
             raise
-        log.warning("%s; the run goes on from its checkpoint", error)
+        log.warning("--init %s cannot be read any more (%s): the run goes on from its checkpoint", given, error)
         return None
 
 
