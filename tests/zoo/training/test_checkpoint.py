@@ -45,7 +45,7 @@ def test_the_first_claim_writes_the_recipe(recipe: Path) -> None:
         RESOLVED | {"torch": "3.0"},
         changed("recipe", source="org/name"),
         json.loads(json.dumps(RESOLVED)),
-        changed("recipe", clip=0.0, t_schedule=()),
+        changed("recipe", clip=0.0, sizes=()),
     ],
     ids=["the same", "another torch", "data elsewhere", "from json", "a newer key at its default"],
 )
