@@ -1,6 +1,7 @@
 """What the images of a user are: a `DatasetSpec` read from them, and the recipe that fits their number and size."""
 
 import json
+import logging
 import math
 import random
 import re
@@ -21,6 +22,8 @@ from zoo.training.config import Recipe
 from zoo.training.sources import NoSplit, Rows, check_labels, open_rows, read_labels
 
 __all__ = ["Given", "OwnData", "check_size", "check_unchanged", "describe", "fitting_recipe"]
+
+log = logging.getLogger(__name__)
 
 SAMPLE = 1000  # training images from which size, channels, mean and deviation are read
 SIZES = (32, 64, 96, 128, 224)  # pixels of height and width that images of many sizes are given
@@ -60,6 +63,7 @@ def describe(tag: str, source: str | Path, given: Given, *, skip_bad: bool = Fal
     that no network can be trained on, and for a value that cannot be.
     """
     rows = open_rows(None, "train", source)
+    log.info("reading what %s holds", source)
     labels, sample = _read(rows)
     names = _class_names(rows, labels, str(source))
     extents, readable = [], []

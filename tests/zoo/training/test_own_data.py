@@ -111,6 +111,29 @@ def test_parquet_with_names_numbers_and_text(tmp_path: Path) -> None:
         assert (own.spec.classes, own.images, own.splits) == (classes, 30, False)
 
 
+def test_labels_of_a_split_mean_the_classes_of_training(tmp_path: Path) -> None:
+    import datasets
+
+    folder = tmp_path / "pets"
+    folder.mkdir()
+
+    def write_split(name: str, labels: list[Any], kind: Any) -> None:
+        images = [{"bytes": encoded(picture(n)), "path": None} for n in range(len(labels))]
+        features = datasets.Features(image=datasets.Image(), label=kind)
+        datasets.Dataset.from_dict({"image": images, "label": labels}, features=features).to_parquet(folder / f"{name}.parquet")
+
+    write_split("train", ["dog", "cat", "cow"] * 5, datasets.Value("string"))
+    write_split("test", ["dog", "cow"], datasets.Value("string"))
+    spec = describe("pets", folder, Given()).spec
+    split = load_for_evaluation(spec, "test", 1, source=str(folder))
+    assert torch.cat([labels for _, labels in split.evaluation(10)]).tolist() == [2, 1]
+    write_split("train", [0, 1, 2] * 5, datasets.ClassLabel(names=["cat1", "cat2", "cat3"]))
+    write_split("test", [0, 1, 2], datasets.ClassLabel(names=["cat2", "cat1", "cat3"]))
+    spec = describe("pets", folder, Given()).spec
+    with pytest.raises(InputError, match="class 0 is 'cat2'; that of pets is 'cat1'"):
+        load_for_evaluation(spec, "test", 1, source=str(folder))
+
+
 def test_shards_are_counted(write_shards: Callable[..., Path]) -> None:
     rows = [(n, encoded(picture(n)), n % 3) for n in range(30)]
     own = describe("pets", write_shards({"train-0": rows[:20], "train-1": rows[20:], "val-0": rows[:5]}), Given())
