@@ -56,12 +56,13 @@ class OwnData:
     streamed: bool  # whether its images can only be read in order
 
 
-def describe(tag: str, source: str | Path, given: Given, *, skip_bad: bool = False) -> OwnData:
-    """Read classes, size, channels, mean and deviation from a folder or hub id; what is given is not read.
+def describe(tag: str, source: str | Path, given: Given | None = None, *, skip_bad: bool = False) -> OwnData:
+    """Read classes, size, channels, mean and deviation from a folder or hub id; what is `given` is not read.
 
     Size and colours are those of at most `SAMPLE` training images, which are always the same. Raises `InputError` for images
     that no network can be trained on, and for a value that cannot be.
     """
+    given = given or Given()
     rows = open_rows(None, "train", source)
     log.info("reading what %s holds", source)
     labels, sample = _read(rows)
