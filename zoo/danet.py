@@ -297,52 +297,6 @@ class DANet(nn.Module):
         logits: Tensor = self.head.fc(features.mean((0, 3, 4)))
         return logits
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by one of random weights for `num_classes` classes, which have no names.
-
-        Raises `ConfigError` for a number that cannot be: a network without a head is `forward_features`.
-        """
-        self.config, like = replace(self.config, num_classes=num_classes), next(self.stem.parameters())
-        self.head.fc = nn.Linear(self.config.widths[-1], num_classes, device=like.device, dtype=like.dtype)
-        if self.origin:  # the files no longer hold these weights
-            data = replace(self.origin.data, num_classes=num_classes, classes=())
-            self.origin = replace(self.origin, data=data, weights=())
-
-    @property
-    def transform(self) -> Transform:
-        """Turns pictures into this network's input: `model(model.transform("cat.jpg"))`. Raises `ConfigError` without an origin."""
-        return Transform(self._known_origin().data)
-
-    def summary(self, x: Tensor | None = None) -> "Summary":
-        """Shapes, parameters and MACs of each layer, and with images `x` its SynOps; see `zoo.summary.summarise`."""
-        from zoo.summary import summarise
-
-        return summarise(self, x)
-
-    def save(self, folder: str | Path, *, name: str | None = None, data: DatasetSpec | None = None) -> None:
-        """Write a model folder that `zoo.load` takes, with every weight exact; see `zoo.weights.save_model` for what is refused.
-
-        `name` and `data` are those of the origin unless given, and the folder is the network's origin from then on.
-        """
-        from zoo.weights import save_model
-
-        self.origin = save_model(Path(folder), self, name=name, data=data)
-
-    def push_to_hub(self, repo: str, *, private: bool = False) -> str:
-        """Publish the network with its card as `repo`, `org/name`, in one commit of the Hub, as `zoo push` does.
-
-        Returns `hf:org/name@commit`, which `zoo.load` takes. Raises `HubError` where the Hub refuses, and what `save` raises.
-        """
-        from zoo.publish import push_model
-
-        return push_model(self, repo, private=private)
-
-    def _known_origin(self) -> Origin:
-        if self.origin is None:
-            made = "make it with zoo.create or zoo.load, or set model.origin = zoo.names.Origin(name, data)"
-            raise ConfigError(f"this network has neither a name nor data: {made}")
-        return self.origin
-
     def _stream(self, x: Tensor) -> Tensor:
         """What the head reads, `[T*B, C, H, W]`."""
         still = self._check(x)
@@ -375,6 +329,51 @@ class DANet(nn.Module):
         if checkable and not torch.isfinite(x).all():
             raise InputError("input holds NaN or infinite values")
         return still
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by one of random weights for `num_classes` classes, which have no names.
+
+        Raises `ConfigError` for a number that cannot be: a network without a head is `forward_features`.
+        """
+        self.config = replace(self.config, num_classes=num_classes)
+        like = next(self.stem.parameters())
+        self.head.fc = nn.Linear(self.config.widths[-1], num_classes, device=like.device, dtype=like.dtype)
+        if self.origin:  # the files no longer hold these weights
+            data = replace(self.origin.data, num_classes=num_classes, classes=())
+            self.origin = replace(self.origin, data=data, weights=())
+
+    @property
+    def transform(self) -> Transform:
+        """Turns pictures into this network's input: `model(model.transform("cat.jpg"))`. Raises `ConfigError` without an origin."""
+        if self.origin is None:
+            made = "make it with zoo.create or zoo.load, or set model.origin = zoo.names.Origin(name, data)"
+            raise ConfigError(f"this network has neither a name nor data: {made}")
+        return Transform(self.origin.data)
+
+    def summary(self, x: Tensor | None = None) -> "Summary":
+        """Shapes, parameters and MACs of each layer, and with images `x` its SynOps; see `zoo.summary.summarise`."""
+        from zoo.summary import summarise
+
+        return summarise(self, x)
+
+    def save(self, folder: str | Path, *, name: str | None = None, data: DatasetSpec | None = None) -> None:
+        """Write a model folder that `zoo.load` takes, with every weight exact; see `zoo.weights.save_model` for what is refused.
+
+        `name` and `data` are those of the origin unless given, and the folder is the network's origin from then on.
+        """
+        from zoo.weights import save_model
+
+        self.origin = save_model(Path(folder), self, name=name, data=data)
+
+    def push_to_hub(self, repo: str, *, licence: str | None = None, private: bool = False) -> str:
+        """Publish the network with its card as `repo`, `org/name`, in one commit of the Hub, as `zoo push` does.
+
+        `licence` is one of the Hub, as `"mit"`; if there is none, the record's or unknown. Returns `hf:org/name@commit`, which
+        `zoo.load` takes. Raises `HubError` where the Hub refuses, and what `save` raises.
+        """
+        from zoo.publish import push_model
+
+        return push_model(self, repo, licence=licence, private=private)
 
 
 def _unwrapped(network: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:

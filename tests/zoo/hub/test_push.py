@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -268,6 +269,23 @@ def test_a_changed_model_is_published_without_the_record(hub: HubServer, trained
     card = published(hub)["README.md"].decode()
     assert "**Unknown training**" in card and "12.50%" not in card and f'zoo.load("hf:{REPO}")' in card
     assert "metrics.json" not in published(hub)
+
+
+def test_a_model_of_images_of_one_s_own_is_published_with_a_licence(
+    hub: HubServer, trained: Path, tmp_path: Path, digits: DatasetSpec
+) -> None:
+    model = zoo.load(trained)
+    data = replace(digits, tag="pets", title="my pets", classes=tuple("abcde"))
+    model.save(tmp_path / "pets", name="danet18-t2.pets", data=data)
+    name = model.push_to_hub(REPO, licence="mit")
+    card = ModelCard(published(hub)["README.md"].decode())
+    assert card.data.license == "mit" and "Classes: a, b, c, d, e." in card.text
+    assert zoo.load(name).origin == replace(model.origin, weights=zoo.load(name).origin.weights)  # type: ignore[type-var, union-attr]
+    model.reset_classifier(3)
+    model.push_to_hub(REPO)
+    assert "Classes" not in published(hub)["README.md"].decode()
+    with pytest.raises(HubError, match="license 'my own' is none of the Hub's"):
+        model.push_to_hub(REPO, licence="my own")
 
 
 def test_a_changed_model_of_a_known_name_is_not_said_to_be_the_known_one(hub: HubServer, bundled: Path) -> None:
