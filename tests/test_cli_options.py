@@ -115,7 +115,7 @@ def test_what_is_too_much_or_missing_is_named(argv: str, said: str, capsys: pyte
 
 
 REFUSED = [
-    ("train danet20-t4.fmnist --set lr", "--set 'lr' is not KEY=VALUE, as in --set epochs=3"),
+    ("train danet20-t4.fmnist --set lr", "--set 'lr' is not KEY=VALUE: put an equals sign between a name and its value"),
     ("train danet20-t4.fmnist --set =1", "--set '=1' is not KEY=VALUE"),
     ("train danet20-t4.fmnist --set lr=1 lr=2", "--set lr is given twice, as '1' and '2': give it once"),
     ("train danet20-t4.fmnist --set lr=1 --set lr=2", "--set lr is given twice, as '1' and '2': give it once"),

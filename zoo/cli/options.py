@@ -69,7 +69,7 @@ class Assign(Store):
         for item in values:
             key, equals, value = item.partition("=")
             if not key or not equals:
-                raise InputError(f"{option} {item!r} is not KEY=VALUE, as in {option} epochs=3")
+                raise InputError(f"{option} {item!r} is not KEY=VALUE: put an equals sign between a name and its value")
             if key in assigned:
                 raise _given_twice(f"{option} {key}", assigned[key], value)
             assigned[key] = value
