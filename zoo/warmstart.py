@@ -9,9 +9,9 @@ What two networks may differ in, and what then happens to the weights:
     depth                   the source's blocks keep their places at the start of each stage; those
                             appended start as the identity
 
-A block is the identity while the last layer of its branch is constant (Goyal et al. 2017, section
-5.1; for spiking joins Fang et al., NeurIPS 2021, section 3.3), so a network that was only made
-deeper gives the source's logits bit for bit.
+A block is the identity while the last layer of its branch is constant (Goyal et al. 2017, arXiv
+1706.02677; for spiking joins Fang et al., NeurIPS 2021), so a network that was only made deeper
+gives the source's logits bit for bit.
 """
 
 from collections import Counter
