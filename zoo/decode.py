@@ -13,8 +13,8 @@ import io
 import math
 import random
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -62,26 +62,17 @@ def decode(
     `draft` is quicker, and not quite as exact. `changes` is extended by what was done to the image, as "resized from 1024x683".
     Raises `Unreadable` for what cannot be decoded, or whose range of values is not known.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"), _open(source) as image:  # what Pillow warns of is seen to here
-            turn = _turn(image)
-            size = _turned(image.size, turn)
-            box = view(*size)
-            if changes is not None:
-                changes.extend(_changes(image, turn, box, data))
-            if draft:
-                box = _draft(image, turn, box, data.size)
-            upright = _convert(image, data.channels)
-            upright = upright.transpose(TURNS[turn]) if turn else upright
-            pixels = upright.resize((data.size, data.size), Image.Resampling.BICUBIC, box, DRAFT if draft else None)
-    except Unreadable:
-        raise
-    except UnidentifiedImageError:
-        raise Unreadable(f"unknown format; valid are {', '.join(FORMATS)}") from None
-    except Image.DecompressionBombError:
-        raise Unreadable("too many pixels") from None
-    except Exception as error:  # Pillow's readers raise whatever a damaged file makes them stumble over
-        raise Unreadable(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+    with _reading(source) as image:
+        turn = _turn(image)
+        size = _turned(image.size, turn)
+        box = view(*size)
+        if changes is not None:
+            changes.extend(_changes(image, turn, box, data))
+        if draft:
+            box = _draft(image, turn, box, data.size)
+        upright = _convert(image, data.channels)
+        upright = upright.transpose(TURNS[turn]) if turn else upright
+        pixels = upright.resize((data.size, data.size), Image.Resampling.BICUBIC, box, DRAFT if draft else None)
     array = np.asarray(pixels)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)  # [H, W, C] -> [C, H, W]
 
@@ -91,21 +82,14 @@ def encoding(encoded: Encoded) -> str:
     try:
         with warnings.catch_warnings(action="ignore"), _open(encoded) as image:
             return image.format or ""
-    except Exception:  # as above
+    except Exception:  # as in `_reading`
         return ""
 
 
 def extent(encoded: Encoded) -> tuple[int, int, int]:
     """Width, height and channels (1 grey, 3 colour) of the upright image, of which no pixel is decoded; raises `Unreadable`."""
-    try:
-        with warnings.catch_warnings(action="ignore"), _open(encoded) as image:
-            return *_turned(image.size, _turn(image)), 1 if image.mode in GREY else 3
-    except Unreadable:
-        raise
-    except UnidentifiedImageError:
-        raise Unreadable(f"unknown format; valid are {', '.join(FORMATS)}") from None
-    except Exception as error:  # as in `decode`
-        raise Unreadable(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+    with _reading(encoded) as image:
+        return *_turned(image.size, _turn(image)), 1 if image.mode in GREY else 3
 
 
 def centre(data: DatasetSpec) -> View:
@@ -137,6 +121,22 @@ def _random(scale: tuple[float, float], seed: str, width: int, height: int) -> B
             return left, upper, min(left + w, width), min(upper + h, height)
     w, h = min(width, height * 4 / 3), min(height, width * 4 / 3)  # a long strip: its middle
     return (width - w) / 2, (height - h) / 2, (width + w) / 2, (height + h) / 2
+
+
+@contextmanager
+def _reading(source: Encoded | Image.Image) -> Iterator[Image.Image]:
+    """The image, of which no pixel is decoded yet; raises `Unreadable` for whatever goes wrong while it is read."""
+    try:
+        with warnings.catch_warnings(action="ignore"), _open(source) as image:  # what Pillow warns of is seen to here
+            yield image
+    except Unreadable:
+        raise
+    except UnidentifiedImageError:
+        raise Unreadable(f"unknown format; valid are {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:
+        raise Unreadable("too many pixels") from None
+    except Exception as error:  # Pillow's readers raise whatever a damaged file makes them stumble over
+        raise Unreadable(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
 
 
 def _open(source: Encoded | Image.Image) -> AbstractContextManager[Image.Image]:

@@ -67,14 +67,8 @@ def describe(tag: str, source: str | Path, given: Given | None = None, *, skip_b
     log.info("reading what %s holds", source)
     labels, sample = _read(rows)
     names = _class_names(rows, labels, str(source))
-    extents, readable = [], []
-    for name, image in sample:
-        try:
-            extents.append(extent(image))
-            readable.append((name, image))
-        except Unreadable as error:
-            _refuse(name, error, skip_bad)
-    if not readable:
+    extents = list(_extents(sample, skip_bad))
+    if not extents:
         raise InputError(f"{source}: none of {len(sample)} training images can be read")
     channels = given.channels or _channels([depth for *_, depth in extents], source)
     size = given.size or _size([(width, height) for width, height, _ in extents])
@@ -84,7 +78,7 @@ def describe(tag: str, source: str | Path, given: Given | None = None, *, skip_b
     spec = DatasetSpec(tag, title, size, channels, len(names), (0.0,) * channels, (1.0,) * channels, tuple(names))
     mean, std = given.mean, given.std
     if not mean or not std:
-        measured = _statistics(readable, spec, skip_bad)
+        measured = _statistics(sample, spec, skip_bad)
         mean, std = mean or measured[0], std or measured[1]
     if not (len(mean) == len(std) == channels and all(map(math.isfinite, mean)) and all(0 < s < math.inf for s in std)):
         few = " (all images have one colour)" if not given.std and not all(std) else ""
@@ -109,10 +103,12 @@ def check_size(config: DANetConfig, data: DatasetSpec) -> None:
 
 def check_unchanged(recorded: Path, data: DatasetSpec, images: int) -> None:
     """Raises `ConfigError` if the run whose `recipe.json` this is was begun on other data, or another number of images."""
-    if not recorded.is_file():
-        return
-    resolved = json.loads(recorded.read_text(encoding="utf-8"))
-    before, now = resolved.get("data", {}) | {"images": resolved.get("images")}, data.to_dict() | {"images": images}
+    try:
+        resolved = json.loads(recorded.read_text(encoding="utf-8"))
+        before = resolved["data"] | {"images": resolved["images"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no run yet, or none on a user's own data, which `checkpoint.claim` refuses
+    now = data.to_dict() | {"images": images}
     for key in ("classes", *now):
         if key in before and before[key] != json.loads(json.dumps(now[key])):
             raise ConfigError(
@@ -126,7 +122,7 @@ def fitting_recipe(own: OwnData) -> dict[str, Any]:
     images, size = own.images, own.spec.size
     base = Recipe.own({"dataset": own.spec.tag, "epochs": 1})
     largest = next(batch for limit, batch in BATCHES if size <= limit)
-    batch = 1 << (images // BATCHES_PER_EPOCH).bit_length() - 1 if images >= BATCHES_PER_EPOCH else 1  # a power of two
+    batch = 1 << (images // BATCHES_PER_EPOCH).bit_length() - 1  # a power of two
     batch = min(max(batch, SMALLEST_BATCH), largest)
     epochs = min(max(round(STEPS * batch / images), EPOCHS[0]), EPOCHS[1])
     values = {"dataset": own.spec.tag, "epochs": epochs, "batch_size": batch, "lr": base.lr * batch / base.batch_size}
@@ -184,6 +180,14 @@ def _class_names(rows: Rows, labels: np.ndarray, source: str) -> Sequence[str]:
 def _spelling(name: str) -> str:
     """What the spellings of one name have in common: upper and lower case, and what parts its words."""
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", "", unicodedata.normalize("NFKC", name).casefold().strip())
+
+
+def _extents(sample: list[tuple[str, Encoded]], skip_bad: bool) -> Iterator[tuple[int, int, int]]:
+    for name, image in sample:
+        try:
+            yield extent(image)
+        except Unreadable as error:
+            _refuse(name, error, skip_bad)
 
 
 def _channels(depths: Sequence[int], source: str | Path) -> int:

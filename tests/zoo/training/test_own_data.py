@@ -399,6 +399,10 @@ def test_a_changed_folder_is_refused(trained: Path, tmp_path: Path) -> None:
     shutil.copyfile(copy / "pets" / "circle" / "00.png", copy / "pets" / "circle" / "99.png")
     with pytest.raises(ConfigError, match="holds a run whose data had "):
         train_name("danet20-t1.pets", given=Given(size=8), **again)
+    for text, said in (("{", "is not a recipe that a run wrote"), ("{}", "holds a run of another recipe")):
+        (copy / "run" / "recipe.json").write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            train_name("danet20-t1.pets", given=Given(size=8), **again)
 
 
 def test_a_model_of_own_data_stays_out_of_the_manifest(trained: Path, tmp_path: Path) -> None:
