@@ -140,7 +140,8 @@ def evaluate(args: argparse.Namespace) -> int:
             values | {"silent": silent, "skipped": split.skipped, "images_per_second": speed, "processor": processor()}
         )
     skipped = f" ({split.skipped} unreadable ones left out)" if split.skipped else ""
-    print(f"{name}: top-1 {right / seen:.2%} on the {seen:,} {args.split} images of {data.title}{skipped}, {speed:,.0f} a second")
+    kind = "held-out" if args.split == "test" and data.held_out else args.split
+    print(f"{name}: top-1 {right / seen:.2%} on the {seen:,} {kind} images of {data.title}{skipped}, {speed:,.0f} a second")
     return 0
 
 

@@ -323,6 +323,8 @@ def test_a_model_is_evaluated_on_what_its_training_held_out(trained: Path, capsy
     found = json.loads(capsys.readouterr().out)
     metrics = json.loads((trained / "run" / "model" / "metrics.json").read_text())
     assert (found["images"], found["top1"]) == (6, metrics["top1"])
+    assert run("evaluate", trained / "run" / "model", "--data", trained / "pets") == 0
+    assert "on the 6 held-out images of pets" in capsys.readouterr().out
     origin = zoo.load(trained / "run" / "model").origin
     assert origin is not None
     parts = [load_for_evaluation(origin.data, split, 1, source=str(trained / "pets")) for split in ("train", "test")]
