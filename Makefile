@@ -2,15 +2,15 @@
 # make test     ruff, mypy --strict, and all tests
 # make interop  only the tests that read our NIR files in other simulators (docs/interop.md)
 # make family DATA="TAG=SOURCE ..."   for maintainers: train what is left of weights/plan.toml, a stage on each core, in the background
-# make adopt MODEL=FOLDER DATA=SOURCE   for maintainers: export, verify and measure a trained model, and take it into weights/;
-#                                       `make finished` lists the folders of the plan that can be
+# make adopt MODEL=FOLDER DATA=SOURCE   for maintainers: export, verify and measure a trained model, and take it into weights/
+# make adopt DATA="TAG=SOURCE ..."   the same for every stage of the plan that is finished
 # make benchmark   the tables of the README, beside peers, in an environment of its own
 
 PYTHON ?= python3
 BIN := .venv/bin
 MODEL := danet20-t4.fmnist
 
-.PHONY: report test interop family finished adopt benchmark clean
+.PHONY: report test interop family adopt benchmark clean
 
 report: .venv/installed
 	@mkdir -p report
@@ -33,10 +33,8 @@ family: .venv/tools
 	mkdir -p runs/family
 	nohup nice -n 19 $(BIN)/python -m zoo.training.stages weights/plan.toml --data $(DATA) >> runs/family/log 2>&1 &
 
-finished: .venv/tools
-	@$(BIN)/python -m zoo.training.stages weights/plan.toml --finished
-
 adopt: .venv/tools
+ifeq ($(origin MODEL), command line)
 	rm -rf runs/adopted && mkdir -p runs/adopted
 	$(BIN)/zoo evaluate $(MODEL) --data $(DATA)
 	$(BIN)/zoo export $(MODEL) --to onnx nir --out runs/adopted
@@ -44,6 +42,10 @@ adopt: .venv/tools
 	$(BIN)/zoo energy $(MODEL) --data $(DATA) --first 1000 --profile 45nm-fp32 --out runs/adopted
 	$(BIN)/python -m zoo.bundle $(MODEL) --energy runs/adopted/*.json --onnx runs/adopted/onnx.txt
 	$(BIN)/python tests/golden.py
+else
+	$(BIN)/python -m zoo.training.stages weights/plan.toml --data $(DATA) --finished | \
+	while read -r model source; do $(MAKE) adopt MODEL="$$model" DATA="$$source" || exit 1; done
+endif
 
 benchmark: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/run.py

@@ -192,7 +192,7 @@ class Runner:
         return status == 0
 
     def _command(self, stage: Stage) -> list[str]:
-        source, data = self._source(stage), self.sources.get(ModelSpec.parse(stage.name).dataset or "")
+        source, data = self._source(stage), self.sources.get(_tag(stage.name))
         return [
             sys.executable, "-m", "zoo", "train", stage.name, "--run", str(self.runs / stage.key),
             *(["--data", data] if data else []),
@@ -200,6 +200,11 @@ class Runner:
             *(["--config", *_pairs(stage.config)] if stage.config else []),
             *(["--set", *_pairs(stage.set)] if stage.set else []),
         ]  # fmt: skip
+
+
+def _tag(name: str) -> str:
+    """The data set that a name ends with."""
+    return ModelSpec.parse(name).dataset or ""
 
 
 def _pairs(values: dict[str, Any]) -> list[str]:
@@ -223,7 +228,8 @@ def main() -> int:
     try:
         plan, sources = Plan.read(options.plan), dict(pair.partition("=")[::2] for pair in options.data)
         if options.finished:
-            print("\n".join(map(str, plan.finished(options.runs))))
+            for folder in plan.finished(options.runs):
+                print(folder, sources.get(_tag(json.loads((folder / "config.json").read_text(encoding="utf-8"))["name"]), ""))
             return 0
         return 0 if Runner(plan, options.runs, sources, jobs=options.jobs).run() else 1
     except ZooError as error:

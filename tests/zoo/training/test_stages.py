@@ -165,6 +165,28 @@ def test_values_reach_the_command_as_toml_writes_them() -> None:
     )
 
 
+def test_what_can_be_adopted_is_printed_with_its_data(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "runs" / "t2" / "model"
+    leave(folder)
+    (folder / "config.json").write_text('{"name": "danet20-t2.fmnist"}')
+    arguments = [str(tmp_path / "plan.toml"), "--runs", str(tmp_path / "runs"), "--data", "fmnist=there", "cifar10=x", "--finished"]
+    monkeypatch.setattr("sys.argv", ["stages", *arguments])
+    assert stages.main() == 0
+    assert capsys.readouterr().out == f"{folder} there\n"
+
+
+@pytest.mark.parametrize(("argv", "said"), [(["absent.toml"], "absent.toml cannot be read as a plan")])
+def test_a_wrong_command_is_one_line(
+    argv: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["stages", *argv])
+    assert stages.main() == 2
+    out, err = capsys.readouterr()
+    assert not out and err.startswith(f"zoo.training.stages: {said}") and err.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_two_stages_from_a_plan_to_models_that_load(plan: Plan, tmp_path: Path) -> None:
     for split in ("train", "val"):
