@@ -36,7 +36,7 @@ def describe(folder: Path) -> WeightsSpec:
     converted = (folder / CONVERTED_FILE).is_file()
     record = [CONVERTED_FILE, "metrics.json"] if converted else list(TRAINED_FILES)
     missing = [file for file in record if not (folder / file).is_file() and not (converted and file == "metrics.json")]
-    unknown = missing == record
+    unknown = missing == record and (folder / CONFIG).is_file()
     if missing and not unknown:
         raise WeightsError(f"{folder} lacks {missing[0]}: it is neither what a finished `zoo train` leaves nor `zoo convert`")
     model = read_model(folder)
