@@ -165,7 +165,7 @@ WRONG = [
     (["verify", "danet99-t4"], "unknown model 'danet99-t4'"),
     (["verify", "hf:one"], "'hf:one' is not hf:org/repo or hf:org/repo@revision"),
     (["push", "danet20-t4", "--repo", "alone"], "'alone' is not a repository of the Hub: expected org/name"),
-    (["push", ".", "--repo", "a/b", "--dry-run"], "config.json does not exist"),
+    (["push", ".", "--repo", "a/b", "--dry-run"], ". lacks metrics.json: it is neither what a finished `zoo train` leaves"),
     (["convert", "absent.pth", "--arch", "sew-resnet18-t4", "--out", "out"], "absent.pth is not a file"),
     (["convert", "text.png", "--arch", "sew-resnet18-t4", "--out", "out"], "text.png cannot be read: it is not a checkpoint"),
     (["convert", "text.png", "--arch", "danet18-t4", "--out", "out"], "checkpoints are known of sew-resnet, spiking-resnet"),
