@@ -203,7 +203,7 @@ class _FusedLif(torch.autograd.Function):
             keeps = []
             grad_part = _by_step(grad_x, ctx.steps)[:, part]
             grad_mem = grad_part.to(_wide(x.dtype))  # itself, where it is wide enough
-            torch.mul(grad[:, part], height, out=grad_mem)
+            torch.mul(grad[:, part].to(grad_mem.dtype), height, out=grad_mem)  # `height`, a scalar, would not widen it
             for t, (mem, keep) in enumerate(_membranes(x[:, part].to(grad_mem.dtype), beta, threshold)):
                 keeps.append(keep)
                 grad_mem[t].mul_(ctx.spike_grad.derivative(mem - threshold))

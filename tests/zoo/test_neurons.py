@@ -100,6 +100,12 @@ def test_bfloat16_gradient_is_the_rounded_float32_one() -> None:
     torch.testing.assert_close(found, expected.bfloat16(), rtol=2**-7, atol=0)
 
 
+def test_bfloat16_gradient_of_spikes_of_another_height_is_rounded_once() -> None:
+    x, lif = currents(1).bfloat16(), Lif(1)
+    lif.neuron.graded_spikes_factor.fill_(0.3)  # with T = 1 nothing is added up: only the last rounding is left
+    assert torch.equal(backward(lif, x), backward(lif, x.float()).bfloat16())
+
+
 @pytest.mark.parametrize("threshold", [1.0, 0.5, 1.5])
 @pytest.mark.parametrize("beta", [0.25, 0.5, 0.75, 1.0])
 def test_hard_reset_lif_in_plain_python(beta: float, threshold: float) -> None:
