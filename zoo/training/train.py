@@ -363,7 +363,7 @@ def _rate(recipe: Recipe, step: int, per_epoch: int, total: int) -> float:
 def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Parameters by weight decay, which only those of two or more dimensions have, and by the factor on their rate."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    biases = {id(m.bias) for m in model.modules() if isinstance(m, nn.BatchNorm2d) and recipe.norm_bias_rate != 1}
+    biases = {id(m.bias) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and recipe.norm_bias_rate != 1}
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay, "factor": 1.0},
         {"params": [p for p in parameters if p.dim() <= 1 and id(p) not in biases], "weight_decay": 0.0, "factor": 1.0},

@@ -262,6 +262,9 @@ def test_biases_of_normalisations_may_have_a_rate_of_their_own(tiny: Callable[..
     assert [group["factor"] for group in groups] == [1.0, 1.0, 16.0]
     assert {names[id(p)] for p in groups[2]["params"]} == {n for n in names.values() if ".bn" in n and n.endswith("bias")}
     assert sum(len(group["params"]) for group in groups) == len(names)
+    together = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # as on several GPUs
+    rates = [group["factor"] for group in loop._groups(together, replace(RECIPE, norm_bias_rate=16.0))]
+    assert rates == [1.0, 1.0, 16.0]
 
     moved = {}
     for factor in (1.0, 1e-9):
