@@ -147,7 +147,9 @@ class _Training:
         # Of the epoch so far: loss, correct answers, images, and seconds of processor time.
         self.step, self.seen = 0, torch.zeros(4, dtype=torch.float64, device=self.device)
         self.failed = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
+        self.begun = time.monotonic()  # of the epoch, less what earlier processes took
         if saved:
+            self.begun -= saved.get("seconds", 0.0)  # older checkpoints have none
             parallel.load_state(self.net, self.optimizer, self.average.values, saved)
             self.step = saved["step"]
             sums = [*saved["seen"], 0.0][:4]  # older checkpoints have no seconds
@@ -167,8 +169,8 @@ class _Training:
         recipe, per_epoch = self.recipe, self.plan.per_epoch
         look = 1 if self.device.type == "cpu" else LOOK
         batches = self.data.training(self.plan, self.step)
-        started, looked, last = time.monotonic(), (self.step, time.monotonic()), {}
-        estimate_at = min(self.step + SETTLED, self.steps)
+        start = looked = self.step, time.monotonic()
+        last: dict[str, Any] = {}
         while self.step < self.steps:
             epoch_ends = (self.step + 1) % per_epoch == 0
             set_steps(self.net, recipe.steps_at(self.step // per_epoch, self.model.config.steps))
@@ -176,8 +178,8 @@ class _Training:
             rates = self._update(*next(batches))
             self.seen[3] += time.process_time() - begun
             self.step += 1
-            if self.step == estimate_at:
-                self._estimate(time.monotonic() - started, SETTLED)
+            if self.step == start[0] + SETTLED:
+                self._estimate(time.monotonic() - start[1], SETTLED)
             saves = epoch_ends or self.step % self.options.save_every == 0
             if saves or self.step % look == 0:
                 now = time.monotonic()
@@ -186,10 +188,10 @@ class _Training:
                 if rates or saves:  # a mean: the step that looks at the firing rates is slower than others
                     looked = self.step, now
             if epoch_ends:
-                last = self._end_epoch(started)
-                self._estimate(time.monotonic() - started, per_epoch)
-                started = time.monotonic()
-                looked = self.step, started
+                last = self._end_epoch()
+                self._estimate(time.monotonic() - self.begun, per_epoch)
+                self.begun = time.monotonic()
+                looked = self.step, self.begun
             if saves:
                 self._save()
         self._give()
@@ -289,7 +291,7 @@ class _Training:
             values = {"train/loss": shown["loss"], "train/top1": shown["top1"], "images_per_second": speed}
             self.watch.step(self.step, values | {"lr": self.optimizer.param_groups[0]["lr"]}, rates)
 
-    def _end_epoch(self, started: float) -> dict[str, Any]:
+    def _end_epoch(self) -> dict[str, Any]:
         """The epoch's line of metrics; where it is time to, every process evaluates its part of the test images."""
         a, epoch = self.accelerator, self.step // self.plan.per_epoch
         right, seen = 0, 0
@@ -304,7 +306,7 @@ class _Training:
         line |= {"train_loss": loss / images, "train_top1": train_right / images}
         if seen:
             line |= {"test_top1": right / seen}
-        line |= {"images": int(images), "seconds": round(time.monotonic() - started, 1), "core_seconds": round(core_seconds, 1)}
+        line |= {"images": int(images), "seconds": round(time.monotonic() - self.begun, 1), "core_seconds": round(core_seconds, 1)}
         line |= {"precision": self.precision}
         if self.data.skipped:
             line |= {"skipped": self.data.skipped}
@@ -322,7 +324,8 @@ class _Training:
         saved = parallel.state(self.net, self.optimizer, self.average.values)
         seen: Tensor = self.accelerator.reduce(self.seen.clone(), "sum")
         if self.accelerator.is_main_process:
-            checkpoint.save(self.run, self.step, {**saved, "step": self.step, "seen": seen.tolist()})
+            seconds = time.monotonic() - self.begun
+            checkpoint.save(self.run, self.step, {**saved, "step": self.step, "seen": seen.tolist(), "seconds": seconds})
 
 
 class PerStep(nn.Module):

@@ -317,6 +317,46 @@ def test_what_trains_and_when_it_ends_is_said(fit: Any, caplog: pytest.LogCaptur
     assert [match[1] for match in estimates if match] == ["1", "1"]
 
 
+class Clock:
+    """Stands still but for ten seconds after each step, as `after_step` is called then."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    process_time = monotonic
+
+    def after_step(self, step: int, total: int, shown: dict[str, float]) -> None:
+        self.now += 10
+
+
+def test_the_seconds_of_an_epoch_are_those_of_all_processes(fit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+
+    def killed_in_the_second_epoch(step: int, total: int, shown: dict[str, float]) -> None:
+        if step == 5:
+            raise Killed
+        clock.after_step(step, total, shown)
+
+    with pytest.raises(Killed):
+        fit(progress=killed_in_the_second_epoch, save_every=1)
+    fit(progress=clock.after_step)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["seconds"] for line in lines] == [30, 30]
+
+
+def test_the_first_estimate_is_of_all_steps_so_far(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where epochs are shorter than that."""
+    clock, estimates = Clock(), []
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop, "SETTLED", 5)
+    monkeypatch.setattr(loop._Training, "_estimate", lambda self, seconds, steps: estimates.append((seconds, steps)))
+    fit(progress=clock.after_step)
+    assert estimates == [(30, 3), (40, 5), (30, 3)]
+
+
 @pytest.mark.parametrize(("flags", "expected"), [("sse2 avx512_bf16 amx_tile", "bfloat16"), ("sse2 avx2 avx512f", "float32")])
 def test_auto_is_bfloat16_where_the_processor_has_it(
     flags: str, expected: str, fit: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
