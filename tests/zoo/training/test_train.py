@@ -36,15 +36,16 @@ def fit(tiny: Callable[..., DANet], tmp_path: Path) -> Callable[..., tuple[dict[
 
     def fit(
         run: str = "run", recipe: Recipe = RECIPE, progress: loop.Progress | None = None, poison: bool = False,
-        teacher: loop.Teacher | None = None, **options: Any,
+        init: Init | None = None, teacher: loop.Teacher | None = None, **options: Any,
     ) -> Any:  # fmt: skip
         torch.manual_seed(7)
         model = tiny(widths=(8, 8), threshold=0.5)  # so low that the last neurons fire from the start
         if poison:
             nn.init.constant_(model.head.fc.bias, math.nan)
         last = train(
-            model, recipe, images(26), images(11), tmp_path / run, teacher=teacher, options=Options(progress=progress, **options)
-        )
+            model, recipe, images(26), images(11), tmp_path / run,
+            init=init, teacher=teacher, options=Options(progress=progress, **options),
+        )  # fmt: skip
         return model.state_dict(), last
 
     return fit
