@@ -35,7 +35,7 @@ from zoo.training.losses import objective
 from zoo.training.policies import auto_augment, rand_augment
 from zoo.training.streams import Shards
 from zoo.training.watch import Watch, firing
-from zoo.training.whitening import whiten
+from zoo.training.whitening import images_needed, whiten
 
 __all__ = ["DEFAULT", "Options", "Progress", "Teacher", "train"]
 
@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 
 LOOK = 20  # steps between two looks at the loss on a GPU, where each look waits for all that was sent there; 1 on a CPU
 FIRING = 200  # steps between two looks at the firing rates
-WHITENING = 2000  # images that the first convolution is whitened on
 SETTLED = 20  # steps after which the speed is worth an estimate of the end
 
 Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, what to show
@@ -132,8 +131,9 @@ class _Training:
         saved = checkpoint.latest(run)
         taken = init is not None and "stem" not in init.new  # then the first convolution is trained already
         if recipe.whiten and not saved and not taken:
-            batch = Plan(data.images, min(WHITENING, data.images), recipe.seed)  # the same for every process
-            whiten(_first_convolution(model), normalise(next(self.data.training(batch, 0))[0], self.spec))
+            first = _first_convolution(model)
+            needed = Plan(data.images, min(images_needed(first, self.spec.size), data.images), recipe.seed)  # for every process
+            whiten(first, normalise(next(self.data.training(needed, 0))[0], self.spec))
         self.net = copy.deepcopy(model).train()
         for module in self.net.modules():
             if isinstance(module, Block):
@@ -343,6 +343,8 @@ def _check_images(recipe: Recipe, spec: DatasetSpec, data: Split) -> None:
     """Raise `ConfigError` for changes of the images that these data do not allow."""
     if recipe.flip_alternating and isinstance(data, Shards):
         raise ConfigError("recipe: flip_alternating needs images that have numbers, which those of shards have not: use flip")
+    if recipe.whiten and spec.events:
+        raise ConfigError(f"recipe: whiten is for images; {spec.title} has events: set it to false")
     sizes = [size for _, size in recipe.sizes] or [spec.size]
     if recipe.sizes and (spec.events or min(sizes) < 8 or max(sizes) > 4 * spec.size):
         raise ConfigError(f"recipe: sizes are for images, of 8 to {4 * spec.size} pixels a side for {spec.title}")

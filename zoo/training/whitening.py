@@ -1,13 +1,22 @@
 """A first convolution that decorrelates its input, so that the layers behind it learn from the first step on."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["whiten"]
+__all__ = ["images_needed", "whiten"]
 
 PATCHES = 2**18  # enough for the covariance of a few hundred values
+IMAGES = 2000  # at most
 SMALLEST = 5e-4  # added to each variance: directions without any would be blown up
+
+
+def images_needed(conv: nn.Conv2d, size: int) -> int:
+    """Count the images of `size` x `size` pixels whose patches `whiten` looks at: few large ones hold enough of them."""
+    height, width = conv.kernel_size
+    return min(IMAGES, math.ceil(PATCHES / max(1, (size // height) * (size // width))))
 
 
 @torch.no_grad()

@@ -301,6 +301,7 @@ def test_images_may_be_small_at_first(fit: Any, record: Any, tiny: Callable[...,
         ({"crop_padding": 8, "crop_mode": "reflect", "sizes": ((0, 8),)}, "crop_padding = 8 must be below 8 pixels"),
         ({"sizes": ((0, 4),)}, "sizes are for images, of 8 to 112 pixels a side for Fashion-MNIST"),
         ({"sizes": ((0, 113),)}, "sizes are for images, of 8 to 112 pixels a side for Fashion-MNIST"),
+        ({"dataset": "nmnist", "whiten": True}, "whiten is for images; N-MNIST has events: set it to false"),
     ],
     ids=str,
 )

@@ -1,9 +1,11 @@
 """A whitened convolution: outputs without correlation, of the same deviation."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.training.whitening import whiten
+from zoo.training import whitening
+from zoo.training.whitening import images_needed, whiten
 
 
 def correlated(n: int = 400) -> Tensor:
@@ -43,3 +45,13 @@ def test_images_without_variance_blow_nothing_up() -> None:
     conv = nn.Conv2d(3, 60, 3)
     whiten(conv, torch.zeros(10, 3, 8, 8))
     assert torch.isfinite(conv.weight).all() and conv.weight.abs().max() < 100
+
+
+def test_no_more_images_are_needed_than_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = nn.Conv2d(3, 64, 3), nn.Conv2d(3, 64, 7)
+    assert [images_needed(small, 32), images_needed(large, 224), images_needed(large, 5)] == [2000, 256, 2000]
+    monkeypatch.setattr(whitening, "PATCHES", 81 * 4)
+    images, again = torch.randn(10, 3, 64, 64), nn.Conv2d(3, 64, 7)
+    whiten(large, images)
+    whiten(again, images[: images_needed(again, 64)])
+    assert torch.equal(large.weight, again.weight)
