@@ -13,6 +13,7 @@ Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes.
 
 import re
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_origin
@@ -89,11 +90,16 @@ class DANetConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DANetConfig":
         """From `config.json`. Raises `ConfigError` for a field that does not exist or a value that cannot be."""
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ConfigError(f"unknown config field {unknown[0]!r}; valid are {', '.join(f.name for f in fields(cls))}")
+        cls.check_names(values)
         kwargs: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**kwargs)
+
+    @classmethod
+    def check_names(cls, names: Iterable[str]) -> None:
+        """Raises `ConfigError` for a name that is none of a field."""
+        unknown = sorted(set(names) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ConfigError(f"unknown config field {unknown[0]!r}; valid are {', '.join(f.name for f in fields(cls))}")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

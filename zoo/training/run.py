@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.danet import DANet
+from zoo.danet import DANet, DANetConfig
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError, UnknownName
 from zoo.integrity import write_whole
@@ -150,7 +150,8 @@ def _write_result(model: DANet, recipe: Recipe, run: Path, test: Split, started:
 
 
 def _config_fields(given: dict[str, str]) -> dict[str, Any]:
-    """Fields of `DANetConfig` from text. Raises `ConfigError` for those that the name or the data set decides."""
+    """Fields of `DANetConfig` from text. Raises `ConfigError` for those that the name or the data set decides, or that do not exist."""
+    DANetConfig.check_names(given)  # `zoo.create` has words of its own
     for key in ("steps", "in_channels", "num_classes"):
         if key in given:
             what = "T of the name" if key == "steps" else "images and classes of the data set"
