@@ -123,7 +123,7 @@ def evaluate(args: argparse.Namespace) -> int:
     """`zoo evaluate`: top-1 accuracy on a whole split."""
     from zoo.processor import processor
     from zoo.training.evaluate import correct
-    from zoo.training.run import load_for_evaluation
+    from zoo.training.run import held_out_share, load_for_evaluation
 
     network = predictor(args.model, asked_runtime(args, args.model))
     name = network.name
@@ -140,7 +140,7 @@ def evaluate(args: argparse.Namespace) -> int:
             values | {"silent": silent, "skipped": split.skipped, "images_per_second": speed, "processor": processor()}
         )
     skipped = f" ({split.skipped} unreadable ones left out)" if split.skipped else ""
-    kind = "held-out" if args.split == "test" and data.held_out else args.split
+    kind = "held-out" if args.split == "test" and args.data and held_out_share(data, args.data) else args.split
     print(f"{name}: top-1 {right / seen:.2%} on the {seen:,} {kind} images of {data.title}{skipped}, {speed:,.0f} a second")
     return 0
 

@@ -29,7 +29,7 @@ from zoo.training.sources import has_split
 from zoo.training.train import DEFAULT, Options, Teacher, train
 from zoo.weights import read_model, write_model
 
-__all__ = ["ROUNDING", "load_data", "load_for_evaluation", "load_teacher", "train_name"]
+__all__ = ["ROUNDING", "held_out_share", "load_data", "load_for_evaluation", "load_teacher", "train_name"]
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def _write_result(model: DANet, recipe: Recipe, run: Path, test: Split, started:
 
 
 def _config_fields(given: dict[str, str]) -> dict[str, Any]:
-    """Fields of `DANetConfig` from text. Raises `ConfigError` for those that the name or the data set decides, or that do not exist."""
+    """Read fields of `DANetConfig` from text. Raises `ConfigError` for unknown ones, and for those that name or data set decide."""
     DANetConfig.check_names(given)  # `zoo.create` has words of its own
     for key in ("steps", "in_channels", "num_classes"):
         if key in given:
@@ -202,8 +202,12 @@ def load_for_evaluation(
         return load_data(data, replace(recipe, source=source or recipe.source), split, steps, skip_bad=skip_bad)
     if not source:
         raise ConfigError(f"{data.title} are images of your own: name their folder or hub id with --data")
-    held_out = data.held_out if data.held_out and not has_split("test", source) else 0.0
-    return load_split(data, split, source, steps=steps, skip_bad=skip_bad, held_out=held_out)
+    return load_split(data, split, source, steps=steps, skip_bad=skip_bad, held_out=held_out_share(data, source))
+
+
+def held_out_share(data: DatasetSpec, source: str) -> float:
+    """The share of the training images of `source` that is `test` to an evaluation; 0 where there is a split for it."""
+    return data.held_out if data.held_out and not has_split("test", source) else 0.0
 
 
 def load_teacher(word: str, data: DatasetSpec, device: torch.device) -> Teacher:

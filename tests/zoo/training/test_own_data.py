@@ -332,13 +332,17 @@ def test_a_model_is_evaluated_on_what_its_training_held_out(trained: Path, capsy
     assert [len(pixels) for pixels in seen] == [24, 6] and not set(map(tuple, seen[0])) & set(map(tuple, seen[1]))
 
 
-def test_a_model_is_evaluated_on_a_test_split_where_there_is_one(trained: Path, tmp_path: Path) -> None:
+def test_a_model_is_evaluated_on_a_test_split_where_there_is_one(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(tmp_path / "train", images=3)
     write(tmp_path / "test", images=2)
     origin = zoo.load(trained / "run" / "model").origin
     assert origin is not None
     parts = [load_for_evaluation(origin.data, split, 1, source=str(tmp_path)).images for split in ("train", "test")]
     assert parts == [9, 6]
+    assert run("evaluate", trained / "run" / "model", "--data", tmp_path) == 0
+    assert "on the 6 test images of pets" in capsys.readouterr().out
 
 
 def test_a_model_is_classified_with_by_class_names(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
