@@ -29,6 +29,8 @@ class DatasetSpec:
             raise ConfigError(
                 f"data {self.tag!r}: size {self.size}, {self.channels} channels, mean {self.mean}, std {self.std} do not fit"
             )
+        if not 0 <= self.held_out < 1:
+            raise ConfigError(f"data {self.tag!r}: held_out = {self.held_out} is no share of images, from 0 and below 1")
         if self.classes and len(self.classes) != self.num_classes:
             raise ConfigError(f"data {self.tag!r}: {len(self.classes)} class names for {self.num_classes} classes")
 
