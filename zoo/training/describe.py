@@ -161,6 +161,8 @@ def _class_names(rows: Rows, labels: np.ndarray, source: str) -> Sequence[str]:
     where = f"{source}: split {rows.split!r}"
     if len(labels) and labels.min() < 0:
         raise InputError(f"{where} has no labels: that of row {int(labels.argmin())} is missing")
+    if not rows.classes and labels.max(initial=-1) >= len(labels):
+        raise InputError(f"{where} has labels up to {labels.max()} for {len(labels)} images: number the classes from 0")
     names = rows.classes or tuple(map(str, range(int(labels.max(initial=-1)) + 1)))
     if len(names) < 2:
         raise InputError(f"{where} has one class ({', '.join(names)}): a classifier needs two or more, each a folder of its own")

@@ -286,7 +286,7 @@ def _positions(names: Collection[str], data: DatasetSpec | None, where: str) -> 
         known = {spelling(name): label for label, name in enumerate(data.classes if data else ())}
         if known.keys() >= set(spelt.values()) and len(set(spelt.values())) == len(names) and "" not in known:
             return {name: known[spelt[name]] for name in names}
-    ordered = sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
+    ordered = sorted(names, key=lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else sorted(names)
     if data:
         _check_classes(ordered, data, where)
     return {name: label for label, name in enumerate(ordered)}
