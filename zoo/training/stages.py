@@ -15,7 +15,6 @@ Each stage is a `zoo train` of its own, with one thread. What was stopped goes o
 again; what is finished, or has come into weights/, is not run again.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from zoo.cli.options import Assign, Parser
 from zoo.errors import ConfigError, ZooError
 from zoo.integrity import remembered_sha256
 from zoo.names import ModelSpec, manifest, weights_folder
@@ -59,8 +59,11 @@ class Stage:
 
     def _wrote(self, recipe: Path) -> bool:
         """Tell whether a model folder's record is that of this stage. `zoo train` writes it last."""
-        record = json.loads(recipe.read_text(encoding="utf-8"))
-        said = [(record["recipe"], self.set), (record["model"], self.config)]
+        try:
+            record = json.loads(recipe.read_text(encoding="utf-8"))
+            said = [(dict(record["recipe"]), self.set), (dict(record["model"]), self.config)]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{recipe} is not a recipe that a run wrote ({error}): delete it to train {self.key} again") from None
         return all(values.get(key) == value for values, wanted in said for key, value in wanted.items())
 
 
@@ -134,25 +137,37 @@ class Runner:
         self.plan, self.runs, self.sources, self.jobs = plan, runs, sources, jobs
         self.begun: set[str] = set()
         self.failed: set[str] = set()
+        self.stopped = False
         self.changed = threading.Condition()
 
     def run(self) -> bool:
-        """Run all that is left; True if every stage was trained to its end."""
+        """Run all that is left; True if every stage was trained to its end. After an interrupt no stage begins."""
+        if not self.plan.to_run(self.runs):  # raises for a damaged record, which a worker could tell nobody
+            return True
         with lock(self.runs):
             workers = [threading.Thread(target=self._work) for _ in range(self.jobs)]
             for worker in workers:
                 worker.start()
-            for worker in workers:
-                worker.join()
+            try:
+                for worker in workers:
+                    worker.join()
+            except KeyboardInterrupt:
+                with self.changed:
+                    self.stopped = True
+                    self.changed.notify_all()
+                raise
         return not self.plan.to_run(self.runs)
 
     def _work(self) -> None:
         while stage := self._next():
-            succeeded = self._train(stage)
-            with self.changed:
-                if not succeeded:
-                    self.failed.add(stage.key)
-                self.changed.notify_all()
+            succeeded = False
+            try:
+                succeeded = self._train(stage) and stage.trained(self.runs) is not None
+            finally:  # or workers would wait for it for ever
+                with self.changed:
+                    if not succeeded:
+                        self.failed.add(stage.key)
+                    self.changed.notify_all()
 
     def _next(self) -> Stage | None:
         """Wait for a stage that can begin; None when nothing is left for this worker."""
@@ -160,10 +175,10 @@ class Runner:
             while True:
                 left = [stage for stage in self.plan.to_run(self.runs) if stage.key not in self.begun]
                 ready = [stage for stage in left if self._source(stage) is not None]
-                if ready:
+                if ready and not self.stopped:
                     self.begun.add(ready[0].key)
                     return ready[0]
-                if not left or not self._is_running():
+                if self.stopped or not left or not self._is_running():
                     return None
                 self.changed.wait()
 
@@ -213,20 +228,21 @@ def _pairs(values: dict[str, Any]) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m zoo.training.stages", description="Train the stages of a plan, one on each core."
-    )
+    parser = Parser(prog="python -m zoo.training.stages", description="Train the stages of a plan, one on each core.")
     parser.add_argument("plan", type=Path, metavar="PLAN.toml")
-    parser.add_argument("--data", nargs="+", action="extend", default=[], metavar="TAG=SOURCE", help="where data sets lie")
+    parser.add_argument("--data", nargs="+", action=Assign, default={}, metavar="TAG=SOURCE", help="where data sets lie")
     parser.add_argument("--runs", type=Path, default=Path("runs/family"), metavar="FOLDER", help="default: runs/family")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="stages at once (default: one a core)")
     parser.add_argument(
         "--finished", action="store_true", help="train nothing: print the folders to adopt, a line each with their data"
     )
-    options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     try:
-        plan, sources = Plan.read(options.plan), dict(pair.partition("=")[::2] for pair in options.data)
+        options = parser.parse_args()
+        plan, sources = Plan.read(options.plan), options.data
+        tags = {_tag(stage.name) for stage in plan.stages}
+        if unknown := sorted(sources.keys() - tags):
+            raise ConfigError(f"--data {unknown[0]}={sources[unknown[0]]}: valid for {options.plan} are {', '.join(sorted(tags))}")
         if options.finished:
             for folder in plan.finished(options.runs):
                 print(folder, sources.get(_tag(json.loads((folder / "config.json").read_text(encoding="utf-8"))["name"]), ""))
@@ -235,6 +251,9 @@ def main() -> int:
     except ZooError as error:
         print(f"zoo.training.stages: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("zoo.training.stages: interrupted; the same command goes on from the last checkpoints", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -149,6 +149,51 @@ def test_a_stage_that_fails_stops_those_after_it_alone(plan: Plan, tmp_path: Pat
     assert sorted(order) == ["other", "t1"]
 
 
+@pytest.mark.parametrize("error", [None, OSError("no space is left")])
+def test_a_stage_that_leaves_no_record_of_itself_failed(
+    error: OSError | None, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it any more."""
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
+    started = threading.Barrier(2, timeout=60)
+
+    def train(self: Runner, stage: Stage) -> bool:
+        started.wait()  # both workers have one, and the first to end waits for the other
+        if stage.key == "t1":
+            time.sleep(0.1)
+            if error:
+                raise error
+        else:
+            leave(tmp_path / "runs" / stage.key / "model")
+        return True
+
+    monkeypatch.setattr(Runner, "_train", train)
+    runner = Runner(plan, tmp_path / "runs", {}, jobs=2)
+    assert not runner.run() and runner.failed == {"t1"}
+
+
+def test_after_an_interrupt_no_stage_begins(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, order, ended = Runner(plan, tmp_path / "runs", {}, jobs=1), [], threading.Event()
+
+    def train(self: Runner, stage: Stage) -> bool:
+        order.append(stage.key)
+        ended.wait(60)
+        return True
+
+    def interrupted(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    join = threading.Thread.join
+    monkeypatch.setattr(Runner, "_train", train)
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run()
+    ended.set()
+    (worker,) = [thread for thread in threading.enumerate() if "_work" in thread.name]
+    join(worker)
+    assert order == ["t1"]
+
+
 def test_one_runner_at_a_time(plan: Plan, tmp_path: Path) -> None:
     runner = Runner(plan, tmp_path / "runs", {}, jobs=1)
     with stages.lock(tmp_path / "runs"), pytest.raises(ConfigError, match="another process trains in"):
@@ -171,16 +216,33 @@ def test_what_can_be_adopted_is_printed_with_its_data(
     folder = tmp_path / "runs" / "t2" / "model"
     leave(folder)
     (folder / "config.json").write_text('{"name": "danet20-t2.fmnist"}')
-    arguments = [str(tmp_path / "plan.toml"), "--runs", str(tmp_path / "runs"), "--data", "fmnist=there", "cifar10=x", "--finished"]
+    arguments = [str(tmp_path / "plan.toml"), "--runs", str(tmp_path / "runs"), "--data", "fmnist=there", "--finished"]
     monkeypatch.setattr("sys.argv", ["stages", *arguments])
     assert stages.main() == 0
     assert capsys.readouterr().out == f"{folder} there\n"
 
 
-@pytest.mark.parametrize(("argv", "said"), [(["absent.toml"], "absent.toml cannot be read as a plan")])
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["absent.toml"], "absent.toml cannot be read as a plan"),
+        (["plan.toml", "--data", "fmnist"], "--data 'fmnist' is not KEY=VALUE"),
+        (["plan.toml", "--data", "fmnist=a", "fmnist=b"], "--data fmnist is given twice"),
+        (["plan.toml", "--data", "cifar10=x"], "--data cifar10=x: valid for plan.toml are fmnist"),
+        (["plan.toml", "--runs", "damaged"], "damaged/t1/model/recipe.json is not a recipe that a run wrote ('recipe')"),
+    ],
+)
 def test_a_wrong_command_is_one_line(
-    argv: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    argv: list[str],
+    said: str,
+    plan: Plan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    leave(Path("damaged") / "t1" / "model")
+    Path("damaged", "t1", "model", "recipe.json").write_text("{}")
     monkeypatch.setattr("sys.argv", ["stages", *argv])
     assert stages.main() == 2
     out, err = capsys.readouterr()
