@@ -31,7 +31,8 @@ interop: .venv/interop
 
 family: .venv/tools
 	mkdir -p runs/family
-	nohup nice -n 19 $(BIN)/python -m zoo.training.stages weights/plan.toml --data $(DATA) >> runs/family/log 2>&1 &
+	nohup nice -n 19 $(BIN)/python -m zoo.training.stages weights/plan.toml $(if $(DATA),--data $(DATA)) >> runs/family/log 2>&1 &
+	@echo "see runs/family/log"
 
 adopt: .venv/tools
 ifeq ($(origin MODEL), command line)
@@ -43,8 +44,9 @@ ifeq ($(origin MODEL), command line)
 	$(BIN)/python -m zoo.bundle $(MODEL) --energy runs/adopted/*.json --onnx runs/adopted/onnx.txt
 	$(BIN)/python tests/golden.py
 else
-	$(BIN)/python -m zoo.training.stages weights/plan.toml --data $(DATA) --finished | \
-	while read -r model source; do $(MAKE) adopt MODEL="$$model" DATA="$$source" || exit 1; done
+	mkdir -p runs
+	$(BIN)/python -m zoo.training.stages weights/plan.toml --data $(DATA) --finished > runs/finished
+	while read -r model source; do $(MAKE) adopt MODEL="$$model" DATA="$$source" || exit 1; done < runs/finished
 endif
 
 benchmark: .venv-bench/installed
