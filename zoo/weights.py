@@ -147,9 +147,11 @@ def _stored_in(model: DANet, name: str, config: DANetConfig, data: DatasetSpec) 
     files, state = model.origin.weights if model.origin else (), model.state_dict()
     with suppress(WeightsError):
         if files and _read_config(files[0].parent) == (name, config, data):
-            stored = ((state[WRAPPED.sub("", key)].cpu(), tensor) for _, key, tensor in _read_tensors([*files]))
-            if all(torch.equal(ours.double(), tensor.double()) for ours, tensor in stored):
-                return files[0].parent
+            for _, key, tensor in _read_tensors([*files]):
+                ours = state.pop(WRAPPED.sub("", key), None)
+                if ours is None or not torch.equal(ours.cpu().double(), tensor.double()):
+                    return None
+            return None if state else files[0].parent
     return None
 
 

@@ -11,6 +11,7 @@ import pytest
 import snntorch as snn
 import torch
 from networks import same
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import zoo
@@ -113,6 +114,18 @@ def test_the_record_of_other_weights_is_never_beside_them(trained: Path, tmp_pat
 def test_a_model_whose_folder_is_gone_is_saved(trained: Path, tmp_path: Path) -> None:
     model = zoo.load(trained)
     trained.rename(tmp_path / "elsewhere")
+    model.save(tmp_path / "saved")
+    assert same(zoo.load(tmp_path / "saved"), model) and "metrics.json" not in files(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("change", [lambda tensors: tensors.popitem(), lambda tensors: tensors.update(more=torch.zeros(1))])
+def test_a_model_whose_file_has_other_tensors_now_has_no_record(
+    change: Callable[[dict[str, torch.Tensor]], object], trained: Path, tmp_path: Path
+) -> None:
+    model, path = zoo.load(trained), trained / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
     model.save(tmp_path / "saved")
     assert same(zoo.load(tmp_path / "saved"), model) and "metrics.json" not in files(tmp_path / "saved")
 
