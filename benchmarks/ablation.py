@@ -13,10 +13,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
+from zoo.integrity import write_whole
 from zoo.processor import processor
 
 RESULTS = Path(__file__).with_name("results") / "ablation.json"
+WRITING = Lock()
 BEFORE = "lr=0.1 schedule=cosine warmup_epochs=1 whiten=false crop_padding=4 crop_mode=zeros flip_alternating=false flip=true"
 VARIANTS = {
     "fast": "",
@@ -65,20 +69,30 @@ def train(variant: str, seed: int, options: argparse.Namespace) -> None:
     config = ["--config", *options.config] if options.config else []
     command = [sys.executable, "-m", "zoo", "train", options.network, "--data", options.data, "--run", str(run)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, *config, "--evaluate-every", str(options.epochs), "--set", *sets], env=environment, check=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / "log").open("a", encoding="utf-8") as log:
+        subprocess.run([*command, *config, "--evaluate-every", str(options.epochs), "--set", *sets], env=environment, check=True,
+                       stdout=log, stderr=log)  # fmt: skip
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"runs": {}}
-    results["runs"][f"{title}, {options.epochs} epochs: {variant}, seed {seed}"] = {
+    result = {
         "network": title, "epochs": options.epochs, "variant": variant, "seed": seed, "processor": processor(),
         "top1": lines[-1]["test_top1"], "minutes": round(sum(line["seconds"] for line in lines) / 60, 1),
     }  # fmt: skip
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    with WRITING:  # of two runs that end together neither overwrites the other's result
+        results = read_results()
+        results[f"{title}, {options.epochs} epochs: {variant}, seed {seed}"] = result
+        write_whole(RESULTS, json.dumps({"runs": results}, indent=2) + "\n")
+
+
+def read_results() -> dict[str, dict[str, Any]]:
+    """Return the results so far, by what was run."""
+    runs: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.exists() else {}
+    return runs
 
 
 def print_table() -> None:
     """Print the accuracy of each variant, seed by seed."""
-    runs = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"].values()
+    runs = read_results().values()
     for title in dict.fromkeys((run["network"], run["epochs"]) for run in runs):
         print(f"\n{title[0]}, {title[1]} epochs: top-1 on held-out training images, by seed")
         of_title = [run for run in runs if (run["network"], run["epochs"]) == title]
