@@ -23,6 +23,7 @@ class DatasetSpec:
     licence: str = ""
     events: bool = False  # counts of events in time bins, not images; a channel for each polarity
     held_out: float = 0.0  # share of the training images that is held out, where the data come without a split for it
+    held_out_of: int = 0  # how many images that was a share of; other images are divided otherwise
 
     def __post_init__(self) -> None:
         if not (1 <= self.size <= 65536 and len(self.mean) == len(self.std) == self.channels and all(s > 0 for s in self.std)):

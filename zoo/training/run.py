@@ -15,7 +15,7 @@ from torch import nn
 import zoo
 from zoo.danet import DANet, DANetConfig
 from zoo.datasets import DATASETS, DatasetSpec
-from zoo.errors import ConfigError, UnknownName
+from zoo.errors import ConfigError, InputError, UnknownName
 from zoo.integrity import write_whole
 from zoo.names import ModelSpec
 from zoo.processor import processor
@@ -25,7 +25,7 @@ from zoo.training.data import Split, load_split
 from zoo.training.describe import Given, OwnData, check_size, check_unchanged, describe, fitting_recipe
 from zoo.training.evaluate import correct
 from zoo.training.lineage import Init
-from zoo.training.sources import has_split
+from zoo.training.sources import has_split, open_rows
 from zoo.training.train import DEFAULT, Options, Teacher, train
 from zoo.weights import read_model, write_model
 
@@ -82,7 +82,7 @@ def train_name(
         return ""
     found = model.origin.data.found(test.encoding)
     if own and not own.splits:
-        found = replace(found, held_out=recipe.validation)
+        found = replace(found, held_out=recipe.validation, held_out_of=own.images)
     model.origin = replace(model.origin, data=found)
     said = _write_result(model, recipe, run, test, started, accelerator)
     skipped = f" ({images.skipped} unreadable training images left out)" if images.skipped else ""
@@ -206,8 +206,19 @@ def load_for_evaluation(
 
 
 def held_out_share(data: DatasetSpec, source: str) -> float:
-    """The share of the training images of `source` that is `test` to an evaluation; 0 where there is a split for it."""
-    return data.held_out if data.held_out and not has_split("test", source) else 0.0
+    """The share of the training images of `source` that is `test` to an evaluation; 0 where there is a split for it.
+
+    Raises `InputError` for more or fewer images than the training had, whose share would hold some that it saw.
+    """
+    if not data.held_out or has_split("test", source):
+        return 0.0
+    images = open_rows(None, "train", source).images
+    if images != data.held_out_of:
+        raise InputError(
+            f"{source} holds {images} images, and {data.held_out:.0%} of {data.held_out_of} were held out: "
+            "give those alone, or put what to evaluate on into test/CLASS"
+        )
+    return data.held_out
 
 
 def load_teacher(word: str, data: DatasetSpec, device: torch.device) -> Teacher:

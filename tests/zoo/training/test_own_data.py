@@ -352,6 +352,18 @@ def test_a_model_is_evaluated_on_a_test_split_where_there_is_one(
     assert "on the 6 test images of pets" in capsys.readouterr().out
 
 
+def test_images_that_were_added_are_not_taken_for_held_out(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They move others, which the training saw, into the share."""
+    pets = shutil.copytree(trained / "pets", tmp_path / "pets")
+    shutil.copyfile(pets / "circle" / "00.png", pets / "circle" / "99.png")
+    assert run("evaluate", trained / "run" / "model", "--data", pets) == 2
+    assert capsys.readouterr().err.endswith(
+        "holds 31 images, and 20% of 30 were held out: give those alone, or put what to evaluate on into test/CLASS\n"
+    )
+
+
 def test_a_model_is_classified_with_by_class_names(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("classify", trained / "run" / "model", trained / "pets" / "circle" / "00.png", "--json") == 0
     (row,) = json.loads(capsys.readouterr().out)["predictions"]
