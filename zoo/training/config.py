@@ -26,8 +26,8 @@ def recipes() -> list[str]:
 class Recipe:
     """SGD with Nesterov momentum; the rate warms up linearly, then falls to zero along a cosine or a line.
 
-    Random changes of an image happen in this order: `resized_crop`, the policies, `crop_padding`, `flip`, `erase`,
-    `random_erase`, and for the batch `mixup` or `cutmix`. Whatever is zero or empty does not happen.
+    Changes of an image happen in this order: `resized_crop`, the policies, `sizes`, `crop_padding`, `flip` or
+    `flip_alternating`, `erase`, `random_erase`, and for the batch `mixup` or `cutmix`. Whatever is zero or empty does not happen.
     """
 
     # the data
@@ -51,7 +51,7 @@ class Recipe:
 
     # the images
     resized_crop: tuple[float, ...] = ()  # least and greatest share of the area that is cut out and resized
-    sizes: tuple[tuple[int, int], ...] = ()  # from epoch, with images of this many pixels a side; those of the data set at the end
+    sizes: tuple[tuple[int, int], ...] = ()  # from epoch, with images of this many pixels a side; evaluated at that of the data set
     crop_padding: int = 0  # random crop of the image padded by this many pixels,
     crop_mode: Literal["zeros", "reflect"] = "zeros"  # which are zero, or mirror the image
     flip: bool = False  # random horizontal mirror
