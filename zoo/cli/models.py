@@ -162,11 +162,12 @@ def train(args: argparse.Namespace) -> int:
     try:
         with terminal.progress() as bar:
             options = Options(
-                args.save_every, args.evaluate_every, args.skip_bad, args.shard, terminal.advance(bar, "steps") if first else None
-            )
+                save_every=args.save_every, evaluate_every=args.evaluate_every, skip_bad=args.skip_bad, shard=args.shard,
+                progress=terminal.advance(bar, "steps") if first else None,
+            )  # fmt: skip
             result = train_name(
                 args.name, run=args.run, data=args.data,
-                given=Given(args.size or 0, args.channels or 0, tuple(args.mean), tuple(args.std)),
+                given=Given(size=args.size or 0, channels=args.channels or 0, mean=tuple(args.mean), std=tuple(args.std)),
                 overrides=overrides, config=args.config, init=args.init, teacher=args.teacher, options=options,
             )  # fmt: skip
     except KeyboardInterrupt:

@@ -36,7 +36,7 @@ BATCHES_PER_EPOCH = 8  # at least
 SMALLEST_BATCH = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Given:
     """What a user says of the images, so that it is not read from them; zero or empty is not said."""
 

@@ -132,7 +132,8 @@ def cost(log: Sequence[dict[str, Any]], init: Init | None) -> dict[str, Any]:
     """The entries of `metrics.json` on what a run cost, by the lines of its `metrics.jsonl`.
 
     `training_hours` are on the clock, `core_hours` of processor time, but for evaluations and
-    processes that decode images; `..._total` are with those of all ancestors. What is not known of a line or an ancestor is left out.
+    processes that decode images; `..._total` are with those of all ancestors. What is not known of
+    a line or an ancestor is left out.
     """
     entries: dict[str, Any] = {"initialised_from": init.name} if init else {}
     for key, unit in HOURS.items():

@@ -49,7 +49,7 @@ Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, w
 Teacher = Callable[[Tensor], Tensor]  # normalised images, as the network takes them -> logits [B, K]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """How a run is carried out, whatever is trained."""
 
