@@ -83,6 +83,7 @@ def train(
     or process.
     """
     run = Path(run)
+    model.freeze(*recipe.freeze)
     first = parallel.accelerator(shard=options.shard).is_main_process
     try:
         with checkpoint.lock(run) if first else nullcontext():
