@@ -25,14 +25,19 @@ def data() -> Images:
     return Images((labels * 25).to(torch.uint8)[:, None, None, None] + noise, labels)
 
 
-def main(run: Path, shard: bool, recipe: Recipe) -> None:
-    warnings.simplefilter("error")
-    torch.set_num_threads(1)
+def network() -> DANet:
+    """The network before its training, always the same."""
     torch.manual_seed(7)
     config = DANetConfig(
         depths=(1, 2), widths=(16, 32), stem="small", steps=2, in_channels=1, num_classes=5, threshold=0.5
     )  # so low that the last neurons fire from the start
-    model = DANet(config)
+    return DANet(config)
+
+
+def main(run: Path, shard: bool, recipe: Recipe) -> None:
+    warnings.simplefilter("error")
+    torch.set_num_threads(1)
+    model = network()
 
     def say(step: int, total: int, shown: dict[str, float]) -> None:
         print(step, flush=True)

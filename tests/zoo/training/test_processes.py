@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from small import network
 from torch import Tensor
 
 SMALL = Path(__file__).with_name("small.py")
@@ -42,7 +43,8 @@ def test_a_run_killed_at_any_step_ends_with_the_same_weights(step: int, tmp_path
     assert process.returncode == -signal.SIGKILL
     resumed, found = run(tmp_path / "cut", **recipe)
     assert all(torch.equal(resumed[key], expected[key]) for key in expected)
-    assert [line | {"seconds": 0} for line in found] == [line | {"seconds": 0} for line in metrics]
+    times = {"seconds": 0, "core_seconds": 0}
+    assert [line | times for line in found] == [line | times for line in metrics]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,9 @@ def test_two_processes_are_one_with_both_their_batches(flags: list[str], recipe:
     found, together = run(tmp_path / "two", *flags, processes=2, **recipe)
     assert found.keys() == expected.keys()
     assert max(float((found[key].float() - expected[key].float()).abs().max()) for key in expected) < 1e-5
+    parts, start = tuple(f"{part}." for part in recipe.get("freeze", [])), network().state_dict()
+    for key, value in start.items():
+        assert torch.equal(found[key], value) == (key.startswith(parts) or ".neuron." in key), key
     for one, two in zip(alone, together, strict=True):
         assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-5)
         assert {k: two[k] for k in ("step", "images", "test_top1")} == {k: one[k] for k in ("step", "images", "test_top1")}
