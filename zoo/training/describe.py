@@ -161,8 +161,8 @@ def _class_names(rows: Rows, labels: np.ndarray, source: str) -> Sequence[str]:
     where = f"{source}: split {rows.split!r}"
     if len(labels) and labels.min() < 0:
         raise InputError(f"{where} has no labels: that of row {int(labels.argmin())} is missing")
-    if not rows.classes and labels.max(initial=-1) >= len(labels):
-        raise InputError(f"{where} has labels up to {labels.max()} for {len(labels)} images: number the classes from 0")
+    if not rows.classes:
+        _check_numbers(labels, where)
     names = rows.classes or tuple(map(str, range(int(labels.max(initial=-1)) + 1)))
     if len(names) < 2:
         raise InputError(f"{where} has one class ({', '.join(names)}): a classifier needs two or more, each a folder of its own")
@@ -177,6 +177,16 @@ def _class_names(rows: Rows, labels: np.ndarray, source: str) -> Sequence[str]:
     if len(labels) < FEWEST:
         raise InputError(f"{where} holds {len(labels)} images: give {FEWEST} or more")
     return names
+
+
+def _check_numbers(labels: np.ndarray, where: str) -> None:
+    """Raises `InputError` for labels of classes without names that leave out a number below the greatest of them."""
+    used = np.unique(labels)
+    missing = next((number for number, label in enumerate(used.tolist()) if number != label), None)
+    if missing is not None:
+        shifted = missing == 0 and used[-1] == len(used)
+        hint = "they begin with 1: subtract 1 of each" if shifted else "number the classes from 0 without a gap, or give them names"
+        raise InputError(f"{where} holds no images of class '{missing}', and labels up to {used[-1]}: {hint}")
 
 
 def _spelling(name: str) -> str:
