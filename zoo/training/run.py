@@ -108,6 +108,8 @@ def _resolve(name: str, data: str | None, given: Given, *, skip_bad: bool) -> tu
 def _recipe(spec: ModelSpec, own: OwnData | None, data: str | None, overrides: dict[str, str]) -> Recipe:
     """The recipe of a data set, or the one that fits a user's own data, with what is overridden."""
     assert spec.dataset is not None  # or the name was refused
+    if data and "source" in overrides:
+        raise ConfigError(f"source is given twice, by --data as {data!r} and by --set as {overrides['source']!r}: give it once")
     recipe = Recipe.own(fitting_recipe(own), overrides) if own else Recipe.load(spec.dataset, overrides)
     if recipe.dataset != spec.dataset:
         raise ConfigError(f"recipe: dataset = {recipe.dataset!r}, but {spec.name} is trained on {spec.dataset!r}")
@@ -240,5 +242,9 @@ def load_teacher(word: str, data: DatasetSpec, device: torch.device) -> Teacher:
         classes = teacher.config.num_classes
         if classes != data.num_classes:
             raise ConfigError(f"teacher {word!r} tells {classes} classes; {data.title} has {data.num_classes}")
+        names = teacher.origin.data.classes if teacher.origin else ()
+        for number, (theirs, ours) in enumerate(zip(names, data.classes, strict=False)):
+            if theirs != ours:
+                raise ConfigError(f"teacher {word!r} calls class {number} {theirs!r}; {data.title} calls it {ours!r}")
     ready: nn.Module = teacher.to(device).eval().requires_grad_(False)
     return ready

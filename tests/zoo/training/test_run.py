@@ -166,6 +166,18 @@ def test_what_cannot_teach_is_refused(word: str, said: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_teacher_of_other_classes_is_refused() -> None:
+    said = "teacher 'danet20-t4.fmnist' calls class 0 'T-shirt/top'; CIFAR-10 calls it 'airplane'"
+    with pytest.raises(ConfigError, match=f"^{said}$"):
+        load_teacher("danet20-t4.fmnist", DATASETS["cifar10"], torch.device("cpu"))
+
+
+def test_data_have_one_source(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^source is given twice, by --data as 'here' and by --set as 'there': "):
+        train_name("danet20-t1.fmnist", run=tmp_path / "run", data="here", overrides={"source": "there"})
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_interrupted_run_says_how_it_goes_on(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for number in range(10):
