@@ -242,6 +242,8 @@ def load_teacher(word: str, data: DatasetSpec, device: torch.device) -> Teacher:
         classes = teacher.config.num_classes
         if classes != data.num_classes:
             raise ConfigError(f"teacher {word!r} tells {classes} classes; {data.title} has {data.num_classes}")
+        if teacher.config.in_channels != data.channels:
+            raise ConfigError(f"teacher {word!r} takes {teacher.config.in_channels} channels; {data.title} has {data.channels}")
         names = teacher.origin.data.classes if teacher.origin else ()
         for number, (theirs, ours) in enumerate(zip(names, data.classes, strict=False)):
             if theirs != ours:

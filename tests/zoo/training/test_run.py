@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,10 +167,16 @@ def test_what_cannot_teach_is_refused(word: str, said: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_teacher_of_other_classes_is_refused() -> None:
-    said = "teacher 'danet20-t4.fmnist' calls class 0 'T-shirt/top'; CIFAR-10 calls it 'airplane'"
-    with pytest.raises(ConfigError, match=f"^{said}$"):
-        load_teacher("danet20-t4.fmnist", DATASETS["cifar10"], torch.device("cpu"))
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({}, "takes 1 channels; CIFAR-10 has 3"),
+        ({"channels": 1, "mean": (0.5,), "std": (0.2,)}, "calls class 0 'T-shirt/top'; CIFAR-10 calls it 'airplane'"),
+    ],
+)
+def test_a_teacher_of_other_images_is_refused(data: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^teacher 'danet20-t4.fmnist' {said}$"):
+        load_teacher("danet20-t4.fmnist", replace(DATASETS["cifar10"], **data), torch.device("cpu"))
 
 
 def test_data_have_one_source(tmp_path: Path) -> None:
