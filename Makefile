@@ -31,7 +31,7 @@ interop: .venv/interop
 
 family: .venv/tools
 	mkdir -p runs/family
-	nohup nice -n 19 $(BIN)/python -m zoo.training.stages weights/plan.toml $(if $(DATA),--data $(DATA)) >> runs/family/log 2>&1 &
+	nohup nice -n 19 $(BIN)/zoo stages weights/plan.toml $(if $(DATA),--data $(DATA)) >> runs/family/log 2>&1 &
 	@echo "see runs/family/log"
 
 adopt: .venv/tools
@@ -45,7 +45,7 @@ ifeq ($(origin MODEL), command line)
 	$(BIN)/python tests/golden.py
 else
 	mkdir -p runs
-	$(BIN)/python -m zoo.training.stages weights/plan.toml --data $(DATA) --finished > runs/finished
+	$(BIN)/zoo stages weights/plan.toml --data $(DATA) --finished > runs/finished
 	while read -r model source; do $(MAKE) adopt MODEL="$$model" DATA="$$source" || exit 1; done < runs/finished
 endif
 

@@ -185,6 +185,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read, and say how many")
     sub.add_argument("--shard", action="store_true", help="divide the weights among the processes that torchrun started (FSDP2)")
 
+    sub = add("stages", models.stages, "train the stages of a plan, one on each core; goes on where it was stopped", table=False)
+    sub.add_argument("plan", type=Path, metavar="PLAN.toml", help="a table for each stage, as in weights/plan.toml")
+    text = "where data sets lie, as in cifar10=FOLDER"
+    sub.add_argument("--data", nargs="+", action=Assign, default={}, metavar="TAG=SOURCE", help=text)
+    text = "a folder of each stage (default: runs/family)"
+    sub.add_argument("--runs", type=Path, default=Path("runs/family"), metavar="FOLDER", help=text)
+    sub.add_argument("--jobs", type=_positive, metavar="N", help="stages at once (default: one for each core)")
+    text = "train nothing: print what belongs into weights/ and is not there, a model folder and its data in a line"
+    sub.add_argument("--finished", action="store_true", help=text)
+
     sub = add("convert", publishing.convert, "make a model folder of a published SEW-, Spiking- or MS-ResNet checkpoint")
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a file written by torch.save; nothing of it is run")
     sub.add_argument(

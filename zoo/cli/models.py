@@ -1,10 +1,11 @@
-"""Commands about the models themselves: list, info, classify, evaluate, train."""
+"""Commands about the models themselves: list, info, classify, evaluate, train, stages."""
 
 import argparse
 import json
 import logging
 import os
 import re
+import signal
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ from zoo import terminal
 from zoo.cli.common import asked_runtime, normalised, predictor, print_json, read_images
 from zoo.errors import InputError
 
-__all__ = ["classify", "evaluate", "info", "list_", "train"]
+__all__ = ["classify", "evaluate", "info", "list_", "stages", "train"]
 
 
 def list_(args: argparse.Namespace) -> int:
@@ -175,3 +176,22 @@ def train(args: argparse.Namespace) -> int:
     if first:
         print(result)
     return 0
+
+
+def stages(args: argparse.Namespace) -> int:
+    """`zoo stages`: what is left of a plan, one training run on each core; or what of it is finished."""
+    from zoo.training.stages import Plan, Runner
+
+    plan = Plan.read(args.plan)
+    runner = Runner(plan, args.runs, args.data, jobs=args.jobs or os.cpu_count() or 1)
+    if args.finished:
+        for stage, folder in plan.finished(args.runs):
+            print(folder, args.data.get(stage.tag, ""))
+        return 0
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("zoo").setLevel(logging.INFO)  # a line for each stage
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop what was started, as Ctrl-C does
+    try:
+        return 0 if runner.run() else 1
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on from the last checkpoints") from None

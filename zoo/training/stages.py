@@ -1,6 +1,6 @@
 """Training in stages: a plan whose stages start from each other's weights, one running on each core.
 
-    python -m zoo.training.stages PLAN.toml [--data TAG=SOURCE ...] [--runs FOLDER] [--jobs N] [--finished]
+    zoo stages PLAN.toml [--data TAG=SOURCE ...] [--runs FOLDER] [--jobs N] [--finished]
 
 A plan has a table for each stage, in the order in which they are wanted:
 
@@ -25,18 +25,20 @@ import threading
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from zoo.cli.options import Assign, Parser
-from zoo.errors import ConfigError, ZooError
+from zoo.datasets import DATASETS
+from zoo.errors import ConfigError
 from zoo.integrity import remembered_sha256
 from zoo.names import ModelSpec, manifest, weights_folder
 from zoo.training.checkpoint import lock
 from zoo.weights import SINGLE
 
-__all__ = ["Plan", "Stage"]
+__all__ = ["Plan", "Runner", "Stage"]
 
 log = logging.getLogger(__name__)
+
+KINDS = {str: "text in quotes", bool: "true or false", dict: "table, as { epochs = 10 }"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class Stage:
                 return folder
         return None
 
+    @property
+    def tag(self) -> str:
+        """The data set that the name ends with."""
+        return ModelSpec.parse(self.name, own_data=True).dataset or ""
+
     def _wrote(self, recipe: Path) -> bool:
         """Tell whether a model folder's record is that of this stage. `zoo train` writes it last."""
         try:
@@ -64,7 +71,8 @@ class Stage:
             said = [(dict(record["recipe"]), self.set), (dict(record["model"]), self.config)]
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{recipe} is not a recipe that a run wrote ({error}): delete it to train {self.key} again") from None
-        return all(values.get(key) == value for values, wanted in said for key, value in wanted.items())
+        fits = all(values.get(key) == value for values, wanted in said for key, value in wanted.items())
+        return fits and bool(record.get("init")) == bool(self.init)
 
 
 @dataclass(frozen=True)
@@ -102,10 +110,11 @@ class Plan:
                 following = stages.get(following.init)
         return [stage for stage in self.stages if stage.key in needed]
 
-    def finished(self, runs: Path) -> list[Path]:
-        """List the model folders in `runs` that belong into weights/ and are not there, the last one of each name."""
-        folders = {stage.name: stage.trained(runs) for stage in self.stages if stage.adopt and stage.trained(runs)}
-        return [folder for name, folder in folders.items() if folder and not _is_adopted(name, folder)]
+    def finished(self, runs: Path) -> list[tuple[Stage, Path]]:
+        """List the stages whose model folder in `runs` belongs into weights/ and is not there, the last one of each name."""
+        trained = [(stage, stage.trained(runs)) for stage in self.stages if stage.adopt]
+        latest = {stage.name: (stage, folder) for stage, folder in trained if folder}
+        return [(stage, folder) for stage, folder in latest.values() if not _is_adopted(stage.name, folder)]
 
 
 def _is_adopted(name: str, folder: Path) -> bool:
@@ -120,12 +129,14 @@ def _stage(path: Path, key: str, table: Any) -> Stage:
         raise ConfigError(f"{path}: [{key}] is no stage: expected a table of {', '.join(kinds)}, named by letters, digits, '.-_'")
     for word, value in table.items():
         kind = {"config": dict, "set": dict, "adopt": bool}.get(word, str)
-        if word not in kinds or not isinstance(value, kind):
-            raise ConfigError(f"{path}: [{key}] {word} = {value!r} cannot be; valid are {', '.join(kinds)}")
+        if word not in kinds:
+            raise ConfigError(f"{path}: [{key}] has no key {word!r}; valid are {', '.join(kinds)}")
+        if not isinstance(value, kind):
+            raise ConfigError(f"{path}: [{key}] {word} = {value!r} is no {KINDS[kind]}")
     if "name" not in table:
         raise ConfigError(f"{path}: [{key}] lacks name")
     stage = Stage(key, **table)
-    if ModelSpec.parse(stage.name).dataset is None:
+    if not stage.tag:
         raise ConfigError(f"{path}: [{key}] name = {stage.name!r} names no data set, as {stage.name}.cifar10 does")
     return stage
 
@@ -134,9 +145,20 @@ class Runner:
     """Runs the stages of a plan on several cores, each as soon as the one that it starts from is trained."""
 
     def __init__(self, plan: Plan, runs: Path, sources: dict[str, str], *, jobs: int) -> None:
+        """`sources` say where data sets lie, by tag. Raises `ConfigError` where one is missing or is of none of the stages."""
+        tags = {stage.tag for stage in plan.stages}
+        for tag in sources.keys() - tags:
+            raise ConfigError(f"--data {tag}={sources[tag]}: no stage has data {tag!r}; valid are {', '.join(sorted(tags))}")
+        for tag in tags - sources.keys() - DATASETS.keys():
+            raise ConfigError(
+                f"data {tag!r} is no data set of the zoo ({', '.join(DATASETS)}): say where it lies with --data {tag}=FOLDER"
+            )
+        if not any(stage.adopt for stage in plan.stages):
+            raise ConfigError("no stage of the plan has adopt = true, so none would run: mark those that are wanted")
         self.plan, self.runs, self.sources, self.jobs = plan, runs, sources, jobs
         self.begun: set[str] = set()
         self.failed: set[str] = set()
+        self.running: list[subprocess.Popen[bytes]] = []
         self.stopped = False
         self.changed = threading.Condition()
 
@@ -154,6 +176,8 @@ class Runner:
             except KeyboardInterrupt:
                 with self.changed:
                     self.stopped = True
+                    for process in self.running:  # which a terminal interrupts itself, and `kill` does not
+                        process.terminate()
                     self.changed.notify_all()
                 raise
         return not self.plan.to_run(self.runs)
@@ -198,16 +222,20 @@ class Runner:
         """Train one stage; what it prints goes to `log` in its folder."""
         folder = self.runs / stage.key
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "log").open("a", encoding="utf-8") as output:
-            status = subprocess.run(
-                self._command(stage), env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=output, stderr=output, check=False
-            ).returncode
+        with (folder / "log").open("a", encoding="utf-8") as output, self._started(stage, output) as process:
+            status = process.wait()
         last = (folder / "log").read_text(encoding="utf-8").splitlines()[-1:]
         log.info("%s: %s", stage.key, last[0] if last else f"ended with status {status}")
         return status == 0
 
+    def _started(self, stage: Stage, output: TextIO) -> "subprocess.Popen[bytes]":
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(self._command(stage), env=environment, stdout=output, stderr=output)
+        self.running.append(process)
+        return process
+
     def _command(self, stage: Stage) -> list[str]:
-        source, data = self._source(stage), self.sources.get(_tag(stage.name))
+        source, data = self._source(stage), self.sources.get(stage.tag)
         return [
             sys.executable, "-m", "zoo", "train", stage.name, "--run", str(self.runs / stage.key),
             *(["--data", data] if data else []),
@@ -217,44 +245,6 @@ class Runner:
         ]  # fmt: skip
 
 
-def _tag(name: str) -> str:
-    """The data set that a name ends with."""
-    return ModelSpec.parse(name).dataset or ""
-
-
 def _pairs(values: dict[str, Any]) -> list[str]:
     """Write a table of TOML as the words `KEY=VALUE`; JSON's numbers, lists, strings and truth values are TOML's."""
     return [f"{key}={json.dumps(value)}" for key, value in values.items()]
-
-
-def main() -> int:
-    parser = Parser(prog="python -m zoo.training.stages", description="Train the stages of a plan, one on each core.")
-    parser.add_argument("plan", type=Path, metavar="PLAN.toml")
-    parser.add_argument("--data", nargs="+", action=Assign, default={}, metavar="TAG=SOURCE", help="where data sets lie")
-    parser.add_argument("--runs", type=Path, default=Path("runs/family"), metavar="FOLDER", help="default: runs/family")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="stages at once (default: one a core)")
-    parser.add_argument(
-        "--finished", action="store_true", help="train nothing: print the folders to adopt, a line each with their data"
-    )
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
-    try:
-        options = parser.parse_args()
-        plan, sources = Plan.read(options.plan), options.data
-        tags = {_tag(stage.name) for stage in plan.stages}
-        if unknown := sorted(sources.keys() - tags):
-            raise ConfigError(f"--data {unknown[0]}={sources[unknown[0]]}: valid for {options.plan} are {', '.join(sorted(tags))}")
-        if options.finished:
-            for folder in plan.finished(options.runs):
-                print(folder, sources.get(_tag(json.loads((folder / "config.json").read_text(encoding="utf-8"))["name"]), ""))
-            return 0
-        return 0 if Runner(plan, options.runs, sources, jobs=options.jobs).run() else 1
-    except ZooError as error:
-        print(f"zoo.training.stages: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("zoo.training.stages: interrupted; the same command goes on from the last checkpoints", file=sys.stderr)
-        return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

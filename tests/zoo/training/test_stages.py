@@ -10,6 +10,7 @@ import pytest
 from pictures import encoded, picture
 
 import zoo
+from zoo.cli import main
 from zoo.errors import ConfigError
 from zoo.training import stages
 from zoo.training.stages import Plan, Runner, Stage
@@ -43,10 +44,11 @@ def keys(chosen: list[Stage]) -> list[str]:
     return [stage.key for stage in chosen]
 
 
-def leave(folder: Path, *, recipe: dict[str, Any] | None = None, model: dict[str, Any] | None = None) -> None:
-    """What a finished training leaves in a model folder."""
+def leave(folder: Path, *, recipe: dict[str, Any] | None = None, model: dict[str, Any] | None = None, init: bool = False) -> None:
+    """What a finished training leaves in a model folder; `init`: that it started from trained weights."""
     folder.mkdir(parents=True)
-    (folder / "recipe.json").write_text(json.dumps({"recipe": recipe or {"epochs": 1}, "model": model or {"links": False}}))
+    record = {"recipe": recipe or {"epochs": 1}, "model": model or {"links": False}} | ({"init": {"name": "x"}} if init else {})
+    (folder / "recipe.json").write_text(json.dumps(record))
     (folder / "model.safetensors").write_bytes(b"weights")
 
 
@@ -63,8 +65,8 @@ def test_a_plan_is_read_in_its_order(plan: Plan) -> None:
         ('["../x"]\nname = "danet20-t1.fmnist"', "[../x] is no stage"),
         ('[x]\ninit = ""', "[x] lacks name"),
         ('[x]\nname = "danet20-t1"', "[x] name = 'danet20-t1' names no data set, as danet20-t1.cifar10 does"),
-        ('[x]\nname = "danet20-t1.fmnist"\nepochs = 3', "[x] epochs = 3 cannot be; valid are name, init, config, set, adopt"),
-        ('[x]\nname = "danet20-t1.fmnist"\nset = 3', "[x] set = 3 cannot be"),
+        ('[x]\nname = "danet20-t1.fmnist"\nepochs = 3', "[x] has no key 'epochs'; valid are name, init, config, set, adopt"),
+        ('[x]\nname = "danet20-t1.fmnist"\nset = 3', "[x] set = 3 is no table, as { epochs = 10 }"),
         ('[x]\nname = "danet20-t1.fmnist"\ninit = "y"', "[x] init = 'y' is no stage before it; these are none"),
         ('[x]\nname = "danet20-t1.fmnist"\ninit = "x"', "[x] init = 'x' is no stage before it"),
     ],
@@ -81,14 +83,14 @@ def test_what_is_wanted_is_run_and_what_it_starts_from(plan: Plan, tmp_path: Pat
     assert keys(plan.to_run(runs)) == ["t1", "t2", "other"]
     leave(runs / "t1" / "model")
     assert keys(plan.to_run(runs)) == ["t2", "other"]
-    leave(runs / "t2" / "model")
+    leave(runs / "t2" / "model", init=True)
     leave(runs / "other" / "model")
     assert plan.to_run(runs) == []
 
 
 def test_what_lies_in_weights_is_trained(plan: Plan, tmp_path: Path) -> None:
     """A machine without the runs trains no stage again whose weights are there, nor one that only led to them."""
-    leave(tmp_path / "weights" / "danet20-t2.fmnist")
+    leave(tmp_path / "weights" / "danet20-t2.fmnist", init=True)
     leave(tmp_path / "weights" / "danet20b-t1.fmnist", model={"links": True})
     assert keys(plan.to_run(tmp_path / "runs")) == ["other"]
 
@@ -106,15 +108,15 @@ def test_a_later_stage_of_a_name_supersedes_the_earlier(tmp_path: Path, monkeypa
     )
     plan = Plan.read(tmp_path / "plan.toml")
     assert keys(plan.to_run(tmp_path / "runs")) == ["a", "b"]
-    leave(tmp_path / "weights" / "danet20-t1.fmnist", recipe={"seed": 2})
+    leave(tmp_path / "weights" / "danet20-t1.fmnist", recipe={"seed": 2}, init=True)
     assert plan.to_run(tmp_path / "runs") == []
 
 
 def test_what_is_finished_waits_to_be_adopted(plan: Plan, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     leave(runs / "t1" / "model")  # which only others start from
-    leave(runs / "t2" / "model")
-    assert plan.finished(runs) == [runs / "t2" / "model"]
+    leave(runs / "t2" / "model", init=True)
+    assert plan.finished(runs) == [(plan.stages[1], runs / "t2" / "model")]
 
 
 def test_stages_run_side_by_side_and_after_what_they_start_from(
@@ -126,7 +128,7 @@ def test_stages_run_side_by_side_and_after_what_they_start_from(
         order.append((stage.key, self._source(stage)))
         if stage.key != "t2":
             together.wait()  # t1 and other at the same time
-        leave(runs / stage.key / "model")
+        leave(runs / stage.key / "model", init=bool(stage.init))
         return True
 
     monkeypatch.setattr(Runner, "_train", train)
@@ -201,7 +203,7 @@ def test_one_runner_at_a_time(plan: Plan, tmp_path: Path) -> None:
 
 
 def test_values_reach_the_command_as_toml_writes_them() -> None:
-    stage = Stage("x", "danet20-t1.fmnist", config={"stem": "medium", "links": False}, set={"t_schedule": [[0, 1]], "lr": 0.1})
+    stage = Stage("x", "danet20-t1.fmnist", "", {"stem": "medium", "links": False}, {"t_schedule": [[0, 1]], "lr": 0.1}, adopt=True)
     command = Runner(Plan((stage,)), Path("runs"), {"fmnist": "somewhere"}, jobs=1)._command(stage)
     text = " ".join(command)
     assert text.endswith(
@@ -210,15 +212,11 @@ def test_values_reach_the_command_as_toml_writes_them() -> None:
     )
 
 
-def test_what_can_be_adopted_is_printed_with_its_data(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_can_be_adopted_is_printed_with_its_data(plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "runs" / "t2" / "model"
-    leave(folder)
-    (folder / "config.json").write_text('{"name": "danet20-t2.fmnist"}')
+    leave(folder, init=True)
     arguments = [str(tmp_path / "plan.toml"), "--runs", str(tmp_path / "runs"), "--data", "fmnist=there", "--finished"]
-    monkeypatch.setattr("sys.argv", ["stages", *arguments])
-    assert stages.main() == 0
+    assert main(["stages", *arguments]) == 0
     assert capsys.readouterr().out == f"{folder} there\n"
 
 
@@ -228,7 +226,9 @@ def test_what_can_be_adopted_is_printed_with_its_data(
         (["absent.toml"], "absent.toml cannot be read as a plan"),
         (["plan.toml", "--data", "fmnist"], "--data 'fmnist' is not KEY=VALUE"),
         (["plan.toml", "--data", "fmnist=a", "fmnist=b"], "--data fmnist is given twice"),
-        (["plan.toml", "--data", "cifar10=x"], "--data cifar10=x: valid for plan.toml are fmnist"),
+        (["plan.toml", "--data", "cifar10=x"], "--data cifar10=x: no stage has data 'cifar10'; valid are fmnist"),
+        (["own.toml"], "data 'pets' is no data set of the zoo (in1k, tin200, cifar10, fmnist, nmnist, dvsgesture): say where it"),
+        (["nothing.toml"], "no stage of the plan has adopt = true, so none would run"),
         (["plan.toml", "--runs", "damaged"], "damaged/t1/model/recipe.json is not a recipe that a run wrote ('recipe')"),
     ],
 )
@@ -243,10 +243,11 @@ def test_a_wrong_command_is_one_line(
     monkeypatch.chdir(tmp_path)
     leave(Path("damaged") / "t1" / "model")
     Path("damaged", "t1", "model", "recipe.json").write_text("{}")
-    monkeypatch.setattr("sys.argv", ["stages", *argv])
-    assert stages.main() == 2
+    Path("own.toml").write_text('[a]\nname = "danet20-t1.pets"\nadopt = true')
+    Path("nothing.toml").write_text('[a]\nname = "danet20-t1.fmnist"')
+    assert main(["stages", *argv]) == 2
     out, err = capsys.readouterr()
-    assert not out and err.startswith(f"zoo.training.stages: {said}") and err.count("\n") == 1
+    assert not out and err.startswith(f"zoo: {said}") and err.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -263,5 +264,5 @@ def test_two_stages_from_a_plan_to_models_that_load(plan: Plan, tmp_path: Path) 
     assert model.config.steps == 2
     record = json.loads((runs / "t2" / "model" / "recipe.json").read_text())
     assert [ancestor["name"] for ancestor in record["init"]["ancestry"]] == ["danet20-t1.fmnist"]
-    assert short.finished(runs) == [runs / "t2" / "model"]
+    assert short.finished(runs) == [(short.stages[1], runs / "t2" / "model")]
     assert stages.Plan.read(tmp_path / "plan.toml").to_run(runs)[-1].key == "other"
