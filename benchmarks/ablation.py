@@ -76,7 +76,7 @@ def train(variant: str, seed: int, options: argparse.Namespace) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     result = {
         "network": title, "epochs": options.epochs, "variant": variant, "seed": seed, "processor": processor(),
-        "top1": lines[-1]["test_top1"], "minutes": round(sum(line["seconds"] for line in lines) / 60, 1),
+        "top1": lines[-1]["validation_top1"], "minutes": round(sum(line["seconds"] for line in lines) / 60, 1),
     }  # fmt: skip
     with WRITING:  # of two runs that end together neither overwrites the other's result
         results = read_results()

@@ -46,7 +46,7 @@ TIMED = 4  # steps from which the length of an epoch is estimated, after one tha
 BEFORE = {
     "lr": "0.1", "schedule": "cosine", "warmup_epochs": "1", "whiten": "false", "crop_padding": "4", "crop_mode": "zeros",
     "flip": "true", "flip_alternating": "false",
-}  # fmt: skip  # what the recipe for CIFAR-10 was before
+}  # fmt: skip  # a usual recipe of as light changes of the images
 
 
 @dataclass(frozen=True)

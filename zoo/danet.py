@@ -344,6 +344,7 @@ class DANet(nn.Module):
         self.config = replace(self.config, num_classes=num_classes)
         like = next(self.stem.parameters())
         self.head.fc = nn.Linear(self.config.widths[-1], num_classes, device=like.device, dtype=like.dtype)
+        self.frozen = tuple(part for part in self.frozen if part not in ("head", "head.fc"))
         if self.origin:  # the files no longer hold these weights
             data = replace(self.origin.data, num_classes=num_classes, classes=())
             self.origin = replace(self.origin, data=data, weights=())

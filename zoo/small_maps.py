@@ -136,7 +136,7 @@ def _output_size(x: Tensor, stride: int) -> tuple[int, int]:
 
 def _is_eager(x: Tensor, weight: Tensor) -> bool:
     """Whether nothing but autograd itself looks at the operations: no tracer, transform, subclass of tensors, or autocast."""
-    traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # torch's own
     watched = traced or is_transformed() or torch._C._len_torch_dispatch_stack() or torch.is_autocast_enabled("cpu")
     return not watched and type(x) is Tensor and type(weight) is nn.Parameter
 

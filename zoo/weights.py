@@ -35,6 +35,8 @@ PORTION = 2**25  # bytes of a file that are mapped at a time
 
 def read_model(folder: Path) -> DANet:
     """The model of a folder, built without a random number drawn. Raises `WeightsError` naming the file or key that is wrong."""
+    if not (folder / CONFIG).exists() and (folder / "model" / CONFIG).is_file():
+        raise WeightsError(f"{folder} is the folder of a run: its model lies in {folder / 'model'}")
     name, config, data = _read_config(folder)
     with torch.device("meta"):
         model = DANet(config)
@@ -129,7 +131,8 @@ def save_model(folder: Path, model: DANet, *, name: str | None = None, data: Dat
     write_model(folder, model, name=name, data=data, half=half)
     for file in RECORD_FILES:
         if source is not None and not home and (source / file).is_file():
-            shutil.copyfile(source / file, folder / file)
+            with beside(folder / file) as copy:
+                shutil.copyfile(source / file, copy)
     return Origin(name, data, (folder / SINGLE,))
 
 

@@ -353,3 +353,10 @@ def test_a_folder_of_two_minds_about_classes_is_refused(folder: Path) -> None:
 def test_a_wrapped_network_is_no_network(model: DANet, digits: DatasetSpec, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"DataParallel is no DANet: give the network inside, as model\.module"):
         write_model(tmp_path / "model", nn.DataParallel(model), name="tiny", data=digits)  # type: ignore[arg-type]
+
+
+def test_the_folder_of_a_run_is_answered_with_that_of_its_model(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(WeightsError, match=f"^{tmp_path} is the folder of a run: its model lies in {tmp_path / 'model'}$"):
+        read_model(tmp_path)

@@ -33,8 +33,12 @@ def claim(path: Path, resolved: dict[str, Any]) -> None:
         except (ValueError, TypeError):
             raise ConfigError(f"{path} is not a recipe that a run wrote: delete it, or name a new folder with --run") from None
         now = json.loads(json.dumps(resolved))
-        if _bound(before) != _bound(now):
-            raise ConfigError(f"{path.parent} holds a run of another recipe: resume that one, or name a new folder with --run")
+        if differing := _difference(_bound(before), _bound(now)):
+            key, old, new = differing
+            raise ConfigError(
+                f"{path.parent} holds a run of another recipe, with {key} = {_shown(old)} where now it is {_shown(new)}: "
+                "resume that one, or name a new folder with --run"
+            )
     else:
         beside = path.with_suffix(".tmp")
         beside.write_text(json.dumps(resolved, indent=2) + "\n", encoding="utf-8")
@@ -58,6 +62,24 @@ def _bound(resolved: dict[str, Any]) -> dict[str, Any]:
     whole = resolved | {"recipe": DEFAULTS | recipe} if isinstance(recipe, dict) else resolved
     bound: dict[str, Any] = _without_free(whole)
     return bound
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """Find the first key, within parts too, whose values differ, and the two values."""
+    for key in [*before, *now]:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            if found := _difference(old, new):
+                return found
+        elif old != new:
+            return key, old, new
+    return None
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON writes it, cut where it is long."""
+    text = "nothing" if value is None else json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _without_free(value: Any) -> Any:

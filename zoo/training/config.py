@@ -110,7 +110,9 @@ class Recipe:
                     f"recipe: {key} = {_shown(pairs)} must be [[0, {what}], [epoch, {what}], ...], epochs rising, {what} above 0"
                 )
         if self.flip and self.flip_alternating:
-            raise ConfigError("recipe: flip and flip_alternating exclude each other: set one of them to false")
+            raise ConfigError(
+                "recipe: flip and flip_alternating exclude each other: set one of them to false (of shards: the latter)"
+            )
 
     @classmethod
     def load(cls, dataset: str, overrides: dict[str, str] | None = None) -> "Recipe":
@@ -146,6 +148,11 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def evaluated(self) -> str:
+        """What the accuracy is measured on: the `test` split, or the `validation` share of the training images."""
+        return "validation" if self.validation else "test"
 
     def steps_at(self, epoch: int, steps: int) -> int:
         """T while the epoch lasts, for a network of `steps` time steps."""

@@ -166,6 +166,9 @@ def _class_names(rows: Rows, labels: np.ndarray, source: str) -> Sequence[str]:
     names = rows.classes or tuple(map(str, range(int(labels.max(initial=-1)) + 1)))
     if len(names) < 2:
         raise InputError(f"{where} has one class ({', '.join(names)}): a classifier needs two or more, each a folder of its own")
+    for name in names:
+        if not name.strip() or not name.isprintable():
+            raise InputError(f"{where} has a class named {name!r}: give it a name of printable characters")
     spellings: dict[str, str] = {}
     for name in names:
         if (other := spellings.setdefault(_spelling(name), name)) != name:

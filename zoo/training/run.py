@@ -25,7 +25,7 @@ from zoo.training.data import Split, load_split
 from zoo.training.describe import Given, OwnData, check_size, check_unchanged, describe, fitting_recipe
 from zoo.training.evaluate import correct
 from zoo.training.lineage import Init
-from zoo.training.sources import has_split, open_rows
+from zoo.training.sources import NoSplit, has_split, open_rows
 from zoo.training.train import DEFAULT, Options, Teacher, train
 from zoo.weights import read_model, write_model
 
@@ -123,7 +123,7 @@ def _write_result(model: DANet, recipe: Recipe, run: Path, test: Split, started:
     """
     assert model.origin is not None
     name, data = model.origin.name, model.origin.data
-    folder, split = run / "model", "validation" if recipe.validation else "test"
+    folder, split = run / "model", recipe.evaluated
     test = test.to(accelerator.device)
     whole, seen = correct(model, test, data)
     for half in (True, False):
@@ -186,10 +186,14 @@ def load_data(data: DatasetSpec, recipe: Recipe, split: Literal["train", "test"]
     if not recipe.source:
         raise ConfigError(f"{data.title} has no default place: name its folder or hub id with --data")
     crop = (recipe.resized_crop[0], recipe.resized_crop[1]) if recipe.resized_crop else None
-    return load_split(
-        data, split, recipe.source,
-        steps=steps, crop=crop, skip_bad=skip_bad, images=recipe.images, held_out=recipe.validation,
-    )  # fmt: skip
+    try:
+        return load_split(
+            data, split, recipe.source,
+            steps=steps, crop=crop, skip_bad=skip_bad, images=recipe.images, held_out=recipe.validation,
+        )  # fmt: skip
+    except NoSplit as error:
+        hint = "; --set validation=0.1 holds out training images" if split == "test" else ""
+        raise InputError(f"{error}{hint}") from None
 
 
 def load_for_evaluation(

@@ -306,7 +306,7 @@ class _Training:
         line = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
         line |= {"train_loss": loss / images, "train_top1": train_right / images}
         if seen:
-            line |= {"test_top1": right / seen}
+            line |= {f"{self.recipe.evaluated}_top1": right / seen}
         line |= {"images": int(images), "seconds": round(time.monotonic() - self.begun, 1), "core_seconds": round(core_seconds, 1)}
         line |= {"precision": self.precision}
         if self.data.skipped:

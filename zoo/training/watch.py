@@ -86,8 +86,9 @@ class Watch:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         log.info("%s", line)
-        if "test_top1" in line:
-            self.board.add_scalar("test/top1", line["test_top1"], line["step"])
+        for split in ("test", "validation"):
+            if f"{split}_top1" in line:
+                self.board.add_scalar(f"{split}/top1", line[f"{split}_top1"], line["step"])
         self.board.flush()
 
     def last(self) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def test_a_run_goes_on_with_the_same_recipe(resolved: dict[str, Any], recipe: Pa
 def test_a_folder_belongs_to_one_recipe_and_model(resolved: dict[str, Any], recipe: Path) -> None:
     before = recipe.read_bytes()
     with pytest.raises(
-        ConfigError, match=r"holds a run of another recipe: resume that one, or name a new folder with --run$"
+        ConfigError,
+        match=r"holds a run of another recipe, with \w+ = .* where now it is .*: resume that one, or name a new folder with --run$",
     ) as error:
         checkpoint.claim(recipe, resolved)
     assert str(recipe.parent) in str(error.value) and "\n" not in str(error.value)

@@ -198,6 +198,11 @@ def test_classes_that_cannot_be_learnt(tmp_path: Path) -> None:
     refused("split 'train' holds no images of class 'hexagon'", tmp_path / "late")
 
 
+@pytest.mark.parametrize("name", ["a\nb", " ", "\x1b[31mred"], ids=repr)
+def test_a_class_has_a_name_that_can_be_printed(name: str, tmp_path: Path) -> None:
+    refused(f"has a class named {name!r}: give it a name of printable characters", write(tmp_path, ["dog", name]))
+
+
 def test_numbers_of_which_one_is_missing(tmp_path: Path) -> None:
     import datasets
 

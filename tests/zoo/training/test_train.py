@@ -140,6 +140,11 @@ def test_the_folder_of_a_run(fit: Any, tmp_path: Path) -> None:
     assert Recipe.from_dict(json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]) == RECIPE
 
 
+def test_the_log_says_what_was_evaluated(fit: Any) -> None:
+    _, last = fit(recipe=replace(RECIPE, epochs=1, validation=0.2))
+    assert "validation_top1" in last and "test_top1" not in last
+
+
 def test_evaluating_seldom_changes_nothing_else(fit: Any, tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=3)
     often, last = fit("often", recipe)
@@ -197,7 +202,7 @@ def test_progress_counts_every_step(fit: Any) -> None:
 @pytest.mark.parametrize("change", [{"lr": 0.01}, {"seed": 1}, {"epochs": 3}, {"flip": False}], ids=str)
 def test_a_folder_belongs_to_one_recipe(change: dict[str, Any], fit: Any) -> None:
     fit()
-    with pytest.raises(ConfigError, match=r"run holds a run of another recipe: .* --run"):
+    with pytest.raises(ConfigError, match=r"run holds a run of another recipe, with .* --run"):
         fit(recipe=replace(RECIPE, **change))
 
 
