@@ -74,9 +74,10 @@ def train(variant: str, seed: int, options: argparse.Namespace) -> None:
         subprocess.run([*command, *config, "--evaluate-every", str(options.epochs), "--set", *sets], env=environment, check=True,
                        stdout=log, stderr=log)  # fmt: skip
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    seconds = [line.get("core_seconds") for line in lines]  # not known of epochs that an older version trained
     result = {
         "network": title, "epochs": options.epochs, "variant": variant, "seed": seed, "processor": processor(),
-        "top1": lines[-1]["validation_top1"], "minutes": round(sum(line["seconds"] for line in lines) / 60, 1),
+        "top1": lines[-1]["validation_top1"], "core_minutes": None if None in seconds else round(sum(seconds) / 60, 1),
     }  # fmt: skip
     with WRITING:  # of two runs that end together neither overwrites the other's result
         results = read_results()
