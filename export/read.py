@@ -97,7 +97,7 @@ def _tree(path: Path, stream: IO[bytes], most: int) -> Tree | None:
                     return None
                 array = np.empty(shape, dtype)
                 # typeshed's IO has no readinto, but a pipe and a BytesIO have
-                if array.size and stream.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:  # type: ignore[attr-defined]
+                if array.size and stream.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:  # type: ignore[attr-defined]  # of raw streams
                     return None
                 stack[-1][name] = array if shape else array[()]
             case {"text": str(name), "shape": [*shape], "bytes": int(size)}:

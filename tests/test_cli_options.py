@@ -145,3 +145,9 @@ def test_what_is_refused_is_refused_in_one_line(
     out, err = capsys.readouterr()
     assert status == 2 and err.startswith("zoo: ") and said in err and err.count("\n") == 1 and not out
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("option", ["--data", "--init", "--teacher"])
+def test_an_empty_value_is_refused(option: str) -> None:
+    with pytest.raises(InputError, match=f"^{option} is empty: give it a value, or leave it out$"):
+        cli._parser().parse_args(["train", "danet20-t1.fmnist", option, ""])

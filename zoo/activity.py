@@ -21,7 +21,7 @@ __all__ = ["LayerSpikes", "evaluating", "layer_spikes", "watching"]
 
 @dataclass(frozen=True, eq=False)
 class LayerSpikes:
-    """What one layer of neurons sent."""
+    """The spikes that one layer of neurons sent, and how often it fired."""
 
     name: str  # path of the module, as in `stage1.block0.lif1`
     spikes: Tensor  # bool [T, B, C, H, W]: whether a neuron fired

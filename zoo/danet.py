@@ -294,7 +294,7 @@ class DANet(nn.Module):
         return self.head.per_step(self._stream(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """What the head averages over time and pixels, `[T, B, C, H, W]`: spikes, or in order c sums of spikes."""
+        """Compute what the head averages over time and pixels, `[T, B, C, H, W]`: spikes, or in order c sums of spikes."""
         features = self.head.spikes(self._stream(x))
         return features.reshape(self.head.readout.steps, -1, *features.shape[1:])
 

@@ -64,7 +64,7 @@ def read_image(image: Picture, data: DatasetSpec, *, changes: list[str] | None =
 
 
 def _opened(image: Picture) -> tuple[str, Encoded | Image.Image]:
-    """What a picture is called in messages, and what `decode` reads of it."""
+    """Find what a picture is called in messages, and what `decode` reads of it."""
     match image:
         case Image.Image():
             return "the image", image

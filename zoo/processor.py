@@ -1,4 +1,4 @@
-"""What computes: the name of this machine's processor, which every figure of time has beside it, and what it can."""
+"""The processor of this machine: its name, which stands beside every figure of time, and whether it computes in bfloat16."""
 
 import platform
 from pathlib import Path

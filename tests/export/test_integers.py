@@ -25,7 +25,7 @@ NARROW = {"widths": (8, 16, 16, 16)}
 
 @pytest.mark.parametrize(("name", "precision"), [*((name, "int8") for name in FAMILIES), (FAMILIES[0], "int8-layer")])
 def test_every_family_is_verified(name: str, precision: str, tmp_path: Path) -> None:
-    model = rounded(lively(name, 16, **NARROW), precision)  # type: ignore[arg-type]
+    model = rounded(lively(name, 16, **NARROW), precision)  # type: ignore[arg-type]  # a parameter of the test
     result = write_onnx(model, tmp_path / "model.onnx")
     assert result is not None and result.ok
     graph = onnx.load(tmp_path / "model.onnx").graph
@@ -34,7 +34,7 @@ def test_every_family_is_verified(name: str, precision: str, tmp_path: Path) -> 
     read = read_onnx(tmp_path / "model.onnx")
     for path, layer in model.named_modules():
         if hasattr(layer, "weight_scale"):
-            assert torch.equal(read.get_submodule(path).weight_scale, layer.weight_scale)  # type: ignore[arg-type]
+            assert torch.equal(read.get_submodule(path).weight_scale, layer.weight_scale)  # type: ignore[arg-type]  # a tensor
     assert same(rounded(read, precision), read) if precision == "int8-layer" else True
 
 

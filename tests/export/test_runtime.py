@@ -116,7 +116,7 @@ def test_what_cannot_be_asked() -> None:
         ("onnxruntime", "bfloat16", "bfloat16 is for the runtime openvino"),
     ):
         with pytest.raises(InputError, match=said):
-            Runtime(name, precision)  # type: ignore[arg-type]
+            Runtime(name, precision)  # type: ignore[arg-type]  # a parameter of the test
     for wrong in ({"threads": -1}, {"streams": 0}):
         with pytest.raises(InputError, match=r"threads are 0 \(one a core\) or more, streams 1 or more"):
             Runtime(**wrong)  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ def test_every_family_spike_for_spike(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=str)
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_verified_in_both_runtimes(model: DANet, runtime: Runtime, precision: str, tmp_path: Path) -> None:
-    model = rounded(model, precision)  # type: ignore[arg-type]
+    model = rounded(model, precision)  # type: ignore[arg-type]  # a parameter of the test
     write_onnx(model, tmp_path / "model.onnx", form="step")
     assert verify_onnx(model, tmp_path / "model.onnx", runtime=runtime).ok
 

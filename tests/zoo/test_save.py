@@ -26,7 +26,7 @@ from zoo.weights import write_model
 
 @pytest.fixture
 def trained(tmp_path: Path, tiny: Callable[..., DANet], digits: DatasetSpec) -> Path:
-    """What `zoo train danet18-t2.fmnist` leaves, small."""
+    """Write what `zoo train danet18-t2.fmnist` leaves, for a small network."""
     folder = tmp_path / "trained"
     write_model(folder, tiny(), name="danet18-t2.fmnist", data=digits)
     for file in TRAINED_FILES:

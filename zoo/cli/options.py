@@ -1,4 +1,4 @@
-"""What it means to give an option twice: a list adds up, a second single value is refused, whatever the command. Options may stand
+"""Options of all commands: a list given twice adds up, and a second single value is refused. Options may stand
 before, after and among names and files.
 
 `Parser` parses the `zoo` command and all of its subcommands, so that no option can forget it. What was given is kept in
@@ -44,6 +44,8 @@ class Store(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         if self.option_strings:
+            if values == "":  # as of a variable of the shell that is not set; a folder would be the current one
+                raise InputError(f"{self.option_strings[-1]} is empty: give it a value, or leave it out")
             values = self.merge(namespace.given.get(self.dest), values)
             namespace.given = namespace.given | {self.dest: values}
         setattr(namespace, self.dest, values)

@@ -45,7 +45,7 @@ def keys(chosen: list[Stage]) -> list[str]:
 
 
 def leave(folder: Path, *, recipe: dict[str, Any] | None = None, model: dict[str, Any] | None = None, init: bool = False) -> None:
-    """What a finished training leaves in a model folder; `init`: that it started from trained weights."""
+    """Write what a finished training leaves in a model folder; with `init`, one that started from trained weights."""
     folder.mkdir(parents=True)
     record = {"recipe": recipe or {"epochs": 1}, "model": model or {"links": False}} | ({"init": {"name": "x"}} if init else {})
     (folder / "recipe.json").write_text(json.dumps(record))

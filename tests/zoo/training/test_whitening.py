@@ -16,7 +16,7 @@ def correlated(n: int = 400) -> Tensor:
 
 
 def outputs(conv: nn.Conv2d, images: Tensor) -> Tensor:
-    """What the filters say of all patches: `[filters, patches]`."""
+    """Apply the filters to all patches: `[filters, patches]`."""
     with torch.no_grad():
         return nn.functional.conv2d(images, conv.weight).transpose(0, 1).flatten(1)
 
