@@ -71,7 +71,8 @@ class DANetConfig:
                 if value not in words:
                     raise ConfigError(f"{field.name} = {value!r} is not one of {', '.join(map(repr, words))}")
             elif isinstance(value, bool) != (kind is bool) or not isinstance(value, {float: int | float}.get(kind, kind)):
-                raise ConfigError(f"{field.name} = {value!r} is not of type {kind.__name__}")
+                written = "list" if kind is tuple else kind.__name__  # as config.json and TOML have it
+                raise ConfigError(f"{field.name} = {value!r} is not of type {written}")
         if len(self.depths) != len(self.widths) or not 1 <= len(self.depths) <= 8:
             raise ConfigError(
                 f"depths {self.depths[:9]}, widths {self.widths[:9]}: expected one of each for every stage, and 1 to 8 stages"

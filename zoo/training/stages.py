@@ -86,7 +86,9 @@ class Plan:
         """Read a plan. Raises `ConfigError` for a stage that says what no stage can say, or starts from none before it."""
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read as a plan: {error.strerror}") from None
+        except ValueError as error:
             raise ConfigError(f"{path} cannot be read as a plan: {error}") from None
         stages: dict[str, Stage] = {}
         for key, table in tables.items():
