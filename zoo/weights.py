@@ -184,7 +184,8 @@ def _described(model: nn.Module) -> dict[str, str]:
     for path, module in model.named_modules():
         match module:
             case Lif():
-                modules[path] = f"Lif(steps={module.steps}, reset={module.reset})"
+                kind = "" if module.reset else f" of snntorch's {type(module.neuron).__name__} with an equation of its own"
+                modules[path] = f"Lif(steps={module.steps}, reset={module.reset}){kind}"
             case nn.BatchNorm2d():  # whose momentum is a matter of training
                 modules[path] = f"{type(module).__name__}({module.num_features}, eps={module.eps})"
             case _:

@@ -163,7 +163,7 @@ def a_head_of_two_layers(model: DANet) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (a_neuron_of_another_kind, r"stage1\.block0\.lif1 is Lif\(steps=2, reset=None\)"),
+        (a_neuron_of_another_kind, r"stage1\.block0\.lif1 is Lif\(steps=2, reset=None\) of snntorch's Synaptic with"),
         (a_head_of_two_layers, r"head\.fc is Sequential"),
     ],
 )

@@ -135,14 +135,15 @@ def evaluate(args: argparse.Namespace) -> int:
         right, seen = correct(network.predict, split, data, progress=terminal.advance(bar, "images"))
     speed = seen / (time.perf_counter() - begun)
     silent = network.warn_of_silence()
-    values: dict[str, Any] = {"model": name, "data": data.title, "split": args.split, "images": seen, "top1": right / seen}
+    held_out = args.split == "test" and args.data and held_out_share(data, args.data)
+    measured = "validation" if held_out else args.split
+    values: dict[str, Any] = {"model": name, "data": data.title, "split": measured, "images": seen, "top1": right / seen}
     if args.json:
         return print_json(
             values | {"silent": silent, "skipped": split.skipped, "images_per_second": speed, "processor": processor()}
         )
     skipped = f" ({split.skipped} unreadable ones left out)" if split.skipped else ""
-    kind = "held-out" if args.split == "test" and args.data and held_out_share(data, args.data) else args.split
-    print(f"{name}: top-1 {right / seen:.2%} on the {seen:,} {kind} images of {data.title}{skipped}, {speed:,.0f} a second")
+    print(f"{name}: top-1 {right / seen:.2%} on the {seen:,} {measured} images of {data.title}{skipped}, {speed:,.0f} a second")
     return 0
 
 

@@ -88,6 +88,8 @@ def start(model: DANet, given: str, run: Path) -> Init:
             )
         if checkpoint.exists(run):
             return recorded
+    if Path(given).is_file():
+        raise ConfigError(f"--init {given} is a file: valid are a name of `zoo list`, a model folder, and hf:ORG/NAME")
     source = zoo.load(given)
     started = warm_start(model, source)
     assert source.origin is not None

@@ -71,6 +71,8 @@ def train_name(
     taught = load_teacher(teacher, model.origin.data, accelerator.device) if teacher else None
     with accelerator.main_process_first():  # likewise
         images, test = (load_data(model.origin.data, recipe, split, spec.steps, skip_bad=options.skip_bad) for split in SPLITS)
+    if "images" in (overrides or {}) and images.images != recipe.images:
+        raise ConfigError(f"recipe: images = {recipe.images}, but {recipe.source} holds {images.images} training images: leave it out")
     if own:
         check_unchanged(run / "recipe.json", own.spec, images.images)
         _announce(own.spec, recipe, images, test)
@@ -248,9 +250,14 @@ def load_teacher(word: str, data: DatasetSpec, device: torch.device) -> Teacher:
             raise ConfigError(f"teacher {word!r} tells {classes} classes; {data.title} has {data.num_classes}")
         if teacher.config.in_channels != data.channels:
             raise ConfigError(f"teacher {word!r} takes {teacher.config.in_channels} channels; {data.title} has {data.channels}")
-        names = teacher.origin.data.classes if teacher.origin else ()
-        for number, (theirs, ours) in enumerate(zip(names, data.classes, strict=False)):
+        trained_on = teacher.origin.data if teacher.origin else data
+        for number, (theirs, ours) in enumerate(zip(trained_on.classes, data.classes, strict=False)):
             if theirs != ours:
                 raise ConfigError(f"teacher {word!r} calls class {number} {theirs!r}; {data.title} calls it {ours!r}")
+        if (trained_on.mean, trained_on.std) != (data.mean, data.std):
+            raise ConfigError(
+                f"teacher {word!r} takes images of mean {list(trained_on.mean)} and std {list(trained_on.std)}; "
+                f"those of {data.title} have {list(data.mean)} and {list(data.std)}"
+            )
     ready: nn.Module = teacher.to(device).eval().requires_grad_(False)
     return ready

@@ -24,6 +24,7 @@ IDX = {"train": "train", "test": "t10k"}  # how the names of a split's IDX files
 SPLITS = {"train": ("train",), "test": ("validation", "valid", "val", "test")}  # ImageNet's own `test` has no labels
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MEMORY = 2**32  # bytes of Parquet that are read as they are; of more, `datasets` makes a copy on disk that it maps
+NAMES_IN_SHARDS = "labels are names, which shards cannot have: make them integers in the order of the logits"
 LAYOUTS = "train/CLASS/IMAGE and val/CLASS/IMAGE, CLASS/IMAGE, train-*.parquet and test-*.parquet, or train-*.tar and val-*.tar"
 
 
@@ -71,6 +72,8 @@ def open_rows(data: DatasetSpec | None, split: str, source: str | Path, *, strea
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         where = f"{source}" if folder.is_dir() else f"{source} is no folder, and"
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if reason.startswith("invalid literal for int()"):  # what `datasets` says of a .cls file in a shard that holds a word
+            reason = NAMES_IN_SHARDS
         raise InputError(f"{where} cannot be read as a data set: {reason}") from None
     if isinstance(rows, datasets.IterableDataset):
         known = (rows.info.splits or {}).get(name)
@@ -271,7 +274,7 @@ def _is_text(kind: Any) -> bool:
 def _numbered(datasets: Any, rows: Any, data: DatasetSpec | None, where: str) -> tuple[Any, list[str]]:
     """The same rows with integers for the names of classes, and these names in their order."""
     if isinstance(rows, datasets.IterableDataset):
-        raise InputError(f"{where} has names for labels, which shards cannot have: make them integers in the order of the logits")
+        raise InputError(f"{where}: {NAMES_IN_SHARDS}")
     names = rows.select_columns(["label"]).with_format("arrow")[:]["label"].to_pylist()
     positions = _positions({name for name in names if name is not None}, data, where)
     labels = [-1 if name is None else positions[name] for name in names]

@@ -162,6 +162,12 @@ def test_a_folder_without_weights_is_refused(write: Write, tiny: Callable[..., D
         lineage.start(tiny(), str(folder), tmp_path)
 
 
+def test_a_file_is_refused(tiny: Callable[..., DANet], tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").touch()
+    with pytest.raises(ConfigError, match=r"^--init .*x\.onnx is a file: valid are a name of `zoo list`, a model folder, and hf:"):
+        lineage.start(tiny(), str(tmp_path / "x.onnx"), tmp_path / "run")
+
+
 def test_random_weights_are_not_frozen(tiny: Callable[..., DANet]) -> None:
     with pytest.raises(ConfigError, match=r"freeze = \['stem'\]: random weights would stay so; name trained ones with --init"):
         lineage.freeze(tiny(), ["stem"], None)

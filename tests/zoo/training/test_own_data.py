@@ -134,6 +134,11 @@ def test_labels_of_a_split_mean_the_classes_of_training(tmp_path: Path) -> None:
         load_for_evaluation(spec, "test", 1, source=str(folder))
 
 
+def test_names_in_shards_are_refused(write_shards: Callable[..., Path]) -> None:
+    rows = [(0, encoded(picture(0)), "cat"), (1, encoded(picture(1)), "dog")]
+    refused("labels are names, which shards cannot have: make them integers", write_shards({"train-0": rows}))
+
+
 def test_shards_are_counted(write_shards: Callable[..., Path]) -> None:
     rows = [(n, encoded(picture(n)), n % 3) for n in range(30)]
     own = describe("pets", write_shards({"train-0": rows[:20], "train-1": rows[20:], "val-0": rows[:5]}))
@@ -339,7 +344,7 @@ def test_a_model_is_evaluated_on_what_its_training_held_out(trained: Path, capsy
     metrics = json.loads((trained / "run" / "model" / "metrics.json").read_text())
     assert (found["images"], found["top1"]) == (6, metrics["top1"])
     assert run("evaluate", trained / "run" / "model", "--data", trained / "pets") == 0
-    assert "on the 6 held-out images of pets" in capsys.readouterr().out
+    assert "on the 6 validation images of pets" in capsys.readouterr().out
     origin = zoo.load(trained / "run" / "model").origin
     assert origin is not None
     parts = [load_for_evaluation(origin.data, split, 1, source=str(trained / "pets")) for split in ("train", "test")]

@@ -172,11 +172,24 @@ def test_what_cannot_teach_is_refused(word: str, said: str) -> None:
     [
         ({}, "takes 1 channels; CIFAR-10 has 3"),
         ({"channels": 1, "mean": (0.5,), "std": (0.2,)}, "calls class 0 'T-shirt/top'; CIFAR-10 calls it 'airplane'"),
+        (
+            {"channels": 1, "mean": (0.5,), "std": (0.2,), "classes": DATASETS["fmnist"].classes},
+            r"takes images of mean \[0.286\] and std \[0.353\]; those of CIFAR-10 have \[0.5\] and \[0.2\]",
+        ),
     ],
 )
 def test_a_teacher_of_other_images_is_refused(data: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=f"^teacher 'danet20-t4.fmnist' {said}$"):
         load_teacher("danet20-t4.fmnist", replace(DATASETS["cifar10"], **data), torch.device("cpu"))
+
+
+def test_images_are_not_given_where_they_are_counted(tmp_path: Path) -> None:
+    for name in "ab":
+        for number in range(6):
+            (tmp_path / name).mkdir(exist_ok=True)
+            picture(number, 32, 32).save(tmp_path / name / f"{number}.png")
+    with pytest.raises(ConfigError, match=r"^recipe: images = 5, but .* holds 10 training images: leave it out$"):
+        train_name("danet20-t1.pets", run=tmp_path / "run", data=str(tmp_path), overrides={"images": "5"})
 
 
 def test_data_have_one_source(tmp_path: Path) -> None:
