@@ -72,7 +72,9 @@ def train_name(
     with accelerator.main_process_first():  # likewise
         images, test = (load_data(model.origin.data, recipe, split, spec.steps, skip_bad=options.skip_bad) for split in SPLITS)
     if "images" in (overrides or {}) and images.images != recipe.images:
-        raise ConfigError(f"recipe: images = {recipe.images}, but {recipe.source} holds {images.images} training images: leave it out")
+        raise ConfigError(
+            f"recipe: images = {recipe.images}, but {recipe.source} holds {images.images} training images: leave it out"
+        )
     if own:
         check_unchanged(run / "recipe.json", own.spec, images.images)
         _announce(own.spec, recipe, images, test)
