@@ -1,9 +1,11 @@
-"""Which parts of the fast recipe pay: top-1 on held-out training images of runs that differ in one thing.
+"""Which parts of the fast recipe pay: top-1 on held-out training images of runs that differ in one
+thing.
 
     python benchmarks/ablation.py --data SOURCE [--network NAME] [--config KEY=VALUE ...] [--epochs 2] [--seeds 2] [VARIANT ...]
 
-Every run is a `zoo train` with `validation=0.1`, a single thread, and a folder in `runs/ablation`, where it goes on if it was
-stopped. One runs on each core at a time. What is finished goes into `results/ablation.json`; without `--data` it is printed.
+Every run is a `zoo train` with `validation=0.1`, a single thread, and a folder in `runs/ablation`,
+where it goes on if it was stopped. One runs on each core at a time. What is finished goes into
+`results/ablation.json`; without `--data` it is printed.
 """
 
 import argparse
@@ -43,19 +45,34 @@ VARIANTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Ablate the fast recipe on held-out training images.")
-    parser.add_argument("variants", nargs="*", metavar="VARIANT", help=f"of {', '.join(VARIANTS)} (default: all)")
-    parser.add_argument("--data", metavar="SOURCE", help="where CIFAR-10 lies; without it nothing is run")
+    parser = argparse.ArgumentParser(
+        description="Ablate the fast recipe on held-out training images."
+    )
+    parser.add_argument(
+        "variants", nargs="*", metavar="VARIANT", help=f"of {', '.join(VARIANTS)} (default: all)"
+    )
+    parser.add_argument(
+        "--data", metavar="SOURCE", help="where CIFAR-10 lies; without it nothing is run"
+    )
     parser.add_argument("--network", default="danet20-t1.cifar10")
     parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs side by side (default: one for each core)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="runs side by side (default: one for each core)",
+    )
     options = parser.parse_args()
     if unknown := set(options.variants) - VARIANTS.keys():
         parser.error(f"unknown variant {min(unknown)!r}; valid are {', '.join(VARIANTS)}")
     if options.data:
-        runs = [(variant, seed) for seed in range(options.seeds) for variant in options.variants or VARIANTS]
+        runs = [
+            (variant, seed)
+            for seed in range(options.seeds)
+            for variant in options.variants or VARIANTS
+        ]
         with ThreadPoolExecutor(options.jobs) as pool:
             list(pool.map(lambda run: train(*run, options), runs))
     print_table()
@@ -65,16 +82,35 @@ def train(variant: str, seed: int, options: argparse.Namespace) -> None:
     """Run one variant to its end, and add it to the results."""
     title = " ".join([options.network, *options.config])
     run = Path("runs/ablation") / f"{title}-{options.epochs}" / f"{variant}-{seed}"
-    sets = ["validation=0.1", f"epochs={options.epochs}", f"seed={seed}", *VARIANTS[variant].split()]
+    sets = [
+        "validation=0.1",
+        f"epochs={options.epochs}",
+        f"seed={seed}",
+        *VARIANTS[variant].split(),
+    ]
     config = ["--config", *options.config] if options.config else []
-    command = [sys.executable, "-m", "zoo", "train", options.network, "--data", options.data, "--run", str(run)]
+    command = [
+        sys.executable,
+        "-m",
+        "zoo",
+        "train",
+        options.network,
+        "--data",
+        options.data,
+        "--run",
+        str(run),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     run.mkdir(parents=True, exist_ok=True)
     with (run / "log").open("a", encoding="utf-8") as log:
         subprocess.run([*command, *config, "--evaluate-every", str(options.epochs), "--set", *sets], env=environment, check=True,
                        stdout=log, stderr=log)  # fmt: skip
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    seconds = [line.get("core_seconds") for line in lines]  # not known of epochs that an older version trained
+    lines = [
+        json.loads(line)
+        for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    # not known of epochs that an older version trained
+    seconds = [line.get("core_seconds") for line in lines]
     result = {
         "network": title, "epochs": options.epochs, "variant": variant, "seed": seed, "processor": processor(),
         "top1": lines[-1]["validation_top1"], "core_minutes": None if None in seconds else round(sum(seconds) / 60, 1),
@@ -87,7 +123,9 @@ def train(variant: str, seed: int, options: argparse.Namespace) -> None:
 
 def read_results() -> dict[str, dict[str, Any]]:
     """Return the results so far, by what was run."""
-    runs: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.exists() else {}
+    runs: dict[str, dict[str, Any]] = (
+        json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.exists() else {}
+    )
     return runs
 
 
@@ -98,7 +136,9 @@ def print_table() -> None:
         print(f"\n{title[0]}, {title[1]} epochs: top-1 on held-out training images, by seed")
         of_title = [run for run in runs if (run["network"], run["epochs"]) == title]
         for variant in dict.fromkeys(run["variant"] for run in of_title):
-            scores = "  ".join(f"{run['top1']:.2%}" for run in of_title if run["variant"] == variant)
+            scores = "  ".join(
+                f"{run['top1']:.2%}" for run in of_title if run["variant"] == variant
+            )
             print(f"  {variant:22} {scores}")
 
 

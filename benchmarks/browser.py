@@ -1,6 +1,8 @@
-"""onnxruntime-web in a headless Chromium, for `benchmarks/importers.py`: a page on loopback runs a file and sends its outputs back.
+"""onnxruntime-web in a headless Chromium, for `benchmarks/importers.py`: a page on loopback runs a
+file and sends its outputs back.
 
-`npm install onnxruntime-web` in the working folder first. WebGPU is computed by SwiftShader, in software.
+`npm install onnxruntime-web` in the working folder first. WebGPU is computed by SwiftShader, in
+software.
 """
 
 import json
@@ -43,7 +45,10 @@ await fetch("/", {method: "POST", body: JSON.stringify(found)});
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript", ".wasm": "application/wasm"}
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+    }
 
     def __init__(self, *args: Any, answers: "Queue[bytes]", **options: Any) -> None:
         self.answers = answers
@@ -58,18 +63,32 @@ class _Handler(SimpleHTTPRequestHandler):
         """Nothing of each request."""
 
 
-def run(path: Path, values: Mapping[str, np.ndarray], *, bundle: str, provider: str) -> list[np.ndarray]:
-    """The outputs of the file at `path`, in its order, by a bundle of onnxruntime-web and one of its execution providers."""
+def run(
+    path: Path, values: Mapping[str, np.ndarray], *, bundle: str, provider: str
+) -> list[np.ndarray]:
+    """The outputs of the file at `path`, in its order, by a bundle of onnxruntime-web and one of
+    its execution providers.
+    """
     answers: Queue[bytes] = Queue()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as profile:
         site = Path(folder)
         (site / "dist").symlink_to((PACKAGE / "dist").absolute())
         (site / "graph.onnx").symlink_to(path.absolute())
-        (site / "inputs.json").write_text(json.dumps({k: [v.shape, v.ravel().tolist()] for k, v in values.items()}))
-        (site / "index.html").write_text(PAGE.replace("BUNDLE", bundle).replace("PROVIDER", provider))
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, answers=answers, directory=folder))
+        (site / "inputs.json").write_text(
+            json.dumps({k: [v.shape, v.ravel().tolist()] for k, v in values.items()})
+        )
+        (site / "index.html").write_text(
+            PAGE.replace("BUNDLE", bundle).replace("PROVIDER", provider)
+        )
+        server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), partial(_Handler, answers=answers, directory=folder)
+        )
         Thread(target=server.serve_forever, daemon=True).start()
-        command = [*CHROMIUM.split(), f"--user-data-dir={profile}", f"http://127.0.0.1:{server.server_port}/"]
+        command = [
+            *CHROMIUM.split(),
+            f"--user-data-dir={profile}",
+            f"http://127.0.0.1:{server.server_port}/",
+        ]
         browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             found = json.loads(answers.get(timeout=SECONDS))

@@ -3,8 +3,8 @@
     python benchmarks/comparison.py train --data FOLDER [--seeds N] [NETWORK ...]    what has no log yet, two at a time, a core each
     python benchmarks/comparison.py table                                            docs/comparison.md, from the logs alone
 
-A run's log, `benchmarks/results/comparison/NETWORK-seedN.json`, holds the recipe, each epoch's line, and counts on test images.
-What was stopped goes on where it was.
+A run's log, `benchmarks/results/comparison/NETWORK-seedN.json`, holds the recipe, each epoch's
+line, and counts on test images. What was stopped goes on where it was.
 """
 
 import argparse
@@ -30,7 +30,10 @@ from zoo.training.train import train
 LOGS = Path(__file__).parent / "results" / "comparison"
 PAGE = Path(__file__).parent.parent / "docs" / "comparison.md"
 PICTURE = PAGE.with_suffix(".png")
-BEGIN, END = "<!-- tables: written by `python benchmarks/comparison.py table` -->", "<!-- end of tables -->"
+BEGIN, END = (
+    "<!-- tables: written by `python benchmarks/comparison.py table` -->",
+    "<!-- end of tables -->",
+)
 IMAGES = 20_000  # of the training split, its first, each seen once
 COUNTED = 1_000  # of the test split, its first
 RECIPE = {
@@ -48,7 +51,9 @@ class Network:
     links: bool | None = None  # densely additive; None: as the name says
 
     def create(self) -> Any:
-        return zoo.create(f"{self.name}.cifar10", **({} if self.links is None else {"links": self.links}))
+        return zoo.create(
+            f"{self.name}.cifar10", **({} if self.links is None else {"links": self.links})
+        )
 
 
 NETWORKS: dict[str, Network] = {
@@ -69,10 +74,18 @@ NETWORKS: dict[str, Network] = {
 }
 TABLES: dict[str, list[str]] = {
     "Block orders, with and without densely additive links": [
-        f"danet20{order}-t4{links}" for order in ("", "b", "c", "d") for links in ("", "-without-links")
+        f"danet20{order}-t4{links}"
+        for order in ("", "b", "c", "d")
+        for links in ("", "-without-links")
     ],
     "Time steps": ["danet20-t1", "danet20-t2", "danet20-t4", "danet20-t8"],
-    "Beside the published connections": ["danet20-t4", "danet20c-t4", "spiking-resnet20-t4", "sew-resnet20-t4", "ms-resnet20-t4"],
+    "Beside the published connections": [
+        "danet20-t4",
+        "danet20c-t4",
+        "spiking-resnet20-t4",
+        "sew-resnet20-t4",
+        "ms-resnet20-t4",
+    ],
 }
 
 
@@ -80,11 +93,29 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(required=True)
     sub = commands.add_parser("train")
-    sub.add_argument("networks", nargs="*", metavar="NETWORK", help=f"all, or any of {', '.join(NETWORKS)}")
+    sub.add_argument(
+        "networks", nargs="*", metavar="NETWORK", help=f"all, or any of {', '.join(NETWORKS)}"
+    )
     sub.add_argument("--data", required=True, metavar="FOLDER")
-    sub.add_argument("--runs", type=Path, default=Path("runs/comparison"), metavar="FOLDER", help="where checkpoints lie")
-    sub.add_argument("--seeds", type=int, default=1, metavar="N", help="0 to N - 1, for each network (default: 1)")
-    sub.set_defaults(command=lambda args: together(args.networks or list(NETWORKS), args.seeds, args.data, args.runs))
+    sub.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs/comparison"),
+        metavar="FOLDER",
+        help="where checkpoints lie",
+    )
+    sub.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="0 to N - 1, for each network (default: 1)",
+    )
+    sub.set_defaults(
+        command=lambda args: together(
+            args.networks or list(NETWORKS), args.seeds, args.data, args.runs
+        )
+    )
     sub = commands.add_parser("one")  # a process of `train`
     sub.add_argument("network", choices=list(NETWORKS))
     sub.add_argument("seed", type=int)
@@ -92,7 +123,11 @@ def main() -> None:
     sub.add_argument("runs", type=Path)
     sub.set_defaults(command=lambda args: one(args.network, args.seed, args.data, args.runs))
     sub = commands.add_parser("table")
-    sub.add_argument("--check", action="store_true", help="exit status 1 if the page says something else than the logs")
+    sub.add_argument(
+        "--check",
+        action="store_true",
+        help="exit status 1 if the page says something else than the logs",
+    )
     sub.set_defaults(command=lambda args: table(check=args.check))
     args = parser.parse_args()
     if unknown := set(getattr(args, "networks", [])) - set(NETWORKS):
@@ -101,11 +136,22 @@ def main() -> None:
 
 
 def together(networks: list[str], seeds: int, data: str, runs: Path) -> int:
-    """Two at a time: small networks leave a second core idle. A seed is done with before the next one begins."""
-    networks = sorted(networks, key=lambda network: "-t8" not in network)  # what takes longest first
-    missing = [(network, seed) for seed in range(seeds) for network in networks if not log_of(network, seed).exists()]
+    """Two at a time: small networks leave a second core idle. A seed is done with before the next
+    one begins.
+    """
+    # what takes longest first
+    networks = sorted(networks, key=lambda network: "-t8" not in network)
+    missing = [
+        (network, seed)
+        for seed in range(seeds)
+        for network in networks
+        if not log_of(network, seed).exists()
+    ]
     with ThreadPoolExecutor(2) as pool:
-        commands = [[sys.executable, __file__, "one", network, str(seed), data, str(runs)] for network, seed in missing]
+        commands = [
+            [sys.executable, __file__, "one", network, str(seed), data, str(runs)]
+            for network, seed in missing
+        ]
         return max((done.returncode for done in pool.map(subprocess.run, commands)), default=0)
 
 
@@ -130,7 +176,10 @@ def one(network: str, seed: int, data: str, runs: Path) -> int:
     train(model, recipe, first, parts["test"], run)
     x, labels = normalise(parts["test"].pixels[:COUNTED], spec), parts["test"].labels[:COUNTED]
     counted = estimate(model.cpu(), x, labels, profile="45nm-fp32", batch=100).to_json()
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     log = {
         "network": network,
         "model": model.config.to_dict(),
@@ -158,7 +207,10 @@ def table(*, check: bool) -> int:
         log = json.loads(path.read_text(encoding="utf-8"))
         logs[log["network"]].append(log)
     found = {network: Figures.of(runs) for network, runs in logs.items() if runs}
-    text = "\n\n".join(section(title, [found[network] for network in rows if network in found]) for title, rows in TABLES.items())
+    text = "\n\n".join(
+        section(title, [found[network] for network in rows if network in found])
+        for title, rows in TABLES.items()
+    )
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     wanted = f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
@@ -214,7 +266,8 @@ def section(title: str, rows: list[Figures]) -> str:
             "yes" if row.links else "no",
             str(row.steps),
             f"{row.parameters:,}",
-            f"{mean(row.top1):.2%}" + (f" ± {100 * stdev(row.top1):.2f}" if len(row.top1) > 1 else ""),
+            f"{mean(row.top1):.2%}"
+            + (f" ± {100 * stdev(row.top1):.2f}" if len(row.top1) > 1 else ""),
             str(len(row.top1)),
             f"{row.loss:.3f}",
             f"{row.synops / 1e6:.1f} M",
@@ -234,12 +287,17 @@ def picture(rows: list[Figures]) -> None:
     for linked, mark in ((True, "o"), (False, "s")):
         chosen = [row for row in rows if row.links is linked]
         x, y = [row.synops / 1e6 for row in chosen], [100 * mean(row.top1) for row in chosen]
-        band = [[abs(100 * edge(row.top1) - at) for row, at in zip(chosen, y, strict=True)] for edge in (min, max)]
+        band = [
+            [abs(100 * edge(row.top1) - at) for row, at in zip(chosen, y, strict=True)]
+            for edge in (min, max)
+        ]
         label = "with densely additive links" if linked else "without"
         axes.errorbar(x, y, yerr=band, fmt=mark, capsize=3, linewidth=1, label=label)
         for row, *point in zip(chosen, x, y, strict=True):
             name = row.network.removesuffix("-without-links")
-            axes.annotate(name, (point[0], point[1]), xytext=(6, -3), textcoords="offset points", fontsize=8)
+            axes.annotate(
+                name, (point[0], point[1]), xytext=(6, -3), textcoords="offset points", fontsize=8
+            )
     axes.margins(x=0.12)
     axes.set_xlabel("synaptic operations of an image, millions")
     axes.set_ylabel("top-1 on 10,000 test images, %")

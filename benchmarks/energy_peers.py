@@ -1,9 +1,11 @@
-"""Operation counts beside those of NeuroBench, SpikingJelly and syops, layer by layer, and what counting costs.
+"""Operation counts beside those of NeuroBench, SpikingJelly and syops, layer by layer, and what
+counting costs.
 
     python benchmarks/energy_peers.py [neurobench] [spikingjelly] [syops] [cost] [--batch N] [--rounds N] [--small]
 
-Without a section it runs all of them. Every layer is given to a peer's own function with the input that it has in the network that
-`zoo.from_nir` makes of the NIR graph: node for node what is counted here. Exit status 1 if a count that has to be equal is not.
+Without a section it runs all of them. Every layer is given to a peer's own function with the input
+that it has in the network that `zoo.from_nir` makes of the NIR graph: node for node what is counted
+here. Exit status 1 if a count that has to be equal is not.
 """
 
 import argparse
@@ -23,15 +25,24 @@ from timing import compare, ratio, versions
 from torch import Tensor, nn
 
 import zoo
-from export.energy import Executor, LayerCounts, Spikes, TorchExecutor, Totals, count, structure, trains_needed
+from export.energy import (
+    Executor,
+    LayerCounts,
+    Spikes,
+    TorchExecutor,
+    Totals,
+    count,
+    structure,
+    trains_needed,
+)
 from export.energy.conventions import CONVENTIONS
 from export.energy.executors.onnx import OnnxExecutor
 from export.energy.profiles import Operation
-from export.fold import folded_norms, still_image
-from export.nir import node_name, to_nir
-from export.onnx import to_onnx
-from export.runtime import Runtime
-from export.trace import Call, trace
+from export.nir.exporter import node_name, to_nir
+from export.onnx.exporter import to_onnx
+from export.onnx.runtime import Runtime
+from export.prepare.fold import folded_norms, still_image
+from export.prepare.trace import Call, trace
 from zoo.blocks import SamePool
 from zoo.danet import DANet, Readout
 from zoo.processor import processor
@@ -47,7 +58,9 @@ LARGE, SMALL = "danet50-t4.in1k", "danet18-t4.cifar10"
 
 @dataclass(frozen=True)
 class Seen:
-    """A layer with weights, as it ran: what is counted here, its module, and its input `[T*B, ...]`."""
+    """A layer with weights, as it ran: what is counted here, its module, and its input `[T*B,
+    ...]`.
+    """
 
     row: LayerCounts
     module: nn.Conv2d | nn.Linear
@@ -65,7 +78,8 @@ class Difference:
 
 
 def lively(name: str, pruned: float = 0.0) -> DANet:
-    """Trained, if there are weights; else random, with the BatchNorm statistics of a batch of noise, so that every layer spikes.
+    """Trained, if there are weights; else random, with the BatchNorm statistics of a batch of
+    noise, so that every layer spikes.
 
     `pruned`, a share of all weights, of random ones, are zero.
     """
@@ -89,7 +103,9 @@ def is_trained(name: str) -> bool:
 def noise(model: DANet, batch: int) -> Tensor:
     assert model.origin is not None
     data = model.origin.data
-    return torch.randn(batch, data.channels, data.size, data.size, generator=torch.Generator().manual_seed(1))
+    return torch.randn(
+        batch, data.channels, data.size, data.size, generator=torch.Generator().manual_seed(1)
+    )
 
 
 @torch.no_grad()
@@ -98,7 +114,9 @@ def layers(model: DANet, images: Tensor) -> Iterator[Seen]:
     graph = to_nir(model, profile="native")
     network, counted = zoo.from_nir(graph), structure(graph)
     modules = {name: network.nodes[key] for name, key in network.names.items()}
-    inputs: dict[str, list[Tensor]] = {name: [] for name, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)}
+    inputs: dict[str, list[Tensor]] = {
+        name: [] for name, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)
+    }
     for name, calls in inputs.items():
         modules[name].register_forward_pre_hook(lambda _, args, calls=calls: calls.append(args[0]))
     values = network.run(images.expand(model.config.steps, *images.shape))
@@ -113,24 +131,32 @@ def layers(model: DANet, images: Tensor) -> Iterator[Seen]:
 
 
 def neurobench(model: DANet, images: Tensor) -> Iterator[Difference]:
-    """`SynapticOperations` sums `single_layer_MACs`: connections of inputs that are not zero, an input of 2 counting once.
+    """`SynapticOperations` sums `single_layer_MACs`: connections of inputs that are not zero, an
+    input of 2 counting once.
 
-    In float64 here, as its float32 sums are exact below 2^24 only. It computes the stem at every step. It would skip a real input
-    that is zero: of noise, and of the weighted sums of spikes, none is.
+    In float64 here, as its float32 sums are exact below 2^24 only. It computes the stem at every
+    step. It would skip a real input that is zero: of noise, and of the weighted sums of spikes,
+    none is.
     """
     for seen in layers(model, images):
         row = seen.row
         theirs, _ = single_layer_MACs(seen.input.double(), copy.deepcopy(seen.module).double())
         dense = row.macs // row.runs * len(seen.input)
-        yield Difference(row.name, row.input_kind, dense if row.input_kind == "real" else int(row.event_macs.sum()), theirs)
+        yield Difference(
+            row.name,
+            row.input_kind,
+            dense if row.input_kind == "real" else int(row.event_macs.sum()),
+            theirs,
+        )
 
 
 @torch.no_grad()
 def spikingjelly(model: DANet, images: Tensor) -> Iterator[Difference]:
-    """`SynOpCounter` counts where the values of a batch are zeros and ones, and nothing elsewhere: integers, real currents.
+    """`SynOpCounter` counts where the values of a batch are zeros and ones, and nothing elsewhere:
+    integers, real currents.
 
-    A weight that is zero it counts like any other, so the few of trained ones are made as good as zero. Under `inference_mode` all
-    its counts would be zero.
+    A weight that is zero it counts like any other, so the few of trained ones are made as good as
+    zero. Under `inference_mode` all its counts would be zero.
     """
     model = copy.deepcopy(model)
     for module in model.modules():
@@ -141,16 +167,19 @@ def spikingjelly(model: DANet, images: Tensor) -> Iterator[Difference]:
         with DispatchCounterMode([counter]):
             seen.module(seen.input)
         known = bool(((seen.input == 0) | (seen.input == 1)).all())
-        yield Difference(row.name, row.input_kind, int(row.acs.sum()) if known else 0, counter.get_total())
+        yield Difference(
+            row.name, row.input_kind, int(row.acs.sum()) if known else 0, counter.get_total()
+        )
 
 
 @torch.no_grad()
 def syops(model: DANet, images: Tensor) -> Iterator[tuple[Difference, Difference]]:
-    """Our convention `syops` against syops-counter itself, which runs the model, not the graph, an image at a time: AC and MAC of
-    every row that either counts.
+    """Our convention `syops` against syops-counter itself, which runs the model, not the graph, an
+    image at a time: AC and MAC of every row that either counts.
 
-    Its share of ones is a float32, which is made up for here: AC are rounded to what a float32 can tell apart. What a still image
-    alone decides behind the stem, the model computes at every step and we count once.
+    Its share of ones is a float32, which is made up for here: AC are rounded to what a float32 can
+    tell apart. What a still image alone decides behind the stem, the model computes at every step
+    and we count once.
     """
     run, steps = TorchExecutor(model), model.config.steps
     rows = count(run.layers, run.run(images)[1])
@@ -163,9 +192,16 @@ def syops(model: DANet, images: Tensor) -> Iterator[tuple[Difference, Difference
             total[:] = [before + n for before, n in zip(total, counted, strict=True)]
         for row in rows:
             ours = CONVENTIONS["syops"].operations(row, steps)
-            again = steps if row.runs == 1 and not row.name.startswith("stem") and row.kind != "neuron" else 1
+            again = (
+                steps
+                if row.runs == 1 and not row.name.startswith("stem") and row.kind != "neuron"
+                else 1
+            )
             acs, macs = (n / again for n in theirs.pop(row.name, (0.0, 0.0)))
-            mine = [int(ours[Operation(kind)][i]) if Operation(kind) in ours else 0 for kind in ("ac", "mac")]
+            mine = [
+                int(ours[Operation(kind)][i]) if Operation(kind) in ours else 0
+                for kind in ("ac", "mac")
+            ]
             same = abs(mine[0] - acs) <= 1 + acs * 2**-23
             yield (
                 Difference(row.name, row.input_kind, mine[0], mine[0] if same else round(acs)),
@@ -175,19 +211,27 @@ def syops(model: DANet, images: Tensor) -> Iterator[tuple[Difference, Difference
 
 
 def _rows(calls: list[Call]) -> dict[str, str]:
-    """Module -> the row that counts it: BatchNorms and pools with the convolution that takes them in."""
+    """Module -> the row that counts it: BatchNorms and pools with the convolution that takes them
+    in.
+    """
     found = {call.path: node_name(call.path) for call in calls}
     found |= {norm: node_name(conv) for norm, conv in folded_norms(calls).items()}
     for call in calls:
         if isinstance(call.module, nn.MaxPool2d | Readout):
             found[call.path] += "_share" if isinstance(call.module, nn.MaxPool2d) else "_pool"
         elif isinstance(call.module, SamePool):
-            found[call.path] = next(node_name(reader.path) for reader in calls if call.path in reader.inputs)
+            found[call.path] = next(
+                node_name(reader.path) for reader in calls if call.path in reader.inputs
+            )
     return found
 
 
-def agreement(title: str, compared: Callable[[DANet, Tensor], Iterator[Difference]], pruned: float = 0.0) -> bool:
-    """Print a line for every network, and its layers by the kind of their input; whether all of them agree."""
+def agreement(
+    title: str, compared: Callable[[DANet, Tensor], Iterator[Difference]], pruned: float = 0.0
+) -> bool:
+    """Print a line for every network, and its layers by the kind of their input; whether all of
+    them agree.
+    """
     columns = "".join(f"{kind:>9}" for kind in KINDS)
     print(f"\n{title}\n  {'network':36}{columns}{'operations':>16}{'different':>11}")
     equal = True
@@ -212,10 +256,13 @@ def _layers(found: list[Difference], kind: str) -> str:
 
 
 def estimates() -> bool:
-    """Print how far syops-counter is from the exact count of layers that read zeros and ones; whether our convention says the same
-    as it of every row."""
+    """Print how far syops-counter is from the exact count of layers that read zeros and ones;
+    whether our convention says the same as it of every row.
+    """
     print("\nsyops-counter 0.0.5, run on the models: an estimate from the mean rate")
-    print(f"  {'network':36}{'rows':>9}{'AC':>16}{'MAC':>16}{'different':>11}{'off the exact count':>23}")
+    print(
+        f"  {'network':36}{'rows':>9}{'AC':>16}{'MAC':>16}{'different':>11}{'off the exact count':>23}"
+    )
     equal = True
     for name in NETWORKS:
         model = lively(name)
@@ -223,7 +270,9 @@ def estimates() -> bool:
         odd = [d for pair in found for d in pair if d.ours != d.theirs]
         acs, macs = (sum(d.theirs for d in kind) for kind in zip(*found, strict=True))
         off = _off(model)
-        print(f"  {name:36}{len(found) // 2:9d}{acs:16,d}{macs:16,d}{len(odd):11d}{f'{min(off):+.1%} to {max(off):+.1%}':>23}")
+        print(
+            f"  {name:36}{len(found) // 2:9d}{acs:16,d}{macs:16,d}{len(odd):11d}{f'{min(off):+.1%} to {max(off):+.1%}':>23}"
+        )
         for difference in odd:
             print(f"    {difference}")
         equal &= bool(found) and not odd
@@ -231,11 +280,15 @@ def estimates() -> bool:
 
 
 def _off(model: DANet) -> list[float]:
-    """Divide the estimate from the mean rate by the exact count, for every convolution and matrix that reads zeros and ones."""
+    """Divide the estimate from the mean rate by the exact count, for every convolution and matrix
+    that reads zeros and ones.
+    """
     rows = [seen.row for seen in layers(model, noise(model, 2)) if seen.row.input_kind == "binary"]
     rate, exact = (CONVENTIONS[name] for name in ("sew", "exact"))
     counts = [
-        [int(c.operations(row, model.config.steps)[Operation("ac")].sum()) for c in (rate, exact)] for row in rows if row.acs.any()
+        [int(c.operations(row, model.config.steps)[Operation("ac")].sum()) for c in (rate, exact)]
+        for row in rows
+        if row.acs.any()
     ]
     return [estimate / count - 1 for estimate, count in counts]
 
@@ -252,7 +305,11 @@ def cost(name: str, batch: int, rounds: int) -> None:
         proto = onnx.load(path)
         del proto.graph.output[1:]
         logits = Runtime(threads=1).load(proto.SerializeToString())
-        exported, counting, onnxed = Runtime(threads=1).load(path), TorchExecutor(model), OnnxExecutor(path, Runtime(threads=1))
+        exported, counting, onnxed = (
+            Runtime(threads=1).load(path),
+            TorchExecutor(model),
+            OnnxExecutor(path, Runtime(threads=1)),
+        )
         plain = copy.deepcopy(model)
         calls: dict[str, Callable[[], object]] = {
             "torch, forward": lambda: plain(x),
@@ -260,7 +317,9 @@ def cost(name: str, batch: int, rounds: int) -> None:
             "torch, counted by NeuroBench": lambda: bench.run(x),
             "torch, counted by SpikingJelly": lambda: _counted_by_spikingjelly(plain, x),
             "onnxruntime, logits alone": lambda: logits.run(None, {"images": x.numpy()}),
-            "onnxruntime, the file with its spike counts": lambda: exported.run(None, {"images": x.numpy()}),
+            "onnxruntime, the file with its spike counts": lambda: exported.run(
+                None, {"images": x.numpy()}
+            ),
             "onnxruntime, counted": lambda: counted(onnxed, x),
         }
         with torch.inference_mode():
@@ -280,7 +339,10 @@ def counted(run: Executor, x: Tensor) -> Totals:
     """What `estimate` does with a batch."""
     _, spikes = run.run(x)
     totals = Totals(run.source.steps)
-    totals.add(count(run.layers, spikes), {name: spikes.pixels[name].sum((1, 2, 3)) for name in run.neurons})
+    totals.add(
+        count(run.layers, spikes),
+        {name: spikes.pixels[name].sum((1, 2, 3)) for name in run.neurons},
+    )
     return totals
 
 
@@ -295,8 +357,12 @@ def _counted_by_spikingjelly(model: DANet, x: Tensor) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     sections = ("neurobench", "spikingjelly", "syops", "cost")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(sections)} (default: all)")
-    parser.add_argument("--batch", type=int, default=1, help="images of the section cost (default: 1)")
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(sections)} (default: all)"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=1, help="images of the section cost (default: 1)"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--small", action="store_true", help="a small network in the section cost")
     args = parser.parse_args()

@@ -1,4 +1,5 @@
-"""Export one network to ONNX in this process and print what it took, as JSON: seconds and the peak of resident memory in bytes.
+"""Export one network to ONNX in this process and print what it took, as JSON: seconds and the peak
+of resident memory in bytes.
 
     python benchmarks/export_once.py danet152-t4 [--no-verify]
 
@@ -12,11 +13,13 @@ import time
 from pathlib import Path
 
 import zoo
-from export.onnx import write_onnx
+from export.onnx.exporter import write_onnx
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Export one network and print seconds and peak memory.")
+    parser = argparse.ArgumentParser(
+        description="Export one network and print seconds and peak memory."
+    )
     parser.add_argument("name")
     parser.add_argument("--no-verify", action="store_true")
     options = parser.parse_args()
@@ -30,7 +33,9 @@ def main() -> None:
 
 
 def peak_memory() -> int:
-    """Bytes. From Linux's own count: `ru_maxrss` survives `exec`, so that it would include what the parent once used."""
+    """Bytes. From Linux's own count: `ru_maxrss` survives `exec`, so that it would include what the
+    parent once used.
+    """
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024

@@ -1,9 +1,11 @@
-"""What `zoo.load` costs beside what it cannot do without: reading the file with safetensors, and the Hub client's own download.
+"""What `zoo.load` costs beside what it cannot do without: reading the file with safetensors, and
+the Hub client's own download.
 
     python benchmarks/hub.py [NAME] [--rounds N]      danet152-t4.in1k if none is given; random weights, a server on 127.0.0.1
 
-Wall time of one call in a fresh process, one thread, files in the page cache: medians of interleaved runs. Not cached, the file
-comes through the loopback, with no network to wait for, where the time to verify it shows most, or at a gigabit per second.
+Wall time of one call in a fresh process, one thread, files in the page cache: medians of
+interleaved runs. Not cached, the file comes through the loopback, with no network to wait for,
+where the time to verify it shows most, or at a gigabit per second.
 """
 
 import argparse
@@ -47,7 +49,8 @@ print(json.dumps([hub.url, commits]), flush=True)
 sys.stdin.read()
 """
 
-# Run in a process of its own, with what it times in the last line; prints seconds, and peak memory over the weights' size.
+# Run in a process of its own, with what it times in the last line; prints seconds, and peak memory
+# over the weights' size.
 CALL = """
 import logging, sys, time
 from pathlib import Path
@@ -96,7 +99,14 @@ def main() -> None:
         for rate, named in ((0.0, "loopback"), (GIGABIT, "1 Gbit/s")):
             with served(Path(scratch), rate) as commits:
                 for repo, commit in sorted(commits.items()):
-                    measure(repo, commit, Path(scratch), FETCHED if rate else CACHED | FETCHED, named, args.rounds)
+                    measure(
+                        repo,
+                        commit,
+                        Path(scratch),
+                        FETCHED if rate else CACHED | FETCHED,
+                        named,
+                        args.rounds,
+                    )
 
 
 @contextmanager
@@ -104,10 +114,16 @@ def served(scratch: Path, rate: float) -> Iterator[dict[str, str]]:
     """Commits by repository, on a server that the client's settings name."""
     path = {"PYTHONPATH": str(Path(__file__).parent.parent / "tests")}
     command = [sys.executable, "-c", SERVE, str(scratch / "models"), str(rate)]
-    with subprocess.Popen(command, env=os.environ | path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        command, env=os.environ | path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
         assert server.stdout is not None
         url, commits = json.loads(server.stdout.readline())
-        os.environ |= {"HF_ENDPOINT": url, "HF_HOME": f"{scratch}/hf", "XDG_CACHE_HOME": f"{scratch}/cache"}
+        os.environ |= {
+            "HF_ENDPOINT": url,
+            "HF_HOME": f"{scratch}/hf",
+            "XDG_CACHE_HOME": f"{scratch}/cache",
+        }
         os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         try:
             yield commits
@@ -123,21 +139,29 @@ def write(name: str, folder: Path) -> None:
     assert model.origin is not None
     for precision in ("float16", "float32"):
         half = precision == "float16"
-        write_model(folder / precision, model, name=model.origin.name, data=model.origin.data, half=half)
+        write_model(
+            folder / precision, model, name=model.origin.name, data=model.origin.data, half=half
+        )
 
 
-def measure(repo: str, commit: str, scratch: Path, calls: Mapping[str, str], network: str, rounds: int) -> None:
+def measure(
+    repo: str, commit: str, scratch: Path, calls: Mapping[str, str], network: str, rounds: int
+) -> None:
     folder = scratch / "models" / repo.partition("/")[2]
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
         for name, call in calls.items():
             cache = tempfile.mkdtemp(dir=scratch)
             command = [sys.executable, "-c", CALL % call, repo, commit, str(folder), cache]
-            seconds, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            seconds, peak = subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.split()
             shutil.rmtree(cache)
             if turn:  # the first does not count
                 results[name].append((float(seconds), float(peak)))
-    print(f"\n{folder.name}, {(folder / 'model.safetensors').stat().st_size / 1e6:.0f} MB, {network}: medians of {rounds}")
+    print(
+        f"\n{folder.name}, {(folder / 'model.safetensors').stat().st_size / 1e6:.0f} MB, {network}: medians of {rounds}"
+    )
     for name, turns in results.items():
         seconds, peak = (median(values) for values in zip(*turns, strict=True))
         print(f"  {name:32} {1000 * seconds:7.0f} ms   peak memory {peak:.2f} of the weights")

@@ -1,4 +1,5 @@
-"""The baseline: the same network as snnTorch's tutorials write one, with the time loop outside and every layer called per step.
+"""The baseline: the same network as snnTorch's tutorials write one, with the time loop outside and
+every layer called per step.
 
 mem1, mem2, ... = lif1.init_leaky(), lif2.init_leaky(), ...
 for step in range(num_steps):
@@ -37,7 +38,9 @@ class StepLif(nn.Module):
 
 
 class Loop(nn.Module):
-    """`model` over its time steps one after the other, with the very weights of `model`: `[B, C, H, W]` -> `[B, K]`."""
+    """`model` over its time steps one after the other, with the very weights of `model`: `[B, C, H,
+    W]` -> `[B, K]`.
+    """
 
     def __init__(self, model: DANet) -> None:
         super().__init__()
@@ -62,7 +65,8 @@ class Loop(nn.Module):
 def assert_same(model: DANet, x: Tensor, tolerance: float = 1e-4) -> None:
     """Raises `AssertionError` unless the loop computes the logits of `model`.
 
-    In float64: in float32 the two round differently, one borderline spike flips, and in a deep network many more follow.
+    In float64: in float32 the two round differently, one borderline spike flips, and in a deep
+    network many more follow.
     """
     reference = copy.deepcopy(model).double().eval()
     for module in reference.modules():
@@ -72,12 +76,16 @@ def assert_same(model: DANet, x: Tensor, tolerance: float = 1e-4) -> None:
         expected = reference(x.double())
         given = Loop(reference)(x.double())
     difference = (given - expected).abs().max().item()
-    assert difference <= tolerance, f"the loop is not the network: logits differ by {difference:.2g}"
+    assert difference <= tolerance, (
+        f"the loop is not the network: logits differ by {difference:.2g}"
+    )
     assert expected.std() > 0, "the network is silent: equal logits prove nothing"
 
 
 def assert_same_neuron(device: str) -> None:
-    """Raises `AssertionError` unless the fused neuron, in float32, fires as snnTorch's own loop does and has its gradient."""
+    """Raises `AssertionError` unless the fused neuron, in float32, fires as snnTorch's own loop
+    does and has its gradient.
+    """
     steps = 4
     random = torch.Generator().manual_seed(2)
     x, grad = (torch.randn(steps * 8, 16, 7, 7, generator=random).to(device) for _ in range(2))
@@ -88,6 +96,8 @@ def assert_same_neuron(device: str) -> None:
         (gradient,) = torch.autograd.grad(spikes, leaf, grad)
         found.append((spikes, gradient))
     (fused_spikes, fused_grad), (spikes, gradient) = found
-    assert torch.equal(fused_spikes, spikes) and spikes.any(), "the fused neuron fires otherwise than snnTorch's"
+    assert torch.equal(fused_spikes, spikes) and spikes.any(), (
+        "the fused neuron fires otherwise than snnTorch's"
+    )
     error = float((fused_grad - gradient).norm() / gradient.norm())
     assert error < 1e-5, f"the fused neuron's gradient differs from snnTorch's by {error:.2g}"

@@ -1,4 +1,5 @@
-"""One export of a model to NIR in a process of its own, so that its peak memory is its own: seconds, GB, file against weights.
+"""One export of a model to NIR in a process of its own, so that its peak memory is its own:
+seconds, GB, file against weights.
 
 python benchmarks/nir_once.py danet152-t4.in1k
 """
@@ -13,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import zoo
-from export.graph import read_graph
-from export.nir import to_nir
-from export.nir_file import write_graph, write_trains
-from export.verify.nir import verify_graph
+from export.nir.exporter import to_nir
+from export.nir.reader import read_nir
+from export.nir.verify import verify_graph
+from export.nir.writer import write_graph, write_trains
 
 
 def main(name: str) -> None:
@@ -40,7 +41,7 @@ def main(name: str) -> None:
         nodes, edges = len(graph.nodes), len(graph.edges)
         del graph
         with timed("read"):
-            read = read_graph(path)
+            read = read_nir(path)
         with timed("verify"):
             result = verify_graph(model, read)
         with timed("trains"):

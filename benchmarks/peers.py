@@ -24,7 +24,8 @@ __all__ = [
 ]
 
 SPIKINGJELLY_CHOICE = "SJ_IF_CUDA_IMPLEMENTATION"
-SPIKINGJELLY_IMPLEMENTATIONS = ("cuda", "triton", "torch")  # the first is not in the wheel: it is compiled from its sources
+# the first is not in the wheel: it is compiled from its sources
+SPIKINGJELLY_IMPLEMENTATIONS = ("cuda", "triton", "torch")
 
 
 def spikingjelly_sew_resnet(depth: int, steps: int) -> Callable[[Tensor], Tensor]:
@@ -33,21 +34,34 @@ def spikingjelly_sew_resnet(depth: int, steps: int) -> Callable[[Tensor], Tensor
 
 
 class SpikingJelly(nn.Module):
-    """SpikingJelly's SEW-ResNet in multi-step mode, as published: additive join, integrate-and-fire. `[B, 3, H, W]` -> `[B, 1000]`.
+    """SpikingJelly's SEW-ResNet in multi-step mode, as published: additive join,
+    integrate-and-fire. `[B, 3, H, W]` -> `[B, 1000]`.
 
-    Repeating the image over time and resetting the neurons belong to every call. On a GPU its neurons are kernels of one of
-    `SPIKINGJELLY_IMPLEMENTATIONS`, which the environment variable `SPIKINGJELLY_CHOICE` names before the first import.
+    Repeating the image over time and resetting the neurons belong to every call. On a GPU its
+    neurons are kernels of one of `SPIKINGJELLY_IMPLEMENTATIONS`, which the environment variable
+    `SPIKINGJELLY_CHOICE` names before the first import.
     """
 
     def __init__(self, depth: int, steps: int) -> None:
         super().__init__()
-        # Its models import a downloader from torchvision, which does not import beside a CPU build of torch.
-        with _stubs({"torchvision": [], "torchvision._internally_replaced_utils": ["load_state_dict_from_url"]}):
+        # Its models import a downloader from torchvision, which does not import beside a CPU build
+        # of torch.
+        with _stubs(
+            {
+                "torchvision": [],
+                "torchvision._internally_replaced_utils": ["load_state_dict_from_url"],
+            }
+        ):
             from spikingjelly.activation_based import functional, neuron, surrogate
             from spikingjelly.activation_based.model import sew_resnet
 
         build = getattr(sew_resnet, f"sew_resnet{depth}")
-        self.net = build(cnf="ADD", spiking_neuron=neuron.IFNode, surrogate_function=surrogate.ATan(), detach_reset=True)
+        self.net = build(
+            cnf="ADD",
+            spiking_neuron=neuron.IFNode,
+            surrogate_function=surrogate.ATan(),
+            detach_reset=True,
+        )
         functional.set_step_mode(self.net, "m")
         self.steps, self.reset = steps, functional.reset_net
 
@@ -58,13 +72,22 @@ class SpikingJelly(nn.Module):
 
 
 def syops_operations(model: DANet, image: Tensor) -> dict[str, tuple[float, float]]:
-    """Accumulates and MAC of every module that syops-counter counts, by its path, for an image `[1, C, H, W]`.
+    """Accumulates and MAC of every module that syops-counter counts, by its path, for an image `[1,
+    C, H, W]`.
 
-    It is told, as it asks to be, that a `Lif` is a neuron and that `SamePool` and `Readout` are average pools.
+    It is told, as it asks to be, that a `Lif` is a neuron and that `SamePool` and `Readout` are
+    average pools.
     """
-    many = [prefix + node for prefix in ("", "MultiStep") for node in ("IFNode", "LIFNode", "ParametricLIFNode")]
+    many = [
+        prefix + node
+        for prefix in ("", "MultiStep")
+        for node in ("IFNode", "LIFNode", "ParametricLIFNode")
+    ]
     # It asks for names that SpikingJelly 2.0 no longer has, and for a progress bar.
-    stubs = {"spikingjelly.clock_driven": ["surrogate", "neuron", "functional"], "spikingjelly.clock_driven.neuron": many}
+    stubs = {
+        "spikingjelly.clock_driven": ["surrogate", "neuron", "functional"],
+        "spikingjelly.clock_driven.neuron": many,
+    }
     with _stubs(stubs | {"progress": [], "progress.bar": ["Bar"]}):
         from syops import engine, ops
 
@@ -76,7 +99,9 @@ def syops_operations(model: DANet, image: Tensor) -> dict[str, tuple[float, floa
         counted(image)
     found = {path: m.__syops__ for path, m in model.named_modules() if hasattr(m, "__syops__")}
     counted.stop_syops_count()
-    return {path: (float(accumulates), float(macs)) for path, (_, accumulates, macs, _) in found.items()}
+    return {
+        path: (float(accumulates), float(macs)) for path, (_, accumulates, macs, _) in found.items()
+    }
 
 
 @contextmanager
@@ -96,14 +121,18 @@ def _stubs(modules: dict[str, list[str]]) -> Iterator[None]:
 
 
 class NeuroBench:
-    """NeuroBench's `SynapticOperations` on a network of the zoo, which keeps its hooks until `close`."""
+    """NeuroBench's `SynapticOperations` on a network of the zoo, which keeps its hooks until
+    `close`.
+    """
 
     def __init__(self, model: DANet) -> None:
         self.model = TorchModel(model)
         self.model.register_hooks()
 
     def run(self, x: Tensor) -> dict[str, float]:
-        """One batch as NeuroBench's own benchmark runs it: `Effective_ACs`, `Effective_MACs` and `Dense` per image."""
+        """One batch as NeuroBench's own benchmark runs it: `Effective_ACs`, `Effective_MACs` and
+        `Dense` per image.
+        """
         with torch.inference_mode():
             predictions = self.model(x)
             counts: dict[str, float] = SynapticOperations()(self.model, predictions, (x, None))

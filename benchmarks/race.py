@@ -1,11 +1,12 @@
-"""Top-1 on CIFAR-10 against core-minutes: our recipes, SpikingJelly's network with a usual one, and the same network with ReLU.
+"""Top-1 on CIFAR-10 against core-minutes: our recipes, SpikingJelly's network with a usual one, and
+the same network with ReLU.
 
     python benchmarks/race.py run --data SOURCE [--minutes 60] [--seeds 1] [CONTENDER ...]    what has no log yet, a core each
     python benchmarks/race.py table    docs/race.md and its picture, from the logs
 
-Every contender has about as many minutes of one core, as its own schedule ends there: the number of its epochs follows from the
-time of its first steps. The test split is only looked at after epochs; what that costs is not counted. README.md says how to
-install SpikingJelly.
+Every contender has about as many minutes of one core, as its own schedule ends there: the number of
+its epochs follows from the time of its first steps. The test split is only looked at after epochs;
+what that costs is not counted. README.md says how to install SpikingJelly.
 """
 
 import argparse
@@ -60,9 +61,13 @@ class Contender:
     relu: bool = False  # a ReLU in the place of each neuron
 
 
-def zoo_curve(contender: Contender, images: Images, test: Images, minutes: float, seed: int, run: Path) -> list[dict[str, float]]:
+def zoo_curve(
+    contender: Contender, images: Images, test: Images, minutes: float, seed: int, run: Path
+) -> list[dict[str, float]]:
     """Train a network of the zoo by its recipe: core-minutes and top-1 after each epoch."""
-    recipe = Recipe.load("cifar10", contender.overrides | {"seed": str(seed), "epochs": "1", "source": ""})
+    recipe = Recipe.load(
+        "cifar10", contender.overrides | {"seed": str(seed), "epochs": "1", "source": ""}
+    )
     torch.manual_seed(seed)
     model = zoo.create(contender.name, stem="medium")
     if contender.relu:
@@ -74,10 +79,18 @@ def zoo_curve(contender: Contender, images: Images, test: Images, minutes: float
         net = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
         seconds = seconds_a_step(lambda: F.cross_entropy(net(x), labels).backward())
         run.mkdir(parents=True, exist_ok=True)
-        epochs.write_text(str(epochs_within(minutes, seconds, images.images // recipe.batch_size)), encoding="utf-8")
-    recipe = Recipe.from_dict(recipe.to_dict() | {"epochs": int(epochs.read_text(encoding="utf-8"))})
+        epochs.write_text(
+            str(epochs_within(minutes, seconds, images.images // recipe.batch_size)),
+            encoding="utf-8",
+        )
+    recipe = Recipe.from_dict(
+        recipe.to_dict() | {"epochs": int(epochs.read_text(encoding="utf-8"))}
+    )
     train(model, recipe, images, test, run)
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     return curve_of([line["core_seconds"] for line in lines], [line["test_top1"] for line in lines])
 
 
@@ -92,16 +105,24 @@ def replace_neurons(model: nn.Module) -> None:
 def spikingjelly_curve(
     contender: Contender, images: Images, test: Images, minutes: float, seed: int, run: Path
 ) -> list[dict[str, float]]:
-    """Train SpikingJelly's SEW-ResNet-18 as its tutorials do: Adam, a cosine, random crops and flips. It is not resumed."""
+    """Train SpikingJelly's SEW-ResNet-18 as its tutorials do: Adam, a cosine, random crops and
+    flips. It is not resumed.
+    """
     from peers import SpikingJelly
 
     torch.manual_seed(seed)
     net = SpikingJelly(18, int(contender.name.rpartition("-t")[2].partition(".")[0]))
-    net.net.conv1, net.net.maxpool, net.net.fc = _conv(3, 64), nn.Identity(), _linear(512, DATA.num_classes)
+    net.net.conv1, net.net.maxpool, net.net.fc = (
+        _conv(3, 64),
+        nn.Identity(),
+        _linear(512, DATA.num_classes),
+    )
     plan = Plan(images.images, 128, seed)
     first = plan.indexes(0)
     x, labels = normalise(images.pixels[first], DATA), images.labels[first]
-    epochs = epochs_within(minutes, seconds_a_step(lambda: F.cross_entropy(net(x), labels).backward()), plan.per_epoch)
+    epochs = epochs_within(
+        minutes, seconds_a_step(lambda: F.cross_entropy(net(x), labels).backward()), plan.per_epoch
+    )
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     seconds, scores = [], []
@@ -137,7 +158,10 @@ def _linear(width: int, classes: int) -> nn.Module:
 @torch.inference_mode()
 def top1(net: Callable[[Tensor], Tensor], test: Images) -> float:
     """The share of test images that a network classifies as they are labelled."""
-    correct = sum(int((net(normalise(x, DATA)).argmax(1) == labels).sum()) for x, labels in test.evaluation(250))
+    correct = sum(
+        int((net(normalise(x, DATA)).argmax(1) == labels).sum())
+        for x, labels in test.evaluation(250)
+    )
     return correct / test.images
 
 
@@ -159,15 +183,23 @@ def epochs_within(minutes: float, seconds: float, steps: int) -> int:
 def curve_of(seconds: list[float], scores: list[float]) -> list[dict[str, float]]:
     """Minutes since the beginning and top-1, after each epoch."""
     minutes = [sum(seconds[: i + 1]) / 60 for i in range(len(seconds))]
-    return [{"minutes": round(at, 2), "top1": score} for at, score in zip(minutes, scores, strict=True)]
+    return [
+        {"minutes": round(at, 2), "top1": score} for at, score in zip(minutes, scores, strict=True)
+    ]
 
 
 CONTENDERS: dict[str, Contender] = {
     "fast": Contender("DANet-18, T = 1, fast recipe", zoo_curve),
-    "before": Contender("DANet-18, T = 1, usual recipe (SGD 0.1, cosine, crop 4)", zoo_curve, overrides=BEFORE),
+    "before": Contender(
+        "DANet-18, T = 1, usual recipe (SGD 0.1, cosine, crop 4)", zoo_curve, overrides=BEFORE
+    ),
     "relu": Contender("the same network with ReLU, fast recipe", zoo_curve, relu=True),
-    "spikingjelly-t1": Contender("SpikingJelly, SEW-ResNet-18, T = 1, Adam", spikingjelly_curve, "sew-resnet18-t1.cifar10"),
-    "spikingjelly-t4": Contender("SpikingJelly, SEW-ResNet-18, T = 4, Adam", spikingjelly_curve, "sew-resnet18-t4.cifar10"),
+    "spikingjelly-t1": Contender(
+        "SpikingJelly, SEW-ResNet-18, T = 1, Adam", spikingjelly_curve, "sew-resnet18-t1.cifar10"
+    ),
+    "spikingjelly-t4": Contender(
+        "SpikingJelly, SEW-ResNet-18, T = 4, Adam", spikingjelly_curve, "sew-resnet18-t4.cifar10"
+    ),
 }
 
 
@@ -184,8 +216,13 @@ def run_one(key: str, seed: int, options: argparse.Namespace) -> None:
         "processor": f"one core of {processor()}", "torch": torch.__version__,
     }  # fmt: skip
     LOGS.mkdir(parents=True, exist_ok=True)
-    log_of(key, seed, options.minutes).write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
-    print(f"{contender.title}: {curve[-1]['top1']:.2%} after {curve[-1]['minutes']:.0f} core-minutes", flush=True)
+    log_of(key, seed, options.minutes).write_text(
+        json.dumps(log, indent=1) + "\n", encoding="utf-8"
+    )
+    print(
+        f"{contender.title}: {curve[-1]['top1']:.2%} after {curve[-1]['minutes']:.0f} core-minutes",
+        flush=True,
+    )
 
 
 def log_of(key: str, seed: int, minutes: float) -> Path:
@@ -195,10 +232,26 @@ def log_of(key: str, seed: int, minutes: float) -> Path:
 def run_all(options: argparse.Namespace) -> None:
     """Run what has no log yet, each in a process of its own, one on each core."""
     keys = options.contenders or list(CONTENDERS)
-    missing = [(key, s) for s in range(options.seeds) for key in keys if not log_of(key, s, options.minutes).exists()]
-    command = [sys.executable, __file__, "one", "--data", options.data, "--minutes", str(options.minutes)]
+    missing = [
+        (key, s)
+        for s in range(options.seeds)
+        for key in keys
+        if not log_of(key, s, options.minutes).exists()
+    ]
+    command = [
+        sys.executable,
+        __file__,
+        "one",
+        "--data",
+        options.data,
+        "--minutes",
+        str(options.minutes),
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done in pool.map(lambda run: subprocess.run([*command, "--seed", str(run[1]), run[0]], check=False), missing):
+        for done in pool.map(
+            lambda run: subprocess.run([*command, "--seed", str(run[1]), run[0]], check=False),
+            missing,
+        ):
             if done.returncode:
                 print(f"{' '.join(map(str, done.args))}: status {done.returncode}", file=sys.stderr)
 
@@ -235,7 +288,13 @@ def draw(logs: list[dict[str, Any]]) -> None:
         label = None if key in named else log["title"]
         named.add(key)
         axes.plot(
-            [p["minutes"] for p in curve], [100 * p["top1"] for p in curve], "o-", ms=3, lw=1, color=colours[key], label=label
+            [p["minutes"] for p in curve],
+            [100 * p["top1"] for p in curve],
+            "o-",
+            ms=3,
+            lw=1,
+            color=colours[key],
+            label=label,
         )
     axes.set_xscale("log")
     axes.set_xlabel("minutes of one core")
@@ -248,11 +307,21 @@ def draw(logs: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Race recipes and networks against core-minutes.")
     commands = parser.add_subparsers(required=True)
-    for name, command in (("run", run_all), ("one", lambda options: run_one(options.contenders[0], options.seed, options))):
+    for name, command in (
+        ("run", run_all),
+        ("one", lambda options: run_one(options.contenders[0], options.seed, options)),
+    ):
         sub = commands.add_parser(name)
-        sub.add_argument("contenders", nargs="*", metavar="CONTENDER", help=f"of {', '.join(CONTENDERS)} (default: all)")
+        sub.add_argument(
+            "contenders",
+            nargs="*",
+            metavar="CONTENDER",
+            help=f"of {', '.join(CONTENDERS)} (default: all)",
+        )
         sub.add_argument("--data", required=True, metavar="SOURCE", help="where CIFAR-10 lies")
-        sub.add_argument("--minutes", type=float, default=60.0, help="budget of each, of one core (default: 60)")
+        sub.add_argument(
+            "--minutes", type=float, default=60.0, help="budget of each, of one core (default: 60)"
+        )
         sub.add_argument("--seeds", type=int, default=1)
         sub.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
         sub.set_defaults(command=command)

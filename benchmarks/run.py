@@ -47,11 +47,14 @@ class Scale:
 
 
 FULL = Scale("danet50-t4.in1k", "danet50-t4.cifar10", "danet152-t4.in1k", peer_depth=50, rounds=7)
-SMOKE = Scale("danet20-t4.cifar10", "danet20-t4.fmnist", "danet34-t4.fmnist", peer_depth=18, rounds=1)
+SMOKE = Scale(
+    "danet20-t4.cifar10", "danet20-t4.fmnist", "danet34-t4.fmnist", peer_depth=18, rounds=1
+)
 
 
 def network(name: str, size: int | None = None) -> DANet:
-    """Random weights, but the BatchNorm statistics of a batch of noise, so that every layer spikes as in a trained network.
+    """Random weights, but the BatchNorm statistics of a batch of noise, so that every layer spikes
+    as in a trained network.
 
     `size`: pixels, where they are not those of the name's data set.
     """
@@ -71,7 +74,9 @@ def network(name: str, size: int | None = None) -> DANet:
 def images(model: DANet, batch: int = 1) -> Tensor:
     assert model.origin is not None
     data = model.origin.data
-    return torch.randn(batch, data.channels, data.size, data.size, generator=torch.Generator().manual_seed(1))
+    return torch.randn(
+        batch, data.channels, data.size, data.size, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def title(model: DANet) -> str:
@@ -93,11 +98,31 @@ def speed(scale: Scale, rounds: int) -> list[Row]:
     on_tiny, on_small = _forwards(tiny, {}, rounds), _forwards(small, {}, rounds)
     work = f"{title(model)}, batch 1, exported"
     return [
-        Row(f"{work}, against the snnTorch loop", "3.0x faster", _faster(large, "snnTorch loop", "onnxruntime")),
-        Row(f"{work}, against {name}, multi-step", "2.5x faster", _faster(large, name, "onnxruntime")),
-        Row(f"{title(tiny)}, batch 1, exported, against the loop", "8x faster", _faster(on_tiny, "snnTorch loop", "onnxruntime")),
-        Row(f"{scale.small} (its stem keeps 32x32), likewise", "", _faster(on_small, "snnTorch loop", "onnxruntime")),
-        Row(f"{title(model)}, torch forward, against the loop", "1.5x faster", _faster(large, "snnTorch loop", "torch")),
+        Row(
+            f"{work}, against the snnTorch loop",
+            "3.0x faster",
+            _faster(large, "snnTorch loop", "onnxruntime"),
+        ),
+        Row(
+            f"{work}, against {name}, multi-step",
+            "2.5x faster",
+            _faster(large, name, "onnxruntime"),
+        ),
+        Row(
+            f"{title(tiny)}, batch 1, exported, against the loop",
+            "8x faster",
+            _faster(on_tiny, "snnTorch loop", "onnxruntime"),
+        ),
+        Row(
+            f"{scale.small} (its stem keeps 32x32), likewise",
+            "",
+            _faster(on_small, "snnTorch loop", "onnxruntime"),
+        ),
+        Row(
+            f"{title(model)}, torch forward, against the loop",
+            "1.5x faster",
+            _faster(large, "snnTorch loop", "torch"),
+        ),
         Row(
             f"{title(model)}, torch, BN folded, channels_last, against the loop",
             "",
@@ -106,13 +131,15 @@ def speed(scale: Scale, rounds: int) -> list[Row]:
     ]
 
 
-def _forwards(model: DANet, peers: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
+def _forwards(
+    model: DANet, peers: dict[str, Callable[[], object]], rounds: int
+) -> dict[str, Times]:
     """One image through every form of `model`, and through `peers`."""
     from loop import Loop, assert_same
 
-    from export.fold import fold
-    from export.onnx import write_onnx
-    from export.runtime import OnnxModel, Runtime
+    from export.onnx.exporter import write_onnx
+    from export.onnx.runtime import OnnxModel, Runtime
+    from export.prepare.fold import fold
 
     x = images(model)
     assert_same(model, x)
@@ -124,7 +151,9 @@ def _forwards(model: DANet, peers: dict[str, Callable[[], object]], rounds: int)
     calls: dict[str, Callable[[], object]] = {
         "snnTorch loop": lambda: loop(x),
         "torch": lambda: model(x),
-        "torch, BN folded, channels_last": lambda: folded(x.contiguous(memory_format=torch.channels_last)),
+        "torch, BN folded, channels_last": lambda: folded(
+            x.contiguous(memory_format=torch.channels_last)
+        ),
         "onnxruntime": lambda: exported.run(x.numpy()),
     }
     with torch.inference_mode():
@@ -136,7 +165,9 @@ def _faster(times: dict[str, Times], base: str, other: str) -> str:
 
 
 def export(scale: Scale, rounds: int) -> list[Row]:
-    print(f"\nexport of {scale.deep} to ONNX, each in a process of its own, with torch's own number of threads")
+    print(
+        f"\nexport of {scale.deep} to ONNX, each in a process of its own, with torch's own number of threads"
+    )
     rows = []
     for how, flags in {"verified": [], "not verified": ["--no-verify"]}.items():
         runs = [_export_once(scale.deep, flags) for _ in range(min(rounds, 3))]
@@ -149,14 +180,18 @@ def export(scale: Scale, rounds: int) -> list[Row]:
 
 def _export_once(name: str, flags: list[str]) -> dict[str, float]:
     script = Path(__file__).with_name("export_once.py")
-    output = subprocess.run([sys.executable, script, name, *flags], check=True, stdout=subprocess.PIPE, text=True).stdout
+    output = subprocess.run(
+        [sys.executable, script, name, *flags], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
     result: dict[str, float] = json.loads(output.splitlines()[-1])
     return result
 
 
 def list_(scale: Scale, rounds: int) -> list[Row]:
     def run(*arguments: str) -> Callable[[], object]:
-        return lambda: subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+        return lambda: subprocess.run(
+            [sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL
+        )
 
     calls = {"zoo list": run("-m", "zoo", "list"), "Python, doing nothing": run("-c", "")}
     times = compare("zoo list", calls, rounds)
@@ -173,10 +208,19 @@ SECTIONS: dict[str, Callable[[Scale, int], list[Row]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the zoo side by side with its peers.")
-    parser.add_argument("sections", nargs="*", metavar="section", help=f"any of {', '.join(SECTIONS)}; all if none is given")
+    parser.add_argument(
+        "sections",
+        nargs="*",
+        metavar="section",
+        help=f"any of {', '.join(SECTIONS)}; all if none is given",
+    )
     parser.add_argument("--rounds", type=int, help=f"interleaved rounds (default {FULL.rounds})")
     parser.add_argument("--markdown", action="store_true", help="end with a table for the README")
-    parser.add_argument("--small", action="store_true", help="a smoke run: tiny networks, one round, meaningless figures")
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        help="a smoke run: tiny networks, one round, meaningless figures",
+    )
     options = parser.parse_args()
     if unknown := [section for section in options.sections if section not in SECTIONS]:
         parser.error(f"unknown section {unknown[0]!r}; valid are {', '.join(SECTIONS)}")
@@ -186,8 +230,19 @@ def main() -> None:
     scale = SMOKE if options.small else FULL
     torch.set_num_threads(1)
     print(f"{processor()}\n{versions()}\none thread unless said otherwise")
-    rows = [row for name in options.sections or SECTIONS for row in SECTIONS[name](scale, options.rounds or scale.rounds)]
-    print("\n" + (markdown(rows) if options.markdown else "\n".join(f"{row.work}: {row.measured}" for row in rows)))
+    rows = [
+        row
+        for name in options.sections or SECTIONS
+        for row in SECTIONS[name](scale, options.rounds or scale.rounds)
+    ]
+    print(
+        "\n"
+        + (
+            markdown(rows)
+            if options.markdown
+            else "\n".join(f"{row.work}: {row.measured}" for row in rows)
+        )
+    )
 
 
 def markdown(rows: list[Row]) -> str:

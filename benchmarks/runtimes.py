@@ -1,11 +1,13 @@
-"""The exported networks in every runtime and precision, beside the tutorial-style snnTorch loop, SpikingJelly and torch.compile.
+"""The exported networks in every runtime and precision, beside the tutorial-style snnTorch loop,
+SpikingJelly and torch.compile.
 
     python benchmarks/runtimes.py [danet50 danet50-batch8 danet18 danet152 streams] [--rounds N]
 
-CPU time of one call on one thread, medians of interleaved rounds. GFLOP/s count every multiplication and addition of all time
-steps, beside what one large product of matrices or convolution reaches on this machine in the same type, where the processor
-has a fast form of that type. Memory is the peak of a process of its own that loads and runs once. What this machine cannot run has
-a row that says why. `streams` sets two streams beside two threads, in wall time.
+CPU time of one call on one thread, medians of interleaved rounds. GFLOP/s count every
+multiplication and addition of all time steps, beside what one large product of matrices or
+convolution reaches on this machine in the same type, where the processor has a fast form of that
+type. Memory is the peak of a process of its own that loads and runs once. What this machine cannot
+run has a row that says why. `streams` sets two streams beside two threads, in wall time.
 """
 
 import argparse
@@ -26,11 +28,11 @@ from timing import compare, ratio, share, versions
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from export.fold import fold
-from export.onnx import write_onnx
-from export.quantise import rounded
-from export.runtime import OnnxModel, Runtime
-from export.streaming import StreamingSession
+from export.onnx.exporter import write_onnx
+from export.onnx.runtime import OnnxModel, Runtime
+from export.onnx.streaming import StreamingSession
+from export.prepare.fold import fold
+from export.prepare.quantize import quantize_weights
 from zoo.danet import DANet
 from zoo.errors import InputError
 from zoo.processor import processor
@@ -38,7 +40,8 @@ from zoo.processor import processor
 NETWORKS = {  # name, pixels, batch, depth of SpikingJelly's SEW-ResNet, with torch.compile or not
     "danet50": ("danet50-t4.in1k", 224, 1, 50, True),
     "danet50-batch8": ("danet50-t4.in1k", 224, 8, 50, True),
-    "danet18": ("danet18-t4.cifar10", 32, 1, None, True),  # SpikingJelly has none with a stem for small images
+    # SpikingJelly has none with a stem for small images
+    "danet18": ("danet18-t4.cifar10", 32, 1, None, True),
     "danet152": ("danet152-t4.in1k", 224, 1, 152, True),
 }
 RUNTIMES = {  # weights, runtime, form
@@ -49,7 +52,11 @@ RUNTIMES = {  # weights, runtime, form
     "OpenVINO, bfloat16": ("float32", Runtime("openvino", "bfloat16", threads=1), "sequence"),
     "OpenVINO, int8 weights": ("int8", Runtime("openvino", threads=1), "sequence"),
     "OpenVINO, int8 weights, four steps streamed": ("int8", Runtime("openvino", threads=1), "step"),
-    "OpenVINO, int8 weights, bfloat16 elsewhere": ("int8", Runtime("openvino", "bfloat16", threads=1), "sequence"),
+    "OpenVINO, int8 weights, bfloat16 elsewhere": (
+        "int8",
+        Runtime("openvino", "bfloat16", threads=1),
+        "sequence",
+    ),
 }
 MEMORY = """
 import sys
@@ -67,7 +74,7 @@ if how == "loop":
     Loop(model)(images(model, int(batch)))
 else:
     import numpy as np
-    from export.runtime import OnnxModel, Runtime
+    from export.onnx.runtime import OnnxModel, Runtime
     runtime = Runtime(*how.split(":"), threads=1)
     model = OnnxModel(Path(path), runtime)
     data = model.about.data
@@ -79,7 +86,10 @@ print(memory("VmHWM"))
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument(
-        "networks", nargs="*", metavar="NETWORK", help=f"any of {', '.join(NETWORKS)}, streams; all if none is given"
+        "networks",
+        nargs="*",
+        metavar="NETWORK",
+        help=f"any of {', '.join(NETWORKS)}, streams; all if none is given",
     )
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
@@ -89,7 +99,8 @@ def main() -> None:
     print(f"{processor()}, one thread; {versions()}")
     with torch.inference_mode():
         peaks = {dtype: peak(dtype) for dtype in ("float32", "bfloat16", "int8")}
-    # Without instructions for them, shorter numbers are converted one by one, and a product tells nothing of what can be reached.
+    # Without instructions for them, shorter numbers are converted one by one, and a product tells
+    # nothing of what can be reached.
     peaks = {dtype: value for dtype, value in peaks.items() if value >= peaks["float32"]}
     print("peak: " + ", ".join(f"{dtype} {value:.0f} GFLOP/s" for dtype, value in peaks.items()))
     for name in args.networks or [*NETWORKS, "streams"]:
@@ -100,7 +111,16 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def measure(name: str, pixels: int, batch: int, peer: int | None, compiled: bool, *, rounds: int, peaks: dict[str, float]) -> None:
+def measure(
+    name: str,
+    pixels: int,
+    batch: int,
+    peer: int | None,
+    compiled: bool,
+    *,
+    rounds: int,
+    peaks: dict[str, float],
+) -> None:
     model = network(name, size=pixels)
     x = images(model, batch)
     with FlopCounterMode(display=False) as count:
@@ -111,27 +131,49 @@ def measure(name: str, pixels: int, batch: int, peer: int | None, compiled: bool
         for precision, _, form in RUNTIMES.values():
             if (precision, form) not in files:
                 path = files[precision, form] = Path(folder) / f"{precision}.{form}.onnx"
-                write_onnx(rounded(model, precision), path, form=form, outputs="none", verify=False)
+                write_onnx(
+                    quantize_weights(model, precision),
+                    path,
+                    form=form,
+                    outputs="none",
+                    verify=False,
+                )
         calls, refused = contenders(model, x, files, peer, compiled)
-        times = compare(f"{name}, {pixels}x{pixels}, batch {batch}, {flop / 1e9:.1f} GFLOP", calls, rounds)
+        times = compare(
+            f"{name}, {pixels}x{pixels}, batch {batch}, {flop / 1e9:.1f} GFLOP", calls, rounds
+        )
         used = {"snnTorch loop": memory("loop", Path(), name, pixels, batch)}
         for how, (precision, runtime, form) in RUNTIMES.items():
             if form == "sequence" and how in calls:
-                used[how] = memory(f"{runtime.name}:{runtime.precision}", files[precision, form], name, pixels, batch)
-    print(f"\n| {name}, {pixels}x{pixels}, batch {batch} | against the loop | CPU ms | GFLOP/s | of the peak | peak memory, MB |")
+                used[how] = memory(
+                    f"{runtime.name}:{runtime.precision}",
+                    files[precision, form],
+                    name,
+                    pixels,
+                    batch,
+                )
+    print(
+        f"\n| {name}, {pixels}x{pixels}, batch {batch} | against the loop | CPU ms | GFLOP/s | of the peak | peak memory, MB |"
+    )
     print("|---|---|---|---|---|---|")
     for how, value in times.items():
         dtype = "int8" if "int8" in how else "bfloat16" if "bfloat16" in how else "float32"
         speed = flop / value.milliseconds / 1e6
         part = share(speed, peaks.get(dtype), dtype)
         against = ratio(times["snnTorch loop"], value)
-        print(f"| {how} | {against} | {value.milliseconds:.1f} | {speed:.0f} | {part} | {used.get(how, '')} |")
+        print(
+            f"| {how} | {against} | {value.milliseconds:.1f} | {speed:.0f} | {part} | {used.get(how, '')} |"
+        )
     for how, why in refused.items():
         print(f"| {how} | {why} | | | | |")
 
 
 def contenders(
-    model: DANet, x: torch.Tensor, files: dict[tuple[str, str], Path], peer: int | None, compiled: bool
+    model: DANet,
+    x: torch.Tensor,
+    files: dict[tuple[str, str], Path],
+    peer: int | None,
+    compiled: bool,
 ) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
     """Divide the runtimes into those that run here, and those that cannot, with the reason."""
     loop, array = Loop(model), x.numpy()
@@ -152,7 +194,9 @@ def contenders(
             if form == "sequence":
                 call = partial(OnnxModel(files[precision, form], runtime).run, array)
             else:
-                call = partial(stream, StreamingSession(files[precision, form], len(x), runtime), array)
+                call = partial(
+                    stream, StreamingSession(files[precision, form], len(x), runtime), array
+                )
             call()  # OpenVINO compiles a graph, or refuses to, when it first runs
             calls[how] = call
         except InputError as error:
@@ -167,14 +211,20 @@ def stream(session: StreamingSession, frames: np.ndarray) -> None:
 
 def side_by_side(rounds: int) -> None:
     """A batch in two streams of one thread each, and in one of two threads: look at wall time."""
-    for name, pixels, batch in (("danet20-t4.fmnist", 28, 250), ("danet18-t4.cifar10", 32, 8), ("danet50-t4.in1k", 224, 4)):
+    for name, pixels, batch in (
+        ("danet20-t4.fmnist", 28, 250),
+        ("danet18-t4.cifar10", 32, 8),
+        ("danet50-t4.in1k", 224, 4),
+    ):
         model = network(name, size=pixels)
         x = images(model, batch).numpy()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             write_onnx(model, path, outputs="none", verify=False)
             ways = {
-                f"{kind}, {n} streams": Runtime(kind, threads=2, streams=n) for kind in ("onnxruntime", "openvino") for n in (1, 2)
+                f"{kind}, {n} streams": Runtime(kind, threads=2, streams=n)
+                for kind in ("onnxruntime", "openvino")
+                for n in (1, 2)
             }
             calls: dict[str, Callable[[], object]] = {}
             for how, runtime in ways.items():
@@ -191,11 +241,17 @@ def memory(how: str, path: Path, name: str, pixels: int, batch: int) -> int:
     """Peak of a process, in MB."""
     here = Path(__file__).parent
     command = [sys.executable, "-c", MEMORY, how, str(path), name, str(pixels), str(batch)]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True, cwd=here).stdout.split()[-1])
+    return int(
+        subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=here
+        ).stdout.split()[-1]
+    )
 
 
 def peak(dtype: str, size: int = 1536) -> float:
-    """GFLOP/s of a square product in this type or of a 3x3 convolution, the faster: torch has them from two libraries."""
+    """GFLOP/s of a square product in this type or of a 3x3 convolution, the faster: torch has them
+    from two libraries.
+    """
     if dtype == "int8":
         a, b = (torch.randint(-9, 9, (size, size), dtype=torch.int8) for _ in range(2))
         return _speed(lambda: torch._int_mm(a, b), 2 * size**3)

@@ -1,7 +1,9 @@
-"""Fair timing on a machine that is not ours alone: contenders take turns, `A B C A B C ...`, and medians are compared.
+"""Fair timing on a machine that is not ours alone: contenders take turns, `A B C A B C ...`, and
+medians are compared.
 
-Two clocks run: CPU time of this process and of the children it waited for, which a busy machine does not change much, and wall
-time, which is what a user waits for. Ratios are of CPU time; with one thread on a quiet machine both say the same.
+Two clocks run: CPU time of this process and of the children it waited for, which a busy machine
+does not change much, and wall time, which is what a user waits for. Ratios are of CPU time; with
+one thread on a quiet machine both say the same.
 """
 
 import platform
@@ -48,7 +50,9 @@ class Times:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times longer one contender takes: of the medians, and the least and greatest of any round."""
+    """How many times longer one contender takes: of the medians, and the least and greatest of any
+    round.
+    """
 
     value: float
     low: float
@@ -73,7 +77,10 @@ def compare(title: str, calls: Mapping[str, Callable[[], object]], rounds: int) 
             cpu, wall = cpu_time(), time.perf_counter()
             call()
             clocks[name].append((cpu_time() - cpu, time.perf_counter() - wall))
-    times = {name: Times(tuple(c for c, _ in turns), tuple(w for _, w in turns)) for name, turns in clocks.items()}
+    times = {
+        name: Times(tuple(c for c, _ in turns), tuple(w for _, w in turns))
+        for name, turns in clocks.items()
+    }
     print(f"\n{title}: medians of {rounds} interleaved rounds")
     for name, value in times.items():
         print(f"  {name:42} {value}")

@@ -2,7 +2,8 @@
 
     python benchmarks/training.py [cpu] [networks] [gpu] [--batch N] [--rounds N] [--save] [--small]
 
-Without a section it runs all; without a GPU the rows of `gpu` say so. README.md says what is measured and how.
+Without a section it runs all; without a GPU the rows of `gpu` say so. README.md says what is
+measured and how.
 """
 
 import argparse
@@ -36,14 +37,19 @@ LONG = {"fp32": "float32", "bf16": "bfloat16"}
 
 
 def cpu(session: Session) -> list[Result]:
-    """A step of a small ResNet, in one process; then the peak of memory, each contender in a process of its own."""
+    """A step of a small ResNet, in one process; then the peak of memory, each contender in a
+    process of its own.
+    """
     name, batch = session.scale.cpu, session.batch or session.scale.cpu_batch
     model = network(name)
     assert_same(model, images(model, 2))
     assert_same_neuron("cpu")
     x, labels = batch_of(name, batch)
     pairs = [(how, precision) for precision in LONG for how in ("loop", "ours")]
-    calls = {_called(*pair): training_step(network_of(name, pair[0]), x, labels, precision=pair[1]) for pair in pairs}
+    calls = {
+        _called(*pair): training_step(network_of(name, pair[0]), x, labels, precision=pair[1])
+        for pair in pairs
+    }
     times = compare(f"{name}, a training step of {batch} images, one thread", calls, session.rounds)
     session.throughput += [
         {"network": name, "batch": batch, "precision": precision, "images_per_second": batch / median(times[_called(*pair)].wall),
@@ -54,11 +60,17 @@ def cpu(session: Session) -> list[Result]:
     print("\npeak memory of the process, and above libraries, weights and batch")
     used = {pair: train_once(name, pair[0], batch, pair[1], "cpu") for pair in pairs}
     for pair, once in used.items():
-        print(f"  {_called(*pair):42} {once['peak'] / 1e9:8.2f} GB {above(once) / 1e9:8.2f} GB above")
+        print(
+            f"  {_called(*pair):42} {once['peak'] / 1e9:8.2f} GB {above(once) / 1e9:8.2f} GB above"
+        )
 
     work = f"training step of {name}, batch {batch}"
     rows = []
-    targets = {("fp32", "fp32"): ("0.60x", "0.40x"), ("bf16", "bf16"): ("0.40x", "0.30x"), ("bf16", "fp32"): ("", "")}
+    targets = {
+        ("fp32", "fp32"): ("0.60x", "0.40x"),
+        ("bf16", "bf16"): ("0.40x", "0.30x"),
+        ("bf16", "fp32"): ("", ""),
+    }
     for (mine, other), (time, memory) in targets.items():
         what = f"{work}, {LONG[mine]}, against the snnTorch loop in {LONG[other]}"
         ours, loop = ("ours", mine), ("loop", other)
@@ -83,16 +95,37 @@ def _time_row(work: str, target: str, ours: Times, other: Times) -> Result:
     )
 
 
-SECTIONS: dict[str, Callable[[Session], list[Result]]] = {"cpu": cpu, "networks": networks, "gpu": gpu}
+SECTIONS: dict[str, Callable[[Session], list[Result]]] = {
+    "cpu": cpu,
+    "networks": networks,
+    "gpu": gpu,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure training side by side with peers.")
-    parser.add_argument("sections", nargs="*", metavar="section", help=f"any of {', '.join(SECTIONS)}; all if none is given")
-    parser.add_argument("--batch", type=int, help=f"images of a step (default {FULL.cpu_batch}; on a GPU halved until it fits)")
+    parser.add_argument(
+        "sections",
+        nargs="*",
+        metavar="section",
+        help=f"any of {', '.join(SECTIONS)}; all if none is given",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        help=f"images of a step (default {FULL.cpu_batch}; on a GPU halved until it fits)",
+    )
     parser.add_argument("--rounds", type=int, help=f"interleaved rounds (default {FULL.rounds})")
-    parser.add_argument("--save", action="store_true", help="also write benchmarks/results/training-DEVICE-DATE.{txt,json}")
-    parser.add_argument("--small", action="store_true", help="a smoke run: tiny networks, one round, meaningless figures")
+    parser.add_argument(
+        "--save",
+        action="store_true",
+        help="also write benchmarks/results/training-DEVICE-DATE.{txt,json}",
+    )
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        help="a smoke run: tiny networks, one round, meaningless figures",
+    )
     options = parser.parse_args()
     if unknown := [section for section in options.sections if section not in SECTIONS]:
         parser.error(f"unknown section {unknown[0]!r}; valid are {', '.join(SECTIONS)}")
@@ -120,7 +153,11 @@ def _table(rows: list[Result]) -> str:
 
 
 def _device() -> str:
-    return f"{torch.cuda.get_device_name()}, {processor()}" if torch.cuda.is_available() else processor()
+    return (
+        f"{torch.cuda.get_device_name()}, {processor()}"
+        if torch.cuda.is_available()
+        else processor()
+    )
 
 
 def _versions() -> str:
@@ -145,7 +182,9 @@ def _recorded() -> Iterator[io.StringIO]:
 
 def _save(text: str, rows: list[Result], session: Session, options: dict[str, Any]) -> None:
     today = date.today().isoformat()
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else processor().partition(",")[0]
+    name = (
+        torch.cuda.get_device_name() if torch.cuda.is_available() else processor().partition(",")[0]
+    )
     device = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"training-{device}-{today}"
@@ -153,7 +192,9 @@ def _save(text: str, rows: list[Result], session: Session, options: dict[str, An
         "date": today, "device": _device(), "system": platform.platform(), "versions": _versions(), "options": options,
         "rows": [asdict(row) for row in rows], "throughput": session.throughput,
     }  # fmt: skip
-    path.with_name(f"{path.name}.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    path.with_name(f"{path.name}.json").write_text(
+        json.dumps(values, indent=2) + "\n", encoding="utf-8"
+    )
     path.with_name(f"{path.name}.txt").write_text(f"{today}\n{text}", encoding="utf-8")
     print(f"\nwritten to {path}.txt and .json")
 

@@ -1,4 +1,6 @@
-"""The section `gpu` of training.py: steps of large ResNets beside SpikingJelly's and the loop, the neuron alone beside a copy."""
+"""The section `gpu` of training.py: steps of large ResNets beside SpikingJelly's and the loop, the
+neuron alone beside a copy.
+"""
 
 import gc
 import os
@@ -23,7 +25,9 @@ NOT_RUN = "not run on a GPU yet"
 
 
 def gpu(session: Session) -> list[Result]:
-    """Steps of large ResNets beside SpikingJelly's and the loop, and the neuron alone beside a copy."""
+    """Steps of large ResNets beside SpikingJelly's and the loop, and the neuron alone beside a
+    copy.
+    """
     depths = session.scale.depths
     if not torch.cuda.is_available():
         print(f"\ngpu: {NOT_RUN}")
@@ -32,20 +36,32 @@ def gpu(session: Session) -> list[Result]:
         ]
     from peers import SPIKINGJELLY_CHOICE
 
-    print(f"\n{torch.cuda.get_device_name()}; CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
+    print(
+        f"\n{torch.cuda.get_device_name()}; CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    )
     assert_same_neuron("cuda")
     model = network(session.scale.cpu).cuda()
     assert_same(model, images(model, 2).cuda())
     del model
-    choice, flags = _fastest_spikingjelly(f"danet{depths[0]}-t{STEPS}.in1k", session.scale.gpu_batch)
-    os.environ[SPIKINGJELLY_CHOICE] = choice  # read when spikingjelly is imported, which only happens below
-    rows = [row for depth in depths for row in _depth(depth, session, f"{choice}{', channels_last' if flags else ''}", flags)]
+    choice, flags = _fastest_spikingjelly(
+        f"danet{depths[0]}-t{STEPS}.in1k", session.scale.gpu_batch
+    )
+    # read when spikingjelly is imported, which only happens below
+    os.environ[SPIKINGJELLY_CHOICE] = choice
+    rows = [
+        row
+        for depth in depths
+        for row in _depth(depth, session, f"{choice}{', channels_last' if flags else ''}", flags)
+    ]
     return rows + _neuron(session)
 
 
 def _gpu_works(depth: int) -> list[tuple[str, str]]:
     """Work and target of each row."""
-    work, peer = f"training of danet{depth}-t{STEPS}, 224x224, bfloat16", f"SpikingJelly sew_resnet{depth}"
+    work, peer = (
+        f"training of danet{depth}-t{STEPS}, 224x224, bfloat16",
+        f"SpikingJelly sew_resnet{depth}",
+    )
     return [
         (f"{work}, against {peer}: images/s", "1.3x"),
         (f"{work}, against {peer}: peak memory", "0.60x"),
@@ -59,7 +75,9 @@ def _neuron_works() -> list[tuple[str, str]]:
 
 
 def _fastest_spikingjelly(name: str, batch: int) -> tuple[str, list[str]]:
-    """Of its implementations of the neuron, with either memory format of the weights, what trains `name` fastest here."""
+    """Of its implementations of the neuron, with either memory format of the weights, what trains
+    `name` fastest here.
+    """
     from peers import SPIKINGJELLY_CHOICE, SPIKINGJELLY_IMPLEMENTATIONS
 
     print(f"\nSpikingJelly's implementations, {name}, bfloat16, each in a process of its own")
@@ -72,7 +90,9 @@ def _fastest_spikingjelly(name: str, batch: int) -> tuple[str, list[str]]:
             while size:
                 try:
                     flags = [flag] if flag else []
-                    once = train_once(name, "spikingjelly", size, "bf16", "cuda", *flags, steps=5, choice=chosen)
+                    once = train_once(
+                        name, "spikingjelly", size, "bf16", "cuda", *flags, steps=5, choice=chosen
+                    )
                     seconds[choice, flag] = once["seconds"] / size
                     print(f"  {title:42} {size / once['seconds']:9.1f} images/s, batch {size}")
                 except RuntimeError as error:
@@ -91,11 +111,14 @@ def _depth(depth: int, session: Session, peer: str, flags: list[str]) -> list[Re
     name = f"danet{depth}-t{STEPS}.in1k"
     batch = session.batch or session.scale.gpu_batch
     calls = _fitting(name, batch, flags)
-    while calls is None and batch > 1:  # outside of the handler of the error, which holds on to all that filled the memory
+    # outside of the handler of the error, which holds on to all that filled the memory
+    while calls is None and batch > 1:
         batch //= 2
         calls = _fitting(name, batch, flags)
     assert calls is not None, f"one image of {name} is too much for this GPU"
-    times = _turns(f"{name}, bfloat16, batch {batch}, SpikingJelly: {peer}", calls, batch, session.rounds)
+    times = _turns(
+        f"{name}, bfloat16, batch {batch}, SpikingJelly: {peer}", calls, batch, session.rounds
+    )
     session.throughput.append(
         {"network": name, "batch": batch, "precision": "bf16", "images_per_second": batch / median(times["ours"]),
          "where": torch.cuda.get_device_name()}
@@ -105,14 +128,24 @@ def _depth(depth: int, session: Session, peer: str, flags: list[str]) -> list[Re
     torch.cuda.empty_cache()
 
     rows = []
-    used = {how: train_once(name, how, batch, "bf16", "cuda", *(flags if how == "spikingjelly" else [])) for how in TITLES}
+    used = {
+        how: train_once(name, how, batch, "bf16", "cuda", *(flags if how == "spikingjelly" else []))
+        for how in TITLES
+    }
     for how, once in used.items():
-        print(f"  {TITLES[how]:42} {once['peak'] / 1e9:8.2f} GB peak {above(once) / 1e9:8.2f} GB above weights and batch")
+        print(
+            f"  {TITLES[how]:42} {once['peak'] / 1e9:8.2f} GB peak {above(once) / 1e9:8.2f} GB above weights and batch"
+        )
     faster, smaller, much_faster = _gpu_works(depth)
     for (work, target), how in ((faster, "spikingjelly"), (much_faster, "loop")):
         against = _against(times[how], times["ours"])
         speeds = " against ".join(f"{batch / median(times[who]):.0f}" for who in ("ours", how))
-        figures = {"ratio": asdict(against), "batch": batch, "seconds": {who: times[who] for who in ("ours", how)}, "peer": peer}
+        figures = {
+            "ratio": asdict(against),
+            "batch": batch,
+            "seconds": {who: times[who] for who in ("ours", how)},
+            "peer": peer,
+        }
         rows.append(Result(work, target, f"{against}; {speeds} images/s, batch {batch}", figures))
     rows.insert(1, memory_row(*smaller, used["ours"], used["spikingjelly"]))
     return rows
@@ -127,7 +160,9 @@ def _fitting(name: str, batch: int, flags: list[str]) -> dict[str, Callable[[], 
     try:
         for how in TITLES:
             last = True if how == "spikingjelly" and flags else None
-            calls[how] = training_step(network_of(name, how, "cuda", channels_last=last), x, labels, precision="bf16")
+            calls[how] = training_step(
+                network_of(name, how, "cuda", channels_last=last), x, labels, precision="bf16"
+            )
             assert calls[how]().isfinite(), f"{how}: the loss is not finite"
             torch.cuda.empty_cache()
     except torch.OutOfMemoryError:
@@ -139,11 +174,14 @@ def _fitting(name: str, batch: int, flags: list[str]) -> dict[str, Callable[[], 
 def _turns(
     title: str, calls: Mapping[str, Callable[[], object]], batch: int, rounds: int, steps: int = 5
 ) -> dict[str, tuple[float, ...]]:
-    """Seconds of a step, by the GPU's own clock: in every turn two steps that do not count, then the mean of `steps`."""
+    """Seconds of a step, by the GPU's own clock: in every turn two steps that do not count, then
+    the mean of `steps`.
+    """
     seconds: dict[str, list[float]] = {how: [] for how in calls}
     for _ in range(rounds):
         for how, call in calls.items():
-            torch.cuda.empty_cache()  # what the one before keeps for itself; the first step takes its own
+            # what the one before keeps for itself; the first step takes its own
+            torch.cuda.empty_cache()
             call()
             call()
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -155,7 +193,9 @@ def _turns(
             seconds[how].append(start.elapsed_time(end) / 1000 / steps)
     print(f"\n{title}: medians of {rounds} interleaved rounds of {steps} steps")
     for how, turns in seconds.items():
-        print(f"  {TITLES[how]:42} {1000 * median(turns):9.1f} ms {batch / median(turns):9.1f} images/s")
+        print(
+            f"  {TITLES[how]:42} {1000 * median(turns):9.1f} ms {batch / median(turns):9.1f} images/s"
+        )
     return {how: tuple(turns) for how, turns in seconds.items()}
 
 
@@ -165,7 +205,9 @@ def _against(longer: tuple[float, ...], shorter: tuple[float, ...]) -> Ratio:
 
 
 def _neuron(session: Session) -> list[Result]:
-    """Bytes that the equation cannot do without, each tensor once, over the time: beside a copy of a tensor of the same size."""
+    """Bytes that the equation cannot do without, each tensor once, over the time: beside a copy of
+    a tensor of the same size.
+    """
     from triton.testing import do_bench
 
     shares: dict[torch.dtype, tuple[float, float, float]] = {}
@@ -183,13 +225,21 @@ def _neuron(session: Session) -> list[Result]:
         with torch.no_grad():
             copied = 2 * size / _median(do_bench, lambda to=to, x=x: to.copy_(x))
             forward = 2 * size / _median(do_bench, lambda x=x: lif.eval()(x))
-        backward = (2 * size + n + 3 * size) / _median(do_bench, both)  # the training forward also writes the spikes as bytes
+        # the training forward also writes the spikes as bytes
+        backward = (2 * size + n + 3 * size) / _median(do_bench, both)
         shares[dtype] = copied, forward / copied, backward / copied
-        print(f"\nthe neuron on {list(x.shape)}, {dtype}: a copy moves {copied / 1e12:.2f} TB/s, forward {forward / 1e12:.2f}, ")
+        print(
+            f"\nthe neuron on {list(x.shape)}, {dtype}: a copy moves {copied / 1e12:.2f} TB/s, forward {forward / 1e12:.2f}, "
+        )
         print(f"  forward and backward {backward / 1e12:.2f}")
     copied, *ours = shares[torch.bfloat16]
     return [
-        Result(work, target, f"{100 * share:.0f} % of {copied / 1e12:.2f} TB/s", {"share": share, "copy": copied})
+        Result(
+            work,
+            target,
+            f"{100 * share:.0f} % of {copied / 1e12:.2f} TB/s",
+            {"share": share, "copy": copied},
+        )
         for (work, target), share in zip(_neuron_works(), ours, strict=True)
     ]
 

@@ -8,7 +8,12 @@ from run import Row
 
 __all__ = ["FULL", "SMOKE", "TITLES", "Result", "Scale", "Session", "above", "memory_row"]
 
-TITLES = {"ours": "ours", "loop": "snnTorch loop", "compiled": "torch.compile", "spikingjelly": "SpikingJelly"}
+TITLES = {
+    "ours": "ours",
+    "loop": "snnTorch loop",
+    "compiled": "torch.compile",
+    "spikingjelly": "SpikingJelly",
+}
 
 
 @dataclass(frozen=True)

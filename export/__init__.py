@@ -1,23 +1,51 @@
-"""What a model becomes: a NIR graph, an ONNX file, a verification, an energy figure.
+"""What a model becomes: a NIR graph, an ONNX file, an energy figure, a check against a chip.
 
-    estimate(model_or_graph, images)    what it does on images, counted and priced
+    to_nir(model)                        its NIR graph; `read_nir(path)` reads anyone's
+    to_onnx(model)                       its ONNX graph, verified by `zoo export`
+    OnnxModel(path), StreamingSession(path)   an exported file that runs: all time steps at once, or one a call
+    estimate(model_or_graph, images)     what it does on images, counted and priced
+    check(graph, "speck2e")              whether it fits a neuromorphic chip
 
 `export` imports `zoo`, never the other way, and nothing is imported before it is asked for.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from export.energy import EnergyReport, estimate
+    from export.energy.estimation import EnergyReport, estimate
+    from export.nir.exporter import to_nir
+    from export.nir.reader import read_nir
+    from export.onnx.exporter import to_onnx
+    from export.onnx.runtime import OnnxModel
+    from export.onnx.streaming import StreamingSession
+    from export.targets.checker import check
 
-__all__ = ["EnergyReport", "estimate"]
+__all__ = [
+    "EnergyReport",
+    "OnnxModel",
+    "StreamingSession",
+    "check",
+    "estimate",
+    "read_nir",
+    "to_nir",
+    "to_onnx",
+]
 
 PROJECT = "danet-zoo"  # by which the command tells this package from another of the same name
+HOMES = {
+    "EnergyReport": "export.energy.estimation",
+    "OnnxModel": "export.onnx.runtime",
+    "StreamingSession": "export.onnx.streaming",
+    "check": "export.targets.checker",
+    "estimate": "export.energy.estimation",
+    "read_nir": "export.nir.reader",
+    "to_nir": "export.nir.exporter",
+    "to_onnx": "export.onnx.exporter",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import export.energy
-
-    return getattr(export.energy, name)
+    return getattr(importlib.import_module(HOMES[name]), name)

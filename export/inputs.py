@@ -13,13 +13,15 @@ LARGEST = 16  # normalised pixels of known data stay below 5
 
 
 def check_normalised(images: np.ndarray[Any, Any], data: DatasetSpec) -> None:
-    """Raises `InputError` for images that are bytes, `zoo.images.normalise` of which was forgotten: integers, or numbers from 0 to
-    far beyond what a pixel can become. Counts of events pass."""
+    """Raises `InputError` for images that are bytes, `zoo.images.normalise` of which was forgotten:
+    integers, or numbers from 0 to far beyond what a pixel can become. Counts of events pass.
+    """
     if data.events:
         return
     given = str(images.dtype)
     if images.dtype.kind == "f":
-        if not (images.size and images.min() >= 0 and images.max() >= LARGEST):  # nor where one is NaN
+        # nor where one is NaN
+        if not (images.size and images.min() >= 0 and images.max() >= LARGEST):
             return
         given = f"numbers from {images.min():g} to {images.max():g}"
     raise InputError(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer
 
-# The Hub's client reads its settings when it is imported. No test reaches another Hub than this one, or the user's cache and token.
+# The Hub's client reads its settings when it is imported. No test reaches another Hub than this
+# one, or the user's cache and token.
 HUB = HubServer()
 HOME = tempfile.TemporaryDirectory()
 for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING_FACE_"))]:

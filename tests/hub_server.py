@@ -1,7 +1,9 @@
-"""A server that speaks the Hub's protocol on 127.0.0.1, of the standard library: repositories, commits, LFS, tokens, and faults.
+"""A server that speaks the Hub's protocol on 127.0.0.1, of the standard library: repositories,
+commits, LFS, tokens, and faults.
 
-Only what `huggingface_hub`'s client asks for. Large files are answered by a redirect to a second server, another origin, as the Hub
-does. `server.faults` maps "METHOD regular-expression" to what happens instead of an answer; `server.requests` is what was asked.
+Only what `huggingface_hub`'s client asks for. Large files are answered by a redirect to a second
+server, another origin, as the Hub does. `server.faults` maps "METHOD regular-expression" to what
+happens instead of an answer; `server.requests` is what was asked.
 """
 
 import base64
@@ -33,7 +35,12 @@ class Repo:
     def commit(self, files: dict[str, bytes], message: str = "", branch: str = "main") -> str:
         """All of `files` beside what the branch has; the new sha."""
         everything = self.commits.get(self.refs.get(branch, ""), {}) | files
-        content = repr((sorted((name, hashlib.sha1(data).hexdigest()) for name, data in everything.items()), len(self.commits)))
+        content = repr(
+            (
+                sorted((name, hashlib.sha1(data).hexdigest()) for name, data in everything.items()),
+                len(self.commits),
+            )
+        )
         sha = hashlib.sha1(content.encode()).hexdigest()
         self.commits[sha], self.refs[branch] = everything, sha
         self.messages.append(message)
@@ -51,7 +58,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that were cut off, or gave up, close the connection: that is what those tests are about."""
+        """Clients that were cut off, or gave up, close the connection: that is what those tests are
+        about.
+        """
         if not isinstance(sys.exc_info()[1], ConnectionError | ValueError):
             super().handle_error(request, client_address)
 
@@ -60,11 +69,15 @@ class HubServer:
     """Answers at `url` once started; `reset` makes it forget everything but its port."""
 
     def __init__(self) -> None:
-        self.http, self.cdn = (Server(("127.0.0.1", 0), Handler, bind_and_activate=False) for _ in range(2))
+        self.http, self.cdn = (
+            Server(("127.0.0.1", 0), Handler, bind_and_activate=False) for _ in range(2)
+        )
         for http in (self.http, self.cdn):
             http.hub = self  # type: ignore[attr-defined]
             http.server_bind()  # not yet listening: until a test starts it, connections are refused
-        self.url, self.cdn_url = (f"http://127.0.0.1:{http.server_address[1]}" for http in (self.http, self.cdn))
+        self.url, self.cdn_url = (
+            f"http://127.0.0.1:{http.server_address[1]}" for http in (self.http, self.cdn)
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -83,11 +96,17 @@ class HubServer:
 
     def publish(self, repo: str, folder: Path) -> str:
         """Everything in `folder` as one commit; its sha."""
-        return self.repos.setdefault(repo, Repo()).commit({path.name: path.read_bytes() for path in folder.iterdir()})
+        return self.repos.setdefault(repo, Repo()).commit(
+            {path.name: path.read_bytes() for path in folder.iterdir()}
+        )
 
     def asked(self, pattern: str) -> list[str]:
         """Paths of the requests that match, as "METHOD /path"."""
-        return [f"{method} {path}" for method, path, _ in self.requests if re.search(pattern, f"{method} {path}")]
+        return [
+            f"{method} {path}"
+            for method, path, _ in self.requests
+            if re.search(pattern, f"{method} {path}")
+        ]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -138,7 +157,11 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, json.dumps(value).encode())
 
     def fail(self, status: int, code: str = "", message: str = "") -> None:
-        self.reply(status, json.dumps({"error": message}).encode(), **({"X_Error_Code": code} if code else {}))
+        self.reply(
+            status,
+            json.dumps({"error": message}).encode(),
+            **({"X_Error_Code": code} if code else {}),
+        )
 
     def repo(self, name: str) -> Repo | None:
         repo = self.hub.repos.get(name)
@@ -173,12 +196,20 @@ class Handler(BaseHTTPRequestHandler):
         if len(data) < large:
             return self.reply(200, self.change(data), **headers)
         place = f"{name}:{sha}:{file}".encode().hex()
-        linked = {"X_Linked_ETag": headers["ETag"], "X_Linked_Size": str(len(data)), "Location": f"{self.hub.cdn_url}/{place}"}
+        linked = {
+            "X_Linked_ETag": headers["ETag"],
+            "X_Linked_Size": str(len(data)),
+            "Location": f"{self.hub.cdn_url}/{place}",
+        }
         self.reply(302, **headers | linked)
 
     def content(self, place: str) -> None:
         name, sha, file = place.split(":")
-        self.reply(200, self.change(self.hub.repos[name].commits[sha][file]), Content_Type="application/octet-stream")
+        self.reply(
+            200,
+            self.change(self.hub.repos[name].commits[sha][file]),
+            Content_Type="application/octet-stream",
+        )
 
     def revision(self, name: str, revision: str = "main") -> None:
         found = self.commit_of(name, revision)
@@ -190,7 +221,12 @@ class Handler(BaseHTTPRequestHandler):
         found = self.commit_of(name, revision)
         if found:
             sizes = {file: (len(data), tag_of(data, LARGE)) for file, data in found[1].items()}
-            self.json([{"type": "file", "path": file, "oid": oid, "size": size} for file, (size, oid) in sizes.items()])
+            self.json(
+                [
+                    {"type": "file", "path": file, "oid": oid, "size": size}
+                    for file, (size, oid) in sizes.items()
+                ]
+            )
 
     # What is taken
 
@@ -205,8 +241,13 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(self.body)
             name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
             if name in self.hub.repos:
-                return self.reply(409, json.dumps({"error": "it exists", "url": f"{self.hub.url}/{name}"}).encode())
-            repo = self.hub.repos[name] = Repo(private=asked.get("private") is True or asked.get("visibility") == "private")
+                return self.reply(
+                    409,
+                    json.dumps({"error": "it exists", "url": f"{self.hub.url}/{name}"}).encode(),
+                )
+            repo = self.hub.repos[name] = Repo(
+                private=asked.get("private") is True or asked.get("visibility") == "private"
+            )
             repo.commit({".gitattributes": b"*.safetensors filter=lfs\n"}, "initial commit")
             self.json({"url": f"{self.hub.url}/{name}"})
 
@@ -216,22 +257,32 @@ class Handler(BaseHTTPRequestHandler):
         text = json.loads(self.body)["content"]
         values = yaml.safe_load(text.split("---")[1])
         wrong = (
-            [] if values.get("license") in LICENCES else [{"message": f"license {values.get('license')!r} is none of the Hub's"}]
+            []
+            if values.get("license") in LICENCES
+            else [{"message": f"license {values.get('license')!r} is none of the Hub's"}]
         )
         self.reply(400 if wrong else 200, json.dumps({"errors": wrong, "warnings": []}).encode())
 
     def preupload(self, name: str, _: str) -> None:
         if self.writer() and self.repo(name) is not None:
             files = json.loads(self.body)["files"]
-            modes = [{"path": f["path"], "uploadMode": "lfs" if f["size"] >= LARGE else "regular"} for f in files]
+            modes = [
+                {"path": f["path"], "uploadMode": "lfs" if f["size"] >= LARGE else "regular"}
+                for f in files
+            ]
             self.json({"files": [mode | {"shouldIgnore": False, "oid": None} for mode in modes]})
 
     def batch(self, _: str) -> None:
         if self.writer():
             objects = json.loads(self.body)["objects"]
-            made = [o | {"actions": {"upload": {"href": f"{self.hub.url}/lfs/{o['oid']}"}}} for o in objects]
+            made = [
+                o | {"actions": {"upload": {"href": f"{self.hub.url}/lfs/{o['oid']}"}}}
+                for o in objects
+            ]
             self.reply(
-                200, json.dumps({"transfer": "basic", "objects": made}).encode(), Content_Type="application/vnd.git-lfs+json"
+                200,
+                json.dumps({"transfer": "basic", "objects": made}).encode(),
+                Content_Type="application/vnd.git-lfs+json",
             )
 
     def upload(self, oid: str) -> None:
@@ -288,7 +339,9 @@ def status(code: int, error: str = "") -> Callable[[Handler], None]:
 
 
 def cut(after: int | None) -> Callable[[Handler], None]:
-    """Close the connection: before an answer (None), or after so many bytes of a body that is announced whole."""
+    """Close the connection: before an answer (None), or after so many bytes of a body that is
+    announced whole.
+    """
 
     def fault(handler: Handler) -> None:
         handler.close_connection = True
@@ -332,5 +385,7 @@ def times(n: int, fault: Callable[[Handler], bool | None]) -> Callable[[Handler]
 
 def answer_of(handler: Handler) -> bytes:
     """What the second server would send."""
-    name, sha, file = bytes.fromhex(unquote(handler.url.path).rpartition("/")[2]).decode().split(":")
+    name, sha, file = (
+        bytes.fromhex(unquote(handler.url.path).rpartition("/")[2]).decode().split(":")
+    )
     return handler.hub.repos[name].commits[sha][file]

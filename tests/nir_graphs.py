@@ -1,4 +1,6 @@
-"""NIR graphs to test with: chains, and random ones of every primitive, in numbers that no sum rounds."""
+"""NIR graphs to test with: chains, and random ones of every primitive, in numbers that no sum
+rounds.
+"""
 
 from itertools import pairwise
 from typing import Any
@@ -6,7 +8,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from export.interpret import run
+from export.nir.interpreter import run
 
 Array = np.ndarray[Any, np.dtype[Any]]
 DT = 0.25
@@ -19,7 +21,11 @@ def a(*values: Any) -> Array:
 def chain(*nodes: Any, shape: Any = (2,), **metadata: Any) -> Any:
     """input -> n0 -> n1 ... -> output."""
     shape = None if shape is None else np.array(shape)
-    named = {"input": nir.Input(shape), **{f"n{i}": n for i, n in enumerate(nodes)}, "output": nir.Output(None)}
+    named = {
+        "input": nir.Input(shape),
+        **{f"n{i}": n for i, n in enumerate(nodes)},
+        "output": nir.Output(None),
+    }
     return nir.NIRGraph(named, list(pairwise(named)), {"dt": DT} | metadata, type_check=False)
 
 
@@ -28,7 +34,9 @@ def numbers(rng: np.random.Generator, shape: Any, *choices: float) -> Array:
 
 
 def neuron(kind: type, rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    """Parameters for each element, of the kinds that some tool writes: other resets and leaks than zero, a gain below it."""
+    """Parameters for each element, of the kinds that some tool writes: other resets and leaks than
+    zero, a gain below it.
+    """
     tau = {key: numbers(rng, shape, 0.25, 0.5, 1, 2) for key in ("tau", "tau_syn", "tau_mem")}
     values = tau | {
         "r": numbers(rng, shape, 0, 0.5, 1, 2, 4, -1),
@@ -57,7 +65,10 @@ def node(kind: type, rng: np.random.Generator, shape: tuple[int, ...], depth: in
     if kind is nir.Delay:
         return nir.Delay(DT * rng.integers(0, 4, shape).astype(np.float32))
     if kind in (nir.Affine, nir.Linear):
-        weight, bias = draw(-4, 5, (*shape[:-1], 3, shape[-1])) / 8, draw(-4, 5, (*shape[:-1], 3)) / 8
+        weight, bias = (
+            draw(-4, 5, (*shape[:-1], 3, shape[-1])) / 8,
+            draw(-4, 5, (*shape[:-1], 3)) / 8,
+        )
         return nir.Affine(weight, bias) if kind is nir.Affine else nir.Linear(weight)
     if kind is nir.Flatten:
         return nir.Flatten({"input": np.array(shape)}, 0 if draw(2) else -len(shape), -1)
@@ -76,8 +87,12 @@ def node(kind: type, rng: np.random.Generator, shape: tuple[int, ...], depth: in
     return kind(size[0] if axes == 1 else size, weight, stride, padding, dilation, groups, bias)
 
 
-def grown(rng: np.random.Generator, shape: tuple[int, ...], size: int, depth: int = 0, loops: int = 0) -> Any:
-    """A random graph of about `size` nodes with skips and `loops`; it neither rounds nor repeats itself."""
+def grown(
+    rng: np.random.Generator, shape: tuple[int, ...], size: int, depth: int = 0, loops: int = 0
+) -> Any:
+    """A random graph of about `size` nodes with skips and `loops`; it neither rounds nor repeats
+    itself.
+    """
     graph, names = chain(shape=shape), ["input"]
     graph.edges = []
     shapes, reads = {"input": shape}, {}
@@ -90,7 +105,9 @@ def grown(rng: np.random.Generator, shape: tuple[int, ...], size: int, depth: in
         reads[name] = shapes[names[-1]]
         twins = [other for other in names[:-1] if shapes[other] == reads[name]]
         graph.edges += [(source, name) for source in (names[-1], *twins[: rng.integers(3)])]
-        shapes[name] = run(chain(made, shape=reads[name]), np.zeros((1, 1, *reads[name])))["output"].shape[2:]
+        shapes[name] = run(chain(made, shape=reads[name]), np.zeros((1, 1, *reads[name])))[
+            "output"
+        ].shape[2:]
         names.append(name)
     graph.edges.append((names[-1], "output"))
     for source in names[1:]:
@@ -103,4 +120,6 @@ def grown(rng: np.random.Generator, shape: tuple[int, ...], size: int, depth: in
 
 
 def kinds(graph: Any) -> set[type]:
-    return {type(n) for n in graph.nodes.values()}.union(*(kinds(n) for n in graph.nodes.values() if isinstance(n, nir.NIRGraph)))
+    return {type(n) for n in graph.nodes.values()}.union(
+        *(kinds(n) for n in graph.nodes.values() if isinstance(n, nir.NIRGraph))
+    )

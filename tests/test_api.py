@@ -26,7 +26,9 @@ def test_public_names_exist_and_are_documented(module: ModuleType) -> None:
         value = inspect.unwrap(getattr(module, name))
         if inspect.isclass(value) or inspect.isfunction(value):
             assert value.__doc__, f"{name} has no docstring"
-            assert not value.__doc__.startswith(f"{name}("), f"{name} has only the docstring that dataclasses generate"
+            assert not value.__doc__.startswith(f"{name}("), (
+                f"{name} has only the docstring that dataclasses generate"
+            )
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)

@@ -46,9 +46,19 @@ def test_list_and_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert {entry["name"]: entry["metrics"]["top1"] for entry in json.loads(out)}[MODEL] >= 0.92
     status, out, _ = zoo(capsys, "info", "danet20-t4", "--json")
     info = json.loads(out)
-    assert status == 0 and info["name"] == MODEL and info["provenance"] == "trained" and info["model"]["widths"] == [16, 32, 64]
+    assert (
+        status == 0
+        and info["name"] == MODEL
+        and info["provenance"] == "trained"
+        and info["model"]["widths"] == [16, 32, 64]
+    )
     status, out, _ = zoo(capsys, "info", "danet20-t4")
-    assert status == 0 and "widths: 16, 32, 64" in out and "bottleneck: no" in out and "top1: 0.92" in out
+    assert (
+        status == 0
+        and "widths: 16, 32, 64" in out
+        and "bottleneck: no" in out
+        and "top1: 0.92" in out
+    )
     status, out, _ = zoo(capsys, "info", "danet152b-t8")
     assert re.search(r"trained +no", out) and "parameters" not in out
 
@@ -57,7 +67,11 @@ def test_classify_bundled_images(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = zoo(capsys, "classify", "danet20-t4", "--json")
     result = json.loads(out)
     assert status == 0 and result["images"] == 256 and len(result["predictions"]) == 256
-    assert result["correct"] == sum(p["prediction"] == p["label"] for p in result["predictions"]) >= 0.9 * 256
+    assert (
+        result["correct"]
+        == sum(p["prediction"] == p["label"] for p in result["predictions"])
+        >= 0.9 * 256
+    )
     status, out, _ = zoo(capsys, "classify", "danet20-t4")
     assert "256 bundled Fashion-MNIST images right" in out
 
@@ -71,15 +85,21 @@ def test_classify_a_file_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "label" not in prediction
 
 
-def test_a_model_s_transform_is_what_classify_does(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_model_s_transform_is_what_classify_does(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for i, path in enumerate(paths):
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 30 + i, 3)).astype(np.uint8)).save(path)
+        Image.fromarray(
+            np.random.default_rng(i).integers(0, 256, (40, 30 + i, 3)).astype(np.uint8)
+        ).save(path)
     _, out, _ = zoo(capsys, "classify", "danet20-t4", *map(str, paths), "--json")
     model = load("danet20-t4")
     with torch.inference_mode():
         confidences = model(model.transform(paths)).softmax(1).amax(1)
-    assert [p["confidence"] for p in json.loads(out)["predictions"]] == [round(float(c), 4) for c in confidences]
+    assert [p["confidence"] for p in json.loads(out)["predictions"]] == [
+        round(float(c), 4) for c in confidences
+    ]
 
 
 def test_pictures_of_any_kind_and_what_was_done_to_them(
@@ -95,18 +115,29 @@ def test_pictures_of_any_kind_and_what_was_done_to_them(
     status, out, _ = zoo(capsys, "classify", "danet20-t4", str(path), "--json")
     assert status == 0 and json.loads(out)["predictions"][0]["changes"] == changes
     status, out, _ = zoo(capsys, "classify", "danet20-t4", str(path))
-    assert status == 0 and all(word in out for word in ("Ankle boot", "a [/b].png", ", ".join(changes)))
+    assert status == 0 and all(
+        word in out for word in ("Ankle boot", "a [/b].png", ", ".join(changes))
+    )
     status, out, err = zoo(capsys, "energy", "danet20-t4", "--images", str(path), "--json")
-    assert status == 0 and json.loads(out)["images"] == 1 and err == f"{path}: {', '.join(changes)}\n"
+    assert (
+        status == 0 and json.loads(out)["images"] == 1 and err == f"{path}: {', '.join(changes)}\n"
+    )
 
 
-def test_the_export_classifies_as_the_model_does(capsys: pytest.CaptureFixture[str], exported: Path) -> None:
-    assert {p.name for p in exported.iterdir()} == {f"{MODEL}.onnx", f"{MODEL}.nir", f"{MODEL}.trains.nir"}
+def test_the_export_classifies_as_the_model_does(
+    capsys: pytest.CaptureFixture[str], exported: Path
+) -> None:
+    assert {p.name for p in exported.iterdir()} == {
+        f"{MODEL}.onnx",
+        f"{MODEL}.nir",
+        f"{MODEL}.trains.nir",
+    }
     capsys.readouterr()
     _, ours, _ = zoo(capsys, "classify", "danet20-t4", "--json")
     _, theirs, _ = zoo(capsys, "classify", str(exported / f"{MODEL}.onnx"), "--json")
     same = [
-        a["prediction"] == b["prediction"] for a, b in zip(*(json.loads(o)["predictions"] for o in (ours, theirs)), strict=True)
+        a["prediction"] == b["prediction"]
+        for a, b in zip(*(json.loads(o)["predictions"] for o in (ours, theirs)), strict=True)
     ]
     assert np.mean(same) >= 0.99  # a borderline spike may differ
 
@@ -114,11 +145,15 @@ def test_the_export_classifies_as_the_model_does(capsys: pytest.CaptureFixture[s
 def test_verify_weights_and_exports(capsys: pytest.CaptureFixture[str], exported: Path) -> None:
     status, out, _ = zoo(capsys, "verify", "danet20-t4")
     assert status == 0 and "sha256" in out
-    status, out, _ = zoo(capsys, "verify", "danet20-t4", "--export", str(exported / f"{MODEL}.onnx"), "--json")
+    status, out, _ = zoo(
+        capsys, "verify", "danet20-t4", "--export", str(exported / f"{MODEL}.onnx"), "--json"
+    )
     assert status == 0 and json.loads(out)[0]["ok"]
 
 
-def test_a_failed_check_is_status_one(capsys: pytest.CaptureFixture[str], exported: Path, tmp_path: Path) -> None:
+def test_a_failed_check_is_status_one(
+    capsys: pytest.CaptureFixture[str], exported: Path, tmp_path: Path
+) -> None:
     """The export of one model is not another's."""
     import zoo as package
     from zoo.weights import write_model
@@ -126,7 +161,9 @@ def test_a_failed_check_is_status_one(capsys: pytest.CaptureFixture[str], export
     other = package.create(MODEL).eval()
     assert other.origin is not None
     write_model(tmp_path / "other", other, name=MODEL, data=other.origin.data)
-    status, out, _ = zoo(capsys, "verify", str(tmp_path / "other"), "--export", str(exported / f"{MODEL}.onnx"))
+    status, out, _ = zoo(
+        capsys, "verify", str(tmp_path / "other"), "--export", str(exported / f"{MODEL}.onnx")
+    )
     assert status == 1 and "NOT verified" in out
 
 
@@ -139,8 +176,14 @@ WRONG = [
     (["classify", "danet20-t4", "absent.png"], "absent.png does not exist"),
     (["classify", "danet20-t4", "large.png", "."], ". is a folder: name image files"),
     (["classify", "danet20-t4", "-"], "- does not exist; images are read from files alone"),
-    (["classify", "danet20-t4", "empty.png"], "empty.png is not an image that can be read (the file is empty)"),
-    (["classify", "danet20-t4", "array.npy"], "array.npy is not an image that can be read (unknown format; valid are JPEG, PNG"),
+    (
+        ["classify", "danet20-t4", "empty.png"],
+        "empty.png is not an image that can be read (the file is empty)",
+    ),
+    (
+        ["classify", "danet20-t4", "array.npy"],
+        "array.npy is not an image that can be read (unknown format; valid are JPEG, PNG",
+    ),
     (["classify", "absent.onnx"], "absent.onnx does not exist"),
     (["classify", "text.onnx"], "text.onnx is not an ONNX file"),
     (["energy", "danet20-t4", "--images", "text.png"], "text.png is not an image"),
@@ -148,15 +191,36 @@ WRONG = [
     (["energy", "text.onnx", "--out", "out"], "text.onnx is not an ONNX file"),
     (["energy", "text.nir", "--out", "out"], "text.nir"),
     (["energy", "danet20-t4", "absent.nir", "--first", "1", "--out", "out"], "absent.nir"),
-    (["energy", "danet20-t4", "--convention", "honest"], "convention 'honest': no such one; valid are exact, spikformer, sew"),
-    (["energy", "danet20-t4", "--profile", "abacus"], "profile 'abacus': no such one; valid are 45nm-fp32"),
+    (
+        ["energy", "danet20-t4", "--convention", "honest"],
+        "convention 'honest': no such one; valid are exact, spikformer, sew",
+    ),
+    (
+        ["energy", "danet20-t4", "--profile", "abacus"],
+        "profile 'abacus': no such one; valid are 45nm-fp32",
+    ),
     (["energy", "danet20-t4", "--profile", "absent.toml"], "absent.toml"),
-    (["energy", "danet20-t4", "--profile", "bad.toml", "--out", "out"], "bad.toml', line 4: profile 'chip', term 'ac'"),
-    (["energy", "danet20-t4", "--data", ".", "--out", "out"], ". holds no images in a valid layout"),
-    (["energy", "danet20-t4", "--data", ".", "--images", "large.png"], "--images and --data are two sources of images"),
-    (["energy", "danet20-t4", "--images", "empty.png"], "empty.png is not an image that can be read (the file is empty)"),
+    (
+        ["energy", "danet20-t4", "--profile", "bad.toml", "--out", "out"],
+        "bad.toml', line 4: profile 'chip', term 'ac'",
+    ),
+    (
+        ["energy", "danet20-t4", "--data", ".", "--out", "out"],
+        ". holds no images in a valid layout",
+    ),
+    (
+        ["energy", "danet20-t4", "--data", ".", "--images", "large.png"],
+        "--images and --data are two sources of images",
+    ),
+    (
+        ["energy", "danet20-t4", "--images", "empty.png"],
+        "empty.png is not an image that can be read (the file is empty)",
+    ),
     (["energy", "danet20-t4", "--input", "text.png"], "--input is for a .nir file"),
-    (["energy", "danet20-t4", "danet20-t4", "--first", "1", "--out", "out"], "is given twice: give every model once"),
+    (
+        ["energy", "danet20-t4", "danet20-t4", "--first", "1", "--out", "out"],
+        "is given twice: give every model once",
+    ),
     (["export", "danet20-t4", "--out", "text.png/below"], "text.png"),
     (["export", "sew-resnet20and-t4.fmnist", "--to", "nir"], "was never trained"),
     (["verify", "danet20-t4", "--export", "text.onnx"], "text.onnx is not an ONNX file"),
@@ -164,38 +228,96 @@ WRONG = [
     (["verify", "--export", "text.onnx"], "--export text.onnx is compared with one model: name it"),
     (["verify", "danet99-t4"], "unknown model 'danet99-t4'"),
     (["verify", "hf:one"], "'hf:one' is not hf:org/repo or hf:org/repo@revision"),
-    (["push", "danet20-t4", "--repo", "alone"], "'alone' is not a repository of the Hub: expected org/name"),
-    (["push", ".", "--repo", "a/b", "--dry-run"], ". lacks metrics.json: it is neither what a finished `zoo train` leaves"),
-    (["convert", "absent.pth", "--arch", "sew-resnet18-t4", "--out", "out"], "absent.pth is not a file"),
-    (["convert", "text.png", "--arch", "sew-resnet18-t4", "--out", "out"], "text.png cannot be read: it is not a checkpoint"),
-    (["convert", "text.png", "--arch", "danet18-t4", "--out", "out"], "checkpoints are known of sew-resnet, spiking-resnet"),
-    (["convert", "text.png", "--arch", "sew-resnet18-t4", "--out", "text.nir"], "text.nir exists already: name a folder"),
+    (
+        ["push", "danet20-t4", "--repo", "alone"],
+        "'alone' is not a repository of the Hub: expected org/name",
+    ),
+    (
+        ["push", ".", "--repo", "a/b", "--dry-run"],
+        ". lacks metrics.json: it is neither what a finished `zoo train` leaves",
+    ),
+    (
+        ["convert", "absent.pth", "--arch", "sew-resnet18-t4", "--out", "out"],
+        "absent.pth is not a file",
+    ),
+    (
+        ["convert", "text.png", "--arch", "sew-resnet18-t4", "--out", "out"],
+        "text.png cannot be read: it is not a checkpoint",
+    ),
+    (
+        ["convert", "text.png", "--arch", "danet18-t4", "--out", "out"],
+        "checkpoints are known of sew-resnet, spiking-resnet",
+    ),
+    (
+        ["convert", "text.png", "--arch", "sew-resnet18-t4", "--out", "text.nir"],
+        "text.nir exists already: name a folder",
+    ),
     (["export", "danet20-t4", "--to", "nir", "--weights", "int8", "--data", "absent"], "absent"),
-    (["check", "danet20-t4", "--target", "speck3"], "target 'speck3' is not known; valid are speck2e, loihi1, loihi2"),
+    (
+        ["check", "danet20-t4", "--target", "speck3"],
+        "target 'speck3' is not known; valid are speck2e, loihi1, loihi2",
+    ),
     (["check", "danet99-t4"], "unknown model 'danet99-t4'"),
     (["check", "text.nir"], "text.nir"),
     (["check", "absent.nir"], "absent.nir"),
     (["check", "text.nir", "--weights", "int8"], "--weights int8 rounds a model: give its name"),
-    (["evaluate", "danet20-t4", "--data", "."], ". holds no images in a valid layout: train/CLASS/IMAGE"),
+    (
+        ["evaluate", "danet20-t4", "--data", "."],
+        ". holds no images in a valid layout: train/CLASS/IMAGE",
+    ),
     (["train", "danet20-t4"], "names no data set"),
-    (["train", "danet20-t4.in1k", "--data", "absent"], "absent is no folder: name one, or a data set on the Hub as ORG/NAME"),
-    (["train", "danet20-t4.nmnist"], "N-MNIST has no default place: name its folder or hub id with --data"),
-    (["train", "danet20-t4.fmnist", "--set", "epoch=1"], "unknown key 'epoch'; did you mean epochs? valid are dataset"),
-    (["train", "danet20-t4.fmnist", "--data", "."], ". holds no images in a valid layout: train/CLASS/IMAGE"),
+    (
+        ["train", "danet20-t4.in1k", "--data", "absent"],
+        "absent is no folder: name one, or a data set on the Hub as ORG/NAME",
+    ),
+    (
+        ["train", "danet20-t4.nmnist"],
+        "N-MNIST has no default place: name its folder or hub id with --data",
+    ),
+    (
+        ["train", "danet20-t4.fmnist", "--set", "epoch=1"],
+        "unknown key 'epoch'; did you mean epochs? valid are dataset",
+    ),
+    (
+        ["train", "danet20-t4.fmnist", "--data", "."],
+        ". holds no images in a valid layout: train/CLASS/IMAGE",
+    ),
     (["train", "danet20-t4.fmnist", "--teacher", "danet99-t4"], "unknown model 'danet99-t4'"),
-    (["train", "danet20-t4.fmnist", "--teacher", "absent:build"], "teacher 'absent:build' cannot be imported"),
+    (
+        ["train", "danet20-t4.fmnist", "--teacher", "absent:build"],
+        "teacher 'absent:build' cannot be imported",
+    ),
     (["train", "danet20-t4.fmnist", "--init", "nonsense"], "unknown model 'nonsense'"),
-    (["train", "danet20-t4.fmnist", "--init", "danet20b-t4.fmnist"], "danet20b-t4.fmnist was never trained"),
-    (["train", "danet20b-t4.fmnist", "--init", "danet20-t4.fmnist"], "it has order a instead of b, "),
-    (["train", "danet20-t4.fmnist", "--freeze", "stem"], "freeze = ['stem']: random weights would stay so"),
-    (["train", "danet20-t4.fmnist", "--freeze", "stem", "--set", "freeze=[]"], "given twice, by --freeze and by --set"),
-    (["train", "danet20-t4.fmnist", "--shard"], "--shard needs several processes: start them with torchrun"),
+    (
+        ["train", "danet20-t4.fmnist", "--init", "danet20b-t4.fmnist"],
+        "danet20b-t4.fmnist was never trained",
+    ),
+    (
+        ["train", "danet20b-t4.fmnist", "--init", "danet20-t4.fmnist"],
+        "it has order a instead of b, ",
+    ),
+    (
+        ["train", "danet20-t4.fmnist", "--freeze", "stem"],
+        "freeze = ['stem']: random weights would stay so",
+    ),
+    (
+        ["train", "danet20-t4.fmnist", "--freeze", "stem", "--set", "freeze=[]"],
+        "given twice, by --freeze and by --set",
+    ),
+    (
+        ["train", "danet20-t4.fmnist", "--shard"],
+        "--shard needs several processes: start them with torchrun",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("argv", "message"), WRONG, ids=[" ".join(argv) for argv, _ in WRONG])
 def test_bad_input_is_one_line_and_status_two(
-    argv: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    argv: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("text.png").write_text("not an image")
@@ -213,16 +335,38 @@ def test_bad_input_is_one_line_and_status_two(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_nir_of_rounded_weights_says_both_accuracies(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    status, out, _ = zoo(capsys, "export", "danet20-t4", "--to", "nir", "--weights", "int8", "--out", str(tmp_path), "--json")
+def test_nir_of_rounded_weights_says_both_accuracies(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    status, out, _ = zoo(
+        capsys,
+        "export",
+        "danet20-t4",
+        "--to",
+        "nir",
+        "--weights",
+        "int8",
+        "--out",
+        str(tmp_path),
+        "--json",
+    )
     graph, trains = json.loads(out)
-    assert status == 0 and graph["file"].endswith(f"{MODEL}.int8.nir") and trains["file"].endswith(f"{MODEL}.int8.trains.nir")
-    assert graph["images"] == "256 bundled images of Fashion-MNIST" and 0.93 < graph["int8"] < graph["float32"] + 0.02
+    assert (
+        status == 0
+        and graph["file"].endswith(f"{MODEL}.int8.nir")
+        and trains["file"].endswith(f"{MODEL}.int8.trains.nir")
+    )
+    assert (
+        graph["images"] == "256 bundled images of Fashion-MNIST"
+        and 0.93 < graph["int8"] < graph["float32"] + 0.02
+    )
     status, out, _ = zoo(capsys, "verify", "danet20-t4", "--export", graph["file"])
     assert status == 0 and "19 neuron layers spike for spike" in out
 
 
-def test_verify_finds_another_models_nir(capsys: pytest.CaptureFixture[str], exported: Path, tmp_path: Path) -> None:
+def test_verify_finds_another_models_nir(
+    capsys: pytest.CaptureFixture[str], exported: Path, tmp_path: Path
+) -> None:
     path = exported / f"{MODEL}.nir"
     status, out, _ = zoo(capsys, "verify", "danet20-t4", "--export", str(path), "--json")
     assert status == 0 and json.loads(out)[0]["ok"]
@@ -230,7 +374,10 @@ def test_verify_finds_another_models_nir(capsys: pytest.CaptureFixture[str], exp
     graph.edges.remove(("stage1_link0_conv", "stage2_block0_lif1"))
     nir.write(tmp_path / "less.nir", graph)
     status, out, _ = zoo(capsys, "verify", "danet20-t4", "--export", str(tmp_path / "less.nir"))
-    assert status == 1 and "NOT verified: it has no edge 'stage1_link0_conv' -> 'stage2_block0_lif1'" in out
+    assert (
+        status == 1
+        and "NOT verified: it has no edge 'stage1_link0_conv' -> 'stage2_block0_lif1'" in out
+    )
 
 
 def test_check_a_network_that_fits_and_one_that_does_not(
@@ -239,18 +386,28 @@ def test_check_a_network_that_fits_and_one_that_does_not(
     speck = ("check", "speck-danet8-t4.fmnist", "--target", "speck2e")
     status, out, _ = zoo(capsys, *speck, "--weights", "int8-layer", "--json")
     values = json.loads(out)
-    assert status == 0 and values["about"] == "random weights, int8-layer" and values["checks"][0]["fits"]
+    assert (
+        status == 0
+        and values["about"] == "random weights, int8-layer"
+        and values["checks"][0]["fits"]
+    )
     status, out, _ = zoo(capsys, *speck)
     assert status == 1 and "`--weights int8-layer`" in out and "not validated on the chip" in out
     page = tmp_path / "check.html"
     status, out, _ = zoo(capsys, "check", str(exported / f"{MODEL}.nir"), "--html", str(page))
-    assert status == 1 and out.count("not validated on the chip") == 7 and f"written to {page}" in out
+    assert (
+        status == 1 and out.count("not validated on the chip") == 7 and f"written to {page}" in out
+    )
     assert f"{MODEL}.nir" in page.read_text() and "Speck 2e" in page.read_text()
 
 
 @pytest.mark.parametrize("name", ["cifar10", "fmnist", "nmnist"])
-def test_the_network_for_speck_fits_at_every_small_size(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    status, _, _ = zoo(capsys, "check", f"speck-danet8-t4.{name}", "--target", "speck2e", "--weights", "int8-layer")
+def test_the_network_for_speck_fits_at_every_small_size(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, _ = zoo(
+        capsys, "check", f"speck-danet8-t4.{name}", "--target", "speck2e", "--weights", "int8-layer"
+    )
     assert status == 0
 
 
@@ -275,12 +432,17 @@ def test_another_package_called_export_is_noticed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "zoo", "energy", "danet20-t4"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == f"zoo: {tmp_path / 'export'} is not the zoo's: `pip uninstall export`, then install danet-zoo again\n"
+    assert (
+        done.stderr
+        == f"zoo: {tmp_path / 'export'} is not the zoo's: `pip uninstall export`, then install danet-zoo again\n"
+    )
 
 
 @pytest.mark.parametrize(("module", "argv"), [("zoo", ["info", MODEL]), ("export", ["--help"])])
 def test_both_packages_run_as_modules(module: str, argv: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", module, *argv], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", module, *argv], capture_output=True, text=True, check=True
+    )
     assert ("usage: zoo export" if module == "export" else MODEL) in done.stdout
 
 
@@ -289,13 +451,24 @@ def test_evaluate_reads_the_split(capsys: pytest.CaptureFixture[str], tmp_path: 
 
     pixels, labels = samples("fmnist")
     images, targets = pixels[:50, 0].numpy(), labels[:50].numpy().astype(np.uint8)
-    for name, array in (("t10k-images-idx3-ubyte.gz", images), ("t10k-labels-idx1-ubyte.gz", targets)):
-        header = bytes((0, 0, 8, array.ndim)) + b"".join(int(n).to_bytes(4, "big") for n in array.shape)
+    for name, array in (
+        ("t10k-images-idx3-ubyte.gz", images),
+        ("t10k-labels-idx1-ubyte.gz", targets),
+    ):
+        header = bytes((0, 0, 8, array.ndim)) + b"".join(
+            int(n).to_bytes(4, "big") for n in array.shape
+        )
         (tmp_path / name).write_bytes(gzip.compress(header + array.tobytes()))
     status, out, _ = zoo(capsys, "evaluate", "danet20-t4", "--data", str(tmp_path), "--json")
     _, predictions, _ = zoo(capsys, "classify", "danet20-t4", "--json")
-    expected = np.mean([p["prediction"] == p["label"] for p in json.loads(predictions)["predictions"][:50]])
-    assert status == 0 and json.loads(out) | {"top1": None, "images_per_second": None, "processor": None} == {
+    expected = np.mean(
+        [p["prediction"] == p["label"] for p in json.loads(predictions)["predictions"][:50]]
+    )
+    assert status == 0 and json.loads(out) | {
+        "top1": None,
+        "images_per_second": None,
+        "processor": None,
+    } == {
         "images_per_second": None,
         "processor": None,
         "model": MODEL,

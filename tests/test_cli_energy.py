@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from networks import lively
 
-from export.nir import to_nir
-from export.nir_file import write_graph
-from export.onnx import write_onnx
+from export.nir.exporter import to_nir
+from export.nir.writer import write_graph
+from export.onnx.exporter import write_onnx
 from zoo import cli
 from zoo.weights import write_model
 
@@ -41,24 +41,42 @@ def energy(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str,
     return status, out, err
 
 
-def test_a_model_and_its_files(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_and_its_files(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, out, _ = energy(capsys, folder / "model", "--first", 6, "--out", tmp_path / "out")
-    assert status == 0 and "45nm-fp32" in out and "Convention exact" in out and "6 images of Fashion-MNIST" in out
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{MODEL}.{kind}" for kind in ("csv", "html", "json")]
+    assert (
+        status == 0
+        and "45nm-fp32" in out
+        and "Convention exact" in out
+        and "6 images of Fashion-MNIST" in out
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"{MODEL}.{kind}" for kind in ("csv", "html", "json")
+    ]
     values = json.loads((tmp_path / "out" / f"{MODEL}.json").read_text())
     assert (values["schema"], values["images"]) == (3, 6)
     rows = list(csv.DictReader((tmp_path / "out" / f"{MODEL}.csv").read_text().splitlines()))
     assert int(rows[-1]["acs"]) == values["counts"]["acs"]
     page = (tmp_path / "out" / f"{MODEL}.html").read_text()
-    assert page.startswith("<!doctype html>") and "http" not in page.replace("http://www.w3.org", "")
+    assert page.startswith("<!doctype html>") and "http" not in page.replace(
+        "http://www.w3.org", ""
+    )
 
 
-def test_torch_onnxruntime_and_nir_side_by_side(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_torch_onnxruntime_and_nir_side_by_side(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     models = [folder / "model", folder / "model.onnx", folder / "model.nir"]
-    status, out, _ = energy(capsys, *models, "--first", 4, "--profile", "45nm-int8", "--out", tmp_path)
+    status, out, _ = energy(
+        capsys, *models, "--first", 4, "--profile", "45nm-int8", "--out", tmp_path
+    )
     assert status == 0
     assert (tmp_path / "energy.html").is_file()
-    found = [json.loads((tmp_path / f"{MODEL}.{engine}.json").read_text()) for engine in ("torch", "onnxruntime", "nir")]
+    found = [
+        json.loads((tmp_path / f"{MODEL}.{engine}.json").read_text())
+        for engine in ("torch", "onnxruntime", "nir")
+    ]
     assert len({values["counts"]["macs"] for values in found}) == 1
     assert "every integer is equal" in " ".join(out.split()) or "differ" in out
 
@@ -76,13 +94,17 @@ def test_several_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert [values["source"]["engine"].split()[0] for values in json.loads(out)] == ["torch", "NIR"]
 
 
-def test_a_profile_of_ones_own(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_profile_of_ones_own(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prices = "\n".join(
         f'{term} = {{ lo = 1, typ = 1, hi = 1, evidence = "measured", source = "us" }}'
         for term in ("ac", "mac", "add", "update", "idle_update")
     )
     (tmp_path / "mine.toml").write_text(f'[mine]\ntitle = "ours"\nscope = "per term"\n{prices}\n')
-    _, out, _ = energy(capsys, folder / "model", "--first", 2, "--profile", tmp_path / "mine.toml", "--json")
+    _, out, _ = energy(
+        capsys, folder / "model", "--first", 2, "--profile", tmp_path / "mine.toml", "--json"
+    )
     values = json.loads(out)
     counts = values["counts"]
     operations = sum(counts[key] for key in ("acs", "macs", "adds", "bias_adds", "updates"))
@@ -96,26 +118,52 @@ def test_the_graph_of_somebody_else(tmp_path: Path, capsys: pytest.CaptureFixtur
         "lif": nir.LIF(tau=ones, r=ones, v_leak=0 * ones, v_threshold=ones / 2, v_reset=0 * ones),
         "output": nir.Output({"output": np.array([2, 3, 3])}),
     }
-    write_graph(nir.NIRGraph(nodes, [("input", "lif"), ("lif", "output")]), tmp_path / "foreign.nir")
+    write_graph(
+        nir.NIRGraph(nodes, [("input", "lif"), ("lif", "output")]), tmp_path / "foreign.nir"
+    )
     np.save(tmp_path / "frames.npy", np.ones((4, 5, 2, 3, 3), np.int32))
-    status, out, _ = energy(capsys, tmp_path / "foreign.nir", "--input", tmp_path / "frames.npy", "--first", 3, "--json")
+    status, out, _ = energy(
+        capsys, tmp_path / "foreign.nir", "--input", tmp_path / "frames.npy", "--first", 3, "--json"
+    )
     values = json.loads(out)
-    assert status == 0 and (values["images"], values["source"]["steps"], values["counts"]["updates"]) == (3, 4, 3 * 4 * 18)
+    assert status == 0 and (
+        values["images"],
+        values["source"]["steps"],
+        values["counts"]["updates"],
+    ) == (3, 4, 3 * 4 * 18)
     status, _, err = energy(capsys, tmp_path / "foreign.nir", "--steps", 4)
-    assert status == 2 and "does not say what it reads: give it an array with --input FILE.npy" in err
+    assert (
+        status == 2 and "does not say what it reads: give it an array with --input FILE.npy" in err
+    )
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     (tmp_path / "text.npy").write_text("hello")
     for name in ("objects", "text"):
-        status, _, err = energy(capsys, tmp_path / "foreign.nir", "--input", tmp_path / f"{name}.npy", "--steps", 4)
-        assert status == 2 and "is not an array of numbers in a .npy file" in err and err.count("\n") == 1
+        status, _, err = energy(
+            capsys, tmp_path / "foreign.nir", "--input", tmp_path / f"{name}.npy", "--steps", 4
+        )
+        assert (
+            status == 2
+            and "is not an array of numbers in a .npy file" in err
+            and err.count("\n") == 1
+        )
 
 
 @pytest.mark.slow
 def test_processes_split_the_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Three processes, which torchrun starts, give every integer of one; one of them speaks."""
     argv = ["-m", "zoo", "energy", str(folder / "model"), "--first", "70", "--json"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", *argv]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "3",
+        *argv,
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr
     _, out, _ = energy(capsys, *argv[3:])
     several, one = json.loads(done.stdout), json.loads(out)

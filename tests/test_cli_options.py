@@ -43,7 +43,10 @@ def parse(command: str, *argv: str) -> argparse.Namespace:
     return cli._parser().parse_args([command, *needed, *argv])
 
 
-OPTIONS = [pytest.param(command, action, id=f"{command} {action.option_strings[0]}") for command, action in options()]
+OPTIONS = [
+    pytest.param(command, action, id=f"{command} {action.option_strings[0]}")
+    for command, action in options()
+]
 
 
 @pytest.mark.parametrize(("command", "action"), OPTIONS)
@@ -55,22 +58,36 @@ def test_an_option_given_twice_adds_up_or_is_refused(command: str, action: argpa
         with pytest.raises(InputError) as error:
             parse(command, option, first, option, second)
         said = str(error.value)
-        assert said.startswith(f"{option} is given twice, as '{first}") and f" and '{second}" in said and "\n" not in said
+        assert (
+            said.startswith(f"{option} is given twice, as '{first}")
+            and f" and '{second}" in said
+            and "\n" not in said
+        )
     else:
         twice = getattr(parse(command, option, first, option, second), action.dest)
-        assert twice == getattr(parse(command, option, first, second), action.dest) and len(twice) == 2
+        assert (
+            twice == getattr(parse(command, option, first, second), action.dest) and len(twice) == 2
+        )
 
 
 def test_a_list_replaces_its_default_and_keeps_the_order() -> None:
     assert parse("export").to == ["onnx"]
     assert parse("export", "--to", "nir").to == ["nir"]
     assert parse("export", "--to", "nir", "--to", "onnx").to == ["nir", "onnx"]
-    assert parse("energy", "--images", "b", "--images", "a", "c").images == [Path("b"), Path("a"), Path("c")]
+    assert parse("energy", "--images", "b", "--images", "a", "c").images == [
+        Path("b"),
+        Path("a"),
+        Path("c"),
+    ]
 
 
 def test_assignments_add_up() -> None:
     assert parse("train").set == {}
-    assert parse("train", "--set", "lr=1", "--set", "epochs=2", "source=a=b").set == {"lr": "1", "epochs": "2", "source": "a=b"}
+    assert parse("train", "--set", "lr=1", "--set", "epochs=2", "source=a=b").set == {
+        "lr": "1",
+        "epochs": "2",
+        "source": "a=b",
+    }
 
 
 def test_the_parser_keeps_nothing_from_one_command_to_the_next() -> None:
@@ -85,7 +102,10 @@ def test_the_parser_keeps_nothing_from_one_command_to_the_next() -> None:
     ("argv", "expected"),
     [
         ("classify m --json a b", {"model": "m", "images": [Path("a"), Path("b")]}),
-        ("classify m a --runtime openvino b", {"model": "m", "images": [Path("a"), Path("b")], "runtime": "openvino"}),
+        (
+            "classify m a --runtime openvino b",
+            {"model": "m", "images": [Path("a"), Path("b")], "runtime": "openvino"},
+        ),
         ("classify --json m", {"model": "m", "images": []}),
         ("energy --first 1 m --json n", {"models": ["m", "n"], "first": 1}),
         ("energy --images a b -- m n", {"models": ["m", "n"], "images": [Path("a"), Path("b")]}),
@@ -94,7 +114,9 @@ def test_the_parser_keeps_nothing_from_one_command_to_the_next() -> None:
         ("list --all", {"pattern": "*"}),
     ],
 )
-def test_options_stand_anywhere_among_names_and_files(argv: str, expected: dict[str, object]) -> None:
+def test_options_stand_anywhere_among_names_and_files(
+    argv: str, expected: dict[str, object]
+) -> None:
     parsed = vars(cli._parser().parse_args(argv.split()))
     assert {key: parsed[key] for key in expected} == expected
 
@@ -108,21 +130,38 @@ def test_options_stand_anywhere_among_names_and_files(argv: str, expected: dict[
         ("push m", "the following arguments are required: --repo"),
     ],
 )
-def test_what_is_too_much_or_missing_is_named(argv: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_too_much_or_missing_is_named(
+    argv: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(argv.split())
     assert stop.value.code == 2 and said in capsys.readouterr().err
 
 
 REFUSED = [
-    ("train danet20-t4.fmnist --set lr", "--set 'lr' is not KEY=VALUE: put an equals sign between a name and its value"),
+    (
+        "train danet20-t4.fmnist --set lr",
+        "--set 'lr' is not KEY=VALUE: put an equals sign between a name and its value",
+    ),
     ("train danet20-t4.fmnist --set =1", "--set '=1' is not KEY=VALUE"),
-    ("train danet20-t4.fmnist --set lr=1 lr=2", "--set lr is given twice, as '1' and '2': give it once"),
-    ("train danet20-t4.fmnist --set lr=1 --set lr=2", "--set lr is given twice, as '1' and '2': give it once"),
+    (
+        "train danet20-t4.fmnist --set lr=1 lr=2",
+        "--set lr is given twice, as '1' and '2': give it once",
+    ),
+    (
+        "train danet20-t4.fmnist --set lr=1 --set lr=2",
+        "--set lr is given twice, as '1' and '2': give it once",
+    ),
     ("train danet20-t4.fmnist --set nonsense=1 --set epochs=1", "nonsense"),
-    ("train danet20-t4.fmnist --data a --data b", "--data is given twice, as 'a' and 'b': give it once"),
+    (
+        "train danet20-t4.fmnist --data a --data b",
+        "--data is given twice, as 'a' and 'b': give it once",
+    ),
     ("export danet20-t4 --out x --out y", "--out is given twice, as 'x' and 'y': give it once"),
-    ("export danet20-t4 --weights float32 --weights int8", "--weights is given twice, as 'float32' and 'int8'"),
+    (
+        "export danet20-t4 --weights float32 --weights int8",
+        "--weights is given twice, as 'float32' and 'int8'",
+    ),
     ("check steps.nir --dt 1 --dt 0.5", "--dt is given twice, as '1.0' and '0.5'"),
     # Options that would change nothing, though what they say is the default.
     ("export danet20-t4 --to nir --form sequence", "--form is for ONNX"),
@@ -135,7 +174,11 @@ REFUSED = [
 
 @pytest.mark.parametrize(("command", "said"), REFUSED)
 def test_what_is_refused_is_refused_in_one_line(
-    command: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for file in ("steps.nir", "x.npy"):
@@ -143,7 +186,9 @@ def test_what_is_refused_is_refused_in_one_line(
     before = sorted(tmp_path.iterdir())
     status = cli.main(command.split())
     out, err = capsys.readouterr()
-    assert status == 2 and err.startswith("zoo: ") and said in err and err.count("\n") == 1 and not out
+    assert (
+        status == 2 and err.startswith("zoo: ") and said in err and err.count("\n") == 1 and not out
+    )
     assert sorted(tmp_path.iterdir()) == before
 
 

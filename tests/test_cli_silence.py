@@ -1,4 +1,6 @@
-"""What commands say where nothing fires or a time step had to be assumed, and which options they refuse."""
+"""What commands say where nothing fires or a time step had to be assumed, and which options they
+refuse.
+"""
 
 import json
 import os
@@ -17,12 +19,12 @@ from nir_graphs import a
 from signals import interruptible
 
 from export import estimate
-from export.energy import html
-from export.from_nir import from_nir
-from export.nir import to_nir
-from export.nir_file import write_graph, write_nir
-from export.onnx import write_onnx
-from export.runtime import OnnxModel
+from export.energy.output import html
+from export.nir.exporter import to_nir
+from export.nir.network import from_nir
+from export.nir.writer import write_graph, write_nir
+from export.onnx.exporter import write_onnx
+from export.onnx.runtime import OnnxModel
 from zoo import cli
 from zoo.errors import InputError
 from zoo.silence import NO_SPIKES
@@ -39,7 +41,9 @@ def zoo(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, st
 
 
 def integrators(**metadata: float) -> nir.NIRGraph:
-    """Two layers of IF neurons of r = 1 and a threshold of 1, as tools write them that count time in steps."""
+    """Two layers of IF neurons of r = 1 and a threshold of 1, as tools write them that count time
+    in steps.
+    """
     ones = a(1, 1, 1)
     nodes = {
         "input": nir.Input({"input": np.array([3])}),
@@ -53,7 +57,9 @@ def integrators(**metadata: float) -> nir.NIRGraph:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A foreign graph with and without a time step, its input, and a small model of the zoo all of whose weights are zero."""
+    """A foreign graph with and without a time step, its input, and a small model of the zoo all of
+    whose weights are zero.
+    """
     folder = tmp_path_factory.mktemp("a folder of Übung")
     write_graph(integrators(), folder / "plain.nir")
     write_graph(integrators(dt=1.0), folder / "steps.nir")
@@ -66,12 +72,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_energy_of_silence_is_said_everywhere(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_energy_of_silence_is_said_everywhere(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     argv = ["energy", files / "plain.nir", "--input", files / "x.npy", "--profile", "45nm-fp32"]
     status, out, _ = zoo(capsys, *argv, "--out", tmp_path)
     assert status == 0 and NO_SPIKES in " ".join(out.split()) and ASSUMED in " ".join(out.split())
     values = json.loads((tmp_path / "plain.nir.json").read_text())
-    assert values["silent"] and values["silent_layers"] == ["first", "second"] and values["source"]["assumed_dt"] == 1e-4
+    assert (
+        values["silent"]
+        and values["silent_layers"] == ["first", "second"]
+        and values["source"]["assumed_dt"] == 1e-4
+    )
     page = (tmp_path / "plain.nir.html").read_text()
     assert NO_SPIKES in page and ASSUMED in page
     status, out, err = zoo(capsys, *argv, "--json")
@@ -80,14 +92,22 @@ def test_energy_of_silence_is_said_everywhere(files: Path, tmp_path: Path, capsy
 
 def test_a_time_step_wakes_them(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for graph, *more in (("plain.nir", "--dt", 1), ("steps.nir",), ("steps.nir", "--dt", 1)):
-        status, out, err = zoo(capsys, "energy", files / graph, "--input", files / "x.npy", "--json", *more)
+        status, out, err = zoo(
+            capsys, "energy", files / graph, "--input", files / "x.npy", "--json", *more
+        )
         values = json.loads(out)
-        assert status == 0 and values["counts"]["spikes"] == 2 * 3 * 2 and values["source"]["assumed_dt"] is None
+        assert (
+            status == 0
+            and values["counts"]["spikes"] == 2 * 3 * 2
+            and values["source"]["assumed_dt"] is None
+        )
         assert not values["silent"] and values["silent_layers"] == ["second"] and ASSUMED not in err
         assert values["notes"] == ["1 of 2 layers of neurons never fired: second"]
 
 
-def test_a_time_step_that_contradicts_the_graph_is_refused(files: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_time_step_that_contradicts_the_graph_is_refused(
+    files: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     said = "dt = 0.5 contradicts the graph, whose metadata say dt = 1: leave dt out"
     for argv in (
         ["energy", "--input", files / "x.npy"],
@@ -103,27 +123,44 @@ def test_a_time_step_that_contradicts_the_graph_is_refused(files: Path, capsys: 
         estimate(files / "steps.nir", torch.rand(4, 2, 3), dt=0.5)
 
 
-def test_an_export_verified_on_silence_says_so(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_export_verified_on_silence_says_so(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "plain.onnx"
     status, out, err = zoo(capsys, "export", files / "plain.nir", "--out", tmp_path)
-    assert status == 0 and "NOTHING FIRED" in out and NO_SPIKES in out and "verified at" not in out and ASSUMED in err
+    assert (
+        status == 0
+        and "NOTHING FIRED" in out
+        and NO_SPIKES in out
+        and "verified at" not in out
+        and ASSUMED in err
+    )
     status, out, _ = zoo(capsys, "verify", files / "plain.nir", "--export", path, "--json")
     assert status == 0 and json.loads(out)[0]["silent"]
-    status, out, _ = zoo(capsys, "export", files / "plain.nir", "--out", tmp_path, "--dt", 1, "--json")
+    status, out, _ = zoo(
+        capsys, "export", files / "plain.nir", "--out", tmp_path, "--dt", 1, "--json"
+    )
     (written,) = json.loads(out)
     assert written["verification"].startswith("verified at") and written["silent"] is False
     status, out, _ = zoo(capsys, "verify", files / "plain.nir", "--export", path, "--dt", 1)
     assert status == 0 and "verified at" in out
     status, out, _ = zoo(capsys, "verify", files / "plain.nir", "--export", path)
-    assert status == 1 and "NOT verified: it has a time step of 1.0 s, where the graph's is 0.0001 s" in out
+    assert (
+        status == 1
+        and "NOT verified: it has a time step of 1.0 s, where the graph's is 0.0001 s" in out
+    )
 
 
-def test_check_says_it_too_and_whose_weights(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_says_it_too_and_whose_weights(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = tmp_path / "check.html"
     _, out, err = zoo(capsys, "check", files / "plain.nir", "--target", "loihi2", "--html", page)
     assert NO_SPIKES in err and ASSUMED in err and "weights of unknown training, as stored" in out
     assert NO_SPIKES in page.read_text() and ASSUMED in page.read_text()
-    _, out, err = zoo(capsys, "check", files / "plain.nir", "--target", "loihi2", "--dt", 1, "--json")
+    _, out, err = zoo(
+        capsys, "check", files / "plain.nir", "--target", "loihi2", "--dt", 1, "--json"
+    )
     assert json.loads(out)["silent"] is False and err == ""
 
 
@@ -134,7 +171,16 @@ def test_check_says_it_too_and_whose_weights(files: Path, tmp_path: Path, capsys
 def test_whose_weights_a_check_is_of(
     name: str, weights: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["check", name, "--weights", weights, "--target", "truenorth", "--html", tmp_path / "check.html"]
+    argv = [
+        "check",
+        name,
+        "--weights",
+        weights,
+        "--target",
+        "truenorth",
+        "--html",
+        tmp_path / "check.html",
+    ]
     _, out, _ = zoo(capsys, *argv)
     assert f"{said} weights, {weights}" in out
     assert f"{said.title()} weights, {weights}." in (tmp_path / "check.html").read_text()
@@ -143,9 +189,13 @@ def test_whose_weights_a_check_is_of(
     assert (values["weights"], values["precision"]) == (said, weights)
 
 
-def test_weights_of_zero_are_silent_in_every_command(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_of_zero_are_silent_in_every_command(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = files / "zero"
-    status, out, _ = zoo(capsys, "export", model, "--to", "onnx", "nir", "--out", tmp_path, "--json")
+    status, out, _ = zoo(
+        capsys, "export", model, "--to", "onnx", "nir", "--out", tmp_path, "--json"
+    )
     assert status == 0 and [written["silent"] for written in json.loads(out)] == [True, True, None]
     for network in (model, tmp_path / f"{MODEL}.onnx"):
         status, out, err = zoo(capsys, "classify", network, "--json")
@@ -156,8 +206,12 @@ def test_weights_of_zero_are_silent_in_every_command(files: Path, tmp_path: Path
     assert json.loads(out)["silent"] is True and NO_SPIKES in err
 
 
-def test_an_onnx_file_without_spikes_does_not_say_whether_any_fired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_onnx(lively(MODEL, 28, widths=(4, 6, 8)), tmp_path / "none.onnx", outputs="none", verify=False)
+def test_an_onnx_file_without_spikes_does_not_say_whether_any_fired(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_onnx(
+        lively(MODEL, 28, widths=(4, 6, 8)), tmp_path / "none.onnx", outputs="none", verify=False
+    )
     status, out, err = zoo(capsys, "classify", tmp_path / "none.onnx", "--json")
     assert status == 0 and json.loads(out)["silent"] is None and err == ""
 
@@ -189,12 +243,18 @@ IGNORED = [
 
 @pytest.mark.parametrize(("command", "said"), IGNORED)
 def test_an_option_that_would_be_ignored_is_refused(
-    command: str, said: str, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    said: str,
+    files: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(files)
     before = sorted(files.iterdir())
     status, out, err = zoo(capsys, *command.split())
-    assert status == 2 and err.startswith("zoo: ") and said in err and err.count("\n") == 1 and not out
+    assert (
+        status == 2 and err.startswith("zoo: ") and said in err and err.count("\n") == 1 and not out
+    )
     assert sorted(files.iterdir()) == before
 
 
@@ -211,7 +271,9 @@ def test_bytes_are_no_normalised_images(tmp_path: Path) -> None:
     write_onnx(model, tmp_path / "model.onnx", verify=False)
     for what in (model, to_nir(model), tmp_path / "model.onnx"):
         for images in (pixels, pixels.long(), pixels.float()):
-            with pytest.raises(InputError, match=r"are bytes of pixels: .* `zoo.images.normalise\(pixels, data\)`"):
+            with pytest.raises(
+                InputError, match=r"are bytes of pixels: .* `zoo.images.normalise\(pixels, data\)`"
+            ):
                 estimate(what, images)
     with pytest.raises(InputError, match="images of uint8 are bytes of pixels"):
         estimate(model, [(pixels, None)])
@@ -221,13 +283,18 @@ def test_bytes_are_no_normalised_images(tmp_path: Path) -> None:
 
 
 def test_other_modules_are_refused_in_a_line() -> None:
-    with pytest.raises(InputError, match=r"a Sequential cannot be counted: give a model of the zoo, a nir.NIRGraph, or the path"):
+    with pytest.raises(
+        InputError,
+        match=r"a Sequential cannot be counted: give a model of the zoo, a nir.NIRGraph, or the path",
+    ):
         estimate(torch.nn.Sequential(torch.nn.Linear(2, 2)), torch.zeros(1, 2))  # type: ignore[arg-type]
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_writers_of_one_file_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While one export writes, another of the same name comes and goes."""
-    import export.nir_file as module
+    import export.nir.writer as module
 
     model, once = lively(MODEL, 20, widths=(4, 6, 8)), module.write_graph
 
@@ -243,12 +310,19 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path, monkeypatch: pytest
 
 def test_a_page_of_two_reports_has_the_notes_of_each(files: Path) -> None:
     frames = torch.full((4, 2, 3), 0.6)
-    page = html.render([estimate(files / "plain.nir", frames), estimate(files / "steps.nir", frames)])
-    assert page.count(NO_SPIKES) == 1 and page.count("1 of 2 layers of neurons never fired: second") == 1
+    page = html.render(
+        [estimate(files / "plain.nir", frames), estimate(files / "steps.nir", frames)]
+    )
+    assert (
+        page.count(NO_SPIKES) == 1
+        and page.count("1 of 2 layers of neurons never fired: second") == 1
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["export danet20-t4 --to onnx nir --out {}", "energy danet20-t4 --out {}"])
+@pytest.mark.parametrize(
+    "command", ["export danet20-t4 --to onnx nir --out {}", "energy danet20-t4 --out {}"]
+)
 def test_an_interrupted_command_says_so_and_leaves_nothing(command: str, tmp_path: Path) -> None:
     """The signal comes when the model has been loaded, which the command is made to wait after."""
     out = tmp_path / "out"
@@ -264,7 +338,12 @@ def test_an_interrupted_command_says_so_and_leaves_nothing(command: str, tmp_pat
     )
     argv = [sys.executable, "-c", code, *command.format(out).split()]
     with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy(), preexec_fn=interruptible
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ.copy(),
+        preexec_fn=interruptible,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"

@@ -1,4 +1,6 @@
-"""The tables of docs/comparison.md are what the logs say, and the logs are of one recipe and one budget."""
+"""The tables of docs/comparison.md are what the logs say, and the logs are of one recipe and one
+budget.
+"""
 
 import json
 import subprocess
@@ -6,7 +8,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LOGS = [json.loads(path.read_text()) for path in sorted((ROOT / "benchmarks" / "results" / "comparison").glob("*.json"))]
+LOGS = [
+    json.loads(path.read_text())
+    for path in sorted((ROOT / "benchmarks" / "results" / "comparison").glob("*.json"))
+]
 
 
 def test_the_page_says_what_the_logs_say() -> None:
@@ -17,7 +22,16 @@ def test_the_page_says_what_the_logs_say() -> None:
 def test_one_recipe_and_one_budget() -> None:
     assert len(LOGS) > 1
     for log in LOGS:
-        assert log["recipe"] | {"seed": 0} == LOGS[0]["recipe"] | {"seed": 0} and log["images"] == LOGS[0]["images"]
-        assert [line["epoch"] for line in log["epochs"]] == list(range(1, log["recipe"]["epochs"] + 1))
-        same = {key: value for key, value in log["model"].items() if key in ("depths", "widths", "num_classes", "stem")}
+        assert (
+            log["recipe"] | {"seed": 0} == LOGS[0]["recipe"] | {"seed": 0}
+            and log["images"] == LOGS[0]["images"]
+        )
+        assert [line["epoch"] for line in log["epochs"]] == list(
+            range(1, log["recipe"]["epochs"] + 1)
+        )
+        same = {
+            key: value
+            for key, value in log["model"].items()
+            if key in ("depths", "widths", "num_classes", "stem")
+        }
         assert same == {key: LOGS[0]["model"][key] for key in same}

@@ -18,7 +18,16 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     (path,) = folder.glob("*.whl")
     return path
@@ -37,9 +46,9 @@ def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: P
         "zoo/samples/LICENSE.fmnist",
         "zoo/training/recipes/fmnist.toml",
         "export/energy/profiles.toml",
-        "export/energy/model.html.j2",
-        "export/energy/report.html.j2",
-        "export/energy/report.schema.json",
+        "export/energy/output/model.html.j2",
+        "export/energy/output/report.html.j2",
+        "export/energy/output/report.schema.json",
     ):
         assert name in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -47,20 +56,31 @@ def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: P
 
 
 def test_installed_it_loads_and_classifies(wheel: Path, tmp_path: Path) -> None:
-    """The environment holds the wheel alone; its dependencies are borrowed, since downloading them again would prove nothing."""
+    """The environment holds the wheel alone; its dependencies are borrowed, since downloading them
+    again would prove nothing.
+    """
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
     python = tmp_path / "env" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], check=True, capture_output=True)
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel],
+        check=True,
+        capture_output=True,
+    )
     (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
     def run(*command: str) -> str:
-        done = subprocess.run([python, *command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [python, *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = run("-c", "import zoo, export, zoo.names; print(zoo.__file__, export.__file__, zoo.names.weights_folder())").split()
+    where = run(
+        "-c",
+        "import zoo, export, zoo.names; print(zoo.__file__, export.__file__, zoo.manifest.weights_folder())",
+    ).split()
     assert all(Path(path).is_relative_to(site) for path in where)
     result = json.loads(run("-m", "zoo", "classify", "danet20-t4", "--json"))
     assert result["correct"] >= 0.9 * 256

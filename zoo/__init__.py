@@ -16,8 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.datasets import DATASETS, DatasetSpec
-from zoo.errors import ConfigError, ExportError, HubError, InputError, UnknownName, VerificationError, WeightsError, ZooError
-from zoo.names import GRAMMAR, ModelSpec, WeightsSpec, architectures, as_name, manifest
+from zoo.errors import (
+    ConfigError,
+    ExportError,
+    HubError,
+    InputError,
+    UnknownName,
+    VerificationError,
+    WeightsError,
+    ZooError,
+)
+from zoo.manifest import WeightsSpec, read_manifest
+from zoo.names import GRAMMAR, ModelSpec, architectures, as_name
 from zoo.provenance import RANDOM, UNKNOWN, provenance_of
 
 if TYPE_CHECKING:
@@ -26,7 +36,7 @@ if TYPE_CHECKING:
     from nir import NIRGraph
     from torch import Tensor
 
-    from export.from_nir import NirNetwork
+    from export.nir.network import NirNetwork
     from zoo.activity import LayerSpikes
     from zoo.danet import DANet
 
@@ -71,14 +81,17 @@ def load(
     offline: bool = False,
     device: str = "cpu",
 ) -> "DANet":
-    """A model in eval mode. `name` is a name of `list_models`, with or without data set, a local model folder, or
-    `hf:org/repo[@revision]`, anybody's model in our layout on the Hugging Face Hub.
+    """A model in eval mode. `name` is a name of `list_models`, with or without data set, a local
+    model folder, or `hf:org/repo[@revision]`, anybody's model in our layout on the Hugging Face
+    Hub.
 
-    Weights that are not part of the installation are downloaded once, verified, and kept in the Hub's cache (`cache_dir`, or what
-    `HF_HOME` says); with `offline` nothing is fetched. `revision` is a branch, tag or commit, for what the manifest pins otherwise.
-    Where `num_classes` is another number than the weights have, the last layer is new and random (`DANet.reset_classifier`).
-    Raises `UnknownName`, `ConfigError` for a number of classes that cannot be, `HubError` for what the Hub does not give, or
-    `WeightsError` where the weights do not exist or are not what the manifest says.
+    Weights that are not part of the installation are downloaded once, verified, and kept in the
+    Hub's cache (`cache_dir`, or what `HF_HOME` says); with `offline` nothing is fetched. `revision`
+    is a branch, tag or commit, for what the manifest pins otherwise. Where `num_classes` is another
+    number than the weights have, the last layer is new and random (`DANet.reset_classifier`).
+    Raises `UnknownName`, `ConfigError` for a number of classes that cannot be, `HubError` for what
+    the Hub does not give, or `WeightsError` where the weights do not exist or are not what the
+    manifest says.
     """
     name = as_name(name)
     if not pretrained:
@@ -94,19 +107,23 @@ def load(
 
 
 def create(name: str, *, data: DatasetSpec | None = None, **overrides: Any) -> "DANet":
-    """The architecture of `name` with random weights, in training mode; `overrides` are fields of `DANetConfig`.
+    """The architecture of `name` with random weights, in training mode; `overrides` are fields of
+    `DANetConfig`.
 
-    Another `num_classes` than that of the name's data set leaves the classes without names, another `steps` is another T in the
-    name. `data` describes images of your own, whose tag then is in the name. Raises `UnknownName`, or `ConfigError` for a field
-    that cannot be, or does not fit the images of the data set.
+    Another `num_classes` than that of the name's data set leaves the classes without names, another
+    `steps` is another T in the name. `data` describes images of your own, whose tag then is in the
+    name. Raises `UnknownName`, or `ConfigError` for a field that cannot be, or does not fit the
+    images of the data set.
     """
     from zoo.danet import DANet, DANetConfig
-    from zoo.names import Origin
+    from zoo.provenance import Origin
 
     spec = ModelSpec.parse(name, own_data=data is not None)
     if data and spec.dataset not in (None, data.tag):
-        raise UnknownName(f"{name!r} names the data {spec.dataset!r}, and the data given are {data.tag!r}: give one of them")
-    spec = replace(spec, dataset=data.tag) if data else manifest().resolve(spec)
+        raise UnknownName(
+            f"{name!r} names the data {spec.dataset!r}, and the data given are {data.tag!r}: give one of them"
+        )
+    spec = replace(spec, dataset=data.tag) if data else spec.resolved()
     data = data or DATASETS[spec.dataset or "in1k"]
     config = DANetConfig.from_dict(spec.config(data) | overrides)
     if config.in_channels != data.channels:
@@ -114,16 +131,22 @@ def create(name: str, *, data: DatasetSpec | None = None, **overrides: Any) -> "
             f"in_channels = {config.in_channels}, but {data.title} has {data.channels}: name other data, or build a DANet"
         )
     model = DANet(config)
-    model.origin = Origin(replace(spec, steps=config.steps).name, data.with_classes(config.num_classes))
+    model.origin = Origin(
+        replace(spec, steps=config.steps).name, data.with_classes(config.num_classes)
+    )
     return model
 
 
-def features(model: "DANet", x: "Tensor", layers: "str | Sequence[str]" = "*") -> "dict[str, LayerSpikes]":
-    """The spikes `[T, B, C, H, W]` and the rate of each layer of neurons for the input `x` of a model, by the layer's name.
+def features(
+    model: "DANet", x: "Tensor", layers: "str | Sequence[str]" = "*"
+) -> "dict[str, LayerSpikes]":
+    """The spikes `[T, B, C, H, W]` and the rate of each layer of neurons for the input `x` of a
+    model, by the layer's name.
 
-    `layers`: the names of layers, or patterns such as `"stage4.*"`; only their spikes are kept, in a byte each. The model runs
-    once, as in eval mode and without gradients, and is left as it was. Raises `InputError` for a pattern that matches no layer, and
-    for an input that the model cannot take.
+    `layers`: the names of layers, or patterns such as `"stage4.*"`; only their spikes are kept, in
+    a byte each. The model runs once, as in eval mode and without gradients, and is left as it was.
+    Raises `InputError` for a pattern that matches no layer, and for an input that the model cannot
+    take.
     """
     from zoo.activity import layer_spikes
 
@@ -131,50 +154,64 @@ def features(model: "DANet", x: "Tensor", layers: "str | Sequence[str]" = "*") -
 
 
 def from_nir(
-    source: "Path | str | NIRGraph", *, dt: float | None = None, spike_grad: Any = None, shape: tuple[int, ...] | None = None
+    source: "Path | str | NIRGraph",
+    *,
+    dt: float | None = None,
+    spike_grad: Any = None,
+    shape: tuple[int, ...] | None = None,
 ) -> "NirNetwork":
-    """The network that a NIR file or graph describes, whoever wrote it, as snnTorch neurons: `x` `[T, B, ...]` -> `[T, B, ...]`.
+    """The network that a NIR file or graph describes, whoever wrote it, as snnTorch neurons: `x`
+    `[T, B, ...]` -> `[T, B, ...]`.
 
-    Weights and biases are parameters, gradients flow through surrogate spikes (`spike_grad`, a surrogate of snnTorch or the zoo;
-    `zoo.surrogates.ATan()` if none is given). A graph of the zoo also takes still images `[B, C, H, W]` and gives logits `[B, K]`.
-    `dt` is the time step in seconds: by default that of the graph's metadata, or 1e-4 where they have none; one that contradicts
-    them is refused. `shape`, without time and batch, is for an `Input` that declares none.
-    Raises `InputError` for what is no NIR file, `ExportError` for a graph that is not sound.
+    Weights and biases are parameters, gradients flow through surrogate spikes (`spike_grad`, a
+    surrogate of snnTorch or the zoo; `zoo.surrogates.ATan()` if none is given). A graph of the zoo
+    also takes still images `[B, C, H, W]` and gives logits `[B, K]`. `dt` is the time step in
+    seconds: by default that of the graph's metadata, or 1e-4 where they have none; one that
+    contradicts them is refused. `shape`, without time and batch, is for an `Input` that declares
+    none. Raises `InputError` for what is no NIR file, `ExportError` for a graph that is not sound.
     """
-    from export.from_nir import from_nir
+    from export.nir.network import from_nir
 
     return from_nir(source, dt=dt, spike_grad=spike_grad, shape=shape)
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
-    """Names of all architectures at T = 4 (any T may be asked for), or of all weights; `pattern` is a shell wildcard."""
-    names = list(manifest().weights) if pretrained else architectures()
+    """Names of all architectures at T = 4 (any T may be asked for), or of all weights; `pattern` is
+    a shell wildcard.
+    """
+    names = list(read_manifest().weights) if pretrained else architectures()
     return [name for name in names if fnmatch(name, pattern)]
 
 
 def info(name: str | Path) -> ModelInfo:
     """Read what is known of a name, a local model folder, or `hf:org/repo[@revision]`.
 
-    Raises `UnknownName` for a name that means nothing, `WeightsError` for a folder that holds no model.
+    Raises `UnknownName` for a name that means nothing, `WeightsError` for a folder that holds no
+    model.
     """
     name = as_name(name)
-    if not GRAMMAR.fullmatch(name) or (Path(name) / "config.json").is_file():  # else no torch is needed
+    # else no torch is needed
+    if not GRAMMAR.fullmatch(name) or (Path(name) / "config.json").is_file():
         from zoo import hub
 
         if hub.is_place(name):
             return _folder_info(hub.find(name))
-    spec = manifest().resolve(ModelSpec.parse(name))
-    data, weights = DATASETS[spec.dataset or "in1k"], manifest().weights.get(spec.name)
+    spec = ModelSpec.parse(name).resolved()
+    data, weights = DATASETS[spec.dataset or "in1k"], read_manifest().weights.get(spec.name)
     provenance = weights.provenance if weights else RANDOM
-    return ModelInfo(spec.name, spec.config(data), weights.data if weights else data, weights, provenance)
+    return ModelInfo(
+        spec.name, spec.config(data), weights.data if weights else data, weights, provenance
+    )
 
 
 def _folder_info(folder: Path) -> ModelInfo:
-    from zoo.bundle import describe
+    from zoo.publishing.bundle import describe
     from zoo.weights import read_model
 
     model = read_model(folder)
     assert model.origin is not None
     provenance = provenance_of(model.origin)
     weights = None if provenance == UNKNOWN else describe(folder)
-    return ModelInfo(model.origin.name, model.config.to_dict(), model.origin.data, weights, provenance)
+    return ModelInfo(
+        model.origin.name, model.config.to_dict(), model.origin.data, weights, provenance
+    )

@@ -1,4 +1,5 @@
-"""The spikes inside a network: what each layer of neurons sends for given images, and how often it fires.
+"""The spikes inside a network: what each layer of neurons sends for given images, and how often it
+fires.
 
 Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels of the layer.
 """
@@ -32,19 +33,29 @@ class LayerSpikes:
         return int(self.spikes.count_nonzero()) / self.spikes.numel()
 
 
-def layer_spikes(model: nn.Module, x: Tensor, layers: str | Sequence[str] = "*") -> dict[str, LayerSpikes]:
-    """The spikes of each layer of neurons, by name, in the order in which they are computed: see `zoo.features`."""
+def layer_spikes(
+    model: nn.Module, x: Tensor, layers: str | Sequence[str] = "*"
+) -> dict[str, LayerSpikes]:
+    """The spikes of each layer of neurons, by name, in the order in which they are computed: see
+    `zoo.features`.
+    """
     neurons = {name: module for name, module in model.named_modules() if isinstance(module, Lif)}
     chosen = _matching([*neurons], [layers] if isinstance(layers, str) else layers)
     found: dict[str, LayerSpikes] = {}
 
     def keep(name: str) -> Callable[[Lif, Any, Tensor], None]:
         def hook(module: Lif, args: Any, spikes: Tensor) -> None:
-            found[name] = LayerSpikes(name, spikes.gt(0).reshape(module.steps, -1, *spikes.shape[1:]))
+            found[name] = LayerSpikes(
+                name, spikes.gt(0).reshape(module.steps, -1, *spikes.shape[1:])
+            )
 
         return hook
 
-    with evaluating(model), watching({name: neurons[name] for name in chosen}, keep), torch.no_grad():
+    with (
+        evaluating(model),
+        watching({name: neurons[name] for name in chosen}, keep),
+        torch.no_grad(),
+    ):
         model(x)
     return found
 
@@ -73,12 +84,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _matching(names: list[str], patterns: Sequence[str]) -> list[str]:
-    """The names that match any of the patterns. Raises `InputError` for a pattern that matches none."""
+    """The names that match any of the patterns. Raises `InputError` for a pattern that matches
+    none.
+    """
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.0)
             raise InputError(
                 f"{pattern!r} is no layer of neurons of this model"
-                + (f"; nearest are {', '.join(near)}" if near else ", which has none that the zoo knows (zoo.neurons.Lif)")
+                + (
+                    f"; nearest are {', '.join(near)}"
+                    if near
+                    else ", which has none that the zoo knows (zoo.neurons.Lif)"
+                )
             )
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]

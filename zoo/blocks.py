@@ -1,9 +1,11 @@
 """Residual blocks, shortcuts and densely additive (DA) links of spiking ResNets.
 
-A block is ResNet's basic (3x3, 3x3) or bottleneck (1x1, 3x3, 1x1) convolutions; what makes it a spiking one is the order in
-which neuron, convolution and normalisation follow each other, and that order is data (`ORDERS`).
+A block is ResNet's basic (3x3, 3x3) or bottleneck (1x1, 3x3, 1x1) convolutions; what makes it a
+spiking one is the order in which neuron, convolution and normalisation follow each other, and that
+order is data (`ORDERS`).
 
-Shapes: `T` time steps folded into the batch `B`, `C` channels, `H` x `W` pixels: `[T*B, C, H, W]` everywhere.
+Shapes: `T` time steps folded into the batch `B`, `C` channels, `H` x `W` pixels: `[T*B, C, H, W]`
+everywhere.
 """
 
 from collections import OrderedDict
@@ -20,7 +22,19 @@ from zoo.autograd import call_norm, is_recorded, kept_as_bytes
 from zoo.neurons import Lif
 from zoo.small_maps import call_conv
 
-__all__ = ["ORDERS", "SPIKING_STREAM", "Add", "And", "Block", "IAnd", "Neuron", "Order", "Projection", "SamePool", "Stage"]
+__all__ = [
+    "ORDERS",
+    "SPIKING_STREAM",
+    "Add",
+    "And",
+    "Block",
+    "IAnd",
+    "Neuron",
+    "Order",
+    "Projection",
+    "SamePool",
+    "Stage",
+]
 
 Neuron = Callable[[], Lif]
 Order = Literal["a", "b", "c", "d", "plain", "post"]
@@ -33,7 +47,8 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "plain": ("conv", "bn", "lif"),  # as c, without shortcuts
     "post": ("conv", "bn", "lif"),  # Spiking ResNet: the block's last neuron fires after the sum
 }
-SPIKING_STREAM = ("c", "plain", "post")  # orders in which spikes travel from block to block, and not currents
+# orders in which spikes travel from block to block, and not currents
+SPIKING_STREAM = ("c", "plain", "post")
 
 
 class Add(nn.Module):
@@ -63,10 +78,12 @@ JOINS: dict[str, type[nn.Module]] = {"add": Add, "and": And, "iand": IAnd}
 
 
 class SamePool(nn.Module):
-    """Average over `window` x `window` pixels, stride `window`: `[N, C, H, W]` -> `[N, C, ceil(H/window), ceil(W/window)]`.
+    """Average over `window` x `window` pixels, stride `window`: `[N, C, H, W]` -> `[N, C,
+    ceil(H/window), ceil(W/window)]`.
 
-    The output has the size that stride-2 convolutions arrive at, so that a link lines up with the stage it joins. The sum is
-    always divided by `window`^2, so pool and following 1x1 convolution are together one plain convolution.
+    The output has the size that stride-2 convolutions arrive at, so that a link lines up with the
+    stage it joins. The sum is always divided by `window`^2, so pool and following 1x1 convolution
+    are together one plain convolution.
     """
 
     def __init__(self, window: int) -> None:
@@ -90,7 +107,9 @@ class SamePool(nn.Module):
 
 
 class _AveragePool(torch.autograd.Function):
-    """`F.avg_pool2d` with the same gradient, written once: torch's fills it with zeros, then adds. Keeps nothing of its input."""
+    """`F.avg_pool2d` with the same gradient, written once: torch's fills it with zeros, then adds.
+    Keeps nothing of its input.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: int, padding: tuple[int, int]) -> Tensor:
@@ -105,18 +124,28 @@ class _AveragePool(torch.autograd.Function):
 
 
 class Projection(nn.Sequential):
-    """A 1x1 convolution that brings a tensor to another stage's shape: `[pool] - conv - bn [- lif]`.
+    """A 1x1 convolution that brings a tensor to another stage's shape: `[pool] - conv - bn [-
+    lif]`.
 
-    `down="pool"` averages first, so that no spike is dropped; `down="stride"` is ResNet's strided convolution.
+    `down="pool"` averages first, so that no spike is dropped; `down="stride"` is ResNet's strided
+    convolution.
     """
 
     def __init__(
-        self, cin: int, cout: int, stride: int, *, down: Literal["pool", "stride"] = "pool", neuron: Neuron | None = None
+        self,
+        cin: int,
+        cout: int,
+        stride: int,
+        *,
+        down: Literal["pool", "stride"] = "pool",
+        neuron: Neuron | None = None,
     ) -> None:
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         if stride > 1 and down == "pool":
             parts["pool"] = SamePool(stride)
-        parts["conv"] = nn.Conv2d(cin, cout, 1, stride=stride if down == "stride" else 1, bias=False)
+        parts["conv"] = nn.Conv2d(
+            cin, cout, 1, stride=stride if down == "stride" else 1, bias=False
+        )
         parts["bn"] = nn.BatchNorm2d(cout)
         if neuron:
             parts["lif"] = neuron()
@@ -132,9 +161,9 @@ class Projection(nn.Sequential):
 class Block(nn.Module):
     """One residual block: `[T*B, cin, H, W]` -> `[T*B, cout, H/stride, W/stride]`.
 
-    The parts are `lif1, conv1, bn1, lif2, ...` in the order's sequence, then `shortcut` where the shape changes, then `add`
-    (the join). `open` computes what the convolutions read: in orders a, b and d the first neuron's spikes, which the shortcut
-    and the DA links of later stages read too.
+    The parts are `lif1, conv1, bn1, lif2, ...` in the order's sequence, then `shortcut` where the
+    shape changes, then `add` (the join). `open` computes what the convolutions read: in orders a, b
+    and d the first neuron's spikes, which the shortcut and the DA links of later stages read too.
     """
 
     def __init__(
@@ -152,7 +181,8 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.shortcut_reads = shortcut_reads
-        self.checkpointing = False  # in training, keep only what comes in, and compute the rest again in the backward pass
+        # in training, keep only what comes in, and compute the rest again in the backward pass
+        self.checkpointing = False
         mid = cout // 4 if bottleneck else cout
         convs = (
             [(cin, mid, 1, 1), (mid, mid, 3, stride), (mid, cout, 1, 1)]
@@ -163,7 +193,9 @@ class Block(nn.Module):
         for i, (before, after, kernel, step) in enumerate(convs, 1):
             for part in ORDERS[order]:
                 if part == "conv":
-                    module: nn.Module = nn.Conv2d(before, after, kernel, step, padding=kernel // 2, bias=False)
+                    module: nn.Module = nn.Conv2d(
+                        before, after, kernel, step, padding=kernel // 2, bias=False
+                    )
                 elif part == "bn":
                     module = nn.BatchNorm2d(before if order == "b" else after)
                 else:
@@ -172,13 +204,19 @@ class Block(nn.Module):
                 self.add_module(names[-1], module)
         opening = 0 if order in SPIKING_STREAM else names.index("lif1") + 1
         closing = len(names) - 1 if order == "post" else len(names)
-        self._opening, self._branch, self._closing = names[:opening], names[opening:closing], names[closing:]
+        self._opening, self._branch, self._closing = (
+            names[:opening],
+            names[opening:closing],
+            names[closing:],
+        )
 
         self.shortcut: nn.Module | None = None
         self.add: nn.Module | None = None
         if order not in ("d", "plain"):
             if stride != 1 or cin != cout:
-                self.shortcut = Projection(cin, cout, stride, down=down, neuron=neuron if order == "c" else None)
+                self.shortcut = Projection(
+                    cin, cout, stride, down=down, neuron=neuron if order == "c" else None
+                )
             self.add = JOINS[join]()
 
     def _run(self, names: list[str], x: Tensor) -> Tensor:
@@ -195,14 +233,18 @@ class Block(nn.Module):
         return out
 
     def open(self, x: Tensor) -> Tensor:
-        """What the block's convolutions read of the stream `x`: spikes (a, b, d), or the stream itself (c, plain, post)."""
+        """What the block's convolutions read of the stream `x`: spikes (a, b, d), or the stream
+        itself (c, plain, post).
+        """
         return self._run(self._opening, x)
 
     def forward(self, x: Tensor, opened: Tensor | None = None) -> Tensor:
         """`opened`, where the caller already has it, is `self.open(x)`."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
             again = (nullcontext(), _WithoutStatistics(self))
-            out: Tensor = checkpoint(self._forward, x, opened, use_reentrant=False, context_fn=lambda: again)
+            out: Tensor = checkpoint(
+                self._forward, x, opened, use_reentrant=False, context_fn=lambda: again
+            )
             return out
         return self._forward(x, opened)
 
@@ -219,14 +261,21 @@ class Block(nn.Module):
 
 
 class _WithoutStatistics:
-    """Inside, the BatchNorms of `block` normalise by their batch without counting it: it was counted when it came first."""
+    """Inside, the BatchNorms of `block` normalise by their batch without counting it: it was
+    counted when it came first.
+    """
 
     def __init__(self, block: Block) -> None:
-        self.norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        self.norms = [
+            module
+            for module in block.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        ]
         self.before: list[tuple[float | None, Tensor | None]] = []
 
     def __enter__(self) -> None:
-        # Not `track_running_stats = False`, with which autograd keeps other tensors than the first time.
+        # Not `track_running_stats = False`, with which autograd keeps other tensors than the first
+        # time.
         for norm in self.norms:
             counted = norm.num_batches_tracked
             self.before.append((norm.momentum, counted if counted is None else counted.clone()))
@@ -241,10 +290,12 @@ class _WithoutStatistics:
 
 
 class Stage(nn.Module):
-    """Blocks of one width, `block0` to `blockN`, and the DA links that end here: `link0` comes from the stem, `linkJ` from stage J.
+    """Blocks of one width, `block0` to `blockN`, and the DA links that end here: `link0` comes from
+    the stem, `linkJ` from stage J.
 
-    The densely additive connection `f'_k = f_k + sum_{j<k} P_jk(f'_j)` (Li, Lei and Yang 2023; see MODEL_CARD.md): `f_k` is what
-    the blocks make, `P_jk` the projection of source `j`, and there is no term of the stage's own.
+    The densely additive connection `f'_k = f_k + sum_{j<k} P_jk(f'_j)` (Li, Lei and Yang 2023; see
+    MODEL_CARD.md): `f_k` is what the blocks make, `P_jk` the projection of source `j`, and there is
+    no term of the stage's own.
     """
 
     def __init__(self, blocks: list[Block], links: dict[int, Projection]) -> None:
@@ -258,7 +309,9 @@ class Stage(nn.Module):
         self.add = Add() if links else None
 
     def forward(self, x: Tensor, earlier: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """`x`, the stream, and `earlier`, what earlier sources offer to links -> the stream, and the same list with one more."""
+        """`x`, the stream, and `earlier`, what earlier sources offer to links -> the stream, and
+        the same list with one more.
+        """
         first = self.get_submodule("block0")
         assert isinstance(first, Block)
         opened = first.open(x)

@@ -1,12 +1,12 @@
-"""Checkpoints of the published SEW, Spiking and MS ResNets as model folders of ours. They are pickles: nothing of them is run.
+"""Checkpoints of the published SEW, Spiking and MS ResNets as model folders of ours. They are
+pickles: nothing of them is run.
 
-A child process with limited memory and time reads the tensors with torch's restricted unpickler and writes them as safetensors;
-here they are renamed, and must then fit the network key for key.
+A child process with limited memory and time reads the tensors with torch's restricted unpickler and
+writes them as safetensors; here they are renamed, and must then fit the network key for key.
 
-| family | keys of | in the form of |
-|---|---|---|
-| sew-resnet, spiking-resnet | github.com/fangwei123456/Spike-Element-Wise-ResNet | SpikingJelly's, of 2021 (`module.k`) and since |
-| ms-resnet | github.com/Ariande1/MS-ResNet | its own (`residual_function.k`) |
+| family | keys of | in the form of | |---|---|---| | sew-resnet, spiking-resnet |
+github.com/fangwei123456/Spike-Element-Wise-ResNet | SpikingJelly's, of 2021 (`module.k`) and since
+| | ms-resnet | github.com/Ariande1/MS-ResNet | its own (`residual_function.k`) |
 """
 
 import argparse
@@ -81,19 +81,30 @@ MARGIN = 512 * 2**20  # bytes that the child may take beside the checkpoint
 PATIENCE = 600  # seconds
 
 
-def convert(checkpoint: str | Path, arch: str, out: str | Path, *, source: str | None = None, licence: str = "unknown") -> DANet:
-    """Write the model folder `out` from a published checkpoint of architecture `arch` (`sew-resnet18-t4`), and return the model.
+def convert(
+    checkpoint: str | Path,
+    arch: str,
+    out: str | Path,
+    *,
+    source: str | None = None,
+    licence: str = "unknown",
+) -> DANet:
+    """Write the model folder `out` from a published checkpoint of architecture `arch`
+    (`sew-resnet18-t4`), and return the model.
 
-    `source` says who trained it, if not the authors in `SOURCES`; `licence` is an identifier of SPDX. The weights are kept in the
-    precision they have. Raises `InputError` for an architecture without published checkpoints or an `out` that exists,
-    `WeightsError` for a file that is no such checkpoint; then there is no `out`.
+    `source` says who trained it, if not the authors in `SOURCES`; `licence` is an identifier of
+    SPDX. The weights are kept in the precision they have. Raises `InputError` for an architecture
+    without published checkpoints or an `out` that exists, `WeightsError` for a file that is no such
+    checkpoint; then there is no `out`.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     model = zoo.create(arch)
     assert model.origin is not None
     spec = ModelSpec.parse(model.origin.name)
     if spec.family not in SOURCES:
-        raise InputError(f"{arch}: checkpoints are known of {', '.join(SOURCES)}, as in sew-resnet18-t4")
+        raise InputError(
+            f"{arch}: checkpoints are known of {', '.join(SOURCES)}, as in sew-resnet18-t4"
+        )
     if out.exists():
         raise InputError(f"{out} exists already: name a folder that does not")
     if not checkpoint.is_file():
@@ -118,15 +129,25 @@ def convert(checkpoint: str | Path, arch: str, out: str | Path, *, source: str |
 
 
 def rename(tensors: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
-    """Keys of the published code -> keys of ours. Raises `WeightsError` naming a key that the code does not have."""
+    """Keys of the published code -> keys of ours. Raises `WeightsError` naming a key that the code
+    does not have.
+    """
     rules = _SEW
     if spec.family == "ms-resnet":
         rules = _MS104 if spec.depth == 104 else _MS
-    parallel = bool(tensors) and all(key.startswith("module.") for key in tensors)  # saved from within DistributedDataParallel
+    # saved from within DistributedDataParallel
+    parallel = bool(tensors) and all(key.startswith("module.") for key in tensors)
     found: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         theirs = key.removeprefix("module.") if parallel else key
-        ours = next((re.sub(pattern, into, theirs) for pattern, into in rules if re.fullmatch(pattern, theirs)), None)
+        ours = next(
+            (
+                re.sub(pattern, into, theirs)
+                for pattern, into in rules
+                if re.fullmatch(pattern, theirs)
+            ),
+            None,
+        )
         if ours is None or ours in found:
             raise WeightsError(f"key {key!r} is not one of a published {spec.family}")
         found[ours] = tensor
@@ -138,11 +159,17 @@ def _fill(model: DANet, tensors: dict[str, Tensor], checkpoint: Path) -> None:
     state = model.state_dict()
     expected = {key for key in state if ".neuron." not in key}
     for key in sorted(expected ^ tensors.keys()):
-        whose = "is missing in the checkpoint" if key in expected else "of the checkpoint is none of the network"
+        whose = (
+            "is missing in the checkpoint"
+            if key in expected
+            else "of the checkpoint is none of the network"
+        )
         raise WeightsError(f"{checkpoint}: {key} {whose}: is it another depth or family?")
     for key, tensor in tensors.items():
         if tensor.shape != state[key].shape:
-            raise WeightsError(f"{checkpoint}: {key} has shape {list(tensor.shape)}, expected {list(state[key].shape)}")
+            raise WeightsError(
+                f"{checkpoint}: {key} has shape {list(tensor.shape)}, expected {list(state[key].shape)}"
+            )
     model.load_state_dict(state | tensors)
 
 
@@ -151,7 +178,9 @@ def _read_apart(checkpoint: Path, out: Path) -> dict[str, Tensor]:
     environment = os.environ | {"PYTHONPATH": str(Path(zoo.__file__).parent.parent)}
     command = [sys.executable, "-P", "-m", "zoo.convert", str(checkpoint.resolve()), str(out)]
     try:
-        child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        child = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
         said = child.stderr.strip().splitlines() or [f"exit status {child.returncode}"]
         if child.returncode:
             raise WeightsError(f"{checkpoint} cannot be read: {said[-1]}")
@@ -163,7 +192,9 @@ def _read_apart(checkpoint: Path, out: Path) -> dict[str, Tensor]:
 
 
 def _child(checkpoint: Path, out: Path) -> None:
-    """In a process of its own: from the checkpoint's state dict to safetensors, or one line on stderr."""
+    """In a process of its own: from the checkpoint's state dict to safetensors, or one line on
+    stderr.
+    """
     _limit_memory(3 * checkpoint.stat().st_size + MARGIN)
     try:
         # Training scripts keep their command line beside the weights.
@@ -173,13 +204,21 @@ def _child(checkpoint: Path, out: Path) -> None:
             content = content.get(name, content)
         tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
         if len(tensors) < len(content) or not tensors:
-            raise ValueError("it holds no state dict: expected tensors by name, or those under 'model' or 'state_dict'")
-        save_file({key: tensor.detach().clone().contiguous() for key, tensor in tensors.items()}, out)
+            raise ValueError(
+                "it holds no state dict: expected tensors by name, or those under 'model' or 'state_dict'"
+            )
+        save_file(
+            {key: tensor.detach().clone().contiguous() for key, tensor in tensors.items()}, out
+        )
     except MemoryError:
         sys.exit("it needs more memory than its size explains")
     except pickle.UnpicklingError as error:  # whose own advice is to run what the file says
         strange = re.search(r"[Gg]lobal:?\s+(?:GLOBAL )?([\w.]+)", str(error))
-        sys.exit(f"it holds {strange[1]}, and only tensors are read" if strange else "it is not a checkpoint saved by torch.save")
+        sys.exit(
+            f"it holds {strange[1]}, and only tensors are read"
+            if strange
+            else "it is not a checkpoint saved by torch.save"
+        )
     except Exception as error:  # whatever a hostile file makes the reader raise
         sys.exit(" ".join(str(error).split())[:300] or type(error).__name__)
 

@@ -1,14 +1,16 @@
 """DANet: a deep spiking residual network whose stages are joined by densely additive (DA) links.
 
-Paper: Yudong Li, Yunlin Lei, Xu Yang, *Rethinking Residual Connection in Training Large-Scale Spiking Neural Networks*,
-arXiv 2311.05171 (2023). Its abstract is all that is established here; block orders, neuron and stem are our reconstruction,
-and MODEL_CARD.md says which is which.
+Paper: Yudong Li, Yunlin Lei, Xu Yang, *Rethinking Residual Connection in Training Large-Scale
+Spiking Neural Networks*, arXiv 2311.05171 (2023). Its abstract is all that is established here;
+block orders, neuron and stem are our reconstruction, and MODEL_CARD.md says which is which.
 
     x -> stem -> stage1 -> ... -> stageN -> head -> logits,   with links from the stem and every stage to each later one
 
-One network and one frozen config: the Spiking, SEW and MS ResNets of `zoo.baselines` are other words in the same config.
+One network and one frozen config: the Spiking, SEW and MS ResNets of `zoo.families` are other words
+in the same config.
 
-Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes. Inside, time is folded into the batch.
+Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes. Inside, time is
+folded into the batch.
 """
 
 import re
@@ -26,8 +28,8 @@ from zoo.blocks import SPIKING_STREAM, Block, Neuron, Order, Projection, Stage
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, InputError
 from zoo.images import Transform
-from zoo.names import Origin
 from zoo.neurons import Lif, Reset
+from zoo.provenance import Origin
 from zoo.surrogates import ATan, Rectangle
 
 if TYPE_CHECKING:
@@ -43,14 +45,18 @@ StemWord = Literal["imagenet", "small", "medium", "sew", "ms", "ms104"]
 
 @dataclass(frozen=True)
 class DANetConfig:
-    """Everything that determines the network but its weights. `config.json` of a model folder holds these fields."""
+    """Everything that determines the network but its weights. `config.json` of a model folder holds
+    these fields.
+    """
 
     depths: tuple[int, ...] = (2, 2, 2, 2)  # blocks in each stage
     widths: tuple[int, ...] = (64, 128, 256, 512)  # output channels of each stage
     bottleneck: bool = False
     order: Order = "a"
     links: bool = True  # densely additive links between the stages
-    dense: bool = True  # links from every earlier source; False: from the stage before alone, for chips of little fan-out
+    # links from every earlier source; False: from the stage before alone, for chips of little
+    # fan-out
+    dense: bool = True
     stem: StemWord = "imagenet"
     steps: int = 4  # T
     in_channels: int = 3
@@ -69,30 +75,58 @@ class DANetConfig:
             kind: Any = get_origin(field.type) or field.type
             if kind is Literal:
                 if value not in words:
-                    raise ConfigError(f"{field.name} = {value!r} is not one of {', '.join(map(repr, words))}")
-            elif isinstance(value, bool) != (kind is bool) or not isinstance(value, {float: int | float}.get(kind, kind)):
-                written = "list" if kind is tuple else kind.__name__  # as config.json and TOML have it
+                    raise ConfigError(
+                        f"{field.name} = {value!r} is not one of {', '.join(map(repr, words))}"
+                    )
+            elif isinstance(value, bool) != (kind is bool) or not isinstance(
+                value, {float: int | float}.get(kind, kind)
+            ):
+                # as config.json and TOML have it
+                written = "list" if kind is tuple else kind.__name__
                 raise ConfigError(f"{field.name} = {value!r} is not of type {written}")
         if len(self.depths) != len(self.widths) or not 1 <= len(self.depths) <= 8:
             raise ConfigError(
                 f"depths {self.depths[:9]}, widths {self.widths[:9]}: expected one of each for every stage, and 1 to 8 stages"
             )
-        sizes = {"depths": self.depths, "widths": self.widths, "steps": (self.steps,), "in_channels": (self.in_channels,)}
-        limits = {"depths": 256, "widths": 16384, "steps": 1024, "in_channels": 4096, "num_classes": 1_000_000}
+        sizes = {
+            "depths": self.depths,
+            "widths": self.widths,
+            "steps": (self.steps,),
+            "in_channels": (self.in_channels,),
+        }
+        limits = {
+            "depths": 256,
+            "widths": 16384,
+            "steps": 1024,
+            "in_channels": 4096,
+            "num_classes": 1_000_000,
+        }
         for name, values in {**sizes, "num_classes": (self.num_classes,)}.items():
             for value in values:
-                if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limits[name]:
-                    raise ConfigError(f"{name} = {value!r} is not an integer from 1 to {limits[name]}")
+                if (
+                    not isinstance(value, int)
+                    or isinstance(value, bool)
+                    or not 1 <= value <= limits[name]
+                ):
+                    raise ConfigError(
+                        f"{name} = {value!r} is not an integer from 1 to {limits[name]}"
+                    )
         if self.bottleneck and any(width % 4 for width in self.widths):
             raise ConfigError(f"widths {self.widths} of bottleneck blocks must be multiples of 4")
         if not 0 <= self.beta <= 1 or not self.threshold > 0:
-            raise ConfigError(f"beta = {self.beta} must lie in [0, 1] and threshold = {self.threshold} above 0")
+            raise ConfigError(
+                f"beta = {self.beta} must lie in [0, 1] and threshold = {self.threshold} above 0"
+            )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DANetConfig":
-        """From `config.json`. Raises `ConfigError` for a field that does not exist or a value that cannot be."""
+        """From `config.json`. Raises `ConfigError` for a field that does not exist or a value that
+        cannot be.
+        """
         cls.check_names(values)
-        kwargs: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        kwargs: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
         return cls(**kwargs)
 
     @classmethod
@@ -100,7 +134,9 @@ class DANetConfig:
         """Raises `ConfigError` for a name that is none of a field."""
         unknown = sorted(set(names) - {f.name for f in fields(cls)})
         if unknown:
-            raise ConfigError(f"unknown config field {unknown[0]!r}; valid are {', '.join(f.name for f in fields(cls))}")
+            raise ConfigError(
+                f"unknown config field {unknown[0]!r}; valid are {', '.join(f.name for f in fields(cls))}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -123,18 +159,21 @@ class Repeat(nn.Module):
         self.steps = steps
 
     def forward(self, x: Tensor) -> Tensor:
-        # Not a concatenation, whose backward pass would round T times. `repeat` does not keep the memory format.
+        # Not a concatenation, whose backward pass would round T times. `repeat` does not keep the
+        # memory format.
         if is_recorded(self) and x.is_contiguous(memory_format=torch.channels_last):
             return x.permute(0, 2, 3, 1).repeat(self.steps, 1, 1, 1).permute(0, 3, 1, 2)
         return x.repeat(self.steps, 1, 1, 1)
 
 
 class Stem(nn.Module):
-    """From pixels to the first stage's resolution. All that comes before the first neuron runs once for a still image.
+    """From pixels to the first stage's resolution. All that comes before the first neuron runs once
+    for a still image.
 
-    `imagenet` conv7x7/2 - bn - avgpool3x3/2 (a max pool of real currents has no NIR form); `small` conv3x3 - bn (32 pixels);
-    `medium` conv3x3/2 - bn (64); `sew` conv7x7/2 - bn - lif - maxpool3x3/2; `ms` conv7x7/2 - bn; `ms104` three conv3x3 with
-    bias, the first strided, - bn. Where the stream carries spikes (orders c, plain and post), a neuron follows.
+    `imagenet` conv7x7/2 - bn - avgpool3x3/2 (a max pool of real currents has no NIR form); `small`
+    conv3x3 - bn (32 pixels); `medium` conv3x3/2 - bn (64); `sew` conv7x7/2 - bn - lif -
+    maxpool3x3/2; `ms` conv7x7/2 - bn; `ms104` three conv3x3 with bias, the first strided, - bn.
+    Where the stream carries spikes (orders c, plain and post), a neuron follows.
     """
 
     # convolutions (kernel, stride), and the pool
@@ -147,13 +186,17 @@ class Stem(nn.Module):
         "ms104": (((3, 2), (3, 1), (3, 1)), None),
     }
 
-    def __init__(self, word: StemWord, cin: int, cout: int, steps: int, neuron: Neuron | None) -> None:
+    def __init__(
+        self, word: StemWord, cin: int, cout: int, steps: int, neuron: Neuron | None
+    ) -> None:
         super().__init__()
         convs, pool = self.LAYOUTS[word]
         currents: OrderedDict[str, nn.Module] = OrderedDict()
         for i, (kernel, stride) in enumerate(convs):
             name = f"conv{i + 1}" if len(convs) > 1 else "conv"
-            currents[name] = nn.Conv2d(cin if i == 0 else cout, cout, kernel, stride, kernel // 2, bias=len(convs) > 1)
+            currents[name] = nn.Conv2d(
+                cin if i == 0 else cout, cout, kernel, stride, kernel // 2, bias=len(convs) > 1
+            )
         currents["bn"] = nn.BatchNorm2d(cout)
         if pool == "avg":
             currents["pool"] = nn.AvgPool2d(3, 2, 1)
@@ -184,9 +227,13 @@ class Readout(nn.Module):
 
 
 class Head(nn.Module):
-    """`[[bn -] lif -] readout - fc`: `[T*B, C, H, W]` -> logits `[B, K]`. The neuron is there where the stream is real."""
+    """`[[bn -] lif -] readout - fc`: `[T*B, C, H, W]` -> logits `[B, K]`. The neuron is there where
+    the stream is real.
+    """
 
-    def __init__(self, width: int, classes: int, steps: int, *, order: Order, neuron: Neuron) -> None:
+    def __init__(
+        self, width: int, classes: int, steps: int, *, order: Order, neuron: Neuron
+    ) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(width) if order == "b" else None
         self.lif = None if order in SPIKING_STREAM else neuron()
@@ -220,7 +267,8 @@ class DANet(nn.Module):
         width = c.widths[0] // 4 if c.bottleneck else c.widths[0]
         spiking = c.neuron if c.order in SPIKING_STREAM else None
         self.stem = Stem(c.stem, c.in_channels, width, c.steps, spiking)
-        sources = [(width, 1)]  # channels and resolution (as a divisor of the stem's) of every source of links
+        # channels and resolution (as a divisor of the stem's) of every source of links
+        sources = [(width, 1)]
         for k, (depth, cout) in enumerate(zip(c.depths, c.widths, strict=True)):
             cin, divisor = sources[-1]
             stride = 1 if k == 0 and not c.stem.startswith("ms") else 2
@@ -241,7 +289,9 @@ class DANet(nn.Module):
             divisor *= stride
             first = 0 if c.dense else max(1, k)  # source 0 is the stem, source k the stage before
             links = {
-                j: Projection(s, cout, divisor // d, neuron=spiking) for j, (s, d) in enumerate(sources) if c.links and j >= first
+                j: Projection(s, cout, divisor // d, neuron=spiking)
+                for j, (s, d) in enumerate(sources)
+                if c.links and j >= first
             }
             self.add_module(f"stage{k + 1}", Stage(blocks, links))
             sources.append((cout, divisor))
@@ -252,26 +302,35 @@ class DANet(nn.Module):
         self.frozen: tuple[str, ...] = ()  # set by `freeze`
 
     def initialise(self) -> None:
-        """He's initialisation by fan-out for convolutions (He et al. 2015); normalisations start at one and zero."""
+        """He's initialisation by fan-out for convolutions (He et al. 2015); normalisations start at
+        one and zero.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def freeze(self, *parts: str) -> None:
-        """Keep `parts`, as `stem` or `stage1.block0`, as they are: their parameters need no gradient, and their
-        BatchNorms stay in eval mode whatever `train` is told. Calls add up.
+        """Keep `parts`, as `stem` or `stage1.block0`, as they are: their parameters need no
+        gradient, and their BatchNorms stay in eval mode whatever `train` is told. Calls add up.
 
-        Raises `ConfigError`, and changes nothing, for a part without parameters, or if nothing is left to train.
+        Raises `ConfigError`, and changes nothing, for a part without parameters, or if nothing is
+        left to train.
         """
-        with_parameters = {path for path, module in self.named_modules() if any(True for _ in module.parameters())}
+        with_parameters = {
+            path for path, module in self.named_modules() if any(True for _ in module.parameters())
+        }
         unknown = [part for part in parts if part not in with_parameters or not part]
         if unknown:
             children = ", ".join(path for path, _ in self.named_children())
-            raise ConfigError(f"{unknown[0]!r} cannot be frozen: valid are {children}, and their parts, as stage1.block0")
+            raise ConfigError(
+                f"{unknown[0]!r} cannot be frozen: valid are {children}, and their parts, as stage1.block0"
+            )
         frozen = tuple(dict.fromkeys([*self.frozen, *parts]))
         inside = {id(p) for part in frozen for p in self.get_submodule(part).parameters()}
         if all(id(p) in inside for p in self.parameters()):
-            raise ConfigError(f"with {', '.join(frozen)} frozen nothing is left to train: leave out one of them")
+            raise ConfigError(
+                f"with {', '.join(frozen)} frozen nothing is left to train: leave out one of them"
+            )
         self.frozen = frozen
         for part in parts:
             self.get_submodule(part).requires_grad_(False)
@@ -286,21 +345,29 @@ class DANet(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Floats are taken as they are: that they were normalised is not checked. Raises `InputError` for any other input."""
+        """Floats are taken as they are: that they were normalised is not checked. Raises
+        `InputError` for any other input.
+        """
         logits: Tensor = self.head(self._stream(x))
         return logits
 
     def per_step(self, x: Tensor) -> Tensor:
-        """The logits of every step, `[T, B, K]`, for losses that look at each (TET, Deng et al. 2022)."""
+        """The logits of every step, `[T, B, K]`, for losses that look at each (TET, Deng et al.
+        2022).
+        """
         return self.head.per_step(self._stream(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Compute what the head averages over time and pixels, `[T, B, C, H, W]`: spikes, or in order c sums of spikes."""
+        """Compute what the head averages over time and pixels, `[T, B, C, H, W]`: spikes, or in
+        order c sums of spikes.
+        """
         features = self.head.spikes(self._stream(x))
         return features.reshape(self.head.readout.steps, -1, *features.shape[1:])
 
     def forward_head(self, features: Tensor) -> Tensor:
-        """The logits `[B, K]` of what `forward_features` returns. `features.mean((0, 3, 4))` is an embedding, `[B, C]`."""
+        """The logits `[B, K]` of what `forward_features` returns. `features.mean((0, 3, 4))` is an
+        embedding, `[B, C]`.
+        """
         logits: Tensor = self.head.fc(features.mean((0, 3, 4)))
         return logits
 
@@ -319,17 +386,25 @@ class DANet(nn.Module):
         if not isinstance(x, Tensor) or not x.is_floating_point():
             given = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
             events = self.origin is not None and self.origin.data.events
-            taken = "counts of events as floats" if events else "as `model.transform(pixels)` makes of bytes"
+            taken = (
+                "counts of events as floats"
+                if events
+                else "as `model.transform(pixels)` makes of bytes"
+            )
             raise InputError(f"input of type {given}: a network takes a tensor of floats, {taken}")
         still = x.dim() == 4
         if not still and (x.dim() != 5 or x.shape[0] != steps):
-            raise InputError(f"input of shape {list(x.shape)}: expected [B, C, H, W] or [{steps}, B, C, H, W]")
+            raise InputError(
+                f"input of shape {list(x.shape)}: expected [B, C, H, W] or [{steps}, B, C, H, W]"
+            )
         if x.shape[-3] != c.in_channels:
             raise InputError(f"input has {x.shape[-3]} channels: this model takes {c.in_channels}")
         if not torch.compiler.is_compiling() and not x.shape[-4]:
             raise InputError(f"input of shape {list(x.shape)} holds no images")
         # A membrane of NaN never fires, so the logits would look as if nothing were wrong.
-        checkable = not (self.training or torch.compiler.is_compiling() or is_transformed() or x.is_meta)
+        checkable = not (
+            self.training or torch.compiler.is_compiling() or is_transformed() or x.is_meta
+        )
         own = next(self.stem.parameters(), x).dtype
         if checkable and x.dtype != own and not torch.is_autocast_enabled(x.device.type):
             raise InputError(f"input of type {x.dtype} for weights of {own}: convert one of them")
@@ -338,13 +413,17 @@ class DANet(nn.Module):
         return still
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by one of random weights for `num_classes` classes, which have no names.
+        """Replace the last layer by one of random weights for `num_classes` classes, which have no
+        names.
 
-        Raises `ConfigError` for a number that cannot be: a network without a head is `forward_features`.
+        Raises `ConfigError` for a number that cannot be: a network without a head is
+        `forward_features`.
         """
         self.config = replace(self.config, num_classes=num_classes)
         like = next(self.stem.parameters())
-        self.head.fc = nn.Linear(self.config.widths[-1], num_classes, device=like.device, dtype=like.dtype)
+        self.head.fc = nn.Linear(
+            self.config.widths[-1], num_classes, device=like.device, dtype=like.dtype
+        )
         self.frozen = tuple(part for part in self.frozen if part not in ("head", "head.fc"))
         if self.origin:  # the files no longer hold these weights
             data = replace(self.origin.data, num_classes=num_classes, classes=())
@@ -352,34 +431,44 @@ class DANet(nn.Module):
 
     @property
     def transform(self) -> Transform:
-        """Turns pictures into this network's input: `model(model.transform("cat.jpg"))`. Raises `ConfigError` without an origin."""
+        """Turns pictures into this network's input: `model(model.transform("cat.jpg"))`. Raises
+        `ConfigError` without an origin.
+        """
         if self.origin is None:
-            made = "make it with zoo.create or zoo.load, or set model.origin = zoo.names.Origin(name, data)"
+            made = "make it with zoo.create or zoo.load, or set model.origin = zoo.provenance.Origin(name, data)"
             raise ConfigError(f"this network has neither a name nor data: {made}")
         return Transform(self.origin.data)
 
     def summary(self, x: Tensor | None = None) -> "Summary":
-        """Shapes, parameters and MACs of each layer, and with images `x` its SynOps; see `zoo.summary.summarise`."""
+        """Shapes, parameters and MACs of each layer, and with images `x` its SynOps; see
+        `zoo.summary.summarise`.
+        """
         from zoo.summary import summarise
 
         return summarise(self, x)
 
-    def save(self, folder: str | Path, *, name: str | None = None, data: DatasetSpec | None = None) -> None:
-        """Write a model folder that `zoo.load` takes, with every weight exact; see `zoo.weights.save_model` for what is refused.
+    def save(
+        self, folder: str | Path, *, name: str | None = None, data: DatasetSpec | None = None
+    ) -> None:
+        """Write a model folder that `zoo.load` takes, with every weight exact; see
+        `zoo.weights.save_model` for what is refused.
 
-        `name` and `data` are those of the origin unless given, and the folder is the network's origin from then on.
+        `name` and `data` are those of the origin unless given, and the folder is the network's
+        origin from then on.
         """
         from zoo.weights import save_model
 
         self.origin = save_model(Path(folder), self, name=name, data=data)
 
     def push_to_hub(self, repo: str, *, licence: str | None = None, private: bool = False) -> str:
-        """Publish the network with its card as `repo`, `org/name`, in one commit of the Hub, as `zoo push` does.
+        """Publish the network with its card as `repo`, `org/name`, in one commit of the Hub, as
+        `zoo push` does.
 
-        `licence` is one of the Hub, as `"mit"`; if there is none, the record's or unknown. Returns `hf:org/name@commit`, which
-        `zoo.load` takes. Raises `HubError` where the Hub refuses, and what `save` raises.
+        `licence` is one of the Hub, as `"mit"`; if there is none, the record's or unknown. Returns
+        `hf:org/name@commit`, which `zoo.load` takes. Raises `HubError` where the Hub refuses, and
+        what `save` raises.
         """
-        from zoo.publish import push_model
+        from zoo.publishing.publish import push_model
 
         return push_model(self, repo, licence=licence, private=private)
 
@@ -392,7 +481,9 @@ def _unwrapped(network: nn.Module, state: dict[str, Tensor], prefix: str, *_: ob
 
 
 def set_steps(model: nn.Module, steps: int) -> None:
-    """Let `model` take `steps` time steps from now on: no parameter depends on T, and training may begin with fewer."""
+    """Let `model` take `steps` time steps from now on: no parameter depends on T, and training may
+    begin with fewer.
+    """
     for module in model.modules():
         if isinstance(module, Lif | Repeat | Readout):
             module.steps = steps

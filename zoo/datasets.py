@@ -1,4 +1,6 @@
-"""What a model has to know of the data it was trained on. Facts only: reading the data is `zoo.training.data`'s job."""
+"""What a model has to know of the data it was trained on. Facts only: reading the data is
+`zoo.training.data`'s job.
+"""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,23 +24,34 @@ class DatasetSpec:
     classes: tuple[str, ...] = ()  # names in the order of the logits, where they are known
     licence: str = ""
     events: bool = False  # counts of events in time bins, not images; a channel for each polarity
-    held_out: float = 0.0  # share of the training images that is held out, where the data come without a split for it
+    # share of the training images that is held out, where the data come without a split for it
+    held_out: float = 0.0
     held_out_of: int = 0  # how many images that was a share of; other images are divided otherwise
 
     def __post_init__(self) -> None:
-        if not (1 <= self.size <= 65536 and len(self.mean) == len(self.std) == self.channels and all(s > 0 for s in self.std)):
+        if not (
+            1 <= self.size <= 65536
+            and len(self.mean) == len(self.std) == self.channels
+            and all(s > 0 for s in self.std)
+        ):
             raise ConfigError(
                 f"data {self.tag!r}: size {self.size}, {self.channels} channels, mean {self.mean}, std {self.std} do not fit"
             )
         if not 0 <= self.held_out < 1:
-            raise ConfigError(f"data {self.tag!r}: held_out = {self.held_out} is no share of images, from 0 and below 1")
+            raise ConfigError(
+                f"data {self.tag!r}: held_out = {self.held_out} is no share of images, from 0 and below 1"
+            )
         if self.classes and len(self.classes) != self.num_classes:
-            raise ConfigError(f"data {self.tag!r}: {len(self.classes)} class names for {self.num_classes} classes")
+            raise ConfigError(
+                f"data {self.tag!r}: {len(self.classes)} class names for {self.num_classes} classes"
+            )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DatasetSpec":
         try:
-            kwargs: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            kwargs: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+            }
             return cls(**kwargs)
         except TypeError as error:
             raise ConfigError(f"data description: {error}") from None
@@ -47,8 +60,9 @@ class DatasetSpec:
         return asdict(self)
 
     def found(self, encoding: str) -> "DatasetSpec":
-        """The data as they were found, in files of this encoding (`""`: none). What was published without loss is another set of
-        pixels as JPEG, and is called so."""
+        """The data as they were found, in files of this encoding (`""`: none). What was published
+        without loss is another set of pixels as JPEG, and is called so.
+        """
         lossy = encoding == "JPEG" and self.tag in LOSSLESS and not self.title.endswith(")")
         return replace(self, title=f"{self.title} (JPEG)") if lossy else self
 
@@ -62,7 +76,8 @@ class DatasetSpec:
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's
 LOSSLESS = ("cifar10", "fmnist")  # tags of the sets that were published so
-COUNTS = (0.0, 0.0), (1 / 255, 1 / 255)  # undo the division of bytes by 255: a model of events takes their number
+# undo the division of bytes by 255: a model of events takes their number
+COUNTS = (0.0, 0.0), (1 / 255, 1 / 255)
 
 DATASETS: dict[str, DatasetSpec] = {
     spec.tag: spec

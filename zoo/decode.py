@@ -2,11 +2,13 @@
 
 Training, evaluation and `zoo classify` decode with it alone, so that they see the same pixels.
 
-A view is a function of the image's width and height: the box (left, upper, right, lower) of it, in pixels, that is resized to the
-model's size. Evaluation sees the centre. Training may see random boxes (Szegedy et al. 2015, arXiv:1409.4842, section 6).
+A view is a function of the image's width and height: the box (left, upper, right, lower) of it, in
+pixels, that is resized to the model's size. Evaluation sees the centre. Training may see random
+boxes (Szegedy et al. 2015, arXiv:1409.4842, section 6).
 
-A picture is read as a person sees it: upright where EXIF says how it was held, transparency on white, the first frame of several.
-Of 16 bits a channel the upper 8 are kept. Colour profiles (ICC) are ignored, as training has always done.
+A picture is read as a person sees it: upright where EXIF says how it was held, transparency on
+white, the first frame of several. Of 16 bits a channel the upper 8 are kept. Colour profiles (ICC)
+are ignored, as training has always done.
 """
 
 import io
@@ -26,17 +28,22 @@ from zoo.datasets import DatasetSpec
 
 __all__ = ["Encoded", "Unreadable", "View", "centre", "decode", "encoding", "extent", "random_box"]
 
-Encoded = dict[str, Any]  # "bytes": the file's bytes, or None; "path": where it lies if bytes is None, else what it was called
+# "bytes": the file's bytes, or None; "path": where it lies if bytes is None, else what it was
+# called
+Encoded = dict[str, Any]
 Box = tuple[float, float, float, float]
 View = Callable[[int, int], Box]
 
 # Pillow knows more formats; one of them (EPS) is a program, which Ghostscript would run.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
-MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}  # 8 bits a channel, at most
+# 8 bits a channel, at most
+MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 SIXTEEN = {"I;16", "I;16L", "I;16B", "I;16N"}
 GREY = {"1", "L", "LA", "La", "I", *SIXTEEN}
-LARGE, CENTRAL = 128, 0.875  # networks for large images are evaluated on the central 224 of 256 pixels, small ones on the whole
-DRAFT = 2  # a JPEG is decoded at a fraction of its size where this many times the model's size still remain
+# networks for large images are evaluated on the central 224 of 256 pixels, small ones on the whole
+LARGE, CENTRAL = 128, 0.875
+# a JPEG is decoded at a fraction of its size where this many times the model's size still remain
+DRAFT = 2
 RATIO = math.log(4 / 3)  # width / height of a random box is 3/4 to 4/3
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -55,12 +62,18 @@ class Unreadable(Exception):
 
 
 def decode(
-    source: Encoded | Image.Image, data: DatasetSpec, view: View, *, draft: bool = False, changes: list[str] | None = None
+    source: Encoded | Image.Image,
+    data: DatasetSpec,
+    view: View,
+    *,
+    draft: bool = False,
+    changes: list[str] | None = None,
 ) -> np.ndarray:
     """The view of an image as uint8 `[C, H, W]`, grey or RGB as `data` has it.
 
-    `draft` is quicker, and not quite as exact. `changes` is extended by what was done to the image, as "resized from 1024x683".
-    Raises `Unreadable` for what cannot be decoded, or whose range of values is not known.
+    `draft` is quicker, and not quite as exact. `changes` is extended by what was done to the image,
+    as "resized from 1024x683". Raises `Unreadable` for what cannot be decoded, or whose range of
+    values is not known.
     """
     with _reading(source) as image:
         turn = _turn(image)
@@ -72,7 +85,9 @@ def decode(
             box = _draft(image, turn, box, data.size)
         upright = _convert(image, data.channels)
         upright = upright.transpose(TURNS[turn]) if turn else upright
-        pixels = upright.resize((data.size, data.size), Image.Resampling.BICUBIC, box, DRAFT if draft else None)
+        pixels = upright.resize(
+            (data.size, data.size), Image.Resampling.BICUBIC, box, DRAFT if draft else None
+        )
     array = np.asarray(pixels)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)  # [H, W, C] -> [C, H, W]
 
@@ -87,13 +102,17 @@ def encoding(encoded: Encoded) -> str:
 
 
 def extent(encoded: Encoded) -> tuple[int, int, int]:
-    """Width, height and channels (1 grey, 3 colour) of the upright image, of which no pixel is decoded; raises `Unreadable`."""
+    """Width, height and channels (1 grey, 3 colour) of the upright image, of which no pixel is
+    decoded; raises `Unreadable`.
+    """
     with _reading(encoded) as image:
         return *_turned(image.size, _turn(image)), 1 if image.mode in GREY else 3
 
 
 def centre(data: DatasetSpec) -> View:
-    """The whole of an image that has the model's size, else the largest central square, or 7/8 of it for large models."""
+    """The whole of an image that has the model's size, else the largest central square, or 7/8 of
+    it for large models.
+    """
     return partial(_centre, data.size)
 
 
@@ -105,7 +124,8 @@ def random_box(scale: tuple[float, float], seed: str) -> View:
 def _centre(size: int, width: int, height: int) -> Box:
     if (width, height) == (size, size):
         return 0, 0, width, height
-    resized = round(size / CENTRAL) if size >= LARGE else size  # the shorter side, of which `size` pixels are kept
+    # the shorter side, of which `size` pixels are kept
+    resized = round(size / CENTRAL) if size >= LARGE else size
     side = min(width, height) * size / resized
     left, upper = (width - side) / 2, (height - side) / 2
     return left, upper, left + side, upper + side
@@ -125,9 +145,12 @@ def _random(scale: tuple[float, float], seed: str, width: int, height: int) -> B
 
 @contextmanager
 def _reading(source: Encoded | Image.Image) -> Iterator[Image.Image]:
-    """The image, of which no pixel is decoded yet; raises `Unreadable` for whatever goes wrong while it is read."""
+    """The image, of which no pixel is decoded yet; raises `Unreadable` for whatever goes wrong
+    while it is read.
+    """
     try:
-        with warnings.catch_warnings(action="ignore"), _open(source) as image:  # what Pillow warns of is seen to here
+        # what Pillow warns of is seen to here
+        with warnings.catch_warnings(action="ignore"), _open(source) as image:
             yield image
     except Unreadable:
         raise
@@ -135,8 +158,11 @@ def _reading(source: Encoded | Image.Image) -> Iterator[Image.Image]:
         raise Unreadable(f"unknown format; valid are {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise Unreadable("too many pixels") from None
-    except Exception as error:  # Pillow's readers raise whatever a damaged file makes them stumble over
-        raise Unreadable(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+    # Pillow's readers raise whatever a damaged file makes them stumble over
+    except Exception as error:
+        raise Unreadable(
+            str(error).splitlines()[0] if str(error) else type(error).__name__
+        ) from None
 
 
 def _open(source: Encoded | Image.Image) -> AbstractContextManager[Image.Image]:
@@ -191,7 +217,9 @@ def _changes(image: Image.Image, turn: int, box: Box, data: DatasetSpec) -> list
 
 
 def _draft(image: Image.Image, turn: int, box: Box, size: int) -> Box:
-    """Have a JPEG decoded at a half, quarter or eighth of its size where `box` needs no more; returns the box at that size."""
+    """Have a JPEG decoded at a half, quarter or eighth of its size where `box` needs no more;
+    returns the box at that size.
+    """
     before = image.size
     needed = DRAFT * size / min(box[2] - box[0], box[3] - box[1])
     if needed < 1:
@@ -203,10 +231,13 @@ def _draft(image: Image.Image, turn: int, box: Box, size: int) -> Box:
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
     """8 bits a channel, grey or RGB, without transparency."""
-    if image.mode in SIXTEEN or (image.mode == "I" and image.format == "PPM"):  # Pillow gives PPM the range of 16 bits
+    # Pillow gives PPM the range of 16 bits
+    if image.mode in SIXTEEN or (image.mode == "I" and image.format == "PPM"):
         image = _upper_bits(image)
     if image.mode not in MODES:
-        raise Unreadable(f"mode {image.mode}, whose range of values is not known: convert it to 8 bits a channel, grey or RGB")
+        raise Unreadable(
+            f"mode {image.mode}, whose range of values is not known: convert it to 8 bits a channel, grey or RGB"
+        )
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
@@ -223,8 +254,11 @@ def _upper_bits(image: Image.Image) -> Image.Image:
     if image.format == "TIFF":
         tags: Any = image
         bits, zero = tags.tag_v2.get(BITS_PER_SAMPLE), tags.tag_v2.get(PHOTOMETRIC)
-        if bits != (16,) or zero != BLACK_IS_ZERO:  # Pillow neither scales 12 bits nor inverts where 0 is white
-            raise Unreadable("grey of another range than 16 bits from black to white: convert it to 8 bits a channel")
+        # Pillow neither scales 12 bits nor inverts where 0 is white
+        if bits != (16,) or zero != BLACK_IS_ZERO:
+            raise Unreadable(
+                "grey of another range than 16 bits from black to white: convert it to 8 bits a channel"
+            )
     values = np.array(image)
     transparent = image.info.get("transparency")  # a value of PNG
     if transparent is not None:

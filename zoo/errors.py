@@ -1,6 +1,17 @@
-"""What can go wrong for a user. Every message is one line: what was given, what is valid, what to do."""
+"""What can go wrong for a user. Every message is one line: what was given, what is valid, what to
+do.
+"""
 
-__all__ = ["ConfigError", "ExportError", "HubError", "InputError", "UnknownName", "VerificationError", "WeightsError", "ZooError"]
+__all__ = [
+    "ConfigError",
+    "ExportError",
+    "HubError",
+    "InputError",
+    "UnknownName",
+    "VerificationError",
+    "WeightsError",
+    "ZooError",
+]
 
 
 class ZooError(Exception):

@@ -1,6 +1,8 @@
-"""Is a file what it has to be? The sha256 of its bytes, computed once and remembered by the file's identity. Imports no torch.
+"""Is a file what it has to be? The sha256 of its bytes, computed once and remembered by the file's
+identity. Imports no torch.
 
-What is remembered lies in `$XDG_CACHE_HOME/danet-zoo` (`~/.cache/danet-zoo`). Losing it costs time, nothing else.
+What is remembered lies in `$XDG_CACHE_HOME/danet-zoo` (`~/.cache/danet-zoo`). Losing it costs time,
+nothing else.
 """
 
 import hashlib
@@ -13,11 +15,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zoo.errors import WeightsError
-from zoo.names import FileSpec
+from zoo.manifest import FileSpec
 
-__all__ = ["beside", "check_files", "digest", "mismatch", "remembered_sha256", "sha256", "state_folder", "write_whole"]
+__all__ = [
+    "beside",
+    "check_files",
+    "digest",
+    "mismatch",
+    "remembered_sha256",
+    "sha256",
+    "state_folder",
+    "write_whole",
+]
 
-# A file changed twice within one tick of the file system's clock keeps its times, so a file this young is not remembered.
+# A file changed twice within one tick of the file system's clock keeps its times, so a file this
+# young is not remembered.
 TICK = 50_000_000  # nanoseconds
 
 
@@ -28,7 +40,9 @@ def sha256(path: Path) -> str:
 
 
 def remembered_sha256(path: Path) -> str:
-    """As `sha256`, without reading a file that was read before and has kept its path, inode, size and times."""
+    """As `sha256`, without reading a file that was read before and has kept its path, inode, size
+    and times.
+    """
     identity = _identity(path)
     mark = state_folder() / "sha256" / hashlib.sha256(repr(identity).encode()).hexdigest()
     with suppress(OSError, UnicodeDecodeError):
@@ -43,15 +57,25 @@ def remembered_sha256(path: Path) -> str:
 
 
 def digest(files: tuple[Path, ...]) -> str:
-    """One sha256 for the weights of a model: the file's own, or that of its shards' in order; empty for random weights."""
+    """One sha256 for the weights of a model: the file's own, or that of its shards' in order; empty
+    for random weights.
+    """
     digests = [remembered_sha256(path) for path in files]
-    return "".join(digests) if len(digests) < 2 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return (
+        "".join(digests)
+        if len(digests) < 2
+        else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
 
 
-def check_files(folder: Path, files: Mapping[str, FileSpec], *, remedy: str, again: bool = False) -> None:
-    """Every file against its size and sha256. The first that differs is moved aside and named by a `WeightsError`.
+def check_files(
+    folder: Path, files: Mapping[str, FileSpec], *, remedy: str, again: bool = False
+) -> None:
+    """Every file against its size and sha256. The first that differs is moved aside and named by a
+    `WeightsError`.
 
-    `remedy` ends the message: how to get the file again. With `again` nothing remembered is trusted.
+    `remedy` ends the message: how to get the file again. With `again` nothing remembered is
+    trusted.
     """
     for file, spec in files.items():
         path = folder / file
@@ -65,7 +89,9 @@ def check_files(folder: Path, files: Mapping[str, FileSpec], *, remedy: str, aga
 
 
 def mismatch(path: Path, kind: str, found: str, expected: str, remedy: str) -> WeightsError:
-    """The error for a file that is not what it has to be, after it was moved out of the way of a good copy. Nothing is deleted."""
+    """The error for a file that is not what it has to be, after it was moved out of the way of a
+    good copy. Nothing is deleted.
+    """
     real = path.resolve()  # in the Hub's cache, a blob
     aside = real.with_name(f"{real.name}.bad-{found[:8]}")
     try:
@@ -90,8 +116,11 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A name in the same folder to write to, that becomes `path` if all goes well and is gone if not."""
-    file = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # another process may write the same
+    """A name in the same folder to write to, that becomes `path` if all goes well and is gone if
+    not.
+    """
+    # another process may write the same
+    file = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield file
         file.replace(path)

@@ -1,16 +1,20 @@
-"""The GPU kernels of the fused neuron: all time steps of `zoo.neurons.Lif` in one launch, forward and backward.
+"""The GPU kernels of the fused neuron: all time steps of `zoo.neurons.Lif` in one launch, forward
+and backward.
 
     mem[t] = keep[t-1] mem[t-1] + x[t]        keep[t] = beta (mem[t] <= threshold)        spk[t] = mem[t] > threshold
     d/dx[t] = d/dmem[t] = height grad[t] H'(mem[t] - threshold) + keep[t] d/dmem[t+1]
 
-There is next to no arithmetic in this, so its time is that of the bytes it moves. The forward kernel reads `x` and writes the
-spikes; the backward kernel reads `x` and the gradient of the spikes and writes that of `x`. Nothing else goes through memory:
-the membranes stay in registers, and the backward kernel computes them again instead of reading them.
+There is next to no arithmetic in this, so its time is that of the bytes it moves. The forward
+kernel reads `x` and writes the spikes; the backward kernel reads `x` and the gradient of the spikes
+and writes that of `x`. Nothing else goes through memory: the membranes stay in registers, and the
+backward kernel computes them again instead of reading them.
 
-Shapes: `T` time steps, `B` batch, `n` elements of one step. Tensors are `[T, B, ...]`, and an element of step `t` lies `t * n`
-elements behind its step 0, whatever the memory format within a step.
+Shapes: `T` time steps, `B` batch, `n` elements of one step. Tensors are `[T, B, ...]`, and an
+element of step `t` lies `t * n` elements behind its step 0, whatever the memory format within a
+step.
 
-Written in Triton, which is not installed everywhere: import this module only where a CUDA tensor comes in.
+Written in Triton, which is not installed everywhere: import this module only where a CUDA tensor
+comes in.
 """
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 # What a Triton kernel takes has no Python type, and its decorator is untyped.
@@ -25,23 +29,34 @@ from torch import Tensor
 
 from zoo.surrogates import Rectangle, Surrogate
 
-MAX_STEPS = 64  # the loops over time are unrolled: beyond, the compiler takes minutes and runs out of registers
+# the loops over time are unrolled: beyond, the compiler takes minutes and runs out of registers
+MAX_STEPS = 64
 WARPS = 4
 VECTOR = 16  # bytes, the widest load of a thread
-MEMBRANES = 32  # that a thread of the backward kernel holds; it then has at most 128 registers, and 16 warps fit on a processor
-AHEAD = tl.constexpr(8)  # steps that are loaded before the first of them is used: a load takes as long as hundreds of additions
+# that a thread of the backward kernel holds; it then has at most 128 registers, and 16 warps fit on
+# a processor
+MEMBRANES = 32
+# steps that are loaded before the first of them is used: a load takes as long as hundreds of
+# additions
+AHEAD = tl.constexpr(8)
 
 __all__ = ["MAX_STEPS", "lif_backward", "lif_forward"]
 
 
-def lif_forward(x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, packed: Tensor | None = None) -> Tensor:
-    """Spikes (0 or `height`) of the currents `x`, `[T, B, ...]` -> `[T, B, ...]` of the same dtype and strides.
+def lif_forward(
+    x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, packed: Tensor | None = None
+) -> Tensor:
+    """Spikes (0 or `height`) of the currents `x`, `[T, B, ...]` -> `[T, B, ...]` of the same dtype
+    and strides.
 
-    `beta`, `threshold` and `height` hold one element each, on the device of `x`: nothing waits for their values. `packed`, uint8
-    with the shape and strides of `x`, is filled with the spikes as 0 and 1 in the same pass.
+    `beta`, `threshold` and `height` hold one element each, on the device of `x`: nothing waits for
+    their values. `packed`, uint8 with the shape and strides of `x`, is filled with the spikes as 0
+    and 1 in the same pass.
     """
     x, spikes = _dense(x)
-    if packed is not None and (packed.dtype != torch.uint8 or packed.shape != x.shape or _strides(packed) != _strides(x)):
+    if packed is not None and (
+        packed.dtype != torch.uint8 or packed.shape != x.shape or _strides(packed) != _strides(x)
+    ):
         raise ValueError(
             f"packed is {packed.dtype} of shape {tuple(packed.shape)} and strides {packed.stride()}; "
             f"it must be torch.uint8 of shape {tuple(x.shape)} and strides {x.stride()}"
@@ -50,8 +65,11 @@ def lif_forward(x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, pack
     return spikes
 
 
-def lif_backward(grad: Tensor, x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, surrogate: Surrogate) -> Tensor:
-    """Gradient of the currents `x`, `[T, B, ...]` with the dtype and strides of `x`, from `grad`, that of the spikes.
+def lif_backward(
+    grad: Tensor, x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, surrogate: Surrogate
+) -> Tensor:
+    """Gradient of the currents `x`, `[T, B, ...]` with the dtype and strides of `x`, from `grad`,
+    that of the spikes.
 
     `grad` may have any float dtype; it is copied only if its strides are not those of `x`.
     """
@@ -64,7 +82,9 @@ def lif_backward(grad: Tensor, x: Tensor, beta: Tensor, threshold: Tensor, heigh
 
 
 def _dense(x: Tensor) -> tuple[Tensor, Tensor]:
-    """`x`, or a copy of it if its memory is not step after step without a gap; and an unfilled tensor like it."""
+    """`x`, or a copy of it if its memory is not step after step without a gap; and an unfilled
+    tensor like it.
+    """
     like = torch.empty_like(x)  # has the strides of x only if x has no gaps
     if _strides(like) == _strides(x) and x.stride(0) * len(x) == x.numel():
         return x, like
@@ -80,23 +100,30 @@ def _strides(x: Tensor) -> list[int]:
 def _coefficients(surrogate: Surrogate) -> tuple[float, float, bool]:
     """What `_derivative` takes."""
     if isinstance(surrogate, Rectangle):
-        return float(surrogate.half_width), float(surrogate.height), False  # an int would be another type of kernel
+        # an int would be another type of kernel
+        return float(surrogate.half_width), float(surrogate.height), False
     return 2 / surrogate.alpha, 2 / surrogate.alpha * (math.pi / 2 * surrogate.alpha) ** 2, True
 
 
 def _launch(kernel: Any, x: Tensor, held: int, *arguments: Tensor | float | None) -> None:
-    """Run `kernel`, of which a thread holds `held` membranes of each of its elements, on all elements of a step of `x`."""
+    """Run `kernel`, of which a thread holds `held` membranes of each of its elements, on all
+    elements of a step of `x`.
+    """
     if len(x) > MAX_STEPS:
-        raise ValueError(f"{len(x)} steps are more than the {MAX_STEPS} that the fused kernels take")
+        raise ValueError(
+            f"{len(x)} steps are more than the {MAX_STEPS} that the fused kernels take"
+        )
     if not x.numel():
         return
     n = x[0].numel()
     elements = max(1, min(VECTOR // x.itemsize, MEMBRANES // triton.next_power_of_2(held)))
     block = 32 * WARPS * elements
     with torch.cuda.device_of(x):  # Triton launches on the current device
-        # Without fp_fusion: a fused multiply-add rounds mem * keep + x[t] once where torch rounds twice, and a membrane next to
-        # the threshold then ends on its other side.
-        kernel[(triton.cdiv(n, block),)](x, *arguments, n, T=len(x), BLOCK=block, num_warps=WARPS, enable_fp_fusion=False)
+        # Without fp_fusion: a fused multiply-add rounds mem * keep + x[t] once where torch rounds
+        # twice, and a membrane next to the threshold then ends on its other side.
+        kernel[(triton.cdiv(n, block),)](
+            x, *arguments, n, T=len(x), BLOCK=block, num_warps=WARPS, enable_fp_fusion=False
+        )
 
 
 @triton.jit
@@ -119,7 +146,20 @@ def _forward(x, spikes, packed, beta, threshold, height, n, T: tl.constexpr, BLO
 
 
 @triton.jit
-def _backward(x, grad, grad_x, beta, threshold, height, a, b, ARCTAN: tl.constexpr, n, T: tl.constexpr, BLOCK: tl.constexpr):
+def _backward(
+    x,
+    grad,
+    grad_x,
+    beta,
+    threshold,
+    height,
+    a,
+    b,
+    ARCTAN: tl.constexpr,
+    n,
+    T: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < n
     beta, threshold, height = _parameters(beta, threshold, height)
@@ -138,7 +178,8 @@ def _backward(x, grad, grad_x, beta, threshold, height, a, b, ARCTAN: tl.constex
         for i in tl.static_range(AHEAD - 1, -1, -1):
             if first + i < T:
                 u = mems[first + i] - threshold
-                # This is `_keep`, in other words so that the compiler does not hold on to every result of it since the loop above.
+                # This is `_keep`, in other words so that the compiler does not hold on to every
+                # result of it since the loop above.
                 grad_mem *= tl.where(u <= 0, beta, 0.0)
                 grad_mem += grads[i].to(tl.float32) * height * _derivative(u, a, b, ARCTAN)
                 tl.store(grad_x + _step(at, first + i, n), grad_mem, mask=inside)
@@ -162,13 +203,17 @@ def _load(x, at, inside, n, first: tl.constexpr, T: tl.constexpr):
 
 @triton.jit
 def _step(at, t: tl.constexpr, n):
-    """Where step `t` of the elements `at` lies: in 64 bits, for a large batch of large images has more than 2^31 elements."""
+    """Where step `t` of the elements `at` lies: in 64 bits, for a large batch of large images has
+    more than 2^31 elements.
+    """
     return at + t * tl.cast(n, tl.int64)
 
 
 @triton.jit
 def _keep(mem, beta, threshold):
-    """What is left of a membrane at the next step. It is multiplied with, so that NaN stays NaN, as in torch."""
+    """What is left of a membrane at the next step. It is multiplied with, so that NaN stays NaN, as
+    in torch.
+    """
     return tl.where(mem <= threshold, beta, 0.0)
 
 

@@ -1,7 +1,7 @@
 """The spiking neuron of every network in the zoo, over all time steps at once.
 
-`Lif` runs `snntorch.Leaky` with zero reset one step after the spike (`reset_delay=True`), which is the hard-reset
-leaky integrate-and-fire neuron of the literature:
+`Lif` runs `snntorch.Leaky` with zero reset one step after the spike (`reset_delay=True`), which is
+the hard-reset leaky integrate-and-fire neuron of the literature:
 
     mem[t] = beta * (1 - spk[t-1]) * mem[t-1] + x[t]
     spk[t] = 1 if mem[t] > threshold else 0
@@ -12,7 +12,8 @@ With `reset="subtract"` a spike takes the threshold off the membrane instead:
 
 State is local to the call: it starts at zero and is gone when `forward` returns.
 
-Shapes: `T` time steps, `B` batch; time is folded into the batch, so a tensor is `[T*B, ...]`, step-major.
+Shapes: `T` time steps, `B` batch; time is folded into the batch, so a tensor is `[T*B, ...]`,
+step-major.
 """
 
 import inspect
@@ -32,7 +33,8 @@ from zoo.errors import ConfigError
 from zoo.surrogates import ATan, Surrogate
 
 log = logging.getLogger(__name__)
-CACHED_ELEMENTS = 1 << 18  # of one time step, about what keeps its membranes in a core's second-level cache
+# of one time step, about what keeps its membranes in a core's second-level cache
+CACHED_ELEMENTS = 1 << 18
 
 Reset = Literal["zero", "subtract"]
 
@@ -40,12 +42,14 @@ __all__ = ["Lif", "Reset"]
 
 
 class Lif(nn.Module):
-    """`snn.Leaky` over `steps` time steps: currents `[T*B, ...]` in, spikes `[T*B, ...]` (0. or 1.) out.
+    """`snn.Leaky` over `steps` time steps: currents `[T*B, ...]` in, spikes `[T*B, ...]` (0. or 1.)
+    out.
 
-    beta and threshold live in `self.neuron`, an `snn.Leaky` that may be replaced by any other neuron of snnTorch with the
-    same call, current and membrane -> spikes and membrane; one of another call is refused with `ConfigError`. `fused=False`,
-    or a neuron that the fused path does not know (one that resets by subtraction, say), runs `self.neuron` step by step; both
-    paths give the same spikes.
+    beta and threshold live in `self.neuron`, an `snn.Leaky` that may be replaced by any other
+    neuron of snnTorch with the same call, current and membrane -> spikes and membrane; one of
+    another call is refused with `ConfigError`. `fused=False`, or a neuron that the fused path does
+    not know (one that resets by subtraction, say), runs `self.neuron` step by step; both paths give
+    the same spikes.
     """
 
     def __init__(
@@ -61,7 +65,8 @@ class Lif(nn.Module):
         super().__init__()
         self.steps = steps
         self.fused = fused
-        with torch.device("cpu"):  # snn.Leaky reads its own buffers while it is built, which a meta tensor cannot
+        # snn.Leaky reads its own buffers while it is built, which a meta tensor cannot
+        with torch.device("cpu"):
             self.neuron = snn.Leaky(
                 beta=float(beta),
                 threshold=float(threshold),  # an int would make an int64 buffer
@@ -75,22 +80,33 @@ class Lif(nn.Module):
     def forward(self, current: Tensor) -> Tensor:
         if not (self.fused and self._known()) or is_transformed():
             return self._loop(_by_step(current, self.steps)).flatten(0, 1)
-        if not (current.is_contiguous() or current.is_contiguous(memory_format=torch.channels_last)):
+        if not (
+            current.is_contiguous() or current.is_contiguous(memory_format=torch.channels_last)
+        ):
             current = current.contiguous()  # the kernels need whole steps one after the other
         n = self.neuron
         fired = torch.empty_like(current, dtype=torch.uint8) if is_recorded(self) else None
         source = normalised_from(current) or (None, None, None, 0.0)
         fused = _FusedLif.apply  # autograd's apply is untyped
         spikes: Tensor = fused(  # type: ignore[no-untyped-call]  # as said
-            current, self.steps, n.beta, n.threshold, n.graded_spikes_factor, n.spike_grad, fired, *source
+            current,
+            self.steps,
+            n.beta,
+            n.threshold,
+            n.graded_spikes_factor,
+            n.spike_grad,
+            fired,
+            *source,
         )
         if fired is not None:
             note_spikes(spikes, fired, n.graded_spikes_factor)
         return spikes
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move and convert as every module does, but keep beta and threshold at the precision of membranes: in a half, a threshold
-        just below 1, as of neurons that fire at 1, would become 1."""
+        """Move and convert as every module does, but keep beta and threshold at the precision of
+        membranes: in a half, a threshold just below 1, as of neurons that fire at 1, would become
+        1.
+        """
 
         def kept(constant: Tensor) -> Tensor:
             moved = fn(constant)
@@ -106,16 +122,31 @@ class Lif(nn.Module):
     def reset(self) -> Reset | None:
         """The equation that `self.neuron` computes, by its reset; None if it computes another one."""
         n = self.neuron
-        if type(n) is not snn.Leaky or not n.reset_delay or n.state_quant or n.inhibition or n.init_hidden:
+        if (
+            type(n) is not snn.Leaky
+            or not n.reset_delay
+            or n.state_quant
+            or n.inhibition
+            or n.init_hidden
+        ):
             return None
         # Not `n.reset_mechanism`: to set it changes what snnTorch says, not what it does.
-        return "zero" if n.state_function == n._base_zero else "subtract" if n.state_function == n._base_sub else None
+        return (
+            "zero"
+            if n.state_function == n._base_zero
+            else "subtract"
+            if n.state_function == n._base_sub
+            else None
+        )
 
     def _known(self) -> bool:
         n = self.neuron
         if self.reset != "zero" or not isinstance(n.spike_grad, Surrogate) or not is_bare(n):
             return False
-        return all(p.numel() == 1 and not p.requires_grad for p in (n.beta, n.threshold, n.graded_spikes_factor))
+        return all(
+            p.numel() == 1 and not p.requires_grad
+            for p in (n.beta, n.threshold, n.graded_spikes_factor)
+        )
 
     def _loop(self, x: Tensor) -> Tensor:
         _check_call(self.neuron)
@@ -124,13 +155,16 @@ class Lif(nn.Module):
         for current in x.unbind(0):
             spk, mem = _pair(self.neuron, self.neuron(current, mem))
             spikes.append(spk)
-        self.neuron.mem, self.neuron.reset = idle, None  # snnTorch would carry them into the next call
+        # snnTorch would carry them into the next call
+        self.neuron.mem, self.neuron.reset = idle, None
         return torch.stack(spikes).to(x.dtype)
 
 
 def _check_call(neuron: nn.Module) -> None:
-    """Raises `ConfigError` for a neuron that does not take a current and a membrane: `snn.RLeaky` would take the membrane for the
-    spikes of the step before, and one with `init_hidden=True` keeps its own."""
+    """Raises `ConfigError` for a neuron that does not take a current and a membrane: `snn.RLeaky`
+    would take the membrane for the spikes of the step before, and one with `init_hidden=True` keeps
+    its own.
+    """
     states = list(inspect.signature(neuron.forward).parameters)[1:]
     if not isinstance(neuron, snn.SpikingNeuron) or len(states) != 1 or neuron.init_hidden:
         raise _other_call(neuron)
@@ -153,9 +187,10 @@ def _other_call(neuron: nn.Module) -> ConfigError:
 
 
 class _FusedLif(torch.autograd.Function):
-    """All steps of `snn.Leaky` at once: `[T*B, ...]` -> `[T*B, ...]`. Only the currents are kept for the backward pass, which
-    recomputes the membranes; with a `source` not even they, but what they were normalised from. `fired`, where it is given, is
-    filled with the spikes as bytes."""
+    """All steps of `snn.Leaky` at once: `[T*B, ...]` -> `[T*B, ...]`. Only the currents are kept
+    for the backward pass, which recomputes the membranes; with a `source` not even they, but what
+    they were normalised from. `fired`, where it is given, is filled with the spikes as bytes.
+    """
 
     @staticmethod
     def forward(
@@ -172,18 +207,29 @@ class _FusedLif(torch.autograd.Function):
         bias: Tensor | None,
         eps: float,
     ) -> Tensor:
-        ctx.save_for_backward(current if source is None else source, weight, bias, beta, threshold, height)
-        ctx.steps, ctx.normalised, ctx.eps, ctx.spike_grad = steps, source is not None, eps, spike_grad
+        ctx.save_for_backward(
+            current if source is None else source, weight, bias, beta, threshold, height
+        )
+        ctx.steps, ctx.normalised, ctx.eps, ctx.spike_grad = (
+            steps,
+            source is not None,
+            eps,
+            spike_grad,
+        )
         x, fired = _by_step(current, steps), None if fired is None else _by_step(fired, steps)
         if kernels := _kernels(x):
             return kernels.lif_forward(x, beta, threshold, height, fired).flatten(0, 1)  # type: ignore[no-any-return]  # untyped
-        spikes = torch.empty_like(current)  # not of the shape of `x`: to flatten that would bind torch.export to one batch
+        # not of the shape of `x`: to flatten that would bind torch.export to one batch
+        spikes = torch.empty_like(current)
         for part in _parts(x):
             above = _by_step(spikes, steps)[:, part]
-            for t, (mem, _) in enumerate(_membranes(x[:, part].to(_wide(x.dtype)), beta, threshold)):
+            for t, (mem, _) in enumerate(
+                _membranes(x[:, part].to(_wide(x.dtype)), beta, threshold)
+            ):
                 torch.gt(mem, threshold, out=above[t])
             if fired is not None:
-                fired[:, part].view(torch.int8).copy_(above)  # five times faster than to uint8, and the same bytes
+                # five times faster than to uint8, and the same bytes
+                fired[:, part].view(torch.int8).copy_(above)
             above.mul_(height)
         return spikes
 
@@ -193,21 +239,28 @@ class _FusedLif(torch.autograd.Function):
         if ctx.normalised:
             current = F.batch_norm(current, None, None, weight, bias, training=True, eps=ctx.eps)
         x, grad = _by_step(current, ctx.steps), _by_step(grad, ctx.steps)
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # the gradient is to be differentiated itself
+        # the gradient is to be differentiated itself
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             spikes = _differentiable(x, beta, threshold, height, ctx.spike_grad)
             return torch.autograd.grad(spikes, current, grad, create_graph=True)[0], *(None,) * 10
         if kernels := _kernels(x):
-            return kernels.lif_backward(grad, x, beta, threshold, height, ctx.spike_grad).flatten(0, 1), *(None,) * 10
+            return kernels.lif_backward(grad, x, beta, threshold, height, ctx.spike_grad).flatten(
+                0, 1
+            ), *(None,) * 10
         grad_x = torch.empty_like(current)
         for part in _parts(x):
             keeps = []
             grad_part = _by_step(grad_x, ctx.steps)[:, part]
             grad_mem = grad_part.to(_wide(x.dtype))  # itself, where it is wide enough
-            torch.mul(grad[:, part].to(grad_mem.dtype), height, out=grad_mem)  # `height`, a scalar, would not widen it
-            for t, (mem, keep) in enumerate(_membranes(x[:, part].to(grad_mem.dtype), beta, threshold)):
+            # `height`, a scalar, would not widen it
+            torch.mul(grad[:, part].to(grad_mem.dtype), height, out=grad_mem)
+            for t, (mem, keep) in enumerate(
+                _membranes(x[:, part].to(grad_mem.dtype), beta, threshold)
+            ):
                 keeps.append(keep)
                 grad_mem[t].mul_(ctx.spike_grad.derivative(mem - threshold))
-            # The reset is detached, so d/dmem[t] = grad[t] H'(mem[t] - threshold) + keep[t+1] d/dmem[t+1].
+            # The reset is detached, so d/dmem[t] = grad[t] H'(mem[t] - threshold) + keep[t+1]
+            # d/dmem[t+1].
             for t in reversed(range(1, len(x))):
                 grad_mem[t - 1].addcmul_(grad_mem[t], keeps[t])
             grad_part.copy_(grad_mem)
@@ -219,7 +272,9 @@ def _by_step(x: Tensor, steps: int) -> Tensor:
     return x.reshape(steps, -1, *x.shape[1:])
 
 
-def _differentiable(x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, spike_grad: Surrogate) -> Tensor:
+def _differentiable(
+    x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, spike_grad: Surrogate
+) -> Tensor:
     """The spikes `[T, B, ...]` of the fused neuron, by operations that can be differentiated twice."""
     mem = keep = torch.zeros_like(x[0], dtype=_wide(x.dtype))
     spikes = []
@@ -237,7 +292,8 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 def _kernels(x: Tensor) -> ModuleType | None:
     """The module of GPU kernels, if `x` is for them; the way without gives the same spikes."""
-    if not x.is_cuda or x.dtype == torch.float64 or torch.compiler.is_compiling():  # dynamo knows not all options of a launch
+    # dynamo knows not all options of a launch
+    if not x.is_cuda or x.dtype == torch.float64 or torch.compiler.is_compiling():
         return None
     kernels = _import_kernels()
     return kernels if kernels and len(x) <= kernels.MAX_STEPS else None
@@ -254,8 +310,9 @@ def _import_kernels() -> ModuleType | None:
 
 
 def _membranes(x: Tensor, beta: Tensor, threshold: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """For every step, the membrane and `beta (1 - spk)` of the step before, the part of its membrane that was left;
-    the first step, which has none before, comes with `beta`."""
+    """For every step, the membrane and `beta (1 - spk)` of the step before, the part of its
+    membrane that was left; the first step, which has none before, comes with `beta`.
+    """
     beta = beta.clamp(0, 1)
     mem = x[0]
     yield mem, beta
@@ -267,7 +324,8 @@ def _membranes(x: Tensor, beta: Tensor, threshold: Tensor) -> Iterator[tuple[Ten
 
 def _parts(x: Tensor) -> list[slice]:
     """Slices of the batch of `[T, B, ...]`, on a CPU small enough for its cache over all steps."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():  # a compiler takes batches of any size, and tiles on its own
+    # a compiler takes batches of any size, and tiles on its own
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return [slice(None)]
     images = max(1, CACHED_ELEMENTS * x.shape[1] // max(1, x[0].numel()))
     return [slice(start, start + images) for start in range(0, x.shape[1], images)]

@@ -1,6 +1,12 @@
-"""How a network's weights came to be, as far as it can be known: trained, converted, random or unknown."""
+"""How a network's weights came to be, as far as it can be known: trained, converted, random or
+unknown.
+"""
 
-from zoo.names import Origin, manifest
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.datasets import DatasetSpec
+from zoo.manifest import read_manifest
 
 __all__ = [
     "CONVERTED_FILE",
@@ -9,16 +15,29 @@ __all__ = [
     "RECORD_FILES",
     "TRAINED_FILES",
     "UNKNOWN",
+    "Origin",
     "provenance_in_words",
     "provenance_of",
     "provenance_of_digest",
 ]
 
 TRAINED, CONVERTED, RANDOM, UNKNOWN = "trained", "converted", "random", "unknown"
-TRAINED_FILES = ("metrics.json", "metrics.jsonl", "recipe.json")  # what `zoo train` leaves beside the weights
+# what `zoo train` leaves beside the weights
+TRAINED_FILES = ("metrics.json", "metrics.jsonl", "recipe.json")
 CONVERTED_FILE = "provenance.json"  # what `zoo convert` leaves
-ENERGY_FILE = "energy.json"  # what `python -m zoo.bundle` leaves
-RECORD_FILES = (*TRAINED_FILES, CONVERTED_FILE, ENERGY_FILE)  # all that may be said beside the weights, of these weights alone
+ENERGY_FILE = "energy.json"  # what `python -m zoo.publishing.bundle` leaves
+# all that may be said beside the weights, of these weights alone
+RECORD_FILES = (*TRAINED_FILES, CONVERTED_FILE, ENERGY_FILE)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model in memory comes from; exports and reports repeat it."""
+
+    name: str
+    data: DatasetSpec
+    weights: tuple[Path, ...] = ()  # the safetensors files; none: random weights
+    precision: str = "float32"  # or how the weights were rounded for a chip
 
 
 def provenance_of(origin: Origin) -> str:
@@ -32,11 +51,16 @@ def provenance_of(origin: Origin) -> str:
 
 
 def provenance_of_digest(sha256: str | None) -> str:
-    """The provenance of an exported file that names its weights by their sha256: "" for random ones, None if it does not say."""
+    """The provenance of an exported file that names its weights by their sha256: "" for random
+    ones, None if it does not say.
+    """
     if sha256 == "":
         return RANDOM
-    entries = manifest().weights.values()
-    return next((e.provenance for e in entries if sha256 in {file.sha256 for file in e.files.values()}), UNKNOWN)
+    entries = read_manifest().weights.values()
+    return next(
+        (e.provenance for e in entries if sha256 in {file.sha256 for file in e.files.values()}),
+        UNKNOWN,
+    )
 
 
 def provenance_in_words(provenance: str, precision: str) -> str:

@@ -1,6 +1,8 @@
-"""One repository of the Hub through its own client, `huggingface_hub`: fetch a file, publish files, and errors of one line.
+"""One repository of the Hub through its own client, `huggingface_hub`: fetch a file, publish files,
+and errors of one line.
 
-Cache, token, endpoint, offline mode and progress bars are the client's: `HF_HOME`, `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`.
+Cache, token, endpoint, offline mode and progress bars are the client's: `HF_HOME`, `HF_TOKEN`,
+`HF_ENDPOINT`, `HF_HUB_OFFLINE`.
 """
 
 import errno
@@ -11,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import HubError, UnknownName, WeightsError
-from zoo.names import COMMIT, REPO
+from zoo.manifest import COMMIT, REPO
 
-__all__ = ["NotThere", "Place", "check_repo", "push"]
+__all__ = ["HubRepo", "NotThere", "check_repo", "push"]
 
 
 LIBRARY = "danet-zoo"  # how the client introduces itself
@@ -24,7 +26,7 @@ class NotThere(HubError):
 
 
 @dataclass(frozen=True)
-class Place:
+class HubRepo:
     """A repository of the Hub at a revision, read through the client's cache."""
 
     repo: str
@@ -33,7 +35,9 @@ class Place:
     offline: bool = False
 
     @classmethod
-    def parse(cls, name: str, revision: str | None, cache_dir: Path | str | None, offline: bool) -> "Place":
+    def parse(
+        cls, name: str, revision: str | None, cache_dir: Path | str | None, offline: bool
+    ) -> "HubRepo":
         """`hf:org/repo[@revision]`. Raises `UnknownName`."""
         match = re.fullmatch(rf"hf:({REPO})(?:@(\S+))?", name, re.ASCII)
         if match is None:
@@ -43,21 +47,31 @@ class Place:
         return cls(match[1], revision or match[2] or "main", cache_dir, offline)
 
     def fetch(self, file: str) -> Path:
-        """The file in the cache, downloaded if need be. Only its size has been checked. Raises `HubError`."""
+        """The file in the cache, downloaded if need be. Only its size has been checked. Raises
+        `HubError`.
+        """
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
         cache = _cache(self.cache_dir)
         with _explained(f"{file} of {self.repo} at {self.revision}", cache, offline=self.offline):
-            # The downloader answers the same for a commit, but prepares to ask the Hub before it looks.
+            # The downloader answers the same for a commit, but prepares to ask the Hub before it
+            # looks.
             pinned = re.fullmatch(COMMIT, self.revision)
             path = pinned and try_to_load_from_cache(self.repo, file, cache, self.revision)
             if not isinstance(path, str):
                 path = hf_hub_download(
-                    self.repo, file, revision=self.revision, cache_dir=cache, local_files_only=self.offline, library_name=LIBRARY
+                    self.repo,
+                    file,
+                    revision=self.revision,
+                    cache_dir=cache,
+                    local_files_only=self.offline,
+                    library_name=LIBRARY,
                 )
         found = Path(path)
         if not found.resolve().is_relative_to(cache.resolve()):
-            raise WeightsError(f"{found} is a link to {found.resolve()}, outside of the cache: delete it, and load it again")
+            raise WeightsError(
+                f"{found} is a link to {found.resolve()}, outside of the cache: delete it, and load it again"
+            )
         return found
 
 
@@ -68,7 +82,8 @@ def check_repo(repo: str) -> None:
 
 
 def push(files: Mapping[str, Path], repo: str, *, message: str, private: bool = False) -> str:
-    """Publish `files` (name in the repository -> local file) in one commit to a repository, new or ours; the commit's sha.
+    """Publish `files` (name in the repository -> local file) in one commit to a repository, new or
+    ours; the commit's sha.
 
     Raises `HubError` where the Hub does not take them; then nothing of them is in the repository.
     """
@@ -100,17 +115,29 @@ def _explained(what: str, cache: Path, *, offline: bool = False) -> Iterator[Non
     try:
         yield
     except errors.RevisionNotFoundError:
-        raise HubError(f"{what}: there is no such revision; name a branch, a tag or a commit") from None
+        raise HubError(
+            f"{what}: there is no such revision; name a branch, a tag or a commit"
+        ) from None
     except errors.RemoteEntryNotFoundError:
-        raise NotThere(f"{what}: the repository has no such file, so it is no model in the zoo's layout") from None
+        raise NotThere(
+            f"{what}: the repository has no such file, so it is no model in the zoo's layout"
+        ) from None
     except errors.GatedRepoError:
-        raise HubError(f"{what}: access is gated; ask for it on the repository's page, then log in or set HF_TOKEN") from None
+        raise HubError(
+            f"{what}: access is gated; ask for it on the repository's page, then log in or set HF_TOKEN"
+        ) from None
     except errors.RepositoryNotFoundError:
-        raise HubError(f"{what}: no such repository, or a private one; check its name, log in or set HF_TOKEN") from None
+        raise HubError(
+            f"{what}: no such repository, or a private one; check its name, log in or set HF_TOKEN"
+        ) from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         if offline or is_offline_mode():
-            raise NotThere(f"{what} is not in the cache {cache}, and offline nothing is fetched: load it once online") from None
-        raise HubError(f"{what} is not in the cache {cache}, and {_why(error.__cause__ or error)}") from None
+            raise NotThere(
+                f"{what} is not in the cache {cache}, and offline nothing is fetched: load it once online"
+            ) from None
+        raise HubError(
+            f"{what} is not in the cache {cache}, and {_why(error.__cause__ or error)}"
+        ) from None
     except (HTTPError, errors.HFValidationError) as error:
         raise HubError(f"{what}: {_why(error)}") from None
     except RuntimeError as error:  # a file that could not be uploaded
@@ -137,9 +164,7 @@ def _why(error: BaseException) -> str:
         429: "too many requests: wait, or log in for a higher limit",
     }
     status = response.status_code
-    return (
-        f"the Hub answers {status}: {advice.get(status, 'try again later' if status >= 500 else str(error).partition(chr(10))[0])}"
-    )
+    return f"the Hub answers {status}: {advice.get(status, 'try again later' if status >= 500 else str(error).partition(chr(10))[0])}"
 
 
 def _line(error: BaseException) -> str:

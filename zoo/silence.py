@@ -1,8 +1,8 @@
-"""What a result must say beside its figures: neurons that never fired, and a time step that nobody gave. One place decides it,
-in one sentence, for every command and report.
+"""What a result must say beside its figures: neurons that never fired, and a time step that nobody
+gave. One place decides it, in one sentence, for every command and report.
 
-Where no neuron of a network fires, its output does not depend on its input, so that accuracies, energies and comparisons of
-it mean little, however exact they are.
+Where no neuron of a network fires, its output does not depend on its input, so that accuracies,
+energies and comparisons of it mean little, however exact they are.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["NO_SPIKES", "assumed_dt", "is_silent", "silent_layers", "watch_spikes", "what_is_silent"]
+__all__ = [
+    "NO_SPIKES",
+    "assumed_dt",
+    "is_silent",
+    "silent_layers",
+    "watch_spikes",
+    "what_is_silent",
+]
 
 NO_SPIKES = (
     "no neuron fired on this input, so that this result proves little: try another scaling of the input, lower thresholds, or for "
@@ -42,12 +49,17 @@ def what_is_silent(spikes: Mapping[str, int]) -> str:
         return NO_SPIKES
     silent = silent_layers(spikes)
     more = ", ..." if len(silent) > NAMED else ""
-    return f"{len(silent)} of {len(spikes)} layers of neurons never fired: {', '.join(silent[:NAMED])}{more}" if silent else ""
+    return (
+        f"{len(silent)} of {len(spikes)} layers of neurons never fired: {', '.join(silent[:NAMED])}{more}"
+        if silent
+        else ""
+    )
 
 
 def watch_spikes(model: "nn.Module") -> Callable[[], bool]:
-    """Look at what a model's neurons send from now on. The function returned says whether any has fired; with the first spike
-    the looking ends, and costs nothing more."""
+    """Look at what a model's neurons send from now on. The function returned says whether any has
+    fired; with the first spike the looking ends, and costs nothing more.
+    """
     from zoo.neurons import Lif  # whose import of torch those do not need who only read sentences
 
     fired: list[bool] = []
@@ -59,5 +71,7 @@ def watch_spikes(model: "nn.Module") -> Callable[[], bool]:
             for handle in handles:
                 handle.remove()
 
-    handles += [module.register_forward_hook(look) for module in model.modules() if isinstance(module, Lif)]
+    handles += [
+        module.register_forward_hook(look) for module in model.modules() if isinstance(module, Lif)
+    ]
     return lambda: bool(fired)

@@ -1,11 +1,13 @@
-"""Convolutions 3x3 on maps of a few pixels, computed in training as matrix products over the taps that meet the map.
+"""Convolutions 3x3 on maps of a few pixels, computed in training as matrix products over the taps
+that meet the map.
 
-On 2x2 pixels only 16 of the 36 pairs of an output pixel and a tap read the image, the others read padding, which libraries of
-convolutions compute all the same; and their weight gradients are slow wherever maps are small. Here each row of taps that meets
-the map is one product with the pixels under it. Sums are in another order than in `F.conv2d`: results differ by rounding.
+On 2x2 pixels only 16 of the 36 pairs of an output pixel and a tap read the image, the others read
+padding, which libraries of convolutions compute all the same; and their weight gradients are slow
+wherever maps are small. Here each row of taps that meets the map is one product with the pixels
+under it. Sums are in another order than in `F.conv2d`: results differ by rounding.
 
-Shapes: `N` images times time steps, `C` and `O` input and output channels, `H` x `W` pixels. Inside, channels come last, as in
-memory: maps are `[N, H, W, C]` and weights `[O, 3, 3, C]`.
+Shapes: `N` images times time steps, `C` and `O` input and output channels, `H` x `W` pixels.
+Inside, channels come last, as in memory: maps are `[N, H, W, C]` and weights `[O, 3, 3, C]`.
 """
 
 from functools import cache
@@ -20,11 +22,19 @@ __all__ = ["SmallConv", "call_conv"]
 
 
 def call_conv(conv: nn.Module, x: Tensor) -> Tensor:
-    """`conv(x)`, by products over used taps where `conv` is a plain 3x3 convolution in training and they are faster.
+    """`conv(x)`, by products over used taps where `conv` is a plain 3x3 convolution in training and
+    they are faster.
 
-    The class is torch's own, as tools find convolutions by their exact type: a parametrised one has another.
+    The class is torch's own, as tools find convolutions by their exact type: a parametrised one has
+    another.
     """
-    if type(conv) is nn.Conv2d and conv.training and is_bare(conv) and _is_eager(x, conv.weight) and _is_small(conv, x):
+    if (
+        type(conv) is nn.Conv2d
+        and conv.training
+        and is_bare(conv)
+        and _is_eager(x, conv.weight)
+        and _is_small(conv, x)
+    ):
         apply = SmallConv.apply  # autograd's apply is untyped
         out: Tensor = apply(x, conv.weight, conv.stride[0])  # type: ignore[no-untyped-call]
     else:
@@ -33,8 +43,9 @@ def call_conv(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 class SmallConv(torch.autograd.Function):
-    """`F.conv2d(x, weight, stride=stride, padding=1)`: `[N, C, H, W]`, `[O, C, 3, 3]` -> `[N, O, ceil(H/stride), ceil(W/stride)]`,
-    channels last in memory."""
+    """`F.conv2d(x, weight, stride=stride, padding=1)`: `[N, C, H, W]`, `[O, C, 3, 3]` -> `[N, O,
+    ceil(H/stride), ceil(W/stride)]`, channels last in memory.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -53,7 +64,8 @@ class SmallConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, _ = ctx.needs_input_grad
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or is_transformed():  # products in place are none of theirs
+        # products in place are none of theirs
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or is_transformed():
             return *_library_gradients(grad, x, weight, ctx.stride, wants_x, wants_weight), None
         grad_x = grad_weight = None
         if wants_x and _all_by_products(x, weight, ctx.stride):
@@ -66,7 +78,9 @@ class SmallConv(torch.autograd.Function):
 
 
 class _Run(NamedTuple):
-    """A run of taps in one row of the kernel, which for one output pixel meets neighbouring pixels in one row of the input."""
+    """A run of taps in one row of the kernel, which for one output pixel meets neighbouring pixels
+    in one row of the input.
+    """
 
     output: tuple[int, int]  # row and column
     input: tuple[int, slice]  # row and columns
@@ -93,7 +107,10 @@ def _runs(height: int, width: int, stride: int) -> list[_Run]:
         for j, left in enumerate(range(-1, width - 1, stride)):
             columns = slice(max(left, 0), min(left + 3, width))
             taps = slice(columns.start - left, columns.stop - left)
-            runs += [_Run((i, j), (row, columns), (row - top, taps)) for row in range(max(top, 0), min(top + 3, height))]
+            runs += [
+                _Run((i, j), (row, columns), (row - top, taps))
+                for row in range(max(top, 0), min(top + 3, height))
+            ]
     return runs
 
 
@@ -135,28 +152,57 @@ def _output_size(x: Tensor, stride: int) -> tuple[int, int]:
 
 
 def _is_eager(x: Tensor, weight: Tensor) -> bool:
-    """Whether nothing but autograd itself looks at the operations: no tracer, transform, subclass of tensors, or autocast."""
+    """Whether nothing but autograd itself looks at the operations: no tracer, transform, subclass
+    of tensors, or autocast.
+    """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # torch's own
-    watched = traced or is_transformed() or torch._C._len_torch_dispatch_stack() or torch.is_autocast_enabled("cpu")
+    watched = (
+        traced
+        or is_transformed()
+        or torch._C._len_torch_dispatch_stack()
+        or torch.is_autocast_enabled("cpu")
+    )
     return not watched and type(x) is Tensor and type(weight) is nn.Parameter
 
 
 def _is_small(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether `conv` is a 3x3 convolution of float32 on a CPU, and `x` and the weight have a shape for which products are faster
-    (measured on a Zen 3 core, against oneDNN): 2x2 pixels leave that are of many channels, or 4x4 of more."""
+    """Whether `conv` is a 3x3 convolution of float32 on a CPU, and `x` and the weight have a shape
+    for which products are faster (measured on a Zen 3 core, against oneDNN): 2x2 pixels leave that
+    are of many channels, or 4x4 of more.
+    """
     w = conv.weight
-    if conv.bias is not None or x.device.type != "cpu" or not x.dtype == w.dtype == torch.float32 or x.dim() != 4 or not x.numel():
+    if (
+        conv.bias is not None
+        or x.device.type != "cpu"
+        or not x.dtype == w.dtype == torch.float32
+        or x.dim() != 4
+        or not x.numel()
+    ):
         return False
-    plain = (conv.kernel_size, conv.padding, conv.dilation, conv.groups, conv.padding_mode) == ((3, 3), (1, 1), (1, 1), 1, "zeros")
-    if not plain or conv.stride not in ((1, 1), (2, 2)) or not w.is_contiguous(memory_format=torch.channels_last):
+    plain = (conv.kernel_size, conv.padding, conv.dilation, conv.groups, conv.padding_mode) == (
+        (3, 3),
+        (1, 1),
+        (1, 1),
+        1,
+        "zeros",
+    )
+    if (
+        not plain
+        or conv.stride not in ((1, 1), (2, 2))
+        or not w.is_contiguous(memory_format=torch.channels_last)
+    ):
         return False
     height, width = _output_size(x, conv.stride[0])
     weights = len(w) * x.shape[1]
-    return (height * width <= 4 and weights >= 64 * 64) or (height * width <= 16 and weights >= 128 * 128)
+    return (height * width <= 4 and weights >= 64 * 64) or (
+        height * width <= 16 and weights >= 128 * 128
+    )
 
 
 def _all_by_products(x: Tensor, weight: Tensor, stride: int) -> bool:
-    """Whether output and input gradient come by products as well, and not the weight gradient alone: on more than 2x2 pixels the
-    library loses to them only with the widest kernels and many images."""
+    """Whether output and input gradient come by products as well, and not the weight gradient
+    alone: on more than 2x2 pixels the library loses to them only with the widest kernels and many
+    images.
+    """
     height, width = _output_size(x, stride)
     return height * width <= 4 or (len(weight) * x.shape[1] >= 512 * 512 and len(x) >= 128)

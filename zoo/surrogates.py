@@ -1,7 +1,9 @@
-"""Surrogate gradients: what takes the place of the derivative of a spike, of which there is none at the threshold.
+"""Surrogate gradients: what takes the place of the derivative of a spike, of which there is none at
+the threshold.
 
-Each is a function of `u`, the membrane less the threshold: called, it gives the spikes, 1 where `u > 0`, as snnTorch does, and
-has `derivative` as its gradient. The fused neuron computes `derivative` alone.
+Each is a function of `u`, the membrane less the threshold: called, it gives the spikes, 1 where `u
+> 0`, as snnTorch does, and has `derivative` as its gradient. The fused neuron computes `derivative`
+alone.
 """
 
 import math
@@ -19,7 +21,9 @@ __all__ = ["ATan", "Rectangle", "Surrogate"]
 
 @dataclass(frozen=True)
 class ATan:
-    """Arctangent surrogate gradient `alpha/2 / (1 + (pi/2 alpha u)^2)` (Fang et al., ICCV 2021), as snnTorch computes it."""
+    """Arctangent surrogate gradient `alpha/2 / (1 + (pi/2 alpha u)^2)` (Fang et al., ICCV 2021), as
+    snnTorch computes it.
+    """
 
     alpha: float = 2.0
 
@@ -30,12 +34,16 @@ class ATan:
 
     def derivative(self, u: Tensor) -> Tensor:
         slope = math.pi / 2 * self.alpha
-        return torch.addcmul(u.new_full((), 2 / self.alpha), u, u, value=2 / self.alpha * slope**2).reciprocal_()
+        return torch.addcmul(
+            u.new_full((), 2 / self.alpha), u, u, value=2 / self.alpha * slope**2
+        ).reciprocal_()
 
 
 @dataclass(frozen=True)
 class Rectangle:
-    """Rectangular surrogate gradient: `height` while `|u| < half_width` (MS-ResNet, Hu et al. 2021)."""
+    """Rectangular surrogate gradient: `height` while `|u| < half_width` (MS-ResNet, Hu et al.
+    2021).
+    """
 
     half_width: float = 0.5
     height: float = 1.0
@@ -53,7 +61,9 @@ Surrogate = ATan | Rectangle
 
 
 class _Spike(torch.autograd.Function):
-    """1 where `u > 0`, with the surrogate's derivative, in the form that `torch.func` asks for; snnTorch's is the older one."""
+    """1 where `u > 0`, with the surrogate's derivative, in the form that `torch.func` asks for;
+    snnTorch's is the older one.
+    """
 
     generate_vmap_rule = True
 

@@ -1,4 +1,5 @@
-"""What a person at a terminal sees: tables, and bars where they wait. Plain text when piped; bars go to stderr.
+"""What a person at a terminal sees: tables, and bars where they wait. Plain text when piped; bars
+go to stderr.
 
 rich is imported when something is shown, which a plain list of names is not.
 """
@@ -18,13 +19,25 @@ if TYPE_CHECKING:
     from rich.status import Status
     from rich.table import Table
 
-__all__ = ["add_row", "advance", "console", "progress", "quiet", "readable", "show", "status", "table"]
+__all__ = [
+    "add_row",
+    "advance",
+    "console",
+    "progress",
+    "quiet",
+    "readable",
+    "show",
+    "status",
+    "table",
+]
 
 PIPED_WIDTH = 120  # columns
 NARROWEST = 40  # columns of text; what a narrower terminal does with them is its own affair
 LIMIT = 10_000  # columns of the widest table
-STRICT = ("strict", "surrogateescape", "backslashreplace")  # how Python treats what an encoding lacks if nobody chose otherwise
-# Micro, plus or minus, times, dots, relations, an arrow, quotes, rules and dashes as they are written on a typewriter.
+# how Python treats what an encoding lacks if nobody chose otherwise
+STRICT = ("strict", "surrogateescape", "backslashreplace")
+# Micro, plus or minus, times, dots, relations, an arrow, quotes, rules and dashes as they are
+# written on a typewriter.
 ASCII = {
     0xB5: "u", 0x3BC: "u", 0xB1: "+-", 0xD7: "x", 0xB7: ".", 0x2022: "*", 0x2264: "<=", 0x2265: ">=", 0x2248: "~", 0x2192: "->",
     0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2212: "-", 0x2500: "-", 0x2501: "-", 0x2502: "|",
@@ -32,11 +45,15 @@ ASCII = {
 
 
 def readable() -> None:
-    """Have standard output and error take any text whatever their encoding, and be there even if they were closed."""
+    """Have standard output and error take any text whatever their encoding, and be there even if
+    they were closed.
+    """
     codecs.register_error("zoo.readable", _replace)
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        if stream is None:  # closed by who started this: a file that is opened would get its number, and all that is printed
+        # closed by who started this: a file that is opened would get its number, and all that is
+        # printed
+        if stream is None:
             null = os.open(os.devnull, os.O_WRONLY)
             if null != descriptor:
                 os.dup2(null, descriptor)
@@ -65,7 +82,9 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 
 
 def _plain(character: str) -> str:
-    plain = ASCII.get(ord(character)) or unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode("ascii")
+    plain = ASCII.get(ord(character)) or unicodedata.normalize("NFKD", character).encode(
+        "ascii", "ignore"
+    ).decode("ascii")
     return plain or character.encode("ascii", "backslashreplace").decode("ascii")
 
 
@@ -98,14 +117,22 @@ def add_row(table: "Table", *cells: str) -> None:
 
 
 def show(table: "Table", console: "Console") -> None:
-    """Print a table. Where a console is too narrow for its words it is wider than the console: no word and no column is cut."""
+    """Print a table. Where a console is too narrow for its words it is wider than the console: no
+    word and no column is cut.
+    """
     from rich.measure import Measurement
     from rich.segment import Segments
 
     options = console.options.update(max_width=LIMIT)
-    cells = [[Measurement.get(console, options, cell) for cell in (c.header, *c.cells)] for c in table.columns]
+    cells = [
+        [Measurement.get(console, options, cell) for cell in (c.header, *c.cells)]
+        for c in table.columns
+    ]
     most = [max(cell.maximum for cell in column) for column in cells]
-    least = [hi if c.no_wrap else max(m.minimum for m in column) for c, column, hi in zip(table.columns, cells, most, strict=True)]
+    least = [
+        hi if c.no_wrap else max(m.minimum for m in column)
+        for c, column, hi in zip(table.columns, cells, most, strict=True)
+    ]
     for column, width in zip(table.columns, least, strict=True):
         column.width = width
     spare = console.width - Measurement.get(console, options, table).maximum + sum(least)
@@ -123,11 +150,28 @@ def show(table: "Table", console: "Console") -> None:
 def progress() -> "Progress":
     """A bar, gone when its work is done; nothing where stderr is no terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     stderr = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.fields[note]}"), console=stderr, transient=True, disable=not stderr.is_terminal)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(
+        *columns,
+        TextColumn("{task.fields[note]}"),
+        console=stderr,
+        transient=True,
+        disable=not stderr.is_terminal,
+    )
 
 
 def advance(bar: "Progress", unit: str) -> Callable[..., None]:
@@ -135,7 +179,10 @@ def advance(bar: "Progress", unit: str) -> Callable[..., None]:
     task = bar.add_task(unit, total=None, note="")
 
     def move(done: int, total: int, values: dict[str, float] | None = None) -> None:
-        note = "  ".join(f"{key} {value:.3f}" if value < 10 else f"{key} {value:,.0f}" for key, value in (values or {}).items())
+        note = "  ".join(
+            f"{key} {value:.3f}" if value < 10 else f"{key} {value:,.0f}"
+            for key, value in (values or {}).items()
+        )
         bar.update(task, completed=done, total=total, note=note)
 
     return move
@@ -146,4 +193,5 @@ def status(text: str) -> "Status":
     from rich.console import Console
     from rich.markup import escape
 
-    return Console(stderr=True).status(escape(text), spinner="line")  # whose characters every encoding has
+    # whose characters every encoding has
+    return Console(stderr=True).status(escape(text), spinner="line")

@@ -28,7 +28,8 @@ from zoo.surrogates import Rectangle
 
 __all__ = ["WarmStart", "warm_start"]
 
-FREE = ("depths", "num_classes", "stem", "in_channels", "steps", "surrogate")  # fields that may differ
+# fields that may differ
+FREE = ("depths", "num_classes", "stem", "in_channels", "steps", "surrogate")
 STEM, CLASSIFIER = "stem", "head.fc"
 NAMED = 3  # differing tensors that an error names
 
@@ -103,7 +104,9 @@ def _check_fields(target: DANet, source: DANet) -> None:
         raise _refused(target, source, "it has " + ", ".join([*differing, *shapes]))
     if any(a > b for a, b in zip(theirs.depths, ours.depths, strict=True)):
         given = f"it has depths {list(theirs.depths)}, and blocks beyond {list(ours.depths)} would be lost"
-        raise _refused(target, source, f"{given}: start from a network that is as deep or shallower")
+        raise _refused(
+            target, source, f"{given}: start from a network that is as deep or shallower"
+        )
 
 
 def _check_shapes(target: DANet, source: DANet, ours: State, theirs: State) -> None:
@@ -129,7 +132,11 @@ def _refused(target: DANet, source: DANet, reason: str) -> ConfigError:
 
 
 def _name(network: DANet) -> str:
-    return network.origin.name if network.origin else f"a network of depths {list(network.config.depths)}"
+    return (
+        network.origin.name
+        if network.origin
+        else f"a network of depths {list(network.config.depths)}"
+    )
 
 
 def _family(network: DANet) -> str:
@@ -147,16 +154,20 @@ def _appended_blocks(ours: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[st
 
 
 def _new_modules(target: DANet, source: DANet, ours: State, theirs: State) -> dict[str, str]:
-    """The modules that are about other images or classes than the source's, and in what they differ.
+    """The modules that are about other images or classes than the source's, and in what they
+    differ.
 
     A stem whose convolution is new is new as a whole: its BatchNorm has the statistics of the old.
     """
     new, now, before = {}, target.config, source.config
     stem = [key for key in {**ours, **theirs} if _is_within(key, [STEM])]
-    if any(key not in ours or key not in theirs or ours[key].shape != theirs[key].shape for key in stem):
+    if any(
+        key not in ours or key not in theirs or ours[key].shape != theirs[key].shape for key in stem
+    ):
         words = [
             *[f"{now.stem}, was {before.stem}"] * (now.stem != before.stem),
-            *[f"{now.in_channels} input channels, was {before.in_channels}"] * (now.in_channels != before.in_channels),
+            *[f"{now.in_channels} input channels, was {before.in_channels}"]
+            * (now.in_channels != before.in_channels),
         ]
         new[STEM] = ", ".join(words) or "other shapes"
     if now.num_classes != before.num_classes:
@@ -192,10 +203,15 @@ def _neutral_constant(config: DANetConfig) -> float:
     order, join = config.order, config.join
     if order not in ("a", "b", "c"):
         why = "has a neuron after the sum" if order == "post" else "has no shortcut"
-        raise ConfigError(f"order {order!r} {why}: no block can be added as the identity, keep depths")
+        raise ConfigError(
+            f"order {order!r} {why}: no block can be added as the identity, keep depths"
+        )
     if order == "b" and join == "and":
-        raise ConfigError("order 'b' joined by 'and': no block can be added as the identity, keep depths")
-    # In order c a neuron reads it, and has to fire at each step, also where it resets by subtraction.
+        raise ConfigError(
+            "order 'b' joined by 'and': no block can be added as the identity, keep depths"
+        )
+    # In order c a neuron reads it, and has to fire at each step, also where it resets by
+    # subtraction.
     constant = (2.5 * config.threshold if order == "c" else 1.0) if join == "and" else 0.0
     far = abs(constant - config.threshold) >= Rectangle().half_width
     if order == "c" and config.surrogate == "rectangle" and far:
@@ -208,7 +224,9 @@ def _neutral_constant(config: DANetConfig) -> float:
 
 def _make_identity(block: nn.Module, constant: float) -> None:
     """Have the last layer of the block's branch give `constant`, whatever it reads."""
-    last = [module for module in block.children() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)][-1]
+    last = [
+        module for module in block.children() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+    ][-1]
     nn.init.zeros_(last.weight)
     if last.bias is not None:
         nn.init.constant_(last.bias, constant)

@@ -1,8 +1,8 @@
-"""Conventions: the published ways of counting operations, as data. Between them, the same network on the same profile differs
-eight-fold, so every figure names its own.
+"""Conventions: the published ways of counting operations, as data. Between them, the same network
+on the same profile differs eight-fold, so every figure names its own.
 
-A convention turns the counts of a layer into operations that a profile has prices for. All of them start from the same integers,
-and an estimate from a mean rate is rounded to whole operations.
+A convention turns the counts of a layer into operations that a profile has prices for. All of them
+start from the same integers, and an estimate from a mean rate is rounded to whole operations.
 """
 
 import math
@@ -12,15 +12,17 @@ from typing import Literal
 
 import numpy as np
 
-from export.energy.counting import LayerCounts
+from export.energy.counting.count import LayerCounts
+from export.energy.counting.windows import Array
 from export.energy.profiles import Operation
-from export.energy.windows import Array
 from zoo.errors import ConfigError
 
 __all__ = ["CONVENTIONS", "Convention", "find_convention"]
 
 WORD = 4  # bytes of a weight or a membrane, in memory
-MAC, AC, ADD, MULTIPLY, UPDATE, IDLE = map(Operation, ("mac", "ac", "add", "multiply", "update", "idle_update"))
+MAC, AC, ADD, MULTIPLY, UPDATE, IDLE = map(
+    Operation, ("mac", "ac", "add", "multiply", "update", "idle_update")
+)
 QUEUE = Operation("access", 8192)  # of the events between two layers
 
 Counted = defaultdict[Operation, Array]  # -> [B]
@@ -33,11 +35,14 @@ class Convention:
     name: str
     explanation: str
     reference: str
-    synapses: Literal["connections", "rate", "fan-out"] = "connections"  # AC of spike-fed layers; see `_accumulates`
-    integers: Literal["unit", "event_mac", "mac"] = "unit"  # an event of value v is v AC, or one MAC; or the layer is a dense one
+    # AC of spike-fed layers; see `_accumulates`
+    synapses: Literal["connections", "rate", "fan-out"] = "connections"
+    # an event of value v is v AC, or one MAC; or the layer is a dense one
+    integers: Literal["unit", "event_mac", "mac"] = "unit"
     stem: Literal["once", "every step"] = "once"  # what depends on a still image alone
     taps: Literal["valid", "padded"] = "valid"  # of MAC
-    others: Literal["all", "sums", "none"] = "all"  # biases, sums, pools, scales, neurons; no neurons; none
+    # biases, sums, pools, scales, neurons; no neurons; none
+    others: Literal["all", "sums", "none"] = "all"
     memory: bool = False  # also accesses to memories, and the computation of addresses
     hooks: bool = False  # nothing of the above, but what syops-counter counts; see `_hooks`
 
@@ -63,15 +68,19 @@ class Convention:
         graded = row.input_kind == "integer"
         if row.input_kind == "real" or (graded and self.integers == "mac"):
             runs = steps if self.stem == "every step" or graded else row.runs
-            found[MAC] += runs * (row.dense_macs_padded if self.taps == "padded" else row.connections)
+            found[MAC] += runs * (
+                row.dense_macs_padded if self.taps == "padded" else row.connections
+            )
         elif graded and self.integers == "event_mac":
             found[MAC] += row.event_macs
         else:
             found[AC] += self._accumulates(row)
 
     def _accumulates(self, row: LayerCounts) -> Array:
-        """By events and the connections that exist; by the mean rate, as a share of the dense layer over all steps; or by events
-        and a fan-out that knows no border (Lemaire et al., equations 1.4 and 2.4)."""
+        """By events and the connections that exist; by the mean rate, as a share of the dense layer
+        over all steps; or by events and a fan-out that knows no border (Lemaire et al., equations
+        1.4 and 2.4).
+        """
         if self.synapses == "rate" and row.kind != "scale":
             return _share(row.event_sum, row.inputs, row.dense_macs_padded)
         if self.synapses == "fan-out" and row.kind == "conv":
@@ -81,17 +90,21 @@ class Convention:
 
 
 def _share(events: Array, inputs: int, operations: int) -> Array:
-    """`events / inputs * operations` to the nearest whole number, exactly: the product may need more than 64 bits."""
+    """`events / inputs * operations` to the nearest whole number, exactly: the product may need
+    more than 64 bits.
+    """
     exact = (events.astype(object) * operations + inputs // 2) // inputs
     found: Array = exact.astype(np.int64)
     return found
 
 
 def _hooks(found: Counted, row: LayerCounts) -> None:
-    """The forward hooks of syops-counter, on the modules of the model and not on the nodes of the graph: BatchNorms are not folded,
-    a pool is none of its convolution's, and a max pool is no layer of neurons. It knows no sums, no AND, and no Scale.
+    """The forward hooks of syops-counter, on the modules of the model and not on the nodes of the
+    graph: BatchNorms are not folded, a pool is none of its convolution's, and a max pool is no
+    layer of neurons. It knows no sums, no AND, and no Scale.
 
-    It computes the last matrix once, on the mean over time. The bias of a matrix counts once a call, which has all steps.
+    It computes the last matrix once, on the mean over time. The bias of a matrix counts once a
+    call, which has all steps.
     """
     inputs = row.runs * row.inputs
     match row.kind:
@@ -125,12 +138,17 @@ def _hook(found: Counted, row: LayerCounts, operations: int, *, spikes: bool = T
 
 
 def _memory(found: Counted, row: LayerCounts) -> None:
-    """Lemaire et al., equations 3 to 17: reads and writes of weights, membranes and events, in memories of the layer's size, and
-    addresses: of an event two MAC and an addition for each weight that it meets, of a real input those of a dense layer."""
+    """Lemaire et al., equations 3 to 17: reads and writes of weights, membranes and events, in
+    memories of the layer's size, and addresses: of an event two MAC and an addition for each weight
+    that it meets, of a real input those of a dense layer.
+    """
     weights, state = Operation("access", row.weight_bytes), Operation("access", WORD * row.outputs)
     events, dense = row.event_sum, row.dense_macs_padded * row.runs
     if row.kind in ("conv", "linear") and row.input_kind == "real":
-        conv, once = row.kind == "conv", row.inputs + row.outputs + row.fan_out * math.prod(row.kernel)
+        conv, once = (
+            row.kind == "conv",
+            row.inputs + row.outputs + row.fan_out * math.prod(row.kernel),
+        )
         found[Operation("access", WORD * row.inputs)] += dense if conv else row.runs * row.inputs
         found[weights] += dense + row.bias_adds
         found[state] += row.outputs * row.runs
@@ -143,7 +161,9 @@ def _memory(found: Counted, row: LayerCounts) -> None:
         found[MAC] += 2 * events * (row.kind == "conv")
         found[ADD] += reads
     elif row.kind == "neuron":
-        found[Operation("access", row.state_bytes)] += 2 * row.updates * (row.state_bytes // (WORD * row.outputs))
+        found[Operation("access", row.state_bytes)] += (
+            2 * row.updates * (row.state_bytes // (WORD * row.outputs))
+        )
         found[QUEUE] += row.spikes
         found[ADD] += row.spikes  # the reset
         found[MAC] += row.updates * row.leaks

@@ -2,11 +2,10 @@
 
 import os
 
-from export.energy.tally import Totals
-from zoo.training import parallel
-from zoo.training.plan import share as part
+from export.energy.totals import Totals
+from zoo.training import parallel, sampler
 
-__all__ = ["gather", "processes", "share"]
+__all__ = ["gather", "processes", "rank_range"]
 
 
 def processes() -> tuple[int, int]:
@@ -18,9 +17,9 @@ def processes() -> tuple[int, int]:
     return accelerator.process_index, accelerator.num_processes
 
 
-def share(images: int) -> range:
+def rank_range(images: int) -> range:
     """The images of this process."""
-    return part(images, *processes())
+    return sampler.rank_range(images, *processes())
 
 
 def gather(totals: Totals, right: int, labelled: int) -> tuple[Totals, int, int]:

@@ -1,6 +1,7 @@
 """What a NIR graph says about counting, before any image is seen: shapes, kinds of input, sums.
 
-Whether a layer is fed by spikes follows from where its input comes from, never from the values of a batch:
+Whether a layer is fed by spikes follows from where its input comes from, never from the values of a
+batch:
 
     neuron                     {0, 1}                      bound 1
     input of events            counts of events            bound 255
@@ -9,15 +10,18 @@ Whether a layer is fed by spikes follows from where its input comes from, never 
     flatten, delay             as its input
     image, anything weighted   real currents               no bound
 
-An average pool counts as a sum pool whose divisor belongs in the next layer's weights. A value is *static* if it depends on a still
-image alone: it is computed once, not at every step. A convolution of 1x1 with a diagonal is a Scale, and its bias a constant
-current of the neurons that read it, so that both ways to say it (`export.nir`) count the same.
+An average pool counts as a sum pool whose divisor belongs in the next layer's weights. A value is
+*static* if it depends on a still image alone: it is computed once, not at every step. A convolution
+of 1x1 with a diagonal is a Scale, and its bias a constant current of the neurons that read it, so
+that both ways to say it (`export.nir.exporter`) count the same.
 
-A recurrent connection reads the spikes of the step before, through a Delay (`export.graph`): at the first step none.
+A recurrent connection reads the spikes of the step before, through a Delay (`export.nir.graph`): at
+the first step none.
 
-Several edges into one node are a sum. NIR lists all sources of a residual stream at each of its readers, `{x0, F1, ..., Fl}`, where
-a network keeps a running sum; so a sum here is built from the largest sums that already exist (`Layer.terms`), and a chain of
-residual blocks costs one addition a block.
+Several edges into one node are a sum. NIR lists all sources of a residual stream at each of its
+readers, `{x0, F1, ..., Fl}`, where a network keeps a running sum; so a sum here is built from the
+largest sums that already exist (`Layer.terms`), and a chain of residual blocks costs one addition a
+block.
 """
 
 import json
@@ -28,10 +32,16 @@ from dataclasses import dataclass, replace
 import nir
 import numpy as np
 
-from export.cycles import cycles
-from export.energy.fanout import FanOut, fan_out
-from export.energy.windows import Array, windows
-from export.graph import Flow, Subtract, flow, recurrent, subtracting
+from export.energy.counting.fanout import FanOut, fan_out
+from export.energy.counting.windows import Array, windows
+from export.nir.cycles import cycles
+from export.nir.graph import (
+    CheckedGraph,
+    ResetBySubtraction,
+    check_graph,
+    find_recurrent_nodes,
+    find_subtractive_resets,
+)
 from zoo.errors import InputError
 
 __all__ = ["CURRENTS", "EVENTS", "MOST_EVENTS", "POOLS", "STILL_IMAGE", "Layer", "structure"]
@@ -39,7 +49,18 @@ __all__ = ["CURRENTS", "EVENTS", "MOST_EVENTS", "POOLS", "STILL_IMAGE", "Layer",
 POOLS = (nir.SumPool2d, nir.AvgPool2d)
 WEIGHTED = (nir.Conv2d, nir.Affine, nir.Linear)
 NEURONS = (nir.LIF, nir.IF, nir.CubaLIF)
-COUNTED = (nir.Input, nir.Output, nir.Conv2d, nir.Affine, nir.Linear, nir.Scale, *POOLS, nir.Flatten, nir.Delay, *NEURONS)
+COUNTED = (
+    nir.Input,
+    nir.Output,
+    nir.Conv2d,
+    nir.Affine,
+    nir.Linear,
+    nir.Scale,
+    *POOLS,
+    nir.Flatten,
+    nir.Delay,
+    *NEURONS,
+)
 # Metadata "input" of a graph: what does not change, counts of events, and what is neither.
 STILL_IMAGE, EVENTS, CURRENTS = "still image, every step", "events", "currents"
 UNSEEN = 2.0**-24  # share of a membrane whose loss a float32 does not show
@@ -47,7 +68,8 @@ MOST_EVENTS = 255  # of a pixel and step: frames of events are bytes
 
 Shape = tuple[int, ...]
 Terms = tuple[tuple[str, ...], ...]
-Sent = tuple[int | None, bool]  # the largest value of an element, None for real currents; whether a current leaves at every step
+# the largest value of an element, None for real currents; whether a current leaves at every step
+Sent = tuple[int | None, bool]
 
 
 @dataclass(frozen=True)
@@ -58,10 +80,13 @@ class Layer:
     node: nir.NIRNode  # of neurons that reset by subtraction, the membrane
     neuron: bool
     sources: tuple[str, ...]  # oldest first
-    terms: Terms  # what is added up here: nodes, and sums that exist already; fewer than two where there is nothing to add
+    # what is added up here: nodes, and sums that exist already; fewer than two where there is
+    # nothing to add
+    terms: Terms
     in_shape: Shape
     out_shape: Shape
-    in_bound: int | None  # the largest value of an input element at one step; None for real currents
+    # the largest value of an input element at one step; None for real currents
+    in_bound: int | None
     out_bound: int | None
     static_input: bool
     static: bool  # the output depends on a still image alone
@@ -73,7 +98,8 @@ class Layer:
     leaks: bool  # neurons that forget
     biases: int  # elements that a constant is added to, each time the node runs
     weight_bytes: int  # of weights and biases as the graph has them
-    modules: tuple[str, ...]  # of the model that the graph was made of, where they are not the node's own kind
+    # of the model that the graph was made of, where they are not the node's own kind
+    modules: tuple[str, ...]
     read_out: bool = False  # no neuron comes after it, so that the mean over time may come before
 
     @property
@@ -98,16 +124,20 @@ class Layer:
 
 
 def structure(graph: nir.NIRGraph) -> list[Layer]:
-    """The graph's nodes in topological order; a neuron that resets by subtraction is one, named by its spikes.
+    """The graph's nodes in topological order; a neuron that resets by subtraction is one, named by
+    its spikes.
 
-    Raises `ExportError` for a graph that is not sound, `InputError` for a node whose operations cannot be counted, and for loops
-    without a neuron.
+    Raises `ExportError` for a graph that is not sound, `InputError` for a node whose operations
+    cannot be counted, and for loops without a neuron.
     """
-    ready = flow(graph)
+    ready = check_graph(graph)
     late: dict[str, Sent] = {}
     while True:
         layers = _layers(ready, graph, late)
-        before, late = late, {name: _sum([layers[s] for s in layers[name].sources]) for name in late}
+        before, late = (
+            late,
+            {name: _sum([layers[s] for s in layers[name].sources]) for name in late},
+        )
         if late == before:
             return _read_out(list(layers.values()))
 
@@ -115,15 +145,21 @@ def structure(graph: nir.NIRGraph) -> list[Layer]:
 def _sum(feeds: list[Layer]) -> Sent:
     """The bound of a sum, and whether a current is among its terms."""
     bounds = [feed.out_bound for feed in feeds if feed.out_bound is not None]
-    return sum(bounds) if feeds and len(bounds) == len(feeds) else None, any(feed.currents for feed in feeds)
+    return sum(bounds) if feeds and len(bounds) == len(feeds) else None, any(
+        feed.currents for feed in feeds
+    )
 
 
-def _layers(ready: Flow, graph: nir.NIRGraph, late: dict[str, Sent]) -> dict[str, Layer]:
-    """The layers, given what the Delays that come before their sources send. Those that `late` lacks are entered as silent."""
+def _layers(ready: CheckedGraph, graph: nir.NIRGraph, late: dict[str, Sent]) -> dict[str, Layer]:
+    """The layers, given what the Delays that come before their sources send. Those that `late`
+    lacks are entered as silent.
+    """
     kind = str(graph.metadata.get("input"))
     width = 1 if str(graph.metadata.get("precision", "")).startswith("int8") else 4
-    membranes = {loop.threshold: membrane for membrane, loop in subtracting(ready).items()}
-    constants, modules, again = _constants(ready), _modules(graph), recurrent(ready)
+    membranes = {
+        loop.threshold: membrane for membrane, loop in find_subtractive_resets(ready).items()
+    }
+    constants, modules, again = _constants(ready), _modules(graph), find_recurrent_nodes(ready)
     layers: dict[str, Layer] = {}
     sums: list[frozenset[str]] = []
     for name, sources in _ordered(ready, [*graph.nodes], membranes):
@@ -133,8 +169,12 @@ def _layers(ready: Flow, graph: nir.NIRGraph, late: dict[str, Sent]) -> dict[str
         delays = ready.delay_steps(name) if isinstance(node, nir.Delay) else None
         _check(name, node, neuron, out_shape)
         feeds = [layers[source] for source in sources if source in layers]
-        in_bound, driven = _sum(feeds) if len(feeds) == len(sources) else late.setdefault(name, (0, False))
-        static_input = delays is None and (all(feed.static for feed in feeds) if feeds else kind == STILL_IMAGE)
+        in_bound, driven = (
+            _sum(feeds) if len(feeds) == len(sources) else late.setdefault(name, (0, False))
+        )
+        static_input = delays is None and (
+            all(feed.static for feed in feeds) if feeds else kind == STILL_IMAGE
+        )
         constant = constants[name]
         if (scale := _diagonal(node)) is not None:
             node = nir.Scale(np.broadcast_to(scale[:, None, None], in_shape))
@@ -161,21 +201,29 @@ def _layers(ready: Flow, graph: nir.NIRGraph, late: dict[str, Sent]) -> dict[str
             modules=modules.get(name, ()),
         )
         if isinstance(node, nir.Input):
-            layers[name] = replace(layer, out_bound=MOST_EVENTS if kind == EVENTS else None, currents=kind != EVENTS)
+            layers[name] = replace(
+                layer, out_bound=MOST_EVENTS if kind == EVENTS else None, currents=kind != EVENTS
+            )
     return layers
 
 
 def _modules(graph: nir.NIRGraph) -> dict[str, tuple[str, ...]]:
-    """Read from the metadata what nodes stand for: a convolution with the BatchNorm it took in, the parts of a max pool."""
+    """Read from the metadata what nodes stand for: a convolution with the BatchNorm it took in, the
+    parts of a max pool.
+    """
     said = graph.metadata.get("modules", "{}")
     try:
         return {str(name): tuple(str(words).split()) for name, words in json.loads(said).items()}
     except (AttributeError, TypeError, ValueError):
-        raise InputError("the graph's metadata `modules` must be JSON of an object, node -> names of modules") from None
+        raise InputError(
+            "the graph's metadata `modules` must be JSON of an object, node -> names of modules"
+        ) from None
 
 
 def _read_out(layers: list[Layer]) -> list[Layer]:
-    """Given in topological order, but for the Delays of recurrent connections, for which it is gone through again."""
+    """Given in topological order, but for the Delays of recurrent connections, for which it is gone
+    through again.
+    """
     before: set[str] = set()  # a neuron
     known = -1
     while len(before) > known:
@@ -183,7 +231,9 @@ def _read_out(layers: list[Layer]) -> list[Layer]:
         for layer in reversed(layers):
             if layer.neuron or layer.name in before:
                 before.update(layer.sources)
-    return [replace(layer, read_out=not layer.neuron and layer.name not in before) for layer in layers]
+    return [
+        replace(layer, read_out=not layer.neuron and layer.name not in before) for layer in layers
+    ]
 
 
 def _leaks(node: nir.NIRNode, dt: float) -> bool:
@@ -192,14 +242,18 @@ def _leaks(node: nir.NIRNode, dt: float) -> bool:
     return tau is not None and bool((dt / tau > UNSEEN).any())
 
 
-def _constants(ready: Flow) -> dict[str, Array]:
-    """What each node adds to its output every time, in a shape that spreads to it; a Scale's is its readers' if all are neurons."""
+def _constants(ready: CheckedGraph) -> dict[str, Array]:
+    """What each node adds to its output every time, in a shape that spreads to it; a Scale's is its
+    readers' if all are neurons.
+    """
     found: dict[str, Array] = {}
     moved: list[tuple[str, Array]] = []
     for name, node in ready.nodes.items():
         found[name] = constant = _constant(node)
         readers = ready.readers[name]
-        if _diagonal(node) is not None and all(isinstance(ready.nodes[reader], nir.LIF | nir.IF) for reader in readers):
+        if _diagonal(node) is not None and all(
+            isinstance(ready.nodes[reader], nir.LIF | nir.IF) for reader in readers
+        ):
             found[name] = np.zeros((), constant.dtype)
             moved += [(reader, constant) for reader in readers]
     for reader, constant in moved:
@@ -231,7 +285,9 @@ def _diagonal(node: nir.NIRNode) -> Array | None:
 
 
 def _weights(node: nir.NIRNode) -> int:
-    """How many weights the graph stores; a Scale that is the same for all pixels stores one for each channel."""
+    """How many weights the graph stores; a Scale that is the same for all pixels stores one for
+    each channel.
+    """
     if isinstance(node, WEIGHTED):
         return int(node.weight.size)
     if not isinstance(node, nir.Scale):
@@ -240,29 +296,43 @@ def _weights(node: nir.NIRNode) -> int:
     return len(node.scale) if same else int(node.scale.size)
 
 
-def _ordered(ready: Flow, order: list[str], membranes: dict[str, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every node after its sources, otherwise in the graph's own order; of a reset's loop only the node of its spikes.
+def _ordered(
+    ready: CheckedGraph, order: list[str], membranes: dict[str, str]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every node after its sources, otherwise in the graph's own order; of a reset's loop only the
+    node of its spikes.
 
     Where a recurrent connection leaves no other choice, a Delay comes before its sources.
     """
-    loops: dict[str, Subtract] = subtracting(ready)
-    inside = {name for membrane, loop in loops.items() for name in (membrane, loop.scale, loop.delay)}
+    loops: dict[str, ResetBySubtraction] = find_subtractive_resets(ready)
+    inside = {
+        name for membrane, loop in loops.items() for name in (membrane, loop.scale, loop.delay)
+    }
     silent = {
-        name: [s for s in read if not isinstance(ready.nodes[s], (*NEURONS, nir.Threshold))] for name, read in ready.sources.items()
+        name: [s for s in read if not isinstance(ready.nodes[s], (*NEURONS, nir.Threshold))]
+        for name, read in ready.sources.items()
     }
     if alone := cycles(silent):
-        raise InputError(f"the graph has a loop through {min(alone[0])!r} without a neuron, whose operations cannot be counted")
+        raise InputError(
+            f"the graph has a loop through {min(alone[0])!r} without a neuron, whose operations cannot be counted"
+        )
     rank = {name: i for i, name in enumerate(order)}
     waiting = sorted(ready.nodes.keys() - inside, key=lambda name: rank.get(name, len(rank)))
     done: dict[str, int] = {}
     while waiting:
         for name in waiting:
             membrane = membranes.get(name, name)
-            sources = [s for s in ready.sources[membrane] if membrane == name or s != loops[membrane].delay]
+            sources = [
+                s for s in ready.sources[membrane] if membrane == name or s != loops[membrane].delay
+            ]
             if all(source in done for source in sources):
                 break
         else:
-            name = next(name for name in ready.nodes if name in waiting and isinstance(ready.nodes[name], nir.Delay))
+            name = next(
+                name
+                for name in ready.nodes
+                if name in waiting and isinstance(ready.nodes[name], nir.Delay)
+            )
             sources = list(ready.sources[name])
         yield name, tuple(sorted(sources, key=lambda source: done.get(source, len(ready.nodes))))
         done[name] = len(done)
@@ -270,7 +340,9 @@ def _ordered(ready: Flow, order: list[str], membranes: dict[str, str]) -> Iterat
 
 
 def _terms(sources: tuple[str, ...], sums: list[frozenset[str]]) -> Terms:
-    """What to add up for the sum of `sources`, the largest existing sums first. The new sum joins `sums`."""
+    """What to add up for the sum of `sources`, the largest existing sums first. The new sum joins
+    `sums`.
+    """
     rest = frozenset(sources)
     if len(rest) < 2 or rest in sums:
         return ()
@@ -285,11 +357,17 @@ def _terms(sources: tuple[str, ...], sums: list[frozenset[str]]) -> Terms:
 def _check(name: str, node: nir.NIRNode, neuron: bool, shape: Shape) -> None:
     if not neuron and not isinstance(node, COUNTED):
         known = ", ".join(kind.__name__ for kind in COUNTED)
-        raise InputError(f"node {name!r} is a {type(node).__name__}, whose operations cannot be counted; valid are {known}")
+        raise InputError(
+            f"node {name!r} is a {type(node).__name__}, whose operations cannot be counted; valid are {known}"
+        )
     if (neuron or isinstance(node, nir.Delay)) and len(shape) not in (1, 3):
-        raise InputError(f"neurons {name!r} have shape {list(shape)}: valid are [features] and [C, H, W]")
+        raise InputError(
+            f"neurons {name!r} have shape {list(shape)}: valid are [features] and [C, H, W]"
+        )
     if isinstance(node, nir.Affine | nir.Linear) and node.weight.ndim != 2:
-        raise InputError(f"node {name!r} has weights {list(node.weight.shape)}: only matrices can be counted")
+        raise InputError(
+            f"node {name!r} has weights {list(node.weight.shape)}: only matrices can be counted"
+        )
 
 
 def _out_bound(node: nir.NIRNode, in_bound: int | None) -> int | None:

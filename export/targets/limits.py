@@ -1,6 +1,7 @@
 """Targets: what a chip can hold, each limit with its source, read from `targets.toml`.
 
-A limit that a target does not name is not checked: it is not published, or we have no source for it.
+A limit that a target does not name is not checked: it is not published, or we have no source for
+it.
 """
 
 import tomllib
@@ -19,7 +20,16 @@ Value = int | str | tuple[int, ...] | tuple[str, ...]
 # What each limit is: one number, one word of these, or a list of numbers or words.
 NEURONS = ("IF", "LIF", "CubaLIF", "memoryless")
 RESETS = ("zero", "value", "subtract")
-OPERATIONS = ("sum pool", "max pool", "average pool", "flatten", "scale", "delay", "threshold", "membrane")
+OPERATIONS = (
+    "sum pool",
+    "max pool",
+    "average pool",
+    "flatten",
+    "scale",
+    "delay",
+    "threshold",
+    "membrane",
+)
 PARAMETERS = ("threshold", "tau", "gain", "reset", "leak")
 NUMBER, NUMBERS = "a number", "a list of numbers"
 LIMITS: dict[str, str | tuple[str, ...]] = {
@@ -56,7 +66,15 @@ LIMITS: dict[str, str | tuple[str, ...]] = {
 CHIP_LIMITS: dict[str, str | tuple[str, ...]] = dict.fromkeys(
     ("inputs", "neurons", "weights", "hidden_neurons", "output_neurons"), NUMBER
 )
-RESOURCES = ("kernel_words", "neuron_words", "biases", "neurons", "synapse_bits", "out_axons", "weight_bytes")
+RESOURCES = (
+    "kernel_words",
+    "neuron_words",
+    "biases",
+    "neurons",
+    "synapse_bits",
+    "out_axons",
+    "weight_bytes",
+)
 PLACEMENTS = ("whole", "split")
 
 
@@ -72,10 +90,13 @@ class Limit:
 
 @dataclass(frozen=True)
 class Cores:
-    """What the cores have. `whole`: a core takes one layer, whole; `split`: a layer takes as many as it needs, none shared."""
+    """What the cores have. `whole`: a core takes one layer, whole; `split`: a layer takes as many
+    as it needs, none shared.
+    """
 
     placement: str
-    kinds: tuple[tuple[int, dict[str, int]], ...]  # how many of a kind there are, and what one has of each resource
+    # how many of a kind there are, and what one has of each resource
+    kinds: tuple[tuple[int, dict[str, int]], ...]
     formula: str
     source: str
     secondary: bool = False
@@ -122,10 +143,16 @@ def _target(name: str, table: Any) -> Target:
     where = f"target {name!r}"
     parts = {"title", "note", "limits", "input", "chip", "cores"}
     if not isinstance(table, dict) or not all(_text(table.get(key)) for key in ("title", "note")):
-        raise ConfigError(f"{where}: needs a title and a note, which say which chip it is and what the check leaves out")
+        raise ConfigError(
+            f"{where}: needs a title and a note, which say which chip it is and what the check leaves out"
+        )
     if unknown := sorted(set(table) - parts):
-        raise ConfigError(f"{where}: has no part {unknown[0]!r}; valid are {', '.join(sorted(parts))}")
-    limits, at_input = (_limits(f"{where}, {part}", table.get(part, {}), LIMITS) for part in ("limits", "input"))
+        raise ConfigError(
+            f"{where}: has no part {unknown[0]!r}; valid are {', '.join(sorted(parts))}"
+        )
+    limits, at_input = (
+        _limits(f"{where}, {part}", table.get(part, {}), LIMITS) for part in ("limits", "input")
+    )
     chip = _limits(f"{where}, chip", table.get("chip", {}), CHIP_LIMITS)
     cores = _cores(f"{where}, cores", table["cores"]) if "cores" in table else None
     return Target(name, table["title"], table["note"], limits, at_input, chip, cores)
@@ -137,7 +164,9 @@ def _limits(where: str, table: Any, known: dict[str, str | tuple[str, ...]]) -> 
     for key in table:
         if key not in known:
             raise ConfigError(f"{where}, {key!r}: no such limit; valid are {', '.join(known)}")
-    return {key: _limit(f"{where}, {key!r}", key, entry, known[key]) for key, entry in table.items()}
+    return {
+        key: _limit(f"{where}, {key!r}", key, entry, known[key]) for key, entry in table.items()
+    }
 
 
 def _limit(where: str, name: str, entry: Any, kind: str | tuple[str, ...]) -> Limit:
@@ -160,23 +189,42 @@ def _limit(where: str, name: str, entry: Any, kind: str | tuple[str, ...]) -> Li
 def _cores(where: str, entry: Any) -> Cores:
     _sourced(where, entry, {"placement", "kinds", "formula"})
     if entry["placement"] not in PLACEMENTS or not _text(entry["formula"]):
-        raise ConfigError(f"{where}: placement must be one of {', '.join(PLACEMENTS)}, and formula a text")
+        raise ConfigError(
+            f"{where}: placement must be one of {', '.join(PLACEMENTS)}, and formula a text"
+        )
     kinds = []
     for kind in entry["kinds"] if isinstance(entry["kinds"], list) else [None]:
-        if not isinstance(kind, dict) or "count" not in kind or len(kind) < 2 or not all(_whole(v) and v for v in kind.values()):
-            raise ConfigError(f"{where}: {kind!r} is no kind of core: it needs a count and resources, numbers above 0")
+        if (
+            not isinstance(kind, dict)
+            or "count" not in kind
+            or len(kind) < 2
+            or not all(_whole(v) and v for v in kind.values())
+        ):
+            raise ConfigError(
+                f"{where}: {kind!r} is no kind of core: it needs a count and resources, numbers above 0"
+            )
         if unknown := sorted(set(kind) - {"count", *RESOURCES}):
-            raise ConfigError(f"{where}: no such resource {unknown[0]!r}; valid are {', '.join(RESOURCES)}")
+            raise ConfigError(
+                f"{where}: no such resource {unknown[0]!r}; valid are {', '.join(RESOURCES)}"
+            )
         kinds.append((kind["count"], {key: value for key, value in kind.items() if key != "count"}))
     if not kinds or (entry["placement"] == "split" and len(kinds) > 1):
         raise ConfigError(f"{where}: needs kinds of cores, and exactly one where layers are split")
-    return Cores(entry["placement"], tuple(kinds), entry["formula"], entry["source"], entry.get("secondary", False))
+    return Cores(
+        entry["placement"],
+        tuple(kinds),
+        entry["formula"],
+        entry["source"],
+        entry.get("secondary", False),
+    )
 
 
 def _sourced(where: str, entry: Any, keys: set[str]) -> None:
     keys = keys | {"source"}
     if not isinstance(entry, dict) or not keys <= set(entry) <= keys | {"secondary"}:
-        raise ConfigError(f"{where}: needs exactly {', '.join(sorted(keys))}, and may say secondary")
+        raise ConfigError(
+            f"{where}: needs exactly {', '.join(sorted(keys))}, and may say secondary"
+        )
     if not _text(entry["source"]) or not isinstance(entry.get("secondary", False), bool):
         raise ConfigError(f"{where}: source must be a text, and secondary true or false")
 

@@ -1,4 +1,6 @@
-"""One function for each limit: what in a layer exceeds it, and the smallest change that is known to help."""
+"""One function for each limit: what in a layer exceeds it, and the smallest change that is known to
+help.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from export.targets.grids import NEAR, grid, step, whole
 from export.targets.layers import Layer, Network, Weights
 from export.targets.limits import Limit
+from export.targets.quantization import NEAR, grid, step, whole
 
 __all__ = ["CHIP", "Finding", "chip_findings", "layer_findings", "plural"]
 
@@ -71,7 +73,9 @@ def chip_findings(network: Network, limits: dict[str, Limit]) -> Iterator[Findin
         if totals[name] > limit.value:
             words = name.replace("_", " ")
             change = f"{totals[name] / limit.value:,.1f} times fewer {words}"
-            yield Finding(CHIP, name, f"{totals[name]:,} {words}", f"at most {limit.value:,}", change)
+            yield Finding(
+                CHIP, name, f"{totals[name]:,} {words}", f"at most {limit.value:,}", change
+            )
 
 
 @dataclass(frozen=True)
@@ -99,24 +103,36 @@ def _operations(case: _Case) -> Iterator[Breach]:
         yield from case.among(word, f"{node}:", CHANGES[word]) if word != "flatten" else ()
     if "sum pool" in case.value:
         for node in (node for branch in case.layer.branches for node in branch.behind):
-            yield f"{node}: a pool of currents", "pools of spikes", "widen the convolution before it by the pool, and its stride"
+            yield (
+                f"{node}: a pool of currents",
+                "pools of spikes",
+                "widen the convolution before it by the pool, and its stride",
+            )
 
 
 def _summed_currents(case: _Case) -> Iterator[Breach]:
     names = ", ".join(w.node for w in case.layer.weights)
     spikes = " and spikes" if len(case.layer.weights) < len(case.layer.branches) else ""
     change = "a neuron behind each, whose spikes meet at the next convolution"
-    yield from case.over(len(case.layer.branches), f"currents summed before the neuron: {names}{spikes}", change)
+    yield from case.over(
+        len(case.layer.branches), f"currents summed before the neuron: {names}{spikes}", change
+    )
 
 
 def _series(case: _Case) -> Iterator[Breach]:
     nodes = [node for branch in case.layer.branches for node in branch.series]
-    yield from case.over(len(nodes), f"without a neuron behind it: {', '.join(nodes)}", "multiply the weights into one node")
+    yield from case.over(
+        len(nodes),
+        f"without a neuron behind it: {', '.join(nodes)}",
+        "multiply the weights into one node",
+    )
 
 
 def _sources(case: _Case) -> Iterator[Breach]:
     names = ", ".join(case.layer.reads)
-    yield from case.over(len(case.layer.reads), f"layers are read: {names}", "leave out shortcuts and links")
+    yield from case.over(
+        len(case.layer.reads), f"layers are read: {names}", "leave out shortcuts and links"
+    )
 
 
 def _neuron_models(case: _Case) -> Iterator[Breach]:
@@ -130,21 +146,35 @@ def _resets(case: _Case) -> Iterator[Breach]:
 
 def _same_in_layer(case: _Case) -> Iterator[Breach]:
     for name in sorted(case.layer.neuron.varying & set(case.value)):
-        yield f"several values of {name}", "one for a layer", "train one for the layer, or fold the others into the weights"
+        yield (
+            f"several values of {name}",
+            "one for a layer",
+            "train one for the layer, or fold the others into the weights",
+        )
 
 
 def _square(case: _Case) -> Iterator[Breach]:
     kernels = [w.kernel for w in case.layer.weights] if "kernel" in case.value else []
-    pools = [p.kernel for branch in case.layer.branches for p in branch.pools] if "pool" in case.value else []
+    pools = (
+        [p.kernel for branch in case.layer.branches for p in branch.pools]
+        if "pool" in case.value
+        else []
+    )
     for what, sizes in (("kernel", kernels), ("pool", pools)):
         for height, width in sizes:
             if height != width:
-                yield f"{what} {height} x {width}", f"a square {what}", f"{what} {max(height, width)} x {max(height, width)}"
+                yield (
+                    f"{what} {height} x {width}",
+                    f"a square {what}",
+                    f"{what} {max(height, width)} x {max(height, width)}",
+                )
 
 
 def _kernel_size(case: _Case) -> Iterator[Breach]:
     for w in case.layer.weights:
-        yield from case.over(max(w.kernel), f"is the kernel of {w.node}", "a smaller kernel, or a pool before it")
+        yield from case.over(
+            max(w.kernel), f"is the kernel of {w.node}", "a smaller kernel, or a pool before it"
+        )
 
 
 def _kernel_sizes(case: _Case) -> Iterator[Breach]:
@@ -162,7 +192,9 @@ def _strides(case: _Case) -> Iterator[Breach]:
 def _strided_kernels(case: _Case) -> Iterator[Breach]:
     for w in _convolutions(case):
         if max(w.stride) > 1:
-            yield from case.among(max(w.kernel), "stride with kernel", f"kernel {_nearest(max(w.kernel), case.value)}")
+            yield from case.among(
+                max(w.kernel), "stride with kernel", f"kernel {_nearest(max(w.kernel), case.value)}"
+            )
 
 
 def _padding(case: _Case) -> Iterator[Breach]:
@@ -175,18 +207,26 @@ def _paddings(case: _Case) -> Iterator[Breach]:
         same = tuple(math.ceil(n / s) for n, s in zip(w.input, w.stride, strict=True)) == w.output
         valid = w.padding == (0, 0)
         if not ((same and "same" in case.value) or (valid and "valid" in case.value)):
-            yield f"padding {w.padding[0]}, {w.padding[1]}", " or ".join(case.value), f"{case.value[0]!r} padding"
+            yield (
+                f"padding {w.padding[0]}, {w.padding[1]}",
+                " or ".join(case.value),
+                f"{case.value[0]!r} padding",
+            )
 
 
 def _dilations(case: _Case) -> Iterator[Breach]:
     for w in case.layer.weights:
         for dilation in sorted(set(w.dilation)):
-            yield from case.among(dilation, "dilation", "write the kernel out, with zeros between its weights")
+            yield from case.among(
+                dilation, "dilation", "write the kernel out, with zeros between its weights"
+            )
 
 
 def _groups(case: _Case) -> Iterator[Breach]:
     for w in case.layer.weights:
-        yield from case.among(w.groups, "groups", "write the groups out as one convolution, with zeros")
+        yield from case.among(
+            w.groups, "groups", "write the groups out as one convolution, with zeros"
+        )
 
 
 def _pools(case: _Case) -> Iterator[Breach]:
@@ -194,22 +234,34 @@ def _pools(case: _Case) -> Iterator[Breach]:
         for size in sorted(set(pool.kernel)):
             yield from case.among(size, "pool", f"pool {_nearest(size, case.value)}")
         if pool.stride != pool.kernel or any(pool.padding):
-            yield f"pool with stride {pool.stride[0]} and padding {pool.padding[0]}", "windows side by side", "stride equal to size"
+            yield (
+                f"pool with stride {pool.stride[0]} and padding {pool.padding[0]}",
+                "windows side by side",
+                "stride equal to size",
+            )
 
 
 def _channels(case: _Case) -> Iterator[Breach]:
-    for w in (b.weights for b in case.layer.branches if b.weights and case.network.entry in b.reads):
-        yield from case.among(w.channels, "input channels", f"{_nearest(w.channels, case.value)} input channels")
+    for w in (
+        b.weights for b in case.layer.branches if b.weights and case.network.entry in b.reads
+    ):
+        yield from case.among(
+            w.channels, "input channels", f"{_nearest(w.channels, case.value)} input channels"
+        )
 
 
 def _input_size(case: _Case) -> Iterator[Breach]:
     for w in case.layer.weights:
-        yield from case.over(max(w.input), "pixels wide or high is the input", "pool or crop the input")
+        yield from case.over(
+            max(w.input), "pixels wide or high is the input", "pool or crop the input"
+        )
 
 
 def _output_size(case: _Case) -> Iterator[Breach]:
     for w in case.layer.weights:
-        yield from case.over(max(w.output), "pixels wide or high is the output", f"stride {2 * max(w.stride)}")
+        yield from case.over(
+            max(w.output), "pixels wide or high is the output", f"stride {2 * max(w.stride)}"
+        )
 
 
 def _features(case: _Case) -> Iterator[Breach]:
@@ -219,7 +271,9 @@ def _features(case: _Case) -> Iterator[Breach]:
 
 def _fan_in(case: _Case) -> Iterator[Breach]:
     inputs = sum(branch.weights.fan_in if branch.weights else 1 for branch in case.layer.branches)
-    pooled = max((math.prod(p.kernel) for branch in case.layer.branches for p in branch.pools), default=1)
+    pooled = max(
+        (math.prod(p.kernel) for branch in case.layer.branches for p in branch.pools), default=1
+    )
     change = f"at least {math.ceil(inputs * pooled / max(1, case.value))} groups, or fewer channels"
     yield from case.over(inputs * pooled, "inputs of one neuron", change)
 
@@ -227,7 +281,9 @@ def _fan_in(case: _Case) -> Iterator[Breach]:
 def _fan_out(case: _Case) -> Iterator[Breach]:
     readers = case.network.readers[case.layer.name]
     copies = math.ceil(len(readers) / max(1, case.value))
-    change = f"{plural(len(readers) - case.value, 'reader')} fewer, or hold the layer {copies} times"
+    change = (
+        f"{plural(len(readers) - case.value, 'reader')} fewer, or hold the layer {copies} times"
+    )
     yield from case.over(len(readers), f"layers read its spikes: {_few(readers)}", change)
 
 
@@ -242,21 +298,34 @@ def _fan_out_neurons(case: _Case) -> Iterator[Breach]:
             elif w.dense:
                 reached += w.features // w.groups
             else:
-                steps = (min(math.ceil(k / s), n) for k, s, n in zip(w.kernel, w.stride, w.output, strict=True))
+                steps = (
+                    min(math.ceil(k / s), n)
+                    for k, s, n in zip(w.kernel, w.stride, w.output, strict=True)
+                )
                 reached += w.features // w.groups * math.prod(steps)
-    yield from case.over(reached, "neurons are reached by one", "fewer channels behind it, or smaller kernels")
+    yield from case.over(
+        reached, "neurons are reached by one", "fewer channels behind it, or smaller kernels"
+    )
 
 
 def _dense_inputs(case: _Case) -> Iterator[Breach]:
     """All inputs of a neuron: what several dense nodes read of the same layers is one input."""
-    dense = [(branch.reads, branch.weights) for branch in case.layer.branches if branch.weights and branch.weights.dense]
+    dense = [
+        (branch.reads, branch.weights)
+        for branch in case.layer.branches
+        if branch.weights and branch.weights.dense
+    ]
     inputs = {reads: max(w.fan_in for other, w in dense if other == reads) for reads, _ in dense}
     names = ", ".join(w.node for _, w in dense)
-    yield from case.over(sum(inputs.values()), f"inputs of {names}", "a pool before it, or fewer channels")
+    yield from case.over(
+        sum(inputs.values()), f"inputs of {names}", "a pool before it, or fewer channels"
+    )
 
 
 def _weight_bits(case: _Case) -> Iterator[Breach]:
-    """What meets in a neuron must have one scale, its own or, where a layer has one threshold, that of the layer."""
+    """What meets in a neuron must have one scale, its own or, where a layer has one threshold, that
+    of the layer.
+    """
     rows = [w.values.reshape(len(w.values), -1) for w in case.layer.weights]
     meet = len({len(r) for r in rows}) == 1
     command = f"train with weights of {case.value} bits"
@@ -288,21 +357,36 @@ def _bias_bits(case: _Case) -> Iterator[Breach]:
 
 
 def _state_bits(case: _Case) -> Iterator[Breach]:
-    """A threshold that is subtracted must be a whole number of steps; one that is only compared need not."""
+    """A threshold that is subtracted must be a whole number of steps; one that is only compared
+    need not.
+    """
     unit, most = _step(case), 2 ** (case.value - 1) - 1
     steps = case.layer.neuron.threshold / unit if unit else 0.0
     if steps > most + 0.5:
-        found, change = f"a threshold of {steps:,.0f} steps of the weights", "a lower threshold, or larger weights"
+        found, change = (
+            f"a threshold of {steps:,.0f} steps of the weights",
+            "a lower threshold, or larger weights",
+        )
         yield found, f"at most {most:,}", change
-    elif case.layer.neuron.reset == "subtract" and abs(steps - round(steps)) > max(NEAR, 1e-6 * steps):
-        yield f"a threshold of {steps:,.3f} steps of the weights", "a whole number", "round it to steps of the weights"
+    elif case.layer.neuron.reset == "subtract" and abs(steps - round(steps)) > max(
+        NEAR, 1e-6 * steps
+    ):
+        yield (
+            f"a threshold of {steps:,.3f} steps of the weights",
+            "a whole number",
+            "round it to steps of the weights",
+        )
 
 
 def _step(case: _Case) -> float:
-    """What all weights of a layer are whole multiples of; 0 if there is no such number, or no weights."""
+    """What all weights of a layer are whole multiples of; 0 if there is no such number, or no
+    weights.
+    """
     bits = case.limits["weight_bits"].value if "weight_bits" in case.limits else 8
     assert isinstance(bits, int)
-    others = [np.ravel(w.bias) for w in case.layer.weights] + [np.array([case.layer.neuron.threshold])]
+    others = [np.ravel(w.bias) for w in case.layer.weights] + [
+        np.array([case.layer.neuron.threshold])
+    ]
     return step(_flat(case.layer)[0], np.concatenate(others), bits)
 
 

@@ -14,17 +14,17 @@ import zoo
 from export.energy import estimate, executor, read_profiles
 from export.energy.executors.onnx import OnnxExecutor
 from export.energy.profiles import PROFILES
-from export.from_onnx import read_onnx
-from export.graph import read_graph
-from export.nir_file import trains_path, write_graph, write_nir
-from export.nir_onnx import verify_nir_onnx, write_nir_onnx
-from export.onnx import write_onnx
-from export.onnx_file import read_file
-from export.runtime import OnnxModel, Runtime
-from export.streaming import StreamingSession
+from export.nir.reader import read_nir
+from export.nir.verify import verify_nir
+from export.nir.writer import trains_path, write_graph, write_nir
+from export.onnx.exporter import write_onnx
+from export.onnx.file import read_file
+from export.onnx.from_nir import verify_nir_onnx, write_nir_onnx
+from export.onnx.importer import read_onnx
+from export.onnx.runtime import OnnxModel, Runtime
+from export.onnx.streaming import StreamingSession
+from export.onnx.verify import verify_onnx
 from export.targets.limits import TARGETS, read_targets
-from export.verify.nir import verify_nir
-from export.verify.onnx import verify_onnx
 from zoo.danet import DANet
 from zoo.errors import InputError, ZooError
 
@@ -35,35 +35,59 @@ def model() -> DANet:
 
 
 def test_text_is_a_path(model: DANet, tmp_path: Path) -> None:
-    file, step, nir, other = (f"{tmp_path}/a b.{end}" for end in ("onnx", "step.onnx", "nir", "nir.onnx"))
+    file, step, nir, other = (
+        f"{tmp_path}/a b.{end}" for end in ("onnx", "step.onnx", "nir", "nir.onnx")
+    )
     x = torch.randint(-8, 9, (2, 1, 12, 12)) / 4
     write_onnx(model, file)
     write_onnx(model, step, form="step")
     write_nir(model, nir)
-    graph = read_graph(nir)
+    graph = read_nir(nir)
     write_nir_onnx(graph, other, name="b")
     write_graph(graph, f"{tmp_path}/c.nir")
     assert trains_path(nir) == tmp_path / "a b.trains.nir" and trains_path(nir).is_file()
     assert same(read_onnx(file), read_onnx(Path(file)))
     assert len(read_file(file).graph.node) == len(onnx.load(file).graph.node)
-    assert np.array_equal(OnnxModel(file).run(x.numpy()).logits, OnnxModel(Path(file)).run(x.numpy()).logits)
+    assert np.array_equal(
+        OnnxModel(file).run(x.numpy()).logits, OnnxModel(Path(file)).run(x.numpy()).logits
+    )
     assert StreamingSession(step).streams == 1
     for name in ("onnxruntime", "openvino"):
         assert Runtime(name, threads=1).load(file).outputs  # type: ignore[arg-type]
-    assert verify_onnx(model, file).ok and verify_nir(model, nir).ok and verify_nir_onnx(graph, other).ok
+    assert (
+        verify_onnx(model, file).ok
+        and verify_nir(model, nir).ok
+        and verify_nir_onnx(graph, other).ok
+    )
     assert zoo.from_nir(nir)(x).shape == (2, 10)
     for path in (file, nir, f"{tmp_path}/c.nir"):
         reports = [estimate(what, x).to_json() for what in (path, Path(path), executor(path))]
-        first, *others = (json.dumps(report | {"created": ""}, sort_keys=True, default=str) for report in reports)
+        first, *others = (
+            json.dumps(report | {"created": ""}, sort_keys=True, default=str) for report in reports
+        )
         assert others == [first, first]
-    assert read_profiles(str(PROFILES)) == read_profiles() and read_targets(str(TARGETS)) == read_targets(TARGETS)
+    assert read_profiles(str(PROFILES)) == read_profiles() and read_targets(
+        str(TARGETS)
+    ) == read_targets(TARGETS)
 
 
 @pytest.mark.parametrize(
-    "read", [OnnxModel, StreamingSession, OnnxExecutor, read_onnx, read_file, read_graph, zoo.from_nir, executor]
+    "read",
+    [
+        OnnxModel,
+        StreamingSession,
+        OnnxExecutor,
+        read_onnx,
+        read_file,
+        read_nir,
+        zoo.from_nir,
+        executor,
+    ],
 )
 @pytest.mark.parametrize("name", ["absent.onnx", "absent.nir", "danet20-t4", ""])
-def test_text_that_is_no_file_is_one_line(read: Callable[[str], object], name: str, tmp_path: Path) -> None:
+def test_text_that_is_no_file_is_one_line(
+    read: Callable[[str], object], name: str, tmp_path: Path
+) -> None:
     with pytest.raises(ZooError) as error:
         read(str(tmp_path / name))
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)

@@ -1,4 +1,5 @@
-"""Other simulators, each reading a `.nir` file as its own documentation says, and what every node of it gives.
+"""Other simulators, each reading a `.nir` file as its own documentation says, and what every node
+of it gives.
 
 Shapes: `T` time steps, `B` batch; an image is `[B, C, H, W]` and is shown at every step.
 """
@@ -31,7 +32,9 @@ NodeMap = dict[type, Callable[[Any], nn.Module]]
 
 @dataclass(frozen=True)
 class Run:
-    """What a simulator made of a file: every node's output `[T, B, ...]`, and the mean of the last one `[B, K]`."""
+    """What a simulator made of a file: every node's output `[T, B, ...]`, and the mean of the last
+    one `[B, K]`.
+    """
 
     nodes: dict[str, Tensor]
     output: Tensor
@@ -39,11 +42,15 @@ class Run:
 
 def versions() -> dict[str, str]:
     """Simulator -> the version that is installed."""
-    return {name: version(name) for name in ("snntorch", "norse", "spikingjelly", "nirtorch", "nir")}
+    return {
+        name: version(name) for name in ("snntorch", "norse", "spikingjelly", "nirtorch", "nir")
+    }
 
 
 def read_by_snntorch(path: Path) -> nn.Module:
-    """The step is fixed at 1e-4. The state lives in the modules, so a second input needs a second import, or `utils.reset`."""
+    """The step is fixed at 1e-4. The state lives in the modules, so a second input needs a second
+    import, or `utils.reset`.
+    """
     return snntorch_import(nir.read(path))
 
 
@@ -60,13 +67,19 @@ def read_by_norse(path: Path, dt: float = DT) -> nn.Module:
 
 
 def read_by_norse_modules(path: Path) -> nn.Module:
-    """Norse's modules, connected by `nirtorch.nir_to_torch` instead of the deprecated `nirtorch.load`."""
+    """Norse's modules, connected by `nirtorch.nir_to_torch` instead of the deprecated
+    `nirtorch.load`.
+    """
     kinds = (nir.Affine, nir.Conv2d, nir.Flatten, nir.Linear, nir.IF, nir.LIF, nir.SumPool2d)
-    return nirtorch.nir_to_torch(nir.read(path), {kind: lambda node: _import_norse_module(node, dt=DT) for kind in kinds})
+    return nirtorch.nir_to_torch(
+        nir.read(path), {kind: lambda node: _import_norse_module(node, dt=DT) for kind in kinds}
+    )
 
 
 def read_by_nirtorch(path: Path) -> nn.Module:
-    """`nirtorch.nir_to_torch` with a map of our own: NIR's equations in torch, for all that its default map lacks or gets wrong."""
+    """`nirtorch.nir_to_torch` with a map of our own: NIR's equations in torch, for all that its
+    default map lacks or gets wrong.
+    """
     return nirtorch.nir_to_torch(nir.read(path), nodes())
 
 
@@ -84,7 +97,9 @@ def run(module: nn.Module, x: Tensor, steps: int) -> Run:
     seen: dict[str, list[Tensor]] = {}
 
     def see(name: str) -> Callable[..., None]:
-        return lambda _module, _inputs, out: seen.setdefault(name, []).append(out[0] if isinstance(out, tuple) else out)
+        return lambda _module, _inputs, out: seen.setdefault(name, []).append(
+            out[0] if isinstance(out, tuple) else out
+        )
 
     handles = [child.register_forward_hook(see(name)) for name, child in module.named_children()]
     state, outputs = None, []
@@ -94,13 +109,16 @@ def run(module: nn.Module, x: Tensor, steps: int) -> Run:
             outputs.append(out)
     for handle in handles:
         handle.remove()
-    return Run({name: torch.stack(values) for name, values in seen.items()}, torch.stack(outputs).mean(0))
+    return Run(
+        {name: torch.stack(values) for name, values in seen.items()}, torch.stack(outputs).mean(0)
+    )
 
 
 def nodes() -> NodeMap:
     """NIR's equations for `nirtorch.nir_to_torch`, with explicit Euler.
 
-    nirtorch itself gives an edge that closes a cycle a delay of one step, which is the `Delay` of our files.
+    nirtorch itself gives an edge that closes a cycle a delay of one step, which is the `Delay` of
+    our files.
     """
     return {
         nir.Affine: _affine,
@@ -108,7 +126,9 @@ def nodes() -> NodeMap:
         nir.Flatten: lambda node: nn.Flatten(node.start_dim, node.end_dim),
         nir.Scale: lambda node: _Function(lambda x, scale: scale * x, node.scale),
         nir.SumPool2d: _sum_pool,
-        nir.Threshold: lambda node: _Function(lambda x, threshold: (x > threshold).to(x.dtype), node.threshold),
+        nir.Threshold: lambda node: _Function(
+            lambda x, threshold: (x > threshold).to(x.dtype), node.threshold
+        ),
     } | dict.fromkeys((nir.I, nir.IF, nir.LI, nir.LIF), _Neuron)
 
 
@@ -119,8 +139,12 @@ def _affine(node: nir.Affine) -> nn.Module:
 
 
 def _sum_pool(node: nir.SumPool2d) -> nn.Module:
-    kernel, stride, padding = (tuple(map(int, v)) for v in (node.kernel_size, node.stride, node.padding))
-    return _Function(lambda x: nn.functional.avg_pool2d(x, kernel, stride, padding, divisor_override=1))
+    kernel, stride, padding = (
+        tuple(map(int, v)) for v in (node.kernel_size, node.stride, node.padding)
+    )
+    return _Function(
+        lambda x: nn.functional.avg_pool2d(x, kernel, stride, padding, divisor_override=1)
+    )
 
 
 def _tensor(values: Any) -> Tensor:
@@ -139,17 +163,29 @@ class _Function(nn.Module):
 
 
 class _Neuron(nn.Module):
-    """`v <- v + dt / tau (v_leak - v + r x)`, or `v + dt r x` without a leak; IF and LIF fire where `v > v_threshold`."""
+    """`v <- v + dt / tau (v_leak - v + r x)`, or `v + dt r x` without a leak; IF and LIF fire where
+    `v > v_threshold`.
+    """
 
     def __init__(self, node: nir.I | nir.IF | nir.LI | nir.LIF) -> None:
         super().__init__()
         leaky = isinstance(node, nir.LI | nir.LIF)
         a, leak = (DT / node.tau, node.v_leak) if leaky else (DT, 0)
-        self.keep, self.gain, self.drive = _tensor(1 - a if leaky else 1), _tensor(a * node.r), _tensor(a * leak)
-        self.fire = (_tensor(node.v_threshold), _tensor(node.v_reset)) if isinstance(node, nir.IF | nir.LIF) else None
+        self.keep, self.gain, self.drive = (
+            _tensor(1 - a if leaky else 1),
+            _tensor(a * node.r),
+            _tensor(a * leak),
+        )
+        self.fire = (
+            (_tensor(node.v_threshold), _tensor(node.v_reset))
+            if isinstance(node, nir.IF | nir.LIF)
+            else None
+        )
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        v = self.keep * (torch.zeros_like(x) if state is None else state) + (self.gain * x + self.drive)
+        v = self.keep * (torch.zeros_like(x) if state is None else state) + (
+            self.gain * x + self.drive
+        )
         if self.fire is None:
             return v, v
         fired = v > self.fire[0]

@@ -1,4 +1,5 @@
-"""What each simulator makes of our files: the data of the tests, and of the tables in docs/interop.md.
+"""What each simulator makes of our files: the data of the tests, and of the tables in
+docs/interop.md.
 
 `python tests/interop/outcomes.py` prints both tables.
 """
@@ -10,14 +11,31 @@ from typing import Any
 import nir
 import numpy as np
 
-from export.nir import Profile
+from export.nir.exporter import Profile
 
-__all__ = ["COLUMNS", "MARGIN", "NETWORKS", "NEURONS", "VERSIONS", "Network", "Neuron", "Refused", "Wrong"]
+__all__ = [
+    "COLUMNS",
+    "MARGIN",
+    "NETWORKS",
+    "NEURONS",
+    "VERSIONS",
+    "Network",
+    "Neuron",
+    "Refused",
+    "Wrong",
+]
 __all__ += ["networks_table", "neurons_table"]
 
-VERSIONS = {"snntorch": "1.0.0", "spikingjelly": "2.0.0", "norse": "1.1.0", "nirtorch": "2.6", "nir": "1.0.8"}
+VERSIONS = {
+    "snntorch": "1.0.0",
+    "spikingjelly": "2.0.0",
+    "norse": "1.1.0",
+    "nirtorch": "2.6",
+    "nir": "1.0.8",
+}
 COLUMNS = ("snnTorch", "SpikingJelly", "Norse", "Norse's modules", "nirtorch")
-# Where no membrane lies nearer to its threshold, no order of a sum, and neither `>` nor `>=`, decides a spike.
+# Where no membrane lies nearer to its threshold, no order of a sum, and neither `>` nor `>=`,
+# decides a spike.
 MARGIN = 5e-6
 SMALL = {"widths": (4, 6, 8)}
 SHORT = {"depths": (1, 1), "widths": (4, 6)}
@@ -41,17 +59,32 @@ class Refused:
 
 
 SCALE = Refused("knows no Scale", ValueError, r"Unknown node type .*Scale")
-THRESHOLD = Refused("knows no Threshold, Scale, Delay and I", ValueError, r"Unknown node type .*(Threshold|Scale|Delay|\.I')")
-GAIN = Refused("takes no IF with `r` = 1/dt; one with `r` = 1 gets a decay of 0.9", AssertionError, "r != 1 not supported")
-EARLY = Wrong("runs a node before all that it reads, wherever a path around it has a node of its own", (RuntimeError,))
-LOST = Refused("knows no Scale, Threshold, Delay and I, and loses their edges", KeyError, "stage|stem")
+THRESHOLD = Refused(
+    "knows no Threshold, Scale, Delay and I",
+    ValueError,
+    r"Unknown node type .*(Threshold|Scale|Delay|\.I')",
+)
+GAIN = Refused(
+    "takes no IF with `r` = 1/dt; one with `r` = 1 gets a decay of 0.9",
+    AssertionError,
+    "r != 1 not supported",
+)
+EARLY = Wrong(
+    "runs a node before all that it reads, wherever a path around it has a node of its own",
+    (RuntimeError,),
+)
+LOST = Refused(
+    "knows no Scale, Threshold, Delay and I, and loses their edges", KeyError, "stage|stem"
+)
 EXACT = "exact"
 Outcome = str | Wrong | Refused
 
 
 @dataclass(frozen=True)
 class Network:
-    """`name-t{steps}{data}` at each of the sizes, and what comes of it, by the importers in the order of `COLUMNS`."""
+    """`name-t{steps}{data}` at each of the sizes, and what comes of it, by the importers in the
+    order of `COLUMNS`.
+    """
 
     name: str
     cases: tuple[tuple[int, int], ...]  # steps, pixels
@@ -75,15 +108,31 @@ NETWORKS = [
     Network("danet18", LARGE, ALL_BUT_NORSE, ".in1k", SHORT),
     Network("danet50", LARGE, ALL_BUT_NORSE, ".in1k", BOTTLENECK),
     Network("sew-resnet18", LARGE, ALL_BUT_NORSE, ".in1k", SHORT),
-    Network("danet20b", ((4, 12),), (SCALE, SCALE, LOST, SCALE, EXACT), note=", native", profile="native"),
-    Network("sew-resnet20", ((4, 12),), (GAIN, EXACT, EARLY, EXACT, EXACT), note=", native", profile="native"),
-    Network("speck-danet8", CIFAR, (THRESHOLD, THRESHOLD, LOST, THRESHOLD, EXACT), note=", subtract"),
+    Network(
+        "danet20b",
+        ((4, 12),),
+        (SCALE, SCALE, LOST, SCALE, EXACT),
+        note=", native",
+        profile="native",
+    ),
+    Network(
+        "sew-resnet20",
+        ((4, 12),),
+        (GAIN, EXACT, EARLY, EXACT, EXACT),
+        note=", native",
+        profile="native",
+    ),
+    Network(
+        "speck-danet8", CIFAR, (THRESHOLD, THRESHOLD, LOST, THRESHOLD, EXACT), note=", subtract"
+    ),
 ]
 
 
 @dataclass(frozen=True)
 class Neuron:
-    """The spikes of the second of two neurons for `currents`, by the importers in the order of `COLUMNS`."""
+    """The spikes of the second of two neurons for `currents`, by the importers in the order of
+    `COLUMNS`.
+    """
 
     what: str
     node: nir.NIRNode
@@ -92,7 +141,12 @@ class Neuron:
 
 
 def _neurons(kind: type, **fields: float | tuple[float, float]) -> nir.NIRNode:
-    return kind(**{name: np.broadcast_to(np.reshape(np.float32(value), (-1, 1, 1)), (2, 1, 1)) for name, value in fields.items()})
+    return kind(
+        **{
+            name: np.broadcast_to(np.reshape(np.float32(value), (-1, 1, 1)), (2, 1, 1))
+            for name, value in fields.items()
+        }
+    )
 
 
 LIF = {"tau": 2e-4, "r": 1.0, "v_leak": 0.0, "v_reset": 0.0, "v_threshold": 0.25}
@@ -102,13 +156,48 @@ UNIFORM = Refused("uniform", ValueError, "must be uniform across all neurons")
 ONE_THRESHOLD = Refused("uniform", AssertionError, "v_threshold must be same for all neurons")
 SHORT_TAU = Refused("tau", ValueError, "must be finite and greater than 1")
 NEURONS = [
-    Neuron("a LIF of our files", _neurons(nir.LIF, **LIF), (0.375, 0.375, 0.375, 1, 0, 0.25), ("010100",) * 5),
-    Neuron("an IF of our files", _neurons(nir.IF, r=1e4, v_threshold=1, v_reset=0), (0.75,) * 4, (GAIN, *("0101",) * 4)),
-    Neuron("a membrane exactly on the threshold", _neurons(nir.LIF, **LIF), (0.5,) * 3, ("010", "111", *("010",) * 3)),
-    Neuron("`v_reset` = -1", _neurons(nir.LIF, **LIF | {"v_reset": -1}), (1,) * 4, ("1111", LEAK, "1111", "1111", "1010")),
-    Neuron("`r` = 2", _neurons(nir.LIF, **LIF | {"r": 2}), (0.375,) * 4, ("1111", "1111", "0101", "0101", "1111")),
-    Neuron("`v_leak` = 0.25", _neurons(nir.LIF, **LIF | {"v_leak": 0.25}), (0.3,) * 4, (NO_LEAK, LEAK, *("1111",) * 3)),
-    Neuron("`tau` = dt", _neurons(nir.LIF, **LIF | {"tau": 1e-4}), (0.2, 0.3) * 2, ("0101", SHORT_TAU, *("0101",) * 3)),
+    Neuron(
+        "a LIF of our files",
+        _neurons(nir.LIF, **LIF),
+        (0.375, 0.375, 0.375, 1, 0, 0.25),
+        ("010100",) * 5,
+    ),
+    Neuron(
+        "an IF of our files",
+        _neurons(nir.IF, r=1e4, v_threshold=1, v_reset=0),
+        (0.75,) * 4,
+        (GAIN, *("0101",) * 4),
+    ),
+    Neuron(
+        "a membrane exactly on the threshold",
+        _neurons(nir.LIF, **LIF),
+        (0.5,) * 3,
+        ("010", "111", *("010",) * 3),
+    ),
+    Neuron(
+        "`v_reset` = -1",
+        _neurons(nir.LIF, **LIF | {"v_reset": -1}),
+        (1,) * 4,
+        ("1111", LEAK, "1111", "1111", "1010"),
+    ),
+    Neuron(
+        "`r` = 2",
+        _neurons(nir.LIF, **LIF | {"r": 2}),
+        (0.375,) * 4,
+        ("1111", "1111", "0101", "0101", "1111"),
+    ),
+    Neuron(
+        "`v_leak` = 0.25",
+        _neurons(nir.LIF, **LIF | {"v_leak": 0.25}),
+        (0.3,) * 4,
+        (NO_LEAK, LEAK, *("1111",) * 3),
+    ),
+    Neuron(
+        "`tau` = dt",
+        _neurons(nir.LIF, **LIF | {"tau": 1e-4}),
+        (0.2, 0.3) * 2,
+        ("0101", SHORT_TAU, *("0101",) * 3),
+    ),
     Neuron(
         "two `tau` in one node",
         _neurons(nir.LIF, **LIF | {"tau": (4e-4, 2e-4)}),
@@ -136,16 +225,24 @@ def networks_table() -> str:
                 continue
             if outcome.why not in reasons:
                 reasons.append(outcome.why)
-            cells.append(f"{'wrong' if isinstance(outcome, Wrong) else 'refused'} ({reasons.index(outcome.why) + 1})")
+            cells.append(
+                f"{'wrong' if isinstance(outcome, Wrong) else 'refused'} ({reasons.index(outcome.why) + 1})"
+            )
         rows.append(cells)
-    return _markdown("network", rows) + "\n" + "\n".join(f"{i}. {why[0].upper()}{why[1:]}." for i, why in enumerate(reasons, 1))
+    return (
+        _markdown("network", rows)
+        + "\n"
+        + "\n".join(f"{i}. {why[0].upper()}{why[1:]}." for i, why in enumerate(reasons, 1))
+    )
 
 
 def neurons_table() -> str:
     """Markdown: a row for each neuron, with its spikes."""
     rows = []
     for neuron in NEURONS:
-        rows.append([neuron.what, *(o if isinstance(o, str) else "refused" for o in neuron.outcomes)])
+        rows.append(
+            [neuron.what, *(o if isinstance(o, str) else "refused" for o in neuron.outcomes)]
+        )
     return _markdown("neuron", rows)
 
 

@@ -26,7 +26,9 @@ def lively(model: nn.Module) -> nn.Module:
 
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], Any]]:
-    """SpikingJelly's networks. Their modules import torchvision, but only for its function that downloads an ANN's weights."""
+    """SpikingJelly's networks. Their modules import torchvision, but only for its function that
+    downloads an ANN's weights.
+    """
     downloads = ModuleType("torchvision._internally_replaced_utils")
     downloads.load_state_dict_from_url = None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
@@ -42,8 +44,12 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], Any]]:
     }
 
 
-@pytest.mark.parametrize("name", ["sew-resnet18-t4", "sew-resnet18iand-t4", "sew-resnet50-t4", "spiking-resnet18-t4"])
-def test_the_same_network(name: str, networks: dict[str, Callable[[], Any]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["sew-resnet18-t4", "sew-resnet18iand-t4", "sew-resnet50-t4", "spiking-resnet18-t4"]
+)
+def test_the_same_network(
+    name: str, networks: dict[str, Callable[[], Any]], tmp_path: Path
+) -> None:
     theirs = lively(networks[name]())
     torch.save({"model": theirs.state_dict()}, tmp_path / "checkpoint.pth")
     ours = convert(tmp_path / "checkpoint.pth", name, tmp_path / "out")

@@ -1,4 +1,5 @@
-"""Counts against those of NeuroBench, SpikingJelly and syops-counter, layer by layer: no difference.
+"""Counts against those of NeuroBench, SpikingJelly and syops-counter, layer by layer: no
+difference.
 
 benchmarks/energy_peers.py prints them.
 """
@@ -34,6 +35,10 @@ def test_spikingjelly(name):
 def test_the_convention_syops_is_what_syops_counter_says(name):
     model = energy_peers.lively(name)
     found = list(energy_peers.syops(model, energy_peers.noise(model, 2)))
-    odd = [difference for pair in found for difference in pair if difference.ours != difference.theirs]
+    odd = [
+        difference for pair in found for difference in pair if difference.ours != difference.theirs
+    ]
     assert len(found) > 40 and odd == []
-    assert all(sum(difference.theirs for difference in kind) > 1e6 for kind in zip(*found, strict=True))
+    assert all(
+        sum(difference.theirs for difference in kind) > 1e6 for kind in zip(*found, strict=True)
+    )

@@ -1,4 +1,6 @@
-"""The written file, read by other simulators, gives the model's spikes, neuron for neuron; or fails as docs/interop.md says."""
+"""The written file, read by other simulators, gives the model's spikes, neuron for neuron; or fails
+as docs/interop.md says.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -30,9 +32,9 @@ from networks import exact, lively
 from snntorch.utils import reset
 from torch import Tensor, nn
 
-from export.fold import still_image
-from export.nir import Profile, node_name, to_nir
-from export.nir_file import write_graph
+from export.nir.exporter import Profile, node_name, to_nir
+from export.nir.writer import write_graph
+from export.prepare.fold import still_image
 from zoo.danet import DANet
 from zoo.neurons import Lif
 
@@ -52,7 +54,9 @@ class Reference:
 
 
 @cache
-def reference(name: str, size: int, config: tuple[tuple[str, Any], ...], profile: Profile = "portable") -> Reference:
+def reference(
+    name: str, size: int, config: tuple[tuple[str, Any], ...], profile: Profile = "portable"
+) -> Reference:
     model = lively(name, size, **dict(config))
     graph = to_nir(model, profile=profile)
     shape = still_image(model, 3).shape
@@ -61,30 +65,44 @@ def reference(name: str, size: int, config: tuple[tuple[str, Any], ...], profile
         images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         logits, spikes, distances = computed(model, images.double())
         if min(float(distance.min()) for distance in distances.values()) > MARGIN:
-            assert all(train.any() and not train.all() for train in spikes.values()), "a layer is silent or never silent"
+            assert all(train.any() and not train.all() for train in spikes.values()), (
+                "a layer is silent or never silent"
+            )
             return Reference(graph, images, logits, spikes)
-    raise AssertionError(f"{name}: whatever the image, a membrane lies within {MARGIN} of its threshold")
+    raise AssertionError(
+        f"{name}: whatever the image, a membrane lies within {MARGIN} of its threshold"
+    )
 
 
 def computed(model: DANet, images: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Logits, the spikes of every neuron `[T, B, ...]`, and how far from its threshold each membrane was; by layer in order."""
+    """Logits, the spikes of every neuron `[T, B, ...]`, and how far from its threshold each
+    membrane was; by layer in order.
+    """
     spikes: dict[str, Tensor] = {}
     distances: dict[str, Tensor] = {}
 
     def see(name: str) -> Any:
         def hook(lif: Lif, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-            current, spikes[name] = (value.unflatten(0, (lif.steps, -1)) for value in (inputs[0], out))
+            current, spikes[name] = (
+                value.unflatten(0, (lif.steps, -1)) for value in (inputs[0], out)
+            )
             v, beta, threshold = torch.zeros_like(current[0]), lif.neuron.beta, lif.neuron.threshold
             seen = []
             for x, fired in zip(current, spikes[name], strict=True):
                 v = v + x
                 seen.append((v - threshold).abs())
-                v = beta * (v * (1 - fired) if lif.reset == "zero" else v) - (0 if lif.reset == "zero" else threshold * fired)
+                v = beta * (v * (1 - fired) if lif.reset == "zero" else v) - (
+                    0 if lif.reset == "zero" else threshold * fired
+                )
             distances[name] = torch.stack(seen)
 
         return hook
 
-    lifs = [(node_name(path), module) for path, module in model.named_modules() if isinstance(module, Lif)]
+    lifs = [
+        (node_name(path), module)
+        for path, module in model.named_modules()
+        if isinstance(module, Lif)
+    ]
     for _, lif in lifs:
         lif.fused = False  # the fused path computes in float32
     handles = [lif.register_forward_hook(see(name)) for name, lif in lifs]
@@ -95,8 +113,12 @@ def computed(model: DANet, images: Tensor) -> tuple[Tensor, dict[str, Tensor], d
     return logits, spikes, distances
 
 
-def first_differences(found: Mapping[str, Tensor], spikes: dict[str, Tensor], distances: dict[str, Tensor]) -> dict[int, float]:
-    """Image -> the farthest from its threshold of the membranes where spikes first differ: all that they depend on is the same."""
+def first_differences(
+    found: Mapping[str, Tensor], spikes: dict[str, Tensor], distances: dict[str, Tensor]
+) -> dict[int, float]:
+    """Image -> the farthest from its threshold of the membranes where spikes first differ: all that
+    they depend on is the same.
+    """
     steps, images = next(iter(spikes.values())).shape[:2]
     first: dict[int, float] = {}
     for step in range(steps):
@@ -115,9 +137,16 @@ def written(graph: nir.NIRGraph, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("importer", COLUMNS)
-@pytest.mark.parametrize(("network", "steps", "size"), NAMED, ids=[f"{n.name}-t{t}{n.data}{n.note}" for n, t, _ in NAMED])
+@pytest.mark.parametrize(
+    ("network", "steps", "size"), NAMED, ids=[f"{n.name}-t{t}{n.data}{n.note}" for n, t, _ in NAMED]
+)
 def test_networks(network: Network, steps: int, size: int, importer: str, tmp_path: Path) -> None:
-    expected = reference(f"{network.name}-t{steps}{network.data}", size, tuple(network.config.items()), network.profile)
+    expected = reference(
+        f"{network.name}-t{steps}{network.data}",
+        size,
+        tuple(network.config.items()),
+        network.profile,
+    )
     path = written(expected.graph, tmp_path)
     outcome = network.outcomes[COLUMNS.index(importer)]
     if isinstance(outcome, Refused):
@@ -129,8 +158,12 @@ def test_networks(network: Network, steps: int, size: int, importer: str, tmp_pa
         got = run(IMPORTERS[importer](path), expected.images, steps)
     except accepted:
         return
-    different = {name: differing(got.nodes.get(name), train) for name, train in expected.spikes.items()}
-    close = got.output.shape == expected.logits.shape and torch.allclose(got.output.double(), expected.logits, rtol=0, atol=1e-5)
+    different = {
+        name: differing(got.nodes.get(name), train) for name, train in expected.spikes.items()
+    }
+    close = got.output.shape == expected.logits.shape and torch.allclose(
+        got.output.double(), expected.logits, rtol=0, atol=1e-5
+    )
     if outcome == "exact":
         assert not any(different.values()), different
         assert close
@@ -139,12 +172,16 @@ def test_networks(network: Network, steps: int, size: int, importer: str, tmp_pa
 
 
 def on_the_edge(model: DANet, images: Tensor) -> DANet:
-    """With biases such that in the first layer a membrane of every channel lies as near to its threshold as float32 can say."""
+    """With biases such that in the first layer a membrane of every channel lies as near to its
+    threshold as float32 can say.
+    """
     before = list(takewhile(lambda module: not isinstance(module, Lif), model.modules()))
     lif = next(module for module in model.modules() if isinstance(module, Lif))
     norm = [module for module in before if isinstance(module, nn.BatchNorm2d)][-1]
     seen: list[Tensor] = []
-    handle = lif.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][: len(images)].double()))
+    handle = lif.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0][: len(images)].double())
+    )
     with torch.inference_mode():
         model(images)
     handle.remove()
@@ -155,8 +192,12 @@ def on_the_edge(model: DANet, images: Tensor) -> DANet:
 
 @pytest.mark.parametrize("importer", EXACT_IMPORTERS)
 @pytest.mark.parametrize("name", ["danet20", "danet20b", "danet20c", "sew-resnet20"])
-def test_spikes_first_differ_where_rounding_decides(name: str, importer: str, tmp_path: Path) -> None:
-    """On any image. One spike on the other side changes thousands behind it, so only the first of every image are compared."""
+def test_spikes_first_differ_where_rounding_decides(
+    name: str, importer: str, tmp_path: Path
+) -> None:
+    """On any image. One spike on the other side changes thousands behind it, so only the first of
+    every image are compared.
+    """
     compared = 0
     for seed, size in enumerate((9, 12, 16)):
         model = lively(f"{name}-t4.fmnist", size, **SHORT)
@@ -180,7 +221,9 @@ def test_spikes_first_differ_where_rounding_decides(name: str, importer: str, tm
 @pytest.mark.parametrize("importer", EXACT_IMPORTERS)
 @pytest.mark.parametrize("name", ["danet20b", "danet20c"])
 def test_membranes_exactly_on_the_threshold(name: str, importer: str, tmp_path: Path) -> None:
-    """Where no sum is rounded nothing differs, but that SpikingJelly fires on the threshold, and others above it."""
+    """Where no sum is rounded nothing differs, but that SpikingJelly fires on the threshold, and
+    others above it.
+    """
     model = exact(f"{name}-t4.fmnist", 12, **SHORT)
     images = torch.randint(-8, 9, still_image(model, 3).shape) / 4
     path = written(to_nir(model), tmp_path)
@@ -195,14 +238,17 @@ def test_the_first_difference_is_found() -> None:
     distances = {"a": torch.full((2, 3, 4), 0.5), "b": torch.full((2, 3, 4), 0.25)}
     found = {name: train.clone() for name, train in spikes.items()}
     assert first_differences(found, spikes, distances) == {}
-    found["a"][1, 0, 2], found["b"][0, 0, 1], distances["b"][0, 0, 1] = 1, 1, 0.125  # an earlier step before an earlier layer
+    # an earlier step before an earlier layer
+    found["a"][1, 0, 2], found["b"][0, 0, 1], distances["b"][0, 0, 1] = 1, 1, 0.125
     found["b"][1, 2], found["a"][1, 2] = 1, 1
     assert first_differences(found, spikes, distances) == {0: 0.125, 2: 0.5}
 
 
 def differing(got: Tensor | None, train: Tensor) -> int:
     """Spikes that differ; all of them where the shapes do, or the neuron never ran."""
-    return int((got != train).sum()) if got is not None and got.shape == train.shape else train.numel()
+    return (
+        int((got != train).sum()) if got is not None and got.shape == train.shape else train.numel()
+    )
 
 
 @pytest.mark.parametrize("importer", COLUMNS)
@@ -249,7 +295,9 @@ def test_snntorch_keeps_its_state_until_it_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("title", ["snnTorch", "SpikingJelly", "Norse", "nirtorch"])
-def test_the_documented_code_gives_the_logits(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_documented_code_gives_the_logits(
+    title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = reference("danet20-t4.fmnist", 12, tuple(NETWORKS[0].config.items()))
     written(expected.graph, tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -10,22 +10,33 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo import names
 from zoo.danet import DANet, DANetConfig
 from zoo.datasets import DatasetSpec
+from zoo.manifest import read_manifest
 from zoo.neurons import Lif
 from zoo.weights import write_model
 
-TINY = {"depths": (1, 2), "widths": (16, 32), "stem": "small", "steps": 2, "in_channels": 1, "num_classes": 5}
+TINY = {
+    "depths": (1, 2),
+    "widths": (16, 32),
+    "stem": "small",
+    "steps": 2,
+    "in_channels": 1,
+    "num_classes": 5,
+}
 
 
 def make_exact(model: nn.Module) -> nn.Module:
-    """Weights and statistics that are small multiples of powers of two: every sum is exact in float32, so that two ways to compute
-    a network agree bit for bit whatever the order of summation, and membranes often lie exactly on a threshold."""
+    """Weights and statistics that are small multiples of powers of two: every sum is exact in
+    float32, so that two ways to compute a network agree bit for bit whatever the order of
+    summation, and membranes often lie exactly on a threshold.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             fan_in = module.weight[0].numel()
-            module.weight.data = torch.randint(-4, 5, module.weight.shape) / (8 if fan_in < 32 else 16)
+            module.weight.data = torch.randint(-4, 5, module.weight.shape) / (
+                8 if fan_in < 32 else 16
+            )
             if module.bias is not None:
                 module.bias.data = torch.randint(-4, 5, module.bias.shape) / 8
         elif isinstance(module, nn.BatchNorm2d):
@@ -44,7 +55,9 @@ def tiny() -> Callable[..., DANet]:
 
 @pytest.fixture
 def exact(tiny: Callable[..., DANet]) -> Callable[..., DANet]:
-    """`exact(**fields)`: the same in eval mode, with arithmetic free of rounding (see `make_exact`)."""
+    """`exact(**fields)`: the same in eval mode, with arithmetic free of rounding (see
+    `make_exact`).
+    """
     return lambda **fields: make_exact(tiny(**fields))
 
 
@@ -59,7 +72,9 @@ def record() -> Iterator[Callable[..., dict[str, list[tuple[Tensor, Tensor]]]]]:
     """`record(model, kind)`: name -> (input, output) of every call of the modules of that kind."""
     handles = []
 
-    def start(model: nn.Module, kind: type[nn.Module] | tuple[type[nn.Module], ...] = Lif) -> dict[str, Any]:
+    def start(
+        model: nn.Module, kind: type[nn.Module] | tuple[type[nn.Module], ...] = Lif
+    ) -> dict[str, Any]:
         calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
         for name, module in model.named_modules():
             if isinstance(module, kind):
@@ -88,8 +103,12 @@ def toy() -> DatasetSpec:
 
 
 @pytest.fixture
-def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., DANet], digits: DatasetSpec) -> Iterator[Path]:
-    """The weights folder of an installation that holds one model, `danet20-t2.fmnist`, the default of `danet20-t2`."""
+def bundled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., DANet], digits: DatasetSpec
+) -> Iterator[Path]:
+    """The weights folder of an installation that holds one model, `danet20-t2.fmnist`, the default
+    of `danet20-t2`.
+    """
     name, folder = "danet20-t2.fmnist", tmp_path / "weights"
     files = write_model(folder / name, tiny(), name=name, data=digits)
     entry = {
@@ -102,8 +121,13 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[...,
     }
     values = {"version": 1, "defaults": {"danet20-t2": "fmnist"}, "weights": {name: entry}}
     (folder / "manifest.json").write_text(json.dumps(values))
-    for module in ("zoo.hub", "zoo.bundle", "zoo.cards", "zoo.names"):  # the last last: to import the others copies its function
+    for module in (
+        "zoo.hub",
+        "zoo.publishing.bundle",
+        "zoo.publishing.cards",
+        "zoo.manifest",
+    ):  # the last last: to import the others copies its function
         monkeypatch.setattr(f"{module}.weights_folder", lambda: folder)
-    names.manifest.cache_clear()
+    read_manifest.cache_clear()
     yield folder
-    names.manifest.cache_clear()
+    read_manifest.cache_clear()

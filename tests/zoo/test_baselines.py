@@ -1,8 +1,10 @@
-"""Spiking, SEW and MS ResNet, spike for spike against small implementations written from their papers.
+"""Spiking, SEW and MS ResNet, spike for spike against small implementations written from their
+papers.
 
-The references know nothing of the zoo's blocks: they take its weights by name, keep one membrane per neuron, and run time as the
-outermost loop. Neurons: SEW-ResNet and Spiking ResNet (Fang et al., NeurIPS 2021) integrate and fire at `v >= 1`; MS-ResNet (Hu et
-al. 2021) decays by 0.25 and fires at `v > 0.5`; all reset to zero.
+The references know nothing of the zoo's blocks: they take its weights by name, keep one membrane
+per neuron, and run time as the outermost loop. Neurons: SEW-ResNet and Spiking ResNet (Fang et al.,
+NeurIPS 2021) integrate and fire at `v >= 1`; MS-ResNet (Hu et al. 2021) decays by 0.25 and fires at
+`v > 0.5`; all reset to zero.
 """
 
 from collections.abc import Callable
@@ -14,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo.baselines import JUST_BELOW_ONE
 from zoo.danet import DANet
 from zoo.datasets import DATASETS
+from zoo.families import JUST_BELOW_ONE
 from zoo.names import ModelSpec
 
 STEPS = 4
@@ -50,7 +52,12 @@ class Reference:
 
     def bn(self, name: str, x: Tensor) -> Tensor:
         return F.batch_norm(
-            x, *(self.weights[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")), eps=2**-40
+            x,
+            *(
+                self.weights[f"{name}.{key}"]
+                for key in ("running_mean", "running_var", "weight", "bias")
+            ),
+            eps=2**-40,
         )
 
     def stride_of(self, conv: int, stride: int) -> int:
@@ -58,7 +65,9 @@ class Reference:
         return stride if conv == self.convs - 1 else 1
 
     def classify(self, x: Tensor) -> Tensor:
-        return F.linear(x.mean((2, 3)), self.weights["head.fc.weight"], self.weights["head.fc.bias"])
+        return F.linear(
+            x.mean((2, 3)), self.weights["head.fc.weight"], self.weights["head.fc.bias"]
+        )
 
     def run(self, step: Callable[["Reference", Tensor], Tensor], images: Tensor) -> Tensor:
         return torch.stack([step(self, images) for _ in range(STEPS)]).mean(0)
@@ -80,7 +89,9 @@ JOINS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def spiking_stem(ref: Reference, images: Tensor) -> Tensor:
-    return F.max_pool2d(ref.neuron("stem.lif", ref.conv_bn("stem.conv", "stem.bn", images, 2)), 3, 2, 1)
+    return F.max_pool2d(
+        ref.neuron("stem.lif", ref.conv_bn("stem.conv", "stem.bn", images, 2)), 3, 2, 1
+    )
 
 
 def sew_step(ref: Reference, images: Tensor, join: str) -> Tensor:
@@ -88,7 +99,9 @@ def sew_step(ref: Reference, images: Tensor, join: str) -> Tensor:
     for block, stride in blocks(ref, 1):
         branch = shortcut = x
         for i in range(1, ref.convs + 1):
-            current = ref.conv_bn(f"{block}.conv{i}", f"{block}.bn{i}", branch, ref.stride_of(i, stride))
+            current = ref.conv_bn(
+                f"{block}.conv{i}", f"{block}.bn{i}", branch, ref.stride_of(i, stride)
+            )
             branch = ref.neuron(f"{block}.lif{i}", current)
         if f"{block}.shortcut.conv.weight" in ref.weights:
             current = ref.conv_bn(f"{block}.shortcut.conv", f"{block}.shortcut.bn", x, stride)
@@ -102,7 +115,9 @@ def spiking_resnet_step(ref: Reference, images: Tensor) -> Tensor:
     for block, stride in blocks(ref, 1):
         branch = shortcut = x
         for i in range(1, ref.convs + 1):
-            branch = ref.conv_bn(f"{block}.conv{i}", f"{block}.bn{i}", branch, ref.stride_of(i, stride))
+            branch = ref.conv_bn(
+                f"{block}.conv{i}", f"{block}.bn{i}", branch, ref.stride_of(i, stride)
+            )
             if i < ref.convs:
                 branch = ref.neuron(f"{block}.lif{i}", branch)
         if f"{block}.shortcut.conv.weight" in ref.weights:
@@ -120,10 +135,14 @@ def ms_step(ref: Reference, images: Tensor, deep: bool) -> Tensor:
     for block, stride in blocks(ref, 2):
         branch = shortcut = x
         for i, step in ((1, stride), (2, 1)):
-            branch = ref.conv_bn(f"{block}.conv{i}", f"{block}.bn{i}", ref.neuron(f"{block}.lif{i}", branch), step)
+            branch = ref.conv_bn(
+                f"{block}.conv{i}", f"{block}.bn{i}", ref.neuron(f"{block}.lif{i}", branch), step
+            )
         if f"{block}.shortcut.conv.weight" in ref.weights:
             pooled = F.avg_pool2d(x, stride) if deep else x
-            shortcut = ref.conv_bn(f"{block}.shortcut.conv", f"{block}.shortcut.bn", pooled, 1 if deep else stride)
+            shortcut = ref.conv_bn(
+                f"{block}.shortcut.conv", f"{block}.shortcut.bn", pooled, 1 if deep else stride
+            )
         x = branch + shortcut
     return ref.classify(ref.neuron("head.lif", x))
 
@@ -138,20 +157,32 @@ def compare(pixels: Callable[..., Tensor], record: Callable[..., Any]) -> Callab
         assert calls.keys() == ref.spikes.keys()
         for name, spikes in ref.spikes.items():
             assert torch.equal(calls[name][0][1], torch.cat(spikes)), name
-        assert 0.02 < torch.cat([s.flatten() for made in ref.spikes.values() for s in made]).mean() < 0.9
+        assert (
+            0.02
+            < torch.cat([s.flatten() for made in ref.spikes.values() for s in made]).mean()
+            < 0.9
+        )
 
     return compare
 
 
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
 @pytest.mark.parametrize("join", JOINS)
-def test_sew_resnet(join: str, bottleneck: bool, exact: Callable[..., DANet], compare: Callable[..., None]) -> None:
+def test_sew_resnet(
+    join: str, bottleneck: bool, exact: Callable[..., DANet], compare: Callable[..., None]
+) -> None:
     model = exact(**SMALL, **IF, order="c", join=join, stem="sew", bottleneck=bottleneck)
-    compare(model, Reference(model, decay=1.0, fires=lambda v: v >= 1.0), lambda ref, x: sew_step(ref, x, join))
+    compare(
+        model,
+        Reference(model, decay=1.0, fires=lambda v: v >= 1.0),
+        lambda ref, x: sew_step(ref, x, join),
+    )
 
 
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
-def test_spiking_resnet(bottleneck: bool, exact: Callable[..., DANet], compare: Callable[..., None]) -> None:
+def test_spiking_resnet(
+    bottleneck: bool, exact: Callable[..., DANet], compare: Callable[..., None]
+) -> None:
     model = exact(**SMALL, **IF, order="post", stem="sew", bottleneck=bottleneck)
     compare(model, Reference(model, decay=1.0, fires=lambda v: v >= 1.0), spiking_resnet_step)
 
@@ -161,18 +192,34 @@ def test_ms_resnet(deep: bool, exact: Callable[..., DANet], compare: Callable[..
     words = {"stem": "ms104", "down": "pool"} if deep else {"stem": "ms"}
     neuron = {"beta": 0.25, "threshold": 0.5, "surrogate": "rectangle"}
     model = exact(**SMALL | words, **neuron, order="a", shortcut_reads="stream")
-    compare(model, Reference(model, decay=0.25, fires=lambda v: v > 0.5), lambda ref, x: ms_step(ref, x, deep))
+    compare(
+        model,
+        Reference(model, decay=0.25, fires=lambda v: v > 0.5),
+        lambda ref, x: ms_step(ref, x, deep),
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
         ("spiking-resnet18-t4.in1k", IF | {"order": "post", "stem": "sew"}),
-        ("sew-resnet50-t4.in1k", IF | {"order": "c", "join": "add", "stem": "sew", "bottleneck": True}),
+        (
+            "sew-resnet50-t4.in1k",
+            IF | {"order": "c", "join": "add", "stem": "sew", "bottleneck": True},
+        ),
         ("sew-resnet18iand-t4.in1k", IF | {"order": "c", "join": "iand", "stem": "sew"}),
-        ("sew-resnet20-t4.fmnist", IF | {"order": "c", "join": "add", "stem": "small", "widths": (16, 32, 64)}),
-        ("ms-resnet34-t6.in1k", {"order": "a", "stem": "ms", "down": "stride", "shortcut_reads": "stream", "steps": 6}),
-        ("ms-resnet104-t4.in1k", {"order": "a", "stem": "ms104", "down": "pool", "beta": 0.25, "threshold": 0.5}),
+        (
+            "sew-resnet20-t4.fmnist",
+            IF | {"order": "c", "join": "add", "stem": "small", "widths": (16, 32, 64)},
+        ),
+        (
+            "ms-resnet34-t6.in1k",
+            {"order": "a", "stem": "ms", "down": "stride", "shortcut_reads": "stream", "steps": 6},
+        ),
+        (
+            "ms-resnet104-t4.in1k",
+            {"order": "a", "stem": "ms104", "down": "pool", "beta": 0.25, "threshold": 0.5},
+        ),
     ],
 )
 def test_names_mean_the_networks_tested_above(name: str, fields: dict[str, Any]) -> None:

@@ -1,4 +1,6 @@
-"""Joins, pools and projections, each against its definition; blocks that are computed again in the backward pass."""
+"""Joins, pools and projections, each against its definition; blocks that are computed again in the
+backward pass.
+"""
 
 import copy
 from collections.abc import Callable
@@ -19,7 +21,9 @@ def neuron() -> Lif:
     return Lif(2)
 
 
-@pytest.mark.parametrize(("join", "expected"), [(Add(), [0, 1, 1, 2]), (And(), [0, 0, 0, 1]), (IAnd(), [0, 1, 0, 0])])
+@pytest.mark.parametrize(
+    ("join", "expected"), [(Add(), [0, 1, 1, 2]), (And(), [0, 0, 0, 1]), (IAnd(), [0, 1, 0, 0])]
+)
 def test_joins_of_spikes(join: torch.nn.Module, expected: list[float]) -> None:
     """SEW-ResNet, table 1; the columns are (branch, shortcut) = 00, 01, 10, 11."""
     branch, shortcut = torch.tensor([0.0, 0, 1, 1]), torch.tensor([0.0, 1, 0, 1])
@@ -77,7 +81,9 @@ def test_parts_of_a_projection(stride: int, down: str, spiking: bool, parts: lis
 def test_parts_of_a_block_follow_the_order(order: str, bottleneck: bool) -> None:
     block = Block(8, 16, 2, order=order, bottleneck=bottleneck, neuron=neuron)
     expected = [f"{part}{i}" for i in range(1, 4 if bottleneck else 3) for part in ORDERS[order]]
-    assert [name for name, _ in block.named_children()] == expected + ([] if order in ("d", "plain") else ["shortcut", "add"])
+    assert [name for name, _ in block.named_children()] == expected + (
+        [] if order in ("d", "plain") else ["shortcut", "add"]
+    )
     assert block(torch.rand(4, 8, 9, 8)).shape == (4, 16, 5, 4)
 
 
@@ -88,7 +94,10 @@ def test_a_block_that_keeps_the_shape_has_an_identity_shortcut(order: str) -> No
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_opened_is_what_the_block_computes_itself(order: str) -> None:
-    block, x = Block(8, 16, 2, order=order, bottleneck=True, neuron=neuron).eval(), torch.randn(4, 8, 6, 6)
+    block, x = (
+        Block(8, 16, 2, order=order, bottleneck=True, neuron=neuron).eval(),
+        torch.randn(4, 8, 6, 6),
+    )
     opened: Tensor = block.open(x)
     assert torch.equal(block(x, opened), block(x))
     assert torch.equal(opened, x) is (order in SPIKING_STREAM)
@@ -103,13 +112,20 @@ def checkpointed(net: nn.Module) -> nn.Module:
     return net
 
 
-def trained(net: nn.Module, x: Tensor, call: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+def trained(
+    net: nn.Module, x: Tensor, call: Callable[[Tensor], Tensor] | None = None
+) -> dict[str, Tensor]:
     """What a step of training leaves: outputs, gradients, statistics."""
     x = x.detach().clone().requires_grad_()
     y = (call or net)(x)
     (y.float() * (torch.arange(y.numel()).remainder(5).view(y.shape) - 1)).sum().backward()
     assert all(p.grad is not None for p in net.parameters())
-    return {"output": y, "input": x.grad, **dict(net.named_buffers()), **{f"{n}.grad": p.grad for n, p in net.named_parameters()}}
+    return {
+        "output": y,
+        "input": x.grad,
+        **dict(net.named_buffers()),
+        **{f"{n}.grad": p.grad for n, p in net.named_parameters()},
+    }
 
 
 def differing(found: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
@@ -121,20 +137,31 @@ def differing(found: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str
 @pytest.mark.parametrize(("cin", "stride"), [(16, 1), (8, 2)], ids=["identity", "projection"])
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_block_computed_again_is_the_same_block(order: str, bottleneck: bool, cin: int, stride: int, opens: str) -> None:
-    block, x = Block(cin, 16, stride, order=order, bottleneck=bottleneck, neuron=neuron), torch.randn(4, cin, 6, 6) * 2
+def test_a_block_computed_again_is_the_same_block(
+    order: str, bottleneck: bool, cin: int, stride: int, opens: str
+) -> None:
+    block, x = (
+        Block(cin, 16, stride, order=order, bottleneck=bottleneck, neuron=neuron),
+        torch.randn(4, cin, 6, 6) * 2,
+    )
     found, expected = (
         trained(one, x, (lambda x, one=one: one(x, one.open(x))) if opens == "its caller" else None)
         for one in (checkpointed(block), block)
     )
     assert differing(found, expected) == []
-    assert expected["bn1.num_batches_tracked"] == 1 and expected["conv1.weight.grad"].any() and expected["input"].any()
+    assert (
+        expected["bn1.num_batches_tracked"] == 1
+        and expected["conv1.weight.grad"].any()
+        and expected["input"].any()
+    )
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["f32", "bf16"])
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_network_computed_again_is_the_same_network(order: str, bottleneck: bool, bf16: bool, tiny: Callable[..., DANet]) -> None:
+def test_a_network_computed_again_is_the_same_network(
+    order: str, bottleneck: bool, bf16: bool, tiny: Callable[..., DANet]
+) -> None:
     """With links, and blocks that read what the last one fired or normalised; for two steps."""
     plain = tiny(order=order, bottleneck=bottleneck, depths=(2, 2), threshold=0.5)
     again, x = checkpointed(plain), torch.randn(3, 1, 8, 8)
@@ -154,22 +181,32 @@ def bytes_kept(run: Callable[[], Tensor]) -> int:
 
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_block_computed_again_keeps_what_came_in_and_no_more(order: str, bottleneck: bool) -> None:
-    row = nn.Sequential(*(Block(16, 16, 1, order=order, bottleneck=bottleneck, neuron=neuron) for _ in range(3)))
+def test_a_block_computed_again_keeps_what_came_in_and_no_more(
+    order: str, bottleneck: bool
+) -> None:
+    row = nn.Sequential(
+        *(Block(16, 16, 1, order=order, bottleneck=bottleneck, neuron=neuron) for _ in range(3))
+    )
     again, x = checkpointed(row), torch.randn(8, 16, 16, 16, requires_grad=True)
     kept = bytes_kept(lambda: again(x)) - 3 * torch.get_rng_state().nbytes
     assert kept < 0.8 * bytes_kept(lambda: row(x))
-    assert 3 * x.nbytes <= kept <= 3 * x.nbytes * 1.3  # the streams, and a byte for each spike where a stream is spikes
+    # the streams, and a byte for each spike where a stream is spikes
+    assert 3 * x.nbytes <= kept <= 3 * x.nbytes * 1.3
 
 
 @pytest.mark.parametrize("mode", ["eval", "no_grad"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_without_training_nothing_is_computed_again(order: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_training_nothing_is_computed_again(
+    order: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("checkpointed")
 
     monkeypatch.setattr(blocks, "checkpoint", never)
-    block, x = Block(8, 16, 2, order=order, bottleneck=False, neuron=neuron), torch.randn(4, 8, 6, 6)
+    block, x = (
+        Block(8, 16, 2, order=order, bottleneck=False, neuron=neuron),
+        torch.randn(4, 8, 6, 6),
+    )
     block.train(mode == "no_grad")
     again = checkpointed(block)
     with torch.set_grad_enabled(mode == "eval"):
@@ -203,14 +240,20 @@ def test_an_exception_in_between_leaves_the_norms_as_they_were(order: str, faili
 def test_a_graph_that_is_kept_is_computed_again_twice() -> None:
     block = checkpointed(Block(8, 8, 1, order="a", bottleneck=False, neuron=neuron))
     loss = block(torch.randn(4, 8, 6, 6)).square().sum()
-    first, second = (torch.autograd.grad(loss, block.conv1.weight, retain_graph=True)[0] for _ in range(2))
+    first, second = (
+        torch.autograd.grad(loss, block.conv1.weight, retain_graph=True)[0] for _ in range(2)
+    )
     assert torch.equal(first, second) and first.any()
     assert block.bn1.num_batches_tracked == 1
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_statistics_over_processes_are_counted_once_too(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The norm that stands in for BatchNorm where several processes share a batch; here there is one."""
+def test_statistics_over_processes_are_counted_once_too(
+    order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The norm that stands in for BatchNorm where several processes share a batch; here there is
+    one.
+    """
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: None)
     block = Block(8, 16, 2, order=order, bottleneck=False, neuron=neuron)
     for module in block.modules():
@@ -222,9 +265,13 @@ def test_statistics_over_processes_are_counted_once_too(order: str, monkeypatch:
     assert expected["bn1.num_batches_tracked"] == 1 and expected["bn1.running_mean"].any()
 
 
-def test_a_stage_computed_again_opens_its_first_block_once(record: Callable[..., dict[str, list[object]]]) -> None:
+def test_a_stage_computed_again_opens_its_first_block_once(
+    record: Callable[..., dict[str, list[object]]],
+) -> None:
     """The first block's spikes are read by links too, and come in from without."""
-    stage = checkpointed(Stage([Block(8, 8, 1, order="a", bottleneck=False, neuron=neuron) for _ in range(2)], {}))
+    stage = checkpointed(
+        Stage([Block(8, 8, 1, order="a", bottleneck=False, neuron=neuron) for _ in range(2)], {})
+    )
     calls = record(stage, nn.Module)
     stage(torch.randn(4, 8, 6, 6), [])[0].sum().backward()
     counts = {name: len(made) for name, made in calls.items()}

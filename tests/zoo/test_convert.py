@@ -1,6 +1,8 @@
-"""Published checkpoints, imitated: their keys, what training scripts leave beside them, and files that mean harm.
+"""Published checkpoints, imitated: their keys, what training scripts leave beside them, and files
+that mean harm.
 
-That the converted network computes what SpikingJelly's does is tested in `tests/interop/test_convert_peers.py`.
+That the converted network computes what SpikingJelly's does is tested in
+`tests/interop/test_convert_peers.py`.
 """
 
 import argparse
@@ -17,7 +19,6 @@ from networks import lively, same
 from torch import Tensor
 
 import zoo
-from zoo.bundle import describe
 from zoo.cli import main
 from zoo.convert import SOURCES, convert, rename
 from zoo.danet import DANet
@@ -25,12 +26,15 @@ from zoo.errors import InputError, UnknownName, WeightsError
 from zoo.integrity import sha256
 from zoo.names import ModelSpec
 from zoo.provenance import CONVERTED_FILE
+from zoo.publishing.bundle import describe
 
 Key = Callable[[str], str]
 
 
 def sew_key(key: str, *, old: bool, post: bool = False) -> str:
-    """Ours -> that of the SEW-ResNet code: SpikingJelly's containers of 2021 (`old`), or its networks of today."""
+    """Ours -> that of the SEW-ResNet code: SpikingJelly's containers of 2021 (`old`), or its
+    networks of today.
+    """
     key = re.sub(r"^stem\.(conv|bn)\.", r"\g<1>1.", key).replace("head.", "")
     key = re.sub(r"^stage(\d)\.block(\d+)\.", r"layer\1.\2.", key)
     if old:
@@ -42,12 +46,16 @@ def sew_key(key: str, *, old: bool, post: bool = False) -> str:
 
 def ms_key(key: str, *, deep: bool) -> str:
     """Ours -> that of the MS-ResNet code."""
-    key = re.sub(r"^stem\.conv(\d)\.", lambda m: f"conv1.{int(m[1]) - 1}.", key).replace("stem.conv.", "conv1.0.")
+    key = re.sub(r"^stem\.conv(\d)\.", lambda m: f"conv1.{int(m[1]) - 1}.", key).replace(
+        "stem.conv.", "conv1.0."
+    )
     key = key.replace("stem.bn.", f"conv1.{3 if deep else 1}.bn.").replace("head.", "")
     key = re.sub(r"^stage(\d)\.block(\d+)\.", lambda m: f"conv{int(m[1]) + 1}_x.{m[2]}.", key)
     for ours, theirs in (("conv1", "1"), ("bn1", "2.bn"), ("conv2", "4"), ("bn2", "5.bn")):
         key = re.sub(rf"(_x\.\d+)\.{ours}\.", rf"\1.residual_function.{theirs}.", key)
-    return key.replace("shortcut.conv", f"shortcut.{int(deep)}").replace("shortcut.bn", f"shortcut.{1 + deep}.bn")
+    return key.replace("shortcut.conv", f"shortcut.{int(deep)}").replace(
+        "shortcut.bn", f"shortcut.{1 + deep}.bn"
+    )
 
 
 CASES: list[tuple[str, Key]] = [
@@ -84,7 +92,14 @@ def checkpoint(tmp_path: Path, sew: DANet) -> Path:
     """As the SEW-ResNet code saves it."""
     path = tmp_path / "checkpoint_max_acc1.pth"
     arguments = argparse.Namespace(lr=0.1, device="cuda:0")
-    torch.save({"model": theirs(sew, CASES[0][1]), "optimizer": {"state": {}, "groups": [{"lr": 0.1}]}, "args": arguments}, path)
+    torch.save(
+        {
+            "model": theirs(sew, CASES[0][1]),
+            "optimizer": {"state": {}, "groups": [{"lr": 0.1}]},
+            "args": arguments,
+        },
+        path,
+    )
     return path
 
 
@@ -93,7 +108,12 @@ def test_a_checkpoint_becomes_a_model_folder(checkpoint: Path, sew: DANet, tmp_p
     assert same(model, sew) and not model.training
     assert same(zoo.load(str(tmp_path / "out")), sew)
     entry = describe(tmp_path / "out")
-    assert (entry.name, entry.provenance, entry.licence, entry.metrics) == ("sew-resnet18-t4.in1k", "converted", "mit", {})
+    assert (entry.name, entry.provenance, entry.licence, entry.metrics) == (
+        "sew-resnet18-t4.in1k",
+        "converted",
+        "mit",
+        {},
+    )
     assert entry.source == SOURCES["sew-resnet"]
     said = json.loads((tmp_path / "out" / CONVERTED_FILE).read_text())
     assert (said["checkpoint"], said["sha256"]) == (checkpoint.name, sha256(checkpoint))
@@ -109,10 +129,22 @@ def test_a_bare_state_dict_of_another_data_set(tmp_path: Path) -> None:
 
 
 def test_the_command(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["convert", str(checkpoint), "--arch", "sew-resnet18-t4", "--out", str(tmp_path / "out"), "--json"]
+    arguments = [
+        "convert",
+        str(checkpoint),
+        "--arch",
+        "sew-resnet18-t4",
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
     assert main(arguments) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said == {"name": "sew-resnet18-t4.in1k", "parameters": 11_689_512, "folder": str(tmp_path / "out")}
+    assert said == {
+        "name": "sew-resnet18-t4.in1k",
+        "parameters": 11_689_512,
+        "folder": str(tmp_path / "out"),
+    }
 
 
 def refused(tmp_path: Path, path: Path, *said: str, arch: str = "sew-resnet18-t4") -> None:
@@ -129,14 +161,25 @@ def refused(tmp_path: Path, path: Path, *said: str, arch: str = "sew-resnet18-t4
     ("change", "said"),
     [
         (lambda t: t.pop("fc.bias"), "head.fc.bias is missing in the checkpoint"),
-        (lambda t: t.update({"layer1.0.sn1.w": torch.zeros(1)}), "key 'layer1.0.sn1.w' is not one of a published sew-resnet"),
-        (lambda t: t.update({"fc.more": torch.zeros(1)}), "head.fc.more of the checkpoint is none of the network"),
-        (lambda t: t.update({"fc.weight": torch.zeros(10, 512)}), "head.fc.weight has shape [10, 512], expected [1000, 512]"),
+        (
+            lambda t: t.update({"layer1.0.sn1.w": torch.zeros(1)}),
+            "key 'layer1.0.sn1.w' is not one of a published sew-resnet",
+        ),
+        (
+            lambda t: t.update({"fc.more": torch.zeros(1)}),
+            "head.fc.more of the checkpoint is none of the network",
+        ),
+        (
+            lambda t: t.update({"fc.weight": torch.zeros(10, 512)}),
+            "head.fc.weight has shape [10, 512], expected [1000, 512]",
+        ),
         (lambda t: t.clear(), "it holds no state dict"),
         (lambda t: t.update({"epoch": 3}), "it holds no state dict"),
     ],
 )
-def test_what_does_not_fit_is_named(checkpoint: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any], said: str) -> None:
+def test_what_does_not_fit_is_named(
+    checkpoint: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any], said: str
+) -> None:
     content = torch.load(checkpoint, weights_only=False)
     change(content["model"])
     torch.save(content, checkpoint)
@@ -168,7 +211,9 @@ def test_nothing_of_a_pickle_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "touched").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no checkpoint at all", b"\x80\x02}q\x00."])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04", b"no checkpoint at all", b"\x80\x02}q\x00."]
+)
 def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "no.pth"
     path.write_bytes(content)
@@ -179,7 +224,10 @@ def test_a_small_file_that_wants_much_memory(tmp_path: Path) -> None:
     """Eight gigabytes of zeros take eight megabytes in a compressed archive."""
     small, bomb = tmp_path / "small.pth", tmp_path / "bomb.pth"
     torch.save({"fc.weight": torch.zeros(4)}, small)
-    with zipfile.ZipFile(small) as source, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target:
+    with (
+        zipfile.ZipFile(small) as source,
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target,
+    ):
         for name in source.namelist():
             if not name.endswith("data/0"):
                 target.writestr(name, source.read(name))
@@ -195,7 +243,9 @@ def test_a_missing_checkpoint(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_asked(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="checkpoints are known of sew-resnet, spiking-resnet, ms-resnet"):
+    with pytest.raises(
+        InputError, match="checkpoints are known of sew-resnet, spiking-resnet, ms-resnet"
+    ):
         convert(checkpoint, "danet18-t4", tmp_path / "out")
     with pytest.raises(UnknownName):
         convert(checkpoint, "sew-resnet19-t4", tmp_path / "out")

@@ -31,9 +31,14 @@ STEMS = list(Stem.LAYOUTS)
     ],
 )
 @pytest.mark.parametrize("order", ["", "c"])
-def test_parameter_counts_are_those_of_resnet_plus_links(name: str, with_links: int, without: int, order: str) -> None:
+def test_parameter_counts_are_those_of_resnet_plus_links(
+    name: str, with_links: int, without: int, order: str
+) -> None:
     with torch.device("meta"):
-        counts = [parameters(zoo.create(name.replace("-t4", f"{order}-t4"), links=links)) for links in (True, False)]
+        counts = [
+            parameters(zoo.create(name.replace("-t4", f"{order}-t4"), links=links))
+            for links in (True, False)
+        ]
     assert counts == [with_links, without]
 
 
@@ -46,7 +51,13 @@ def parameters(model: nn.Module) -> int:
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
 @pytest.mark.parametrize("order", [*ORDERS, "plain", "post"])
 def test_a_still_image_is_the_same_image_at_every_step(
-    order: str, bottleneck: bool, links: bool, stem: str, exact: Build, pixels: Callable[..., Tensor], record: Callable[..., Any]
+    order: str,
+    bottleneck: bool,
+    links: bool,
+    stem: str,
+    exact: Build,
+    pixels: Callable[..., Tensor],
+    record: Callable[..., Any],
 ) -> None:
     model = exact(order=order, bottleneck=bottleneck, links=links, stem=stem)
     still, calls = pixels(3, 1, 27, 29), record(model)
@@ -57,13 +68,17 @@ def test_a_still_image_is_the_same_image_at_every_step(
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_events_of_every_step_count(order: str, exact: Build, pixels: Callable[..., Tensor]) -> None:
+def test_events_of_every_step_count(
+    order: str, exact: Build, pixels: Callable[..., Tensor]
+) -> None:
     model, events = exact(order=order), pixels(2, 3, 1, 9, 9)
     assert not torch.equal(model(events), model(events.flip(0)))
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_the_stem_runs_once_for_a_still_image(order: str, tiny: Build, record: Callable[..., Any]) -> None:
+def test_the_stem_runs_once_for_a_still_image(
+    order: str, tiny: Build, record: Callable[..., Any]
+) -> None:
     model = tiny(order=order, steps=4)
     calls = record(model.stem, nn.Conv2d)
     model(torch.rand(3, 1, 8, 8))
@@ -73,16 +88,20 @@ def test_the_stem_runs_once_for_a_still_image(order: str, tiny: Build, record: C
 
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_convolutions_read_spikes(order: str, bottleneck: bool, exact: Build, record: Callable[..., Any]) -> None:
-    """Binary in a, b and d; integer counts, above one where blocks add up, in c. A projection pools before it convolves:
-    what counts is what its pool reads."""
+def test_convolutions_read_spikes(
+    order: str, bottleneck: bool, exact: Build, record: Callable[..., Any]
+) -> None:
+    """Binary in a, b and d; integer counts, above one where blocks add up, in c. A projection pools
+    before it convolves: what counts is what its pool reads.
+    """
     model = exact(order=order, bottleneck=bottleneck, depths=(2, 3))
     calls = record(model, (nn.Conv2d, Projection))
     model(torch.randn(4, 1, 16, 16) * 3)
     read = {
         name: calls[name][0][0]
         for name in calls
-        if not name.startswith("stem.") and not name.endswith(("shortcut.conv", "link0.conv", "link1.conv"))
+        if not name.startswith("stem.")
+        and not name.endswith(("shortcut.conv", "link0.conv", "link1.conv"))
     }
     assert len(read) == 5 * (3 if bottleneck else 2) + 3 + {"d": 0}.get(order, 1 + bottleneck * 1)
     for name, x in read.items():
@@ -93,7 +112,9 @@ def test_convolutions_read_spikes(order: str, bottleneck: bool, exact: Build, re
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_densely_additive_sum(order: str, exact: Build, record: Callable[..., Any], pixels: Callable[..., Tensor]) -> None:
+def test_densely_additive_sum(
+    order: str, exact: Build, record: Callable[..., Any], pixels: Callable[..., Tensor]
+) -> None:
     """`f'_k = f_k + sum_{j<k} P_jk(f'_j)`, every term computed here from the weights."""
     model = exact(order=order, depths=(1, 2, 1), widths=(4, 8, 16))
     calls = record(model, nn.Module)
@@ -102,7 +123,9 @@ def test_densely_additive_sum(order: str, exact: Build, record: Callable[..., An
 
     def projected(source: Tensor, path: str, window: int) -> Tensor:
         y = F.conv2d(F.avg_pool2d(source, window), weights[f"{path}.conv.weight"])
-        bn = (weights[f"{path}.bn.{key}"] for key in ("running_mean", "running_var", "weight", "bias"))
+        bn = (
+            weights[f"{path}.bn.{key}"] for key in ("running_mean", "running_var", "weight", "bias")
+        )
         y = F.batch_norm(y, *bn, eps=2**-40)
         return Lif(2)(y) if order == "c" else y
 
@@ -122,18 +145,25 @@ def test_densely_additive_sum(order: str, exact: Build, record: Callable[..., An
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_every_neuron_runs_once(order: str, exact: Build, record: Callable[..., Any]) -> None:
-    """The neuron that opens a stage is shared by its convolution, its shortcut and all links of that source."""
+    """The neuron that opens a stage is shared by its convolution, its shortcut and all links of
+    that source.
+    """
     model = exact(order=order, depths=(1, 1, 1), widths=(4, 8, 16))
     calls = record(model, Lif)
     model(torch.rand(2, 1, 8, 8))
-    assert {name: len(made) for name, made in calls.items()} == {n: 1 for n, m in model.named_modules() if isinstance(m, Lif)}
+    assert {name: len(made) for name, made in calls.items()} == {
+        n: 1 for n, m in model.named_modules() if isinstance(m, Lif)
+    }
 
 
 @pytest.mark.parametrize("order", ["d", "plain"])
 def test_only_the_links_carry_the_sum_without_shortcuts(order: str, tiny: Build) -> None:
     model = tiny(order=order)
-    assert not any(block.add or block.shortcut for block in model.modules() if isinstance(block, Block))
-    assert Counter(type(m).__name__ for m in model.modules())["Projection"] == 3  # stem -> 1, stem -> 2, 1 -> 2
+    assert not any(
+        block.add or block.shortcut for block in model.modules() if isinstance(block, Block)
+    )
+    # stem -> 1, stem -> 2, 1 -> 2
+    assert Counter(type(m).__name__ for m in model.modules())["Projection"] == 3
 
 
 def test_links_that_are_not_dense_come_from_the_stage_before(
@@ -142,7 +172,10 @@ def test_links_that_are_not_dense_come_from_the_stage_before(
     model = exact(order="plain", dense=False, depths=(1, 1, 1), widths=(4, 8, 16))
     calls = record(model, nn.Module)
     model(pixels(3, 1, 12, 12))
-    assert [name for name in calls if "link" in name and name.count(".") == 1] == ["stage2.link1", "stage3.link2"]
+    assert [name for name in calls if "link" in name and name.count(".") == 1] == [
+        "stage2.link1",
+        "stage3.link2",
+    ]
     for k in (2, 3):
         assert calls[f"stage{k}.link{k - 1}"][0][0] is calls[f"stage{k - 1}"][0][1][0]
 
@@ -150,7 +183,9 @@ def test_links_that_are_not_dense_come_from_the_stage_before(
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
 @pytest.mark.parametrize("links", [True, False], ids=["links", "plain"])
 @pytest.mark.parametrize("order", [*ORDERS, "plain", "post"])
-def test_gradient_reaches_every_parameter(order: str, links: bool, bottleneck: bool, tiny: Build) -> None:
+def test_gradient_reaches_every_parameter(
+    order: str, links: bool, bottleneck: bool, tiny: Build
+) -> None:
     model = tiny(order=order, links=links, bottleneck=bottleneck)
     F.cross_entropy(model(torch.randn(8, 1, 9, 11)), torch.arange(8) % 5).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
@@ -199,7 +234,9 @@ def test_time_folded_into_the_batch_is_a_loop_over_time(
     torch.testing.assert_close(torch.stack([stepwise(x) for x in events]).mean(0), model(events))
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (3, 2, 1, 8, 8), (1, 2, 2, 1, 8, 8), (2, 3, 8, 8), (2, 2, 3, 8, 8)])
+@pytest.mark.parametrize(
+    "shape", [(8, 8), (1, 8, 8), (3, 2, 1, 8, 8), (1, 2, 2, 1, 8, 8), (2, 3, 8, 8), (2, 2, 3, 8, 8)]
+)
 def test_input_of_a_wrong_shape_is_refused(shape: tuple[int, ...], tiny: Build) -> None:
     with pytest.raises(InputError, match=r"expected|channels") as error:
         tiny()(torch.zeros(shape))
@@ -220,7 +257,9 @@ def test_input_of_a_wrong_shape_is_refused(shape: tuple[int, ...], tiny: Build) 
         (torch.zeros(2, 0, 1, 8, 8), r"input of shape \[2, 0, 1, 8, 8\] holds no images"),
     ],
 )
-def test_input_of_another_kind_is_refused(given: Any, said: str, training: bool, tiny: Build) -> None:
+def test_input_of_another_kind_is_refused(
+    given: Any, said: str, training: bool, tiny: Build
+) -> None:
     with pytest.raises(InputError, match=said):
         tiny().train(training)(given)
 
@@ -242,7 +281,10 @@ def test_a_state_that_has_a_weight_twice_is_refused(tiny: Build) -> None:
 
 def test_input_of_another_precision_is_refused_outside_of_autocast(tiny: Build) -> None:
     model, x = tiny().eval(), torch.zeros(2, 1, 8, 8)
-    with pytest.raises(InputError, match=r"input of type torch\.float16 for weights of torch\.float32: convert one of them"):
+    with pytest.raises(
+        InputError,
+        match=r"input of type torch\.float16 for weights of torch\.float32: convert one of them",
+    ):
         model(x.half())
     with torch.autocast("cpu", torch.bfloat16):
         assert model(x.bfloat16()).isfinite().all()
@@ -294,20 +336,30 @@ def test_a_config_that_describes_no_network_is_refused(fields: dict[str, Any], n
 
 
 def test_an_unknown_config_field_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"unknown config field 'colour'; valid are depths, .*, surrogate"):
+    with pytest.raises(
+        ConfigError, match=r"unknown config field 'colour'; valid are depths, .*, surrogate"
+    ):
         DANetConfig.from_dict({"colour": 1})
 
 
 @pytest.mark.parametrize("surrogate", ["atan", "rectangle"])
 def test_config_round_trip(surrogate: str) -> None:
     config = DANetConfig(depths=(1,), widths=(8,), surrogate=surrogate, beta=0.25, threshold=0.5)
-    assert DANetConfig.from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in config.to_dict().items()}) == config
+    assert (
+        DANetConfig.from_dict(
+            {k: list(v) if isinstance(v, tuple) else v for k, v in config.to_dict().items()}
+        )
+        == config
+    )
 
 
 def test_small_parts() -> None:
     x = torch.arange(2.0).view(2, 1, 1, 1)
     assert Repeat(3)(x).flatten().tolist() == [0, 1, 0, 1, 0, 1]
-    assert Readout(2)(torch.tensor([1.0, 2.0, 5.0, 8.0]).view(4, 1, 1, 1)).tolist() == [[3.0], [5.0]]
+    assert Readout(2)(torch.tensor([1.0, 2.0, 5.0, 8.0]).view(4, 1, 1, 1)).tolist() == [
+        [3.0],
+        [5.0],
+    ]
     assert Head(4, 2, 2, order="c", neuron=lambda: Lif(2)).lif is None
 
 
@@ -318,7 +370,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "speck": {"order": "plain", "dense": False, "beta": 1.0, "reset": "subtract"},
     "spiking": {"order": "post", "links": False, "down": "stride"},
     "sew": {"order": "c", "links": False, "stem": "sew", "down": "stride", "join": "iand"},
-    "ms": {"order": "a", "links": False, "stem": "ms", "shortcut_reads": "stream", "surrogate": "rectangle"},
+    "ms": {
+        "order": "a",
+        "links": False,
+        "stem": "ms",
+        "shortcut_reads": "stream",
+        "surrogate": "rectangle",
+    },
 }
 
 
@@ -342,7 +400,9 @@ def test_a_network_of_other_steps_is_one_created_with_them(
     x = images_or_events(kind, steps)
     set_steps(model, steps)
     timed = [module for module in model.modules() if hasattr(module, "steps")]
-    assert {type(module) for module in timed} == {Lif, Repeat, Readout} and {module.steps for module in timed} == {steps}
+    assert {type(module) for module in timed} == {Lif, Repeat, Readout} and {
+        module.steps for module in timed
+    } == {steps}
     model.train(training), created.train(training)
     logits = model(x)
     assert torch.equal(logits, created(x)) and logits.shape == (3, 5)
@@ -363,7 +423,9 @@ def test_other_steps_and_back_change_nothing(variant: dict[str, Any], tiny: Buil
 def test_events_of_another_number_of_steps_are_refused(given: int, tiny: Build) -> None:
     model = tiny(steps=2)
     set_steps(model, 3)
-    with pytest.raises(InputError, match=rf"\[{given}, 4, 1, 8, 8\]: expected \[B, C, H, W\] or \[3, B, C, H, W\]"):
+    with pytest.raises(
+        InputError, match=rf"\[{given}, 4, 1, 8, 8\]: expected \[B, C, H, W\] or \[3, B, C, H, W\]"
+    ):
         model(torch.zeros(given, 4, 1, 8, 8))
     with pytest.raises(InputError, match="expected"):
         model.per_step(torch.zeros(given, 4, 1, 8, 8))
@@ -372,7 +434,9 @@ def test_events_of_another_number_of_steps_are_refused(given: int, tiny: Build) 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
 @pytest.mark.parametrize("kind", ["still", "events"])
-def test_the_mean_of_every_step_s_logits_is_forward(kind: str, training: bool, variant: dict[str, Any], tiny: Build) -> None:
+def test_the_mean_of_every_step_s_logits_is_forward(
+    kind: str, training: bool, variant: dict[str, Any], tiny: Build
+) -> None:
     model, x = tiny(**variant, steps=4).train(training), images_or_events(kind, 4)
     per_step, logits = model.per_step(x), model(x)
     assert per_step.shape == (4, 3, 5)
@@ -392,15 +456,23 @@ def test_a_step_s_logits_depend_on_no_later_step(variant: dict[str, Any], tiny: 
 def test_every_step_s_logits_reach_every_parameter(variant: dict[str, Any], tiny: Build) -> None:
     model = tiny(**variant, steps=3)
     model.per_step(images_or_events("events", 3)).square().sum().backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert [
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()
+    ] == []
 
 
 @pytest.mark.parametrize("kind", ["still", "events"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_features_and_head_are_the_network(order: str, kind: str, tiny: Build, record: Callable[..., Any]) -> None:
-    model, x = tiny(order=order).eval(), torch.randn(*((2,) if kind == "events" else ()), 3, 1, 8, 8)
+def test_features_and_head_are_the_network(
+    order: str, kind: str, tiny: Build, record: Callable[..., Any]
+) -> None:
+    model, x = (
+        tiny(order=order).eval(),
+        torch.randn(*((2,) if kind == "events" else ()), 3, 1, 8, 8),
+    )
     features = model.forward_features(x)
-    assert features.shape == (2, 3, 32, 4, 4) and torch.equal(features, features.round())  # spikes, or sums of them
+    # spikes, or sums of them
+    assert features.shape == (2, 3, 32, 4, 4) and torch.equal(features, features.round())
     assert torch.equal(model.forward_head(features), model(x))
     calls = record(model, Readout)
     model(x)
@@ -417,16 +489,25 @@ def test_features_follow_the_time_steps_that_were_set(tiny: Build) -> None:
 def test_gradients_of_features_reach_everything_but_the_head(tiny: Build) -> None:
     model = tiny()
     model.forward_features(torch.randn(2, 1, 8, 8)).mean().backward()
-    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == ["head.fc.weight", "head.fc.bias"]
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == [
+        "head.fc.weight",
+        "head.fc.bias",
+    ]
 
 
 def test_another_classifier_is_new_and_leaves_the_rest(tiny: Build) -> None:
     model = tiny().double()
-    before, keys = model.forward_features(torch.ones(1, 1, 8, 8).double()), model.state_dict().keys()
+    before, keys = (
+        model.forward_features(torch.ones(1, 1, 8, 8).double()),
+        model.state_dict().keys(),
+    )
     model.reset_classifier(7)
-    assert model.config.num_classes == 7 and model.state_dict().keys() == keys and model.origin is None
+    assert (
+        model.config.num_classes == 7 and model.state_dict().keys() == keys and model.origin is None
+    )
     assert model.head.fc.weight.shape == (7, 32) and model.head.fc.weight.dtype == torch.float64
-    assert not torch.equal(*(model.reset_classifier(7) or model.head.fc.weight for _ in range(2)))  # random, every time
+    # random, every time
+    assert not torch.equal(*(model.reset_classifier(7) or model.head.fc.weight for _ in range(2)))
     assert torch.equal(model.train().forward_features(torch.ones(1, 1, 8, 8).double()), before)
     assert model(torch.ones(1, 1, 8, 8).double()).shape == (1, 7)
 
@@ -441,7 +522,8 @@ def test_a_classifier_of_no_classes_is_refused(number: Any, tiny: Build) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's way with snnTorch's surrogates
+# dynamo's way with snnTorch's surrogates
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_features_are_exported_and_compiled(tiny: Build) -> None:
     class Features(nn.Module):
         def __init__(self, model: DANet) -> None:
@@ -452,10 +534,14 @@ def test_features_are_exported_and_compiled(tiny: Build) -> None:
             return self.model.forward_features(x)
 
     features, x = Features(tiny().eval()), torch.randn(2, 1, 8, 8)
-    exported = torch.export.export(features, (x,), dynamic_shapes={"x": {0: torch.export.Dim("B")}}).module()
+    exported = torch.export.export(
+        features, (x,), dynamic_shapes={"x": {0: torch.export.Dim("B")}}
+    ).module()
     compiled = torch.compile(features, backend="eager")
     for inputs in (x, torch.randn(5, 1, 8, 8)):
-        assert torch.equal(exported(inputs), features(inputs)) and torch.equal(compiled(inputs), features(inputs))
+        assert torch.equal(exported(inputs), features(inputs)) and torch.equal(
+            compiled(inputs), features(inputs)
+        )
 
 
 @pytest.mark.parametrize("steps", [1, 3])

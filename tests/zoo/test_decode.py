@@ -12,7 +12,9 @@ from zoo.datasets import DatasetSpec
 from zoo.decode import TURNS, Unreadable, centre, decode, encoding, random_box
 
 
-def decoded(image: Image.Image, data: DatasetSpec, kind: str = "PNG", **options: object) -> np.ndarray:
+def decoded(
+    image: Image.Image, data: DatasetSpec, kind: str = "PNG", **options: object
+) -> np.ndarray:
     return decode({"bytes": encoded(image, kind, **options), "path": None}, data, centre(data))
 
 
@@ -22,7 +24,9 @@ def test_an_image_of_the_right_size_is_taken_as_it_is(toy: DatasetSpec) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(12, 10), (10, 12), (3, 50), (8, 9), (40, 40)])
-def test_another_size_is_resized_on_its_shorter_side_and_cropped(width: int, height: int, toy: DatasetSpec) -> None:
+def test_another_size_is_resized_on_its_shorter_side_and_cropped(
+    width: int, height: int, toy: DatasetSpec
+) -> None:
     """As two steps do it, but for the rounding of the longer side."""
     image = picture(5, width, height)
     scale = 8 / min(width, height)
@@ -35,28 +39,46 @@ def test_another_size_is_resized_on_its_shorter_side_and_cropped(width: int, hei
 def test_large_images_are_cut_to_seven_eighths(toy: DatasetSpec) -> None:
     data = replace(toy, size=224)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 384, 3), np.uint8))
-    assert np.array_equal(decoded(image, data), np.asarray(image.crop((80, 16, 304, 240))).transpose(2, 0, 1))
-    assert centre(data)(500, 375) == pytest.approx(((500 - 375 * 0.875) / 2, 375 / 16, (500 + 375 * 0.875) / 2, 375 * 15 / 16))
+    assert np.array_equal(
+        decoded(image, data), np.asarray(image.crop((80, 16, 304, 240))).transpose(2, 0, 1)
+    )
+    assert centre(data)(500, 375) == pytest.approx(
+        ((500 - 375 * 0.875) / 2, 375 / 16, (500 + 375 * 0.875) / 2, 375 * 15 / 16)
+    )
 
 
 @pytest.mark.parametrize(
     ("mode", "kind"),
-    [("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG"), ("LA", "PNG"), ("1", "PNG"), ("P", "GIF"), ("RGB", "WEBP")],
+    [
+        ("L", "JPEG"),
+        ("CMYK", "JPEG"),
+        ("P", "PNG"),
+        ("RGBA", "PNG"),
+        ("LA", "PNG"),
+        ("1", "PNG"),
+        ("P", "GIF"),
+        ("RGB", "WEBP"),
+    ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_mode_becomes_that_of_the_model(mode: str, kind: str, channels: int, toy: DatasetSpec) -> None:
+def test_every_mode_becomes_that_of_the_model(
+    mode: str, kind: str, channels: int, toy: DatasetSpec
+) -> None:
     data = replace(toy, channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels)
     image = Image.new("RGB", (8, 8), (200, 200, 200))
     image = image.quantize(2) if mode == "P" else image.convert(mode, dither=Image.Dither.NONE)
     pixels = decoded(image, data, kind)
     assert pixels.shape == (channels, 8, 8)
-    assert np.abs(pixels.astype(int) - (255 if mode == "1" else 200)).max() <= 4  # JPEG and palettes round
+    # JPEG and palettes round
+    assert np.abs(pixels.astype(int) - (255 if mode == "1" else 200)).max() <= 4
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
 def test_what_is_transparent_lies_on_white(mode: str, channels: int, toy: DatasetSpec) -> None:
-    """By an alpha channel, a palette's, or one transparent colour of PNG: here the left half, whose hidden colour is black."""
+    """By an alpha channel, a palette's, or one transparent colour of PNG: here the left half, whose
+    hidden colour is black.
+    """
     data = replace(toy, channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels)
     pixels = np.full((8, 8, 4), (90, 90, 90, 255), np.uint8)
     pixels[:, :4] = 0
@@ -73,12 +95,17 @@ def test_what_is_transparent_lies_on_white(mode: str, channels: int, toy: Datase
 
 
 def test_half_transparent_is_half_white(toy: DatasetSpec) -> None:
-    pixels = decoded(Image.new("RGB", (8, 8), (200, 10, 30)).quantize(2), toy, transparency=bytes([128, 128]))
-    assert pixels[:, 0, 0].tolist() == pytest.approx([(c * 128 + 255 * 127) / 255 for c in (200, 10, 30)], abs=3)
+    pixels = decoded(
+        Image.new("RGB", (8, 8), (200, 10, 30)).quantize(2), toy, transparency=bytes([128, 128])
+    )
+    assert pixels[:, 0, 0].tolist() == pytest.approx(
+        [(c * 128 + 255 * 127) / 255 for c in (200, 10, 30)], abs=3
+    )
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"), [("PNG", "grey"), ("TIFF", "grey"), ("PPM", "grey"), ("JPEG2000", "grey"), ("PPM", "colour")]
+    ("kind", "mode"),
+    [("PNG", "grey"), ("TIFF", "grey"), ("PPM", "grey"), ("JPEG2000", "grey"), ("PPM", "colour")],
 )
 def test_of_sixteen_bits_the_upper_eight_are_kept(kind: str, mode: str, toy: DatasetSpec) -> None:
     """Never clipped: the whole range of 16 bits becomes the whole range of 8."""
@@ -89,7 +116,10 @@ def test_of_sixteen_bits_the_upper_eight_are_kept(kind: str, mode: str, toy: Dat
         expected = rgb.transpose(2, 0, 1) / 65535 * 255
     else:
         options = {"irreversible": False} if kind == "JPEG2000" else {}
-        raw, expected = encoded(Image.fromarray(values), kind, **options), np.stack([values >> 8] * 3)
+        raw, expected = (
+            encoded(Image.fromarray(values), kind, **options),
+            np.stack([values >> 8] * 3),
+        )
     shown = decode({"bytes": raw, "path": None}, toy, centre(toy))
     assert np.abs(shown.astype(float) - expected).max() < (1 if mode == "colour" else 1e-9)
 
@@ -110,8 +140,16 @@ def test_an_image_is_turned_upright(orientation: int, kind: str, toy: DatasetSpe
     exif[0x0112] = orientation
     back = {5: 5, 6: 8, 7: 7, 8: 6}.get(orientation, orientation)  # the orientation that undoes it
     lying = upright.transpose(TURNS[back]) if back in TURNS else upright
-    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
-    sources = [{"bytes": encoded(image, kind, **options), "path": None} for image in (lying, upright)]
+    options = (
+        {"quality": 100, "subsampling": 0}
+        if kind == "JPEG"
+        else {"lossless": True}
+        if kind == "WEBP"
+        else {}
+    )
+    sources = [
+        {"bytes": encoded(image, kind, **options), "path": None} for image in (lying, upright)
+    ]
     sources[0]["bytes"] = encoded(lying, kind, exif=exif, **options)
     for view in (centre(toy), random_box((0.3, 1), "1")):
         for draft in (False, True):
@@ -120,23 +158,41 @@ def test_an_image_is_turned_upright(orientation: int, kind: str, toy: DatasetSpe
 
 
 def test_what_was_done_to_an_image_is_said(toy: DatasetSpec) -> None:
-    def said(image: Image.Image, data: DatasetSpec = toy, kind: str = "PNG", **options: object) -> list[str]:
+    def said(
+        image: Image.Image, data: DatasetSpec = toy, kind: str = "PNG", **options: object
+    ) -> list[str]:
         changes: list[str] = []
-        decode({"bytes": encoded(image, kind, **options), "path": None}, data, centre(data), changes=changes)
+        decode(
+            {"bytes": encoded(image, kind, **options), "path": None},
+            data,
+            centre(data),
+            changes=changes,
+        )
         return changes
 
     exif = (image := picture(5, 12, 10)).getexif()
     exif[0x0112] = 6
     assert said(picture(5, 8, 8)) == []
     assert said(picture(5, 16, 16)) == ["resized from 16x16"]
-    assert said(image, exif=exif) == ["turned as its EXIF orientation says", "its centre resized from 10x12"]
+    assert said(image, exif=exif) == [
+        "turned as its EXIF orientation says",
+        "its centre resized from 10x12",
+    ]
     assert said(picture(5, 256, 300), replace(toy, size=224)) == ["its centre cut from 256x300"]
-    assert said(picture(5, 8, 8).convert("RGBA")) == ["transparency laid on white", "converted from RGBA to RGB"]
+    assert said(picture(5, 8, 8).convert("RGBA")) == [
+        "transparency laid on white",
+        "converted from RGBA to RGB",
+    ]
     assert said(picture(5, 8, 8).convert("CMYK"), kind="JPEG") == ["converted from CMYK to RGB"]
-    assert said(picture(5, 8, 8), replace(toy, channels=1, mean=(0.5,), std=(0.5,))) == ["converted from RGB to L"]
+    assert said(picture(5, 8, 8), replace(toy, channels=1, mean=(0.5,), std=(0.5,))) == [
+        "converted from RGB to L"
+    ]
     frames = [picture(5, 8, 8), picture(200, 8, 8)]
     for kind in ("PNG", "WEBP", "TIFF", "GIF"):
-        assert said(frames[0], kind=kind, save_all=True, append_images=frames[1:])[0] == "first of several frames"
+        assert (
+            said(frames[0], kind=kind, save_all=True, append_images=frames[1:])[0]
+            == "first of several frames"
+        )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "GIF"])
@@ -154,12 +210,17 @@ def test_colour_profiles_are_ignored(toy: DatasetSpec) -> None:
 
 
 def test_a_progressive_jpeg(toy: DatasetSpec) -> None:
-    one, other = (decoded(picture(5, 64, 64), toy, "JPEG", progressive=progressive) for progressive in (False, True))
+    one, other = (
+        decoded(picture(5, 64, 64), toy, "JPEG", progressive=progressive)
+        for progressive in (False, True)
+    )
     assert np.array_equal(one, other)
 
 
 def test_random_boxes_are_as_asked_for() -> None:
-    """Area and aspect ratio within their bounds, the whole range of both used, inside the image, the same for a seed."""
+    """Area and aspect ratio within their bounds, the whole range of both used, inside the image,
+    the same for a seed.
+    """
     boxes = np.array([random_box((0.08, 1.0), str(seed))(500, 375) for seed in range(2000)])
     assert np.array_equal(boxes[7], random_box((0.08, 1.0), "7")(500, 375))
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2] <= 500).all() and (boxes[:, 3] <= 375).all()
@@ -181,14 +242,20 @@ def test_a_draft_is_nearly_the_whole(toy: DatasetSpec) -> None:
     data = replace(toy, size=16)
     image = {"bytes": encoded(picture(70, 512, 400), "JPEG", quality=95), "path": None}
     for seed in map(str, range(20)):
-        whole, draft = (decode(image, data, random_box((0.3, 1), seed), draft=draft).astype(int) for draft in (False, True))
+        whole, draft = (
+            decode(image, data, random_box((0.3, 1), seed), draft=draft).astype(int)
+            for draft in (False, True)
+        )
         assert np.abs(whole - draft).max() <= 6 and np.abs(whole - draft).mean() < 1.5
 
 
 def test_any_size_can_be_cropped(toy: DatasetSpec) -> None:
     rng = random.Random(0)
     for seed in range(60):
-        image = {"bytes": encoded(picture(9, rng.randint(1, 90), rng.randint(1, 90)), "JPEG"), "path": None}
+        image = {
+            "bytes": encoded(picture(9, rng.randint(1, 90), rng.randint(1, 90)), "JPEG"),
+            "path": None,
+        }
         assert decode(image, toy, random_box((0.01, 1), str(seed)), draft=True).shape == (3, 8, 8)
 
 
@@ -203,7 +270,9 @@ BAD = {
     "32 bits": encoded(Image.fromarray(np.zeros((8, 8), np.int32)), "TIFF"),
     "floats": encoded(Image.fromarray(np.zeros((8, 8), np.float32)), "TIFF"),
     "Lab": encoded(Image.new("LAB", (8, 8)), "TIFF"),
-    "white is zero": encoded(Image.fromarray(np.zeros((8, 8), np.uint16)), "TIFF", tiffinfo={262: 0}),
+    "white is zero": encoded(
+        Image.fromarray(np.zeros((8, 8), np.uint16)), "TIFF", tiffinfo={262: 0}
+    ),
     "PostScript": encoded(picture(1), "EPS"),
 }
 SAID = {

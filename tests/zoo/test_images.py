@@ -27,16 +27,21 @@ def save(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 def test_grey_and_colour_images(tmp_path: Path) -> None:
     grey, colour = save(tmp_path / "grey.png", (28, 28)), save(tmp_path / "colour.png", (32, 32, 3))
     changes: list[str] = []
-    assert np.array_equal(read_image(tmp_path / "grey.png", DATASETS["fmnist"], changes=changes).numpy(), grey[None])
+    assert np.array_equal(
+        read_image(tmp_path / "grey.png", DATASETS["fmnist"], changes=changes).numpy(), grey[None]
+    )
     shown = read_image(str(tmp_path / "colour.png"), DATASETS["cifar10"], changes=changes)
     assert np.array_equal(shown.numpy(), colour.transpose(2, 0, 1)) and changes == []
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"), [("JPEG", "CMYK"), ("PNG", "P"), ("PNG", "RGBA"), ("GIF", "P"), ("JPEG", "L"), ("WEBP", "RGB")]
+    ("kind", "mode"),
+    [("JPEG", "CMYK"), ("PNG", "P"), ("PNG", "RGBA"), ("GIF", "P"), ("JPEG", "L"), ("WEBP", "RGB")],
 )
 @pytest.mark.parametrize("tag", ["fmnist", "cifar10", "in1k"])
-def test_an_image_is_what_an_evaluation_sees(kind: str, mode: str, tag: str, tmp_path: Path) -> None:
+def test_an_image_is_what_an_evaluation_sees(
+    kind: str, mode: str, tag: str, tmp_path: Path
+) -> None:
     """The reader of data sets and that of `classify`, and Pillow's image itself: equal pixels."""
     data = replace(DATASETS[tag], num_classes=1, classes=())
     path = tmp_path / "val" / "a" / f"image.{kind.lower()}"
@@ -59,7 +64,9 @@ def refused(path: Path, data: DatasetSpec, *said: str) -> None:
 @pytest.mark.parametrize("raw", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
 def test_a_file_that_is_no_image_is_refused(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "image.png").write_bytes(raw)
-    refused(tmp_path / "image.png", DATASETS["fmnist"], "image.png", "not an image that can be read")
+    refused(
+        tmp_path / "image.png", DATASETS["fmnist"], "image.png", "not an image that can be read"
+    )
 
 
 def test_a_truncated_image_is_refused(tmp_path: Path) -> None:
@@ -76,15 +83,26 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, DATASETS["fmnist"], f"{tmp_path} is a folder: name image files")
     refused(Path("-"), DATASETS["fmnist"], "- does not exist; images are read from files alone")
     np.save(tmp_path / "image.npy", np.zeros((28, 28), np.uint8))
-    refused(tmp_path / "image.npy", DATASETS["fmnist"], "image.npy", "unknown format; valid are JPEG, PNG")
+    refused(
+        tmp_path / "image.npy",
+        DATASETS["fmnist"],
+        "image.npy",
+        "unknown format; valid are JPEG, PNG",
+    )
 
 
 def test_a_model_of_events_takes_no_images(tmp_path: Path) -> None:
     save(tmp_path / "image.png", (34, 34))
-    refused(tmp_path / "image.png", DATASETS["nmnist"], "a model of N-MNIST takes 2 channels of events, not images")
+    refused(
+        tmp_path / "image.png",
+        DATASETS["nmnist"],
+        "a model of N-MNIST takes 2 channels of events, not images",
+    )
 
 
-def test_an_image_that_claims_to_be_huge_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_claims_to_be_huge_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save(tmp_path / "image.png", (64, 64))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     refused(tmp_path / "image.png", DATASETS["fmnist"], "image.png")
@@ -96,7 +114,9 @@ def test_normalise(tag: str) -> None:
     pixels = torch.randint(0, 256, (2, data.channels, 4, 4), dtype=torch.uint8)
     for c in range(data.channels):
         expected = (pixels[:, c].double() / 255 - data.mean[c]) / data.std[c]
-        torch.testing.assert_close(normalise(pixels, data)[:, c].double(), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            normalise(pixels, data)[:, c].double(), expected, rtol=1e-5, atol=1e-6
+        )
 
 
 def test_bundled_samples_fit_their_data_set() -> None:
@@ -110,12 +130,20 @@ def test_bundled_samples_fit_their_data_set() -> None:
 
 @pytest.mark.parametrize("tag", ["fmnist", "cifar10", "in1k"])
 @pytest.mark.parametrize(("width", "height"), [(28, 28), (40, 30)])
-def test_a_transform_takes_a_picture_in_any_form(tag: str, width: int, height: int, tmp_path: Path) -> None:
+def test_a_transform_takes_a_picture_in_any_form(
+    tag: str, width: int, height: int, tmp_path: Path
+) -> None:
     """As a file, Pillow's image, and arrays of either order, of numpy and torch: the same input."""
     data, image = DATASETS[tag], picture(9, width, height)
     image.save(tmp_path / "image.png")
     array = np.asarray(image)
-    forms = [tmp_path / "image.png", str(tmp_path / "image.png"), image, array, array.transpose(2, 0, 1)]
+    forms = [
+        tmp_path / "image.png",
+        str(tmp_path / "image.png"),
+        image,
+        array,
+        array.transpose(2, 0, 1),
+    ]
     forms += [torch.from_numpy(array.copy()), torch.from_numpy(array.transpose(2, 0, 1).copy())]
     expected = normalise(read_image(image, data)[None], data)
     transform = Transform(data)
@@ -134,7 +162,10 @@ def test_a_transform_takes_grey_pictures_and_transparent_ones() -> None:
     assert torch.equal(transform(list(pixels[:3, 0].numpy())), expected)
     assert torch.equal(transform(tuple(pixels[:3].permute(0, 2, 3, 1).numpy())), expected)
     clear = np.zeros((28, 28, 4), np.uint8)
-    assert torch.equal(transform(clear), normalise(torch.full((1, 1, 28, 28), 255, dtype=torch.uint8), DATASETS["fmnist"]))
+    assert torch.equal(
+        transform(clear),
+        normalise(torch.full((1, 1, 28, 28), 255, dtype=torch.uint8), DATASETS["fmnist"]),
+    )
 
 
 def test_a_transform_goes_to_the_processes_of_a_loader() -> None:
@@ -147,8 +178,14 @@ def test_a_transform_goes_to_the_processes_of_a_loader() -> None:
     [
         (np.zeros((8, 8, 3)), r"an array of float64 \[8, 8, 3\] is no picture: give bytes, uint8"),
         (torch.zeros(3, 8, 8), r"an array of float32 \[3, 8, 8\] is no picture"),
-        (np.zeros((3, 8, 3), np.uint8), r"may be \[C, H, W\] or \[H, W, C\]: give Pillow's Image\.fromarray"),
-        (np.zeros((8, 8, 5), np.uint8), r"expected \[H, W\], \[H, W, C\] or \[C, H, W\] with 1, 3 or 4 channels"),
+        (
+            np.zeros((3, 8, 3), np.uint8),
+            r"may be \[C, H, W\] or \[H, W, C\]: give Pillow's Image\.fromarray",
+        ),
+        (
+            np.zeros((8, 8, 5), np.uint8),
+            r"expected \[H, W\], \[H, W, C\] or \[C, H, W\] with 1, 3 or 4 channels",
+        ),
         (np.zeros(8, np.uint8), r"an array of uint8 \[8\] is no picture: expected"),
         (np.zeros((0, 8, 3), np.uint8), r"an array of uint8 \[0, 8, 3\] is no picture: expected"),
         (np.zeros((0, 3, 8, 8), np.uint8), "there are no pictures to transform"),

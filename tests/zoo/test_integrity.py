@@ -9,7 +9,7 @@ import pytest
 from zoo import integrity
 from zoo.errors import WeightsError
 from zoo.integrity import check_files, digest, remembered_sha256, sha256, state_folder, write_whole
-from zoo.names import FileSpec
+from zoo.manifest import FileSpec
 
 
 @pytest.fixture
@@ -50,7 +50,9 @@ def test_a_replaced_file_is_read_again(path: Path, reads: list[Path]) -> None:
     assert remembered_sha256(path) == sha256(path) != before
 
 
-def test_a_file_just_written_is_not_remembered(path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_just_written_is_not_remembered(
+    path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(integrity, "TICK", 10**9 * 3600)  # however slow the machine is
     path.write_bytes(b"more")
     remembered_sha256(path), remembered_sha256(path)
@@ -65,7 +67,9 @@ def test_what_is_remembered_may_be_lost_or_nonsense(path: Path) -> None:
         assert remembered_sha256(path) == sha256(path)
 
 
-def test_nowhere_to_remember(path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nowhere_to_remember(
+    path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(path))  # a file
     assert remembered_sha256(path) == remembered_sha256(path) == sha256(path)
     assert reads == [path, path]
@@ -87,7 +91,9 @@ def test_check_files(path: Path) -> None:
     with pytest.raises(WeightsError) as error:
         check_files(folder, files, remedy="ask for another")
     aside = path.with_name(f"model.safetensors.bad-{found[:8]}")
-    assert str(error.value) == (f"{path} has sha256 {found}, expected {files[path.name].sha256}; moved to {aside}: ask for another")
+    assert str(error.value) == (
+        f"{path} has sha256 {found}, expected {files[path.name].sha256}; moved to {aside}: ask for another"
+    )
     assert aside.read_bytes() == b"WEIGHTS" and not path.exists()
     with pytest.raises(WeightsError, match="is missing: ask for another"):
         check_files(folder, files, remedy="ask for another")

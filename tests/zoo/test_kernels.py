@@ -1,6 +1,8 @@
-"""The GPU kernels are snnTorch's neuron, spike for spike and gradient for gradient: run by Triton's interpreter, on a CPU.
+"""The GPU kernels are snnTorch's neuron, spike for spike and gradient for gradient: run by Triton's
+interpreter, on a CPU.
 
-What only a compiler decides (rounding, registers, the width of loads) is read from what it makes of them, which needs no GPU.
+What only a compiler decides (rounding, registers, the width of loads) is read from what it makes of
+them, which needs no GPU.
 """
 
 import importlib.util
@@ -26,16 +28,27 @@ from zoo.surrogates import ATan, Rectangle, Surrogate
 JUST_BELOW_ONE = 1 - 2**-24
 SURROGATES = [ATan(), ATan(alpha=3.0), Rectangle(), Rectangle(half_width=0.25, height=2.0)]
 NEURONS = [(0.25, 0.5), (0.5, 1.0), (0.9, JUST_BELOW_ONE), (1.0, 0.5)]  # beta, threshold
-TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.uint8: "*u8"}
+TYPES = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.uint8: "*u8",
+}
 
 neurons = pytest.mark.parametrize(("beta", "threshold"), NEURONS)
 all_steps = pytest.mark.parametrize("steps", [1, 2, 4, 8, 17])
-layouts = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"])
-dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["f32", "bf16", "f16"])
+layouts = pytest.mark.parametrize(
+    "layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"]
+)
+dtypes = pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["f32", "bf16", "f16"]
+)
 
 
 def load(interpreted: bool) -> ModuleType:
-    """A copy of `zoo.kernels` of its own: Triton decides at every decorator, once, whether a kernel is interpreted."""
+    """A copy of `zoo.kernels` of its own: Triton decides at every decorator, once, whether a kernel
+    is interpreted.
+    """
     spec = importlib.util.find_spec("zoo.kernels")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -58,8 +71,12 @@ def poisoned() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def currents(steps: int, threshold: float = 1.0, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
-    """`[T, 3, 2, 7, 6]`, no multiple of a block; half random, half multiples of a quarter of the threshold, to meet it exactly."""
+def currents(
+    steps: int, threshold: float = 1.0, layout: torch.memory_format = torch.contiguous_format
+) -> Tensor:
+    """`[T, 3, 2, 7, 6]`, no multiple of a block; half random, half multiples of a quarter of the
+    threshold, to meet it exactly.
+    """
     x = torch.randn(steps * 3, 2, 7, 6) * threshold
     x[:, ::2] = torch.randint(-2, 7, x[:, ::2].shape) * (threshold / 4)
     return x.to(memory_format=layout).unflatten(0, (steps, 3))
@@ -71,7 +88,9 @@ def scalars(*values: float) -> tuple[Tensor, ...]:
 
 def leaky(x: Tensor, beta: float, threshold: float, height: float = 1.0) -> Tensor:
     """snnTorch as its tutorials use it: one call a step, the membrane handed on."""
-    neuron = snn.Leaky(beta=beta, threshold=threshold, reset_mechanism="zero", graded_spikes_factor=height)
+    neuron = snn.Leaky(
+        beta=beta, threshold=threshold, reset_mechanism="zero", graded_spikes_factor=height
+    )
     mem, spikes = torch.zeros_like(x[0], dtype=torch.float32), []
     for current in x:
         spike, mem = neuron(current, mem)
@@ -80,7 +99,12 @@ def leaky(x: Tensor, beta: float, threshold: float, height: float = 1.0) -> Tens
 
 
 def gradient(
-    grad: Tensor, x: Tensor, beta: float, threshold: float, height: float = 1.0, surrogate: Surrogate | None = None
+    grad: Tensor,
+    x: Tensor,
+    beta: float,
+    threshold: float,
+    height: float = 1.0,
+    surrogate: Surrogate | None = None,
 ) -> Tensor:
     """As `zoo.neurons` has it on a CPU."""
     lif = Lif(len(x), beta=beta, threshold=threshold, spike_grad=surrogate)
@@ -101,7 +125,9 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
 @dtypes
 @all_steps
 @neurons
-def test_spikes(kernels: ModuleType, beta: float, threshold: float, steps: int, dtype: torch.dtype) -> None:
+def test_spikes(
+    kernels: ModuleType, beta: float, threshold: float, steps: int, dtype: torch.dtype
+) -> None:
     x = currents(steps, threshold).to(dtype)
     spikes = kernels.lif_forward(x, *scalars(beta, threshold, 1.0))
     assert spikes.dtype == dtype and torch.equal(spikes, leaky(x, beta, threshold))
@@ -112,7 +138,9 @@ def test_spikes(kernels: ModuleType, beta: float, threshold: float, steps: int, 
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
 @all_steps
 @neurons
-def test_gradient(kernels: ModuleType, beta: float, threshold: float, steps: int, surrogate: Surrogate) -> None:
+def test_gradient(
+    kernels: ModuleType, beta: float, threshold: float, steps: int, surrogate: Surrogate
+) -> None:
     x = currents(steps, threshold)
     grad = torch.randn_like(x)
     found = kernels.lif_backward(grad, x, *scalars(beta, threshold, 1.0), surrogate)
@@ -122,7 +150,9 @@ def test_gradient(kernels: ModuleType, beta: float, threshold: float, steps: int
 @layouts
 @dtypes
 @pytest.mark.parametrize("steps", [1, 4, 17])
-def test_dtypes_and_layouts(kernels: ModuleType, steps: int, dtype: torch.dtype, layout: torch.memory_format) -> None:
+def test_dtypes_and_layouts(
+    kernels: ModuleType, steps: int, dtype: torch.dtype, layout: torch.memory_format
+) -> None:
     x = currents(steps, layout=layout).to(dtype)
     grad = torch.randn_like(x)
     spikes = kernels.lif_forward(x, *scalars(0.9, 1.0, 1.0))
@@ -147,7 +177,10 @@ def test_beta_is_clamped(kernels: ModuleType, beta: float) -> None:
     x = currents(4)
     grad = torch.randn_like(x)
     assert torch.equal(kernels.lif_forward(x, *scalars(beta, 1.0, 1.0)), leaky(x, beta, 1.0))
-    assert_close(kernels.lif_backward(grad, x, *scalars(beta, 1.0, 1.0), ATan()), gradient(grad, x, beta, 1.0))
+    assert_close(
+        kernels.lif_backward(grad, x, *scalars(beta, 1.0, 1.0), ATan()),
+        gradient(grad, x, beta, 1.0),
+    )
 
 
 def test_parameters_of_a_module_in_bfloat16(kernels: ModuleType) -> None:
@@ -159,7 +192,11 @@ def test_parameters_of_a_module_in_bfloat16(kernels: ModuleType) -> None:
 @pytest.mark.filterwarnings("ignore:invalid value")  # of numpy's, in which the interpreter computes
 def test_a_membrane_that_is_no_number_stays_none(kernels: ModuleType) -> None:
     x = currents(4)
-    x[0].view(-1)[:9:3], x[1].view(-1)[1:9:3], x[2].view(-1)[2:9:3] = torch.inf, -torch.inf, torch.nan
+    x[0].view(-1)[:9:3], x[1].view(-1)[1:9:3], x[2].view(-1)[2:9:3] = (
+        torch.inf,
+        -torch.inf,
+        torch.nan,
+    )
     spikes = kernels.lif_forward(x, *scalars(0.5, 1.0, 1.0))
     assert torch.equal(spikes, leaky(x, 0.5, 1.0))
     assert spikes[:, 0, 0, 0, 0].tolist() == [1, 0, 0, 0]  # inf * 0
@@ -177,9 +214,13 @@ def test_packed(kernels: ModuleType, dtype: torch.dtype, layout: torch.memory_fo
 
 def test_packed_of_another_kind_is_refused(kernels: ModuleType) -> None:
     x, parameters = currents(3), scalars(0.5, 1.0, 1.0)
-    other_strides = torch.empty_like(x.transpose(1, 2).contiguous().transpose(1, 2), dtype=torch.uint8)
+    other_strides = torch.empty_like(
+        x.transpose(1, 2).contiguous().transpose(1, 2), dtype=torch.uint8
+    )
     for packed in (torch.empty_like(x), torch.empty_like(x[:2], dtype=torch.uint8), other_strides):
-        with pytest.raises(ValueError, match=re.escape("it must be torch.uint8 of shape (3, 3, 2, 7, 6)")):
+        with pytest.raises(
+            ValueError, match=re.escape("it must be torch.uint8 of shape (3, 3, 2, 7, 6)")
+        ):
             kernels.lif_forward(x, *parameters, packed)
 
 
@@ -191,12 +232,16 @@ def test_too_many_steps_are_refused(kernels: ModuleType) -> None:
         kernels.lif_backward(x, x, *scalars(0.5, 1.0, 1.0), ATan())
 
 
-@pytest.mark.parametrize("shape", [(4, 1), (4, 1, 512), (4, 2, 1024), (4, 3, 777), (64, 3)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(4, 1), (4, 1, 512), (4, 2, 1024), (4, 3, 777), (64, 3)], ids=str
+)
 def test_sizes(kernels: ModuleType, shape: tuple[int, ...]) -> None:
     x, parameters = torch.randn(shape) * 2, scalars(0.5, 1.0, 1.0)
     grad = torch.randn_like(x)
     assert torch.equal(kernels.lif_forward(x, *parameters), leaky(x, 0.5, 1.0))
-    torch.testing.assert_close(kernels.lif_backward(grad, x, *parameters, ATan()), gradient(grad, x, 0.5, 1.0))
+    torch.testing.assert_close(
+        kernels.lif_backward(grad, x, *parameters, ATan()), gradient(grad, x, 0.5, 1.0)
+    )
 
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -217,9 +262,12 @@ def test_any_strides(kernels: ModuleType, view: Callable[[Tensor], Tensor]) -> N
     expected = gradient(grad.contiguous(), x.contiguous(), 0.5, 1.0)
     for a, b in ((grad, x), (grad.contiguous(), x), (grad, x.contiguous())):
         assert torch.equal(
-            kernels.lif_backward(a, b, *parameters, ATan()), kernels.lif_backward(a.clone(), b.clone(), *parameters, ATan())
+            kernels.lif_backward(a, b, *parameters, ATan()),
+            kernels.lif_backward(a.clone(), b.clone(), *parameters, ATan()),
         )
-        torch.testing.assert_close(kernels.lif_backward(a, b, *parameters, ATan()), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            kernels.lif_backward(a, b, *parameters, ATan()), expected, rtol=0, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("copied", [False, True])
@@ -240,7 +288,9 @@ SAME_MEMORY = {  # shape, strides of x, strides of grad
 }
 
 
-@pytest.mark.parametrize(("shape", "strides", "grad_strides"), SAME_MEMORY.values(), ids=SAME_MEMORY.keys())
+@pytest.mark.parametrize(
+    ("shape", "strides", "grad_strides"), SAME_MEMORY.values(), ids=SAME_MEMORY.keys()
+)
 def test_nothing_is_copied_without_need(
     kernels: ModuleType,
     shape: tuple[int, ...],
@@ -250,14 +300,22 @@ def test_nothing_is_copied_without_need(
 ) -> None:
     launched: list[Any] = []
     monkeypatch.setattr(kernels, "_launch", lambda *arguments: launched.extend(arguments))
-    x, grad = torch.empty_strided(shape, strides), torch.empty_strided(shape, grad_strides, dtype=torch.bfloat16)
+    x, grad = (
+        torch.empty_strided(shape, strides),
+        torch.empty_strided(shape, grad_strides, dtype=torch.bfloat16),
+    )
     kernels.lif_forward(x, *scalars(0.5, 1.0, 1.0))
     kernels.lif_backward(grad, x, *scalars(0.5, 1.0, 1.0), ATan())
-    assert sum(argument is x for argument in launched) == 2 and sum(argument is grad for argument in launched) == 1
+    assert (
+        sum(argument is x for argument in launched) == 2
+        and sum(argument is grad for argument in launched) == 1
+    )
 
 
 @pytest.mark.parametrize("shape", [(4, 0, 2, 3), (4, 2, 0)], ids=str)
-def test_nothing_is_launched_for_nothing(kernels: ModuleType, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_launched_for_nothing(
+    kernels: ModuleType, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kernels, "_forward", None)
     monkeypatch.setattr(kernels, "_backward", None)
     x = torch.empty(shape)
@@ -266,7 +324,9 @@ def test_nothing_is_launched_for_nothing(kernels: ModuleType, shape: tuple[int, 
 
 
 @dtypes
-def test_nothing_is_written_behind_the_end(kernels: ModuleType, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_behind_the_end(
+    kernels: ModuleType, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory: list[Tensor] = []
 
     def guarded(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -277,7 +337,9 @@ def test_nothing_is_written_behind_the_end(kernels: ModuleType, dtype: torch.dty
     x = currents(2).to(dtype)
     kernels.lif_forward(x, *scalars(0.5, 1.0, 1.0), guarded(x, torch.uint8))
     kernels.lif_backward(x, x, *scalars(0.5, 1.0, 1.0), ATan())
-    assert len(memory) == 3 and all((m[x.numel() :] == 77).all() and (m[: x.numel()] != 77).all() for m in memory)
+    assert len(memory) == 3 and all(
+        (m[x.numel() :] == 77).all() and (m[: x.numel()] != 77).all() for m in memory
+    )
 
 
 class Compiler:
@@ -291,20 +353,29 @@ class Compiler:
 
     def __call__(self, *arguments: Any, **named: Any) -> None:
         names = self.kernel.arg_names
-        values = dict(zip(names, arguments, strict=False)) | {name: named.pop(name) for name in names if name in named}
+        values = dict(zip(names, arguments, strict=False)) | {
+            name: named.pop(name) for name in names if name in named
+        }
         signature, constants, aligned = {}, {}, {}
         for i, parameter in enumerate(self.kernel.params):
             value = values[parameter.name]
             if parameter.is_constexpr or value is None:
                 signature[parameter.name], constants[parameter.name] = "constexpr", value
             elif isinstance(value, Tensor):
-                signature[parameter.name], aligned[(i,)] = TYPES[value.dtype], [["tt.divisibility", 16]]
+                signature[parameter.name], aligned[(i,)] = (
+                    TYPES[value.dtype],
+                    [["tt.divisibility", 16]],
+                )
             else:
-                signature[parameter.name] = "fp32" if isinstance(value, float) else "i32" if value < 2**31 else "i64"
+                signature[parameter.name] = (
+                    "fp32" if isinstance(value, float) else "i32" if value < 2**31 else "i64"
+                )
                 if isinstance(value, int) and value % 16 == 0:
                     aligned[(i,)] = [["tt.divisibility", 16]]
         source = ASTSource(self.kernel, signature, constants, aligned)
-        self.compiled = triton.compile(source, target=GPUTarget("cuda", self.capability, 32), options=named)
+        self.compiled = triton.compile(
+            source, target=GPUTarget("cuda", self.capability, 32), options=named
+        )
 
     def registers(self) -> tuple[int, int]:
         """How many of them a thread has, and how many bytes of memory for want of more."""
@@ -327,7 +398,10 @@ def compile_for(
 
     def compile_both(x: Tensor, capability: int = 90) -> tuple[Compiler, Compiler]:
         module, parameters = load(interpreted=False), scalars(0.9, 1.0, 1.0)
-        forward, backward = Compiler(module._forward, capability), Compiler(module._backward, capability)
+        forward, backward = (
+            Compiler(module._forward, capability),
+            Compiler(module._backward, capability),
+        )
         monkeypatch.setattr(module, "_forward", forward)
         monkeypatch.setattr(module, "_backward", backward)
         module.lif_forward(x, *parameters, torch.empty_like(x, dtype=torch.uint8))
@@ -348,38 +422,58 @@ def compile_for(
     ],
 )
 def test_compiled(
-    compile_for: Callable[..., tuple[Compiler, Compiler]], capability: int, steps: int, dtype: torch.dtype, width: int
+    compile_for: Callable[..., tuple[Compiler, Compiler]],
+    capability: int,
+    steps: int,
+    dtype: torch.dtype,
+    width: int,
 ) -> None:
     x = torch.zeros(steps, 4, 64, dtype=dtype)
     forward, backward = compile_for(x, capability)
-    for kernel, loads, stores, size in ((forward, steps, 2 * steps, 16), (backward, 2 * steps, steps, width)):
+    for kernel, loads, stores, size in (
+        (forward, steps, 2 * steps, 16),
+        (backward, 2 * steps, steps, width),
+    ):
         ptx = kernel.compiled.asm["ptx"]
         # Every operation rounds on its own: .rn forbids the assembler to fuse.
-        assert not re.search(r"\bfma|\b(add|sub|mul)\.f32", ptx) and (steps == 1 or "mul.rn.f32" in ptx)
+        assert not re.search(r"\bfma|\b(add|sub|mul)\.f32", ptx) and (
+            steps == 1 or "mul.rn.f32" in ptx
+        )
         casts = re.findall(r"cvt\S*\.(?:b?f16|b?f16x2)\.f32", ptx)
         assert len(casts) > 0 or dtype == torch.float32
         assert all(cast.startswith("cvt.rn.") for cast in casts)  # where the interpreter truncates
-        assert len(re.findall(rf"ld\.global\.v{size // 4}\.b32", ptx)) == loads == len(re.findall(r"ld\.global\.v", ptx))
+        assert (
+            len(re.findall(rf"ld\.global\.v{size // 4}\.b32", ptx))
+            == loads
+            == len(re.findall(r"ld\.global\.v", ptx))
+        )
         assert len(re.findall(r"st\.global", ptx)) == stores
         assert len(re.findall(rf"st\.global\.v{size // 4}\.b32", ptx)) == steps
         registers, spilled = kernel.registers()
         assert registers <= 128 and spilled == 0
 
 
-@pytest.mark.parametrize("shape", [(4, 3 << 28), (2, 3 << 30)], ids=str)  # more than 2^31 elements in all, and of one step
-def test_offsets_have_64_bits(compile_for: Callable[..., tuple[Compiler, Compiler]], shape: tuple[int, int]) -> None:
+# more than 2^31 elements in all, and of one step
+@pytest.mark.parametrize("shape", [(4, 3 << 28), (2, 3 << 30)], ids=str)
+def test_offsets_have_64_bits(
+    compile_for: Callable[..., tuple[Compiler, Compiler]], shape: tuple[int, int]
+) -> None:
     for kernel in compile_for(torch.empty(shape, device="meta")):
         ttir = kernel.compiled.asm["ttir"]
         offsets = re.findall(r"tt\.addptr .*, (\S+) loc", ttir)
         assert len(offsets) >= shape[0] and all("xi64>" in offset for offset in offsets)
-        assert re.search(r"arith\.muli .* : i64", ttir) and not re.search(r"arith\.muli .*i32", ttir)
+        assert re.search(r"arith\.muli .* : i64", ttir) and not re.search(
+            r"arith\.muli .*i32", ttir
+        )
 
 
 @layouts
 def test_a_layer_on_a_gpu_is_one_on_a_cpu(
     kernels: ModuleType, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`Lif` with the kernels and without: spikes, the bytes that readers keep, and gradients, also behind a BatchNorm."""
+    """`Lif` with the kernels and without: spikes, the bytes that readers keep, and gradients, also
+    behind a BatchNorm.
+    """
     x = currents(4, layout=layout).flatten(0, 1)
 
     def run() -> tuple[Tensor, ...]:

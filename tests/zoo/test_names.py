@@ -9,13 +9,19 @@ from typing import Any
 import pytest
 
 import zoo
-from zoo import names
 from zoo.danet import DANetConfig
 from zoo.datasets import DATASETS
 from zoo.errors import ConfigError, UnknownName
-from zoo.names import DEPTHS, VARIANTS, Manifest, ModelSpec, architectures
+from zoo.families import FAMILIES
+from zoo.manifest import Manifest, read_manifest
+from zoo.names import ModelSpec, architectures
 
-ALL = [(family, depth, variant) for family in DEPTHS for depth in DEPTHS[family] for variant in VARIANTS[family]]
+ALL = [
+    (family, depth, variant)
+    for family in FAMILIES
+    for depth in FAMILIES[family].depths
+    for variant in FAMILIES[family].variants
+]
 
 
 @pytest.mark.parametrize("dataset", [None, *DATASETS])
@@ -24,12 +30,18 @@ def test_every_name_parses_back(steps: int, dataset: str | None) -> None:
     for family, depth, variant in ALL:
         spec = ModelSpec(family, depth, variant, steps, dataset)
         assert ModelSpec.parse(spec.name) == spec
-        assert spec.name == f"{family}{depth}{variant}-t{steps}" + (f".{dataset}" if dataset else "")
+        assert spec.name == f"{family}{depth}{variant}-t{steps}" + (
+            f".{dataset}" if dataset else ""
+        )
 
 
 @pytest.mark.parametrize(
     ("long", "short"),
-    [("danet50a-t4", "danet50-t4"), ("danet20a-t2.fmnist", "danet20-t2.fmnist"), ("sew-resnet18add-t4", "sew-resnet18-t4")],
+    [
+        ("danet50a-t4", "danet50-t4"),
+        ("danet20a-t2.fmnist", "danet20-t2.fmnist"),
+        ("sew-resnet18add-t4", "sew-resnet18-t4"),
+    ],
 )
 def test_the_understood_variant_may_be_said(long: str, short: str) -> None:
     assert ModelSpec.parse(long).name == short
@@ -39,13 +51,28 @@ def test_the_understood_variant_may_be_said(long: str, short: str) -> None:
 def test_every_name_means_a_network(family: str, depth: int, variant: str) -> None:
     for data in DATASETS.values():
         config = DANetConfig.from_dict(ModelSpec(family, depth, variant, 3).config(data))
-        assert (config.in_channels, config.num_classes, config.steps) == (data.channels, data.num_classes, 3)
-        blocks = (depth - 2) // (3 if config.bottleneck else 2)  # ResNet counts the stem, the convolutions and the classifier
+        assert (config.in_channels, config.num_classes, config.steps) == (
+            data.channels,
+            data.num_classes,
+            3,
+        )
+        # ResNet counts the stem, the convolutions and the classifier
+        blocks = (depth - 2) // (3 if config.bottleneck else 2)
         assert sum(config.depths) == blocks
 
 
 UNKNOWN = [
-    *("", "danet", "danet18", "danet-t4", "danet18-t", "resnet18-t4", "danet18-t4.", "danet18-t4.in1k.in1k", "danet18-t-4"),
+    *(
+        "",
+        "danet",
+        "danet18",
+        "danet-t4",
+        "danet18-t",
+        "resnet18-t4",
+        "danet18-t4.",
+        "danet18-t4.in1k.in1k",
+        "danet18-t-4",
+    ),
     *(
         "DANet18-t4",
         " danet18-t4",
@@ -56,20 +83,34 @@ UNKNOWN = [
         "danet18add-t4",
         "sew-resnet18b-t4",
     ),
-    *("sew-resnet18a-t4", "spiking-resnet18a-t4", "ms-resnet50-t4", "danet9999-t4", "danet" + "9" * 5000 + "-t4", "danet18-t99999"),
+    *(
+        "sew-resnet18a-t4",
+        "spiking-resnet18a-t4",
+        "ms-resnet50-t4",
+        "danet9999-t4",
+        "danet" + "9" * 5000 + "-t4",
+        "danet18-t99999",
+    ),
     *("danet１８-t4", "../danet18-t4", "danet18-t4/", "💥"),  # noqa: RUF001  # full-width digits, on purpose
 ]
 
 
 @pytest.mark.parametrize("name", UNKNOWN, ids=lambda name: repr(name[:24]))
 def test_an_unknown_name_is_answered_with_the_nearest_three(name: str) -> None:
-    with pytest.raises(UnknownName, match=r"^unknown model .*; nearest are \S+, \S+, \S+ \(see `zoo list --all`\)$") as error:
+    with pytest.raises(
+        UnknownName, match=r"^unknown model .*; nearest are \S+, \S+, \S+ \(see `zoo list --all`\)$"
+    ) as error:
         ModelSpec.parse(name)
     assert repr(name) in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("danet51-t4", "danet50-t4"), ("dannet18-t4", "danet18-t4"), ("sewresnet34-t4", "sew-resnet34-t4")]
+    ("name", "meant"),
+    [
+        ("danet51-t4", "danet50-t4"),
+        ("dannet18-t4", "danet18-t4"),
+        ("sewresnet34-t4", "sew-resnet34-t4"),
+    ],
 )
 def test_a_typing_error_finds_the_name_meant(name: str, meant: str) -> None:
     with pytest.raises(UnknownName, match=rf"\b{meant}\b"):
@@ -88,30 +129,45 @@ def test_steps_out_of_range_are_said_to_be(steps: int) -> None:
 
 
 def test_an_unknown_data_set_is_answered_with_the_known() -> None:
-    with pytest.raises(UnknownName, match="unknown data set 'mnist'; valid are in1k, tin200, cifar10, fmnist"):
+    with pytest.raises(
+        UnknownName, match="unknown data set 'mnist'; valid are in1k, tin200, cifar10, fmnist"
+    ):
         ModelSpec.parse("danet18-t4.mnist")
 
 
 def test_a_bare_name_means_the_default_data_set(bundled: Path) -> None:
-    known = names.manifest()
-    assert known.resolve(ModelSpec.parse("danet20-t2")).name == "danet20-t2.fmnist"
-    assert known.resolve(ModelSpec.parse("danet20-t2.cifar10")).name == "danet20-t2.cifar10"
-    assert known.resolve(ModelSpec.parse("danet18-t4")).name == "danet18-t4.in1k"
+    known = read_manifest()
+    assert ModelSpec.parse("danet20-t2").resolved().name == "danet20-t2.fmnist"
+    assert ModelSpec.parse("danet20-t2.cifar10").resolved().name == "danet20-t2.cifar10"
+    assert ModelSpec.parse("danet18-t4").resolved().name == "danet18-t4.in1k"
     assert (known.tags("danet20-t2"), known.tags("danet18-t4")) == (["fmnist"], [])
 
 
 def test_list_models(bundled: Path) -> None:
     assert zoo.list_models() == architectures() == [ModelSpec(*spec, 4).name for spec in ALL]
-    assert zoo.list_models("sew-resnet18*") == ["sew-resnet18-t4", "sew-resnet18and-t4", "sew-resnet18iand-t4"]
+    assert zoo.list_models("sew-resnet18*") == [
+        "sew-resnet18-t4",
+        "sew-resnet18and-t4",
+        "sew-resnet18iand-t4",
+    ]
     assert zoo.list_models(pretrained=True) == ["danet20-t2.fmnist"]
     assert zoo.list_models("*.in1k", pretrained=True) == []
 
 
 def test_info(bundled: Path) -> None:
     known, unknown = zoo.info("danet20-t2"), zoo.info("danet50b-t8")
-    assert (known.name, known.data.tag, known.config["order"]) == ("danet20-t2.fmnist", "fmnist", "a")
+    assert (known.name, known.data.tag, known.config["order"]) == (
+        "danet20-t2.fmnist",
+        "fmnist",
+        "a",
+    )
     assert known.weights is not None and known.weights.metrics["top1"] == 0.2
-    assert (unknown.name, unknown.weights, unknown.config["steps"], unknown.config["order"]) == ("danet50b-t8.in1k", None, 8, "b")
+    assert (unknown.name, unknown.weights, unknown.config["steps"], unknown.config["order"]) == (
+        "danet50b-t8.in1k",
+        None,
+        8,
+        "b",
+    )
 
 
 def broken(values: dict[str, Any], **changes: Any) -> str:
@@ -126,10 +182,19 @@ def broken(values: dict[str, Any], **changes: Any) -> str:
         (lambda _: "[]", "is not a manifest"),
         (lambda values: json.dumps(values | {"version": 2}), "version 2; this zoo reads version 1"),
         (lambda values: json.dumps({"version": 1, "weights": {}}), "'defaults'"),
-        (lambda values: broken(values, provenance="borrowed"), "danet20-t2.fmnist: provenance 'borrowed'"),
-        (lambda values: broken(values, provenance="unknown"), "danet20-t2.fmnist: provenance 'unknown'"),
+        (
+            lambda values: broken(values, provenance="borrowed"),
+            "danet20-t2.fmnist: provenance 'borrowed'",
+        ),
+        (
+            lambda values: broken(values, provenance="unknown"),
+            "danet20-t2.fmnist: provenance 'unknown'",
+        ),
         (lambda values: broken(values, files={"a": {}}), "danet20-t2.fmnist: FileSpec"),
-        (lambda values: broken(values, files={"a": {"sha256": "0", "bytes": 1}}), "expected 64 hexadecimal digits and a number"),
+        (
+            lambda values: broken(values, files={"a": {"sha256": "0", "bytes": 1}}),
+            "expected 64 hexadecimal digits and a number",
+        ),
         (
             lambda values: broken(values, colour="red"),
             "danet20-t2.fmnist: unknown field 'colour'; this zoo knows data, energy, files",
@@ -145,14 +210,18 @@ def test_a_broken_manifest_is_refused(bundled: Path, change: Any, said: str) -> 
 
 
 def test_the_manifest_of_this_installation_fits_its_networks() -> None:
-    known = names.manifest()
+    known = read_manifest()
     for name, weights in known.weights.items():
         assert weights.name == name == ModelSpec.parse(name).name
         data = DATASETS[weights.data.tag]
         assert weights.data in (data, data.found("JPEG"))
         assert {"config.json", "model.safetensors"} <= weights.files.keys()
     for architecture, tag in known.defaults.items():
-        reached = {name: entry.metrics["top1"] for name, entry in known.weights.items() if name.partition(".")[0] == architecture}
+        reached = {
+            name: entry.metrics["top1"]
+            for name, entry in known.weights.items()
+            if name.partition(".")[0] == architecture
+        }
         assert f"{architecture}.{tag}" == max(reached, key=lambda name: reached[name])
 
 
@@ -162,4 +231,7 @@ QUICK = ["import zoo", "import zoo.names", "import zoo; zoo.list_models(); zoo.i
 @pytest.mark.parametrize("statement", QUICK)
 def test_names_are_known_without_torch(statement: str) -> None:
     code = f"{statement}; import sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(zoo.__file__).parents[1]).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=Path(zoo.__file__).parents[1]).returncode
+        == 0
+    )

@@ -1,4 +1,5 @@
-"""The fused neuron is snnTorch's, spike for spike and gradient for gradient, and both are the hard-reset LIF of the literature.
+"""The fused neuron is snnTorch's, spike for spike and gradient for gradient, and both are the
+hard-reset LIF of the literature.
 
 What autograd keeps of spikes and currents is less than they are, and enough for the same gradients.
 """
@@ -26,7 +27,9 @@ SURROGATES = [ATan(), ATan(alpha=3.0), Rectangle(), Rectangle(half_width=0.25, h
 
 
 def currents(steps: int, batch: int = 5, threshold: float = 1.0) -> Tensor:
-    """`[T*B, 6, 3, 4]`: half random, half multiples of a quarter of the threshold, whose membranes meet it exactly."""
+    """`[T*B, 6, 3, 4]`: half random, half multiples of a quarter of the threshold, whose membranes
+    meet it exactly.
+    """
     x = torch.randn(steps * batch, 6, 3, 4) * threshold
     x[:, ::2] = torch.randint(-2, 7, x[:, ::2].shape) * (threshold / 4)
     return x
@@ -54,7 +57,9 @@ def assert_same_gradient(found: Tensor, expected: Tensor) -> None:
     assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"])
+@pytest.mark.parametrize(
+    "layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 8])
 @pytest.mark.parametrize("threshold", [1.0, 0.5, JUST_BELOW_ONE])
@@ -75,15 +80,21 @@ def test_fused_spikes_are_the_loop(
 @pytest.mark.parametrize("threshold", [1.0, 0.5, JUST_BELOW_ONE])
 @pytest.mark.parametrize("steps", [1, 4, 8])
 @pytest.mark.parametrize("beta", [0.5, 0.9, 1.0])
-def test_fused_gradient_is_the_loop(beta: float, steps: int, threshold: float, spike_grad: Surrogate) -> None:
+def test_fused_gradient_is_the_loop(
+    beta: float, steps: int, threshold: float, spike_grad: Surrogate
+) -> None:
     x = currents(steps, threshold=threshold)
     lif = Lif(steps, beta=beta, threshold=threshold, spike_grad=spike_grad)
     assert_same_gradient(backward(lif, x), backward(lambda x: loop(lif.neuron, x, steps), x))
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"])
+@pytest.mark.parametrize(
+    "layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"]
+)
 @pytest.mark.parametrize("elements", [1, 6 * 3 * 4 * 2, 6 * 3 * 4 * 3])
-def test_a_batch_larger_than_the_cache_is_cut(elements: int, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_larger_than_the_cache_is_cut(
+    elements: int, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x = currents(4, batch=7).to(memory_format=layout)
     lif = Lif(4)
     whole, gradient = lif(x), backward(lif, x)
@@ -102,7 +113,8 @@ def test_bfloat16_gradient_is_the_rounded_float32_one() -> None:
 
 def test_bfloat16_gradient_of_spikes_of_another_height_is_rounded_once() -> None:
     x, lif = currents(1).bfloat16(), Lif(1)
-    lif.neuron.graded_spikes_factor.fill_(0.3)  # with T = 1 nothing is added up: only the last rounding is left
+    # with T = 1 nothing is added up: only the last rounding is left
+    lif.neuron.graded_spikes_factor.fill_(0.3)
     assert torch.equal(backward(lif, x), backward(lif, x.float()).bfloat16())
 
 
@@ -142,7 +154,9 @@ def test_no_state_leaks_into_the_next_call(fused: bool) -> None:
 
 def test_images_of_a_batch_do_not_meet() -> None:
     lif, x = Lif(3), currents(3, batch=4).unflatten(0, (3, 4))
-    alone = torch.cat([lif(x[:, i : i + 1].flatten(0, 1)).unflatten(0, (3, 1)) for i in range(4)], dim=1)
+    alone = torch.cat(
+        [lif(x[:, i : i + 1].flatten(0, 1)).unflatten(0, (3, 1)) for i in range(4)], dim=1
+    )
     assert torch.equal(lif(x.flatten(0, 1)), alone.flatten(0, 1))
 
 
@@ -209,7 +223,8 @@ def test_lapicque_has_the_same_call() -> None:
     assert torch.equal(lif(x), loop(lif.neuron, x, 4))
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's way with snnTorch's surrogates
+# dynamo's way with snnTorch's surrogates
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_a_neuron_that_is_looped_over_is_compiled_whole() -> None:
     lif, x = Lif(4, reset="subtract"), currents(4)
     assert torch.equal(torch.compile(lif, fullgraph=True, backend="eager")(x), lif(x))
@@ -235,7 +250,12 @@ def test_a_network_trains_a_learnable_beta(tiny: Callable[..., DANet]) -> None:
 
 def test_state_dict_keys() -> None:
     """Files of weights hold these keys."""
-    keys = {"neuron.beta", "neuron.threshold", "neuron.graded_spikes_factor", "neuron.reset_mechanism_val"}
+    keys = {
+        "neuron.beta",
+        "neuron.threshold",
+        "neuron.graded_spikes_factor",
+        "neuron.reset_mechanism_val",
+    }
     assert set(Lif(2).state_dict()) == keys
 
 
@@ -245,17 +265,26 @@ READERS: dict[str, Callable[[], list[nn.Module]]] = {
     "strided": lambda: [nn.Conv2d(6, 4, 1, stride=2)],
     "pool": lambda: [nn.AvgPool2d(2)],
     "max pool": lambda: [nn.MaxPool2d(3, 2, 1)],
-    "several": lambda: [nn.Conv2d(6, 4, 3, padding=1), nn.AvgPool2d(2), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 2, 3, stride=2)],
+    "several": lambda: [
+        nn.Conv2d(6, 4, 3, padding=1),
+        nn.AvgPool2d(2),
+        nn.Conv2d(6, 6, 1),
+        nn.Conv2d(6, 2, 3, stride=2),
+    ],
 }
 
 
 def graded(steps: int, height: float) -> Lif:
     lif = Lif(steps)
-    lif.neuron = snn.Leaky(beta=0.5, spike_grad=ATan(), reset_mechanism="zero", graded_spikes_factor=height)
+    lif.neuron = snn.Leaky(
+        beta=0.5, spike_grad=ATan(), reset_mechanism="zero", graded_spikes_factor=height
+    )
     return lif
 
 
-def read(lif: Lif, readers: list[nn.Module], x: Tensor, as_bytes: bool, autocast: bool) -> list[Tensor]:
+def read(
+    lif: Lif, readers: list[nn.Module], x: Tensor, as_bytes: bool, autocast: bool
+) -> list[Tensor]:
     """The readers' outputs, and the gradients of the currents and of the readers' weights."""
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     outputs = []
@@ -278,9 +307,13 @@ def read(lif: Lif, readers: list[nn.Module], x: Tensor, as_bytes: bool, autocast
 def test_spikes_kept_as_bytes_give_the_same_gradients(
     readers: Callable[[], list[nn.Module]], height: float, kind: str, layout: torch.memory_format
 ) -> None:
-    x = currents(4).to(dtype=torch.bfloat16 if kind.startswith("bf16") else torch.float32, memory_format=layout)
+    x = currents(4).to(
+        dtype=torch.bfloat16 if kind.startswith("bf16") else torch.float32, memory_format=layout
+    )
     lif, modules = graded(4, height), [module.to(memory_format=layout) for module in readers()]
-    expected, found = (read(lif, modules, x, as_bytes, "autocast" in kind) for as_bytes in (False, True))
+    expected, found = (
+        read(lif, modules, x, as_bytes, "autocast" in kind) for as_bytes in (False, True)
+    )
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert all(tensor.any() for tensor in expected)
 
@@ -316,8 +349,13 @@ SLACK = 512  # numbers and vectors of a channel each
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
 @pytest.mark.parametrize("readers", READERS.values(), ids=READERS)
-def test_all_readers_share_one_byte_for_each_spike(readers: Callable[[], list[nn.Module]], dtype: torch.dtype) -> None:
-    x, modules = currents(4, batch=20).to(dtype).requires_grad_(), [module.to(dtype) for module in readers()]
+def test_all_readers_share_one_byte_for_each_spike(
+    readers: Callable[[], list[nn.Module]], dtype: torch.dtype
+) -> None:
+    x, modules = (
+        currents(4, batch=20).to(dtype).requires_grad_(),
+        [module.to(dtype) for module in readers()],
+    )
     lif, indexes = Lif(4), 0
     if isinstance(modules[0], nn.MaxPool2d):
         indexes = modules[0](x)[0].numel() * len(x) * 8
@@ -366,7 +404,9 @@ def test_a_graph_that_is_kept_can_be_gone_through_twice() -> None:
     spikes = Lif(4)(x)
     with kept_as_bytes(spikes):
         loss = conv(spikes).square().sum()
-    first, second = (torch.autograd.grad(loss, [x, conv.weight], retain_graph=True) for _ in range(2))
+    first, second = (
+        torch.autograd.grad(loss, [x, conv.weight], retain_graph=True) for _ in range(2)
+    )
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -374,7 +414,11 @@ def test_a_graph_that_is_kept_can_be_gone_through_twice() -> None:
 def test_without_training_there_are_no_bytes(mode: str) -> None:
     lif, x = Lif(4).train(mode != "eval"), currents(4, batch=20).requires_grad_()
     expected = lif(x)
-    context = {"eval": nullcontext(), "no_grad": torch.no_grad(), "inference": torch.inference_mode()}[mode]
+    context = {
+        "eval": nullcontext(),
+        "no_grad": torch.no_grad(),
+        "inference": torch.inference_mode(),
+    }[mode]
     with context, torch.autograd.profiler.profile(profile_memory=True) as profile:
         spikes = lif(x)
     assert not hasattr(spikes, autograd.BYTES) and isinstance(kept_as_bytes(spikes), nullcontext)
@@ -385,7 +429,14 @@ def test_without_training_there_are_no_bytes(mode: str) -> None:
 def test_only_what_a_neuron_just_fired_is_kept_as_bytes() -> None:
     spikes = Lif(4)(currents(4).requires_grad_())
     assert not isinstance(kept_as_bytes(spikes), nullcontext)
-    for other in (spikes + 1, spikes * 1, spikes.float().clone(), spikes[:2], spikes.detach(), Lif(4, fused=False)(spikes)):
+    for other in (
+        spikes + 1,
+        spikes * 1,
+        spikes.float().clone(),
+        spikes[:2],
+        spikes.detach(),
+        Lif(4, fused=False)(spikes),
+    ):
         assert isinstance(kept_as_bytes(other), nullcontext)
     with torch.no_grad():
         assert isinstance(kept_as_bytes(spikes), nullcontext)
@@ -404,7 +455,10 @@ def test_spikes_that_were_changed_in_place_are_not_what_was_fired() -> None:
 
 def normalised(x: Tensor, norm: nn.BatchNorm2d, lif: Lif, again: bool) -> list[Tensor]:
     """The spikes, the gradients, and the norm's statistics."""
-    x, norm = x.detach().clone(memory_format=torch.preserve_format).requires_grad_(), copy.deepcopy(norm)
+    x, norm = (
+        x.detach().clone(memory_format=torch.preserve_format).requires_grad_(),
+        copy.deepcopy(norm),
+    )
     current = call_norm(norm, x) if again else norm(x)
     spikes = lif(current)
     del current
@@ -470,9 +524,15 @@ def test_currents_that_were_changed_in_place_are_not_what_was_normalised() -> No
 
 @pytest.mark.parametrize(("beta", "threshold"), [(1.0, 1.0), (0.5, 0.75)])
 def test_reset_by_subtraction(beta: float, threshold: float) -> None:
-    """What is above the threshold stays on the membrane: an integrate-and-fire neuron loses no current."""
+    """What is above the threshold stays on the membrane: an integrate-and-fire neuron loses no
+    current.
+    """
     lif, x = Lif(6, beta=beta, threshold=threshold, reset="subtract"), currents(6)
-    spikes, mem, spk = lif(x).unflatten(0, (6, -1)), torch.zeros_like(x[:1]), torch.zeros_like(x[:1])
+    spikes, mem, spk = (
+        lif(x).unflatten(0, (6, -1)),
+        torch.zeros_like(x[:1]),
+        torch.zeros_like(x[:1]),
+    )
     for t, current in enumerate(x.unflatten(0, (6, -1))):
         mem = beta * mem + current - threshold * spk
         spk = (mem > threshold).float()
@@ -488,7 +548,9 @@ def test_reset_by_subtraction_has_the_gradient_of_snntorch() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_threshold_just_below_one_survives_lower_precision(dtype: torch.dtype) -> None:
-    """The neuron of the baselines fires at a membrane of 1, which a threshold rounded to 1 would not."""
+    """The neuron of the baselines fires at a membrane of 1, which a threshold rounded to 1 would
+    not.
+    """
     lif = Lif(1, beta=1.0, threshold=JUST_BELOW_ONE).to(dtype)
     assert lif.neuron.threshold.dtype == torch.float32 and lif(torch.ones(1, 3, dtype=dtype)).all()
     assert lif.double().neuron.threshold == JUST_BELOW_ONE

@@ -1,4 +1,6 @@
-"""`DANet.save`: a model in memory as a folder that `zoo.load` takes, with its record or without, or a refusal by name."""
+"""`DANet.save`: a model in memory as a folder that `zoo.load` takes, with its record or without, or
+a refusal by name.
+"""
 
 import json
 import pickle
@@ -15,12 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import zoo
-from zoo.bundle import describe
 from zoo.danet import DANet, set_steps
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, WeightsError
-from zoo.names import Origin
-from zoo.provenance import RECORD_FILES, TRAINED_FILES
+from zoo.provenance import RECORD_FILES, TRAINED_FILES, Origin
+from zoo.publishing.bundle import describe
 from zoo.weights import write_model
 
 
@@ -70,9 +71,18 @@ def change_number_of_classes_and_back(model: DANet) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [change_a_weight, change_a_statistic, change_steps, change_classes, change_number_of_classes_and_back]
+    "change",
+    [
+        change_a_weight,
+        change_a_statistic,
+        change_steps,
+        change_classes,
+        change_number_of_classes_and_back,
+    ],
 )
-def test_a_changed_model_has_no_record_and_is_exact(change: Callable[[DANet], None], trained: Path, tmp_path: Path) -> None:
+def test_a_changed_model_has_no_record_and_is_exact(
+    change: Callable[[DANet], None], trained: Path, tmp_path: Path
+) -> None:
     model = zoo.load(trained)
     change(model)
     model.save(tmp_path / "changed")
@@ -85,12 +95,17 @@ def test_a_changed_model_has_no_record_and_is_exact(change: Callable[[DANet], No
     assert files(tmp_path / "again") == files(tmp_path / "changed")
 
 
-def test_another_name_or_data_is_another_model(trained: Path, tmp_path: Path, digits: DatasetSpec) -> None:
+def test_another_name_or_data_is_another_model(
+    trained: Path, tmp_path: Path, digits: DatasetSpec
+) -> None:
     named, shown = zoo.load(trained), zoo.load(trained)
     named.save(tmp_path / "named", name="pets")
     shown.save(tmp_path / "shown", data=replace(digits, title="pets"))
     for folder, origin in ((tmp_path / "named", named.origin), (tmp_path / "shown", shown.origin)):
-        assert files(folder).keys() == {"config.json", "model.safetensors"} and zoo.load(folder).origin == origin
+        assert (
+            files(folder).keys() == {"config.json", "model.safetensors"}
+            and zoo.load(folder).origin == origin
+        )
     assert named.origin is not None and named.origin.name == "pets"
     assert shown.origin is not None and shown.origin.data.title == "pets"
 
@@ -99,7 +114,10 @@ def test_the_record_of_other_weights_is_never_beside_them(trained: Path, tmp_pat
     model = zoo.load(trained)
     change_a_weight(model)
     before = files(trained)
-    with pytest.raises(WeightsError, match=r"trained holds metrics\.json, which is about other weights: save to another folder"):
+    with pytest.raises(
+        WeightsError,
+        match=r"trained holds metrics\.json, which is about other weights: save to another folder",
+    ):
         model.save(trained)
     assert files(trained) == before
     for file in (*RECORD_FILES, "model.safetensors.index.json"):
@@ -115,10 +133,15 @@ def test_a_model_whose_folder_is_gone_is_saved(trained: Path, tmp_path: Path) ->
     model = zoo.load(trained)
     trained.rename(tmp_path / "elsewhere")
     model.save(tmp_path / "saved")
-    assert same(zoo.load(tmp_path / "saved"), model) and "metrics.json" not in files(tmp_path / "saved")
+    assert same(zoo.load(tmp_path / "saved"), model) and "metrics.json" not in files(
+        tmp_path / "saved"
+    )
 
 
-@pytest.mark.parametrize("change", [lambda tensors: tensors.popitem(), lambda tensors: tensors.update(more=torch.zeros(1))])
+@pytest.mark.parametrize(
+    "change",
+    [lambda tensors: tensors.popitem(), lambda tensors: tensors.update(more=torch.zeros(1))],
+)
 def test_a_model_whose_file_has_other_tensors_now_has_no_record(
     change: Callable[[dict[str, torch.Tensor]], object], trained: Path, tmp_path: Path
 ) -> None:
@@ -127,11 +150,15 @@ def test_a_model_whose_file_has_other_tensors_now_has_no_record(
     change(tensors)
     save_file(tensors, path)
     model.save(tmp_path / "saved")
-    assert same(zoo.load(tmp_path / "saved"), model) and "metrics.json" not in files(tmp_path / "saved")
+    assert same(zoo.load(tmp_path / "saved"), model) and "metrics.json" not in files(
+        tmp_path / "saved"
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_weights_of_another_precision_are_saved_as_they_are(dtype: torch.dtype, trained: Path, tmp_path: Path) -> None:
+def test_weights_of_another_precision_are_saved_as_they_are(
+    dtype: torch.dtype, trained: Path, tmp_path: Path
+) -> None:
     model = zoo.load(trained).to(dtype)
     model.save(tmp_path / "saved")
     assert same(zoo.load(tmp_path / "saved").double(), model.double())
@@ -142,9 +169,14 @@ def test_a_network_built_by_hand_is_saved_with_name_and_data(
 ) -> None:
     model = tiny()
     for given in ({}, {"name": "mine"}, {"data": digits}):
-        with pytest.raises(ConfigError, match=r"neither a name nor data: give both, as in model\.save\(folder, name="):
+        with pytest.raises(
+            ConfigError,
+            match=r"neither a name nor data: give both, as in model\.save\(folder, name=",
+        ):
             model.save(tmp_path / "mine", **given)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"this network has neither a name nor data: make it with zoo\.create"):
+    with pytest.raises(
+        ConfigError, match=r"this network has neither a name nor data: make it with zoo\.create"
+    ):
         _ = model.transform
     assert not (tmp_path / "mine").exists()
     model.save(tmp_path / "mine", name="mine", data=digits)
@@ -163,7 +195,10 @@ def a_head_of_two_layers(model: DANet) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (a_neuron_of_another_kind, r"stage1\.block0\.lif1 is Lif\(steps=2, reset=None\) of snntorch's Synaptic with"),
+        (
+            a_neuron_of_another_kind,
+            r"stage1\.block0\.lif1 is Lif\(steps=2, reset=None\) of snntorch's Synaptic with",
+        ),
         (a_head_of_two_layers, r"head\.fc is Sequential"),
     ],
 )
@@ -175,14 +210,23 @@ def test_what_a_folder_cannot_say_is_refused_by_name(
     change(model)
     with pytest.raises(WeightsError, match=said) as error:
         model.save(tmp_path / "saved")
-    assert "\n" not in str(error.value) and not (tmp_path / "saved").exists() and model.origin == origin
+    assert (
+        "\n" not in str(error.value)
+        and not (tmp_path / "saved").exists()
+        and model.origin == origin
+    )
 
 
-def test_what_could_not_be_loaded_again_is_refused(trained: Path, tmp_path: Path, digits: DatasetSpec) -> None:
+def test_what_could_not_be_loaded_again_is_refused(
+    trained: Path, tmp_path: Path, digits: DatasetSpec
+) -> None:
     model = zoo.load(trained)
     with pytest.raises(ConfigError, match="name 'my model' is not one of letters, digits"):
         model.save(tmp_path / "saved", name="my model")
-    for data in (replace(digits, channels=3, mean=(0.5,) * 3, std=(0.5,) * 3), replace(digits, num_classes=3)):
+    for data in (
+        replace(digits, channels=3, mean=(0.5,) * 3, std=(0.5,) * 3),
+        replace(digits, num_classes=3),
+    ):
         with pytest.raises(ConfigError, match="a model of 1 channels and 5 classes for data of"):
             model.save(tmp_path / "saved", data=data)
     (tmp_path / "file").touch()
@@ -195,4 +239,8 @@ def test_a_model_is_copied_and_pickled_whole(trained: Path) -> None:
     model, x = zoo.load(trained), torch.randn(2, 1, 8, 8)
     model.reset_classifier(3)
     for other in (deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert torch.equal(other(x), model(x)) and other.origin == model.origin and other.transform == model.transform
+        assert (
+            torch.equal(other(x), model(x))
+            and other.origin == model.origin
+            and other.transform == model.transform
+        )

@@ -1,4 +1,6 @@
-"""Convolutions on small maps by products over used taps: the results of torch's own, and taken only where they may be."""
+"""Convolutions on small maps by products over used taps: the results of torch's own, and taken only
+where they may be.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,12 +35,17 @@ FORMATS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_
 
 
 def conv_and_input(
-    shape: tuple[int, int, int, tuple[int, int], int], input_format: torch.memory_format = torch.channels_last
+    shape: tuple[int, int, int, tuple[int, int], int],
+    input_format: torch.memory_format = torch.channels_last,
 ) -> tuple[nn.Conv2d, Tensor]:
     images, cin, cout, pixels, stride = shape
     torch.manual_seed(1)
-    conv = nn.Conv2d(cin, cout, 3, stride, padding=1, bias=False).to(memory_format=torch.channels_last)
-    return conv, torch.randn(images, cin, *pixels).contiguous(memory_format=input_format).requires_grad_()
+    conv = nn.Conv2d(cin, cout, 3, stride, padding=1, bias=False).to(
+        memory_format=torch.channels_last
+    )
+    return conv, torch.randn(images, cin, *pixels).contiguous(
+        memory_format=input_format
+    ).requires_grad_()
 
 
 def is_by_products(out: Tensor) -> bool:
@@ -56,26 +63,40 @@ def test_output_and_gradients_are_those_of_torch_to_rounding(
     grad = torch.randn_like(out)
     out.backward(grad)
 
-    exact_x, exact_weight = x.detach().double().requires_grad_(), conv.weight.detach().double().requires_grad_()
+    exact_x, exact_weight = (
+        x.detach().double().requires_grad_(),
+        conv.weight.detach().double().requires_grad_(),
+    )
     exact = F.conv2d(exact_x, exact_weight, None, conv.stride, 1)
     exact.backward(grad.double())
-    for given, expected in ((out, exact), (x.grad, exact_x.grad), (conv.weight.grad, exact_weight.grad)):
+    for given, expected in (
+        (out, exact),
+        (x.grad, exact_x.grad),
+        (conv.weight.grad, exact_weight.grad),
+    ):
         assert given.shape == expected.shape
         assert (given - expected).norm() <= 2e-6 * expected.norm()
 
 
 @pytest.mark.parametrize("frozen", ["x", "weight"])
-def test_a_gradient_that_nobody_needs_is_not_computed(frozen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gradient_that_nobody_needs_is_not_computed(
+    frozen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     conv, x = conv_and_input(SHAPES["2x2"])
     kept, gone = (conv.weight, x) if frozen == "x" else (x, conv.weight)
     gone.requires_grad_(False)
-    monkeypatch.setattr(small_maps, {"x": "_input_gradient", "weight": "_weight_gradient"}[frozen], None)  # not to be called
+    # not to be called
+    monkeypatch.setattr(
+        small_maps, {"x": "_input_gradient", "weight": "_weight_gradient"}[frozen], None
+    )
     call_conv(conv, x).sum().backward()
     assert kept.grad is not None and gone.grad is None
 
 
 @pytest.mark.parametrize(("pixels", "stride"), [(1, 1), (2, 1), (2, 2), (4, 2), (3, 1)])
-def test_gradients_of_first_and_second_order_are_those_of_finite_differences(pixels: int, stride: int) -> None:
+def test_gradients_of_first_and_second_order_are_those_of_finite_differences(
+    pixels: int, stride: int
+) -> None:
     x = torch.randn(2, 2, pixels, pixels, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 2, 3, 3, dtype=torch.float64, requires_grad=True)
     function: Callable[[Tensor, Tensor], Any] = lambda x, weight: SmallConv.apply(x, weight, stride)  # noqa: E731
@@ -90,7 +111,8 @@ def test_spikes_stay_kept_as_bytes() -> None:
         out = call_conv(conv, spikes)
     assert is_by_products(out)
     kept = out.grad_fn.saved_tensors[0]
-    assert torch.equal(kept, spikes) and kept.data_ptr() != spikes.data_ptr()  # made anew from bytes
+    # made anew from bytes
+    assert torch.equal(kept, spikes) and kept.data_ptr() != spikes.data_ptr()
 
 
 def test_a_weight_changed_before_the_backward_pass_is_refused() -> None:
@@ -118,7 +140,9 @@ def patch_forward(conv: nn.Conv2d) -> None:
 CHANGES: dict[str, Callable[[nn.Conv2d], object]] = {
     "forward hook": lambda conv: conv.register_forward_hook(lambda _, args, out: out * 0.5),
     "forward pre-hook": lambda conv: conv.register_forward_pre_hook(lambda _, args: (args[0] * 3,)),
-    "backward hook": lambda conv: conv.register_full_backward_hook(lambda _, grads, __: (grads[0] * 2,)),
+    "backward hook": lambda conv: conv.register_full_backward_hook(
+        lambda _, grads, __: (grads[0] * 2,)
+    ),
     "parametrised": lambda conv: parametrize.register_parametrization(conv, "weight", Doubled()),
     "pruned": lambda conv: prune.custom_from_mask(conv, "weight", torch.ones_like(conv.weight)),
     "patched forward": patch_forward,
@@ -157,7 +181,9 @@ OTHER_CONVOLUTIONS = {
 @pytest.mark.parametrize("module", OTHER_CONVOLUTIONS.values(), ids=OTHER_CONVOLUTIONS)
 def test_another_layer_is_called_as_a_module(module: nn.Module) -> None:
     module = module.to(memory_format=torch.channels_last)
-    x = torch.randn(4, 64, 2, 2, dtype=next(module.parameters()).dtype).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(4, 64, 2, 2, dtype=next(module.parameters()).dtype).contiguous(
+        memory_format=torch.channels_last
+    )
     out = call_conv(module, x)
     assert not is_by_products(out) and torch.equal(out, module(x))
 
@@ -190,7 +216,9 @@ def test_who_looks_at_operators_sees_a_convolution() -> None:
 def test_functional_transforms_see_the_module() -> None:
     conv, x = conv_and_input(SHAPES["2x2"])
     expected = conv(x)
-    assert torch.equal(torch.func.vmap(lambda image: call_conv(conv, image))(x[:, None])[:, 0], expected)
+    assert torch.equal(
+        torch.func.vmap(lambda image: call_conv(conv, image))(x[:, None])[:, 0], expected
+    )
     assert torch.equal(torch.func.vjp(lambda x: call_conv(conv, x), x)[0], expected)
 
 
@@ -207,9 +235,13 @@ def test_torch_compile_and_trace_see_the_module() -> None:
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("order", ["a", "b", "c", "d", "plain", "post"])
-def test_a_block_on_a_small_map_has_the_gradients_it_has_with_hooks(order: Any, checkpointing: bool) -> None:
+def test_a_block_on_a_small_map_has_the_gradients_it_has_with_hooks(
+    order: Any, checkpointing: bool
+) -> None:
     torch.manual_seed(3)
-    block = Block(64, 128, 2, order=order, bottleneck=False, neuron=lambda: Lif(2)).to(memory_format=torch.channels_last)
+    block = Block(64, 128, 2, order=order, bottleneck=False, neuron=lambda: Lif(2)).to(
+        memory_format=torch.channels_last
+    )
     block.train().checkpointing = checkpointing
     x = torch.randn(8, 64, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
     weights = list(block.parameters())

@@ -13,14 +13,22 @@ import zoo
 from export import estimate
 from zoo.danet import DANet
 from zoo.errors import ConfigError, ExportError, InputError
-from zoo.names import Origin
 from zoo.neurons import Lif
+from zoo.provenance import Origin
 
-NAMES = ["danet20-t4.fmnist", "danet18b-t2.cifar10", "sew-resnet18-t2.in1k", "speck-danet8-t4.fmnist", "danet18-t2.nmnist"]
+NAMES = [
+    "danet20-t4.fmnist",
+    "danet18b-t2.cifar10",
+    "sew-resnet18-t2.in1k",
+    "speck-danet8-t4.fmnist",
+    "danet18-t2.nmnist",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_layers_shapes_and_parameters_are_the_networks(name: str, record: Callable[..., Any]) -> None:
+def test_layers_shapes_and_parameters_are_the_networks(
+    name: str, record: Callable[..., Any]
+) -> None:
     model = lively(name, 16, widths=(4, 6, 8, 8)[: len(zoo.info(name).config["widths"])])
     assert model.origin is not None
     data, steps = model.origin.data, model.config.steps
@@ -31,14 +39,21 @@ def test_layers_shapes_and_parameters_are_the_networks(name: str, record: Callab
     assert layers.keys() >= calls.keys()
     for path, ((x, out),) in calls.items():
         module = model.get_submodule(path)
-        assert (layers[path].kind, layers[path].shape) == (type(module).__name__, tuple(out.shape[1:]))
+        assert (layers[path].kind, layers[path].shape) == (
+            type(module).__name__,
+            tuple(out.shape[1:]),
+        )
         runs = out.shape[0]  # of one image: T, or 1 before the repetition of a still one
         macs = 0
         if isinstance(module, nn.Conv2d):
-            macs = runs * out[0].numel() * x.shape[1] * module.kernel_size[0] * module.kernel_size[1]
+            macs = (
+                runs * out[0].numel() * x.shape[1] * module.kernel_size[0] * module.kernel_size[1]
+            )
         elif isinstance(module, nn.Linear):
             macs = x.shape[1] * out.shape[1]
-        assert layers[path].macs == macs and layers[path].synops is None and layers[path].rate is None
+        assert (
+            layers[path].macs == macs and layers[path].synops is None and layers[path].rate is None
+        )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     assert sum(layer.parameters for layer in summary.layers) == summary.parameters == parameters
     assert summary.macs == sum(layer.macs for layer in summary.layers) and summary.synops is None
@@ -56,7 +71,9 @@ def test_synops_and_rates_are_those_of_the_energy_report(name: str) -> None:
     assert summary.synops == pytest.approx(report.total("acs") / 3) and summary.synops > 0
     rates = {layer.name: layer.rate for layer in summary.layers if layer.rate is not None}
     found = zoo.features(model, x)
-    assert {path: rates[path] for path in found} == pytest.approx({path: layer.rate for path, layer in found.items()})
+    assert {path: rates[path] for path in found} == pytest.approx(
+        {path: layer.rate for path, layer in found.items()}
+    )
     stem = next(layer for layer in summary.layers if layer.kind == "Conv2d")
     assert (stem.synops is None) == (not data.events)  # a still image is no spikes
     assert summary.layers[-1].name == "head.fc" and (summary.layers[-1].synops or 0) > 0
@@ -75,7 +92,10 @@ def test_as_text_it_is_a_table_with_totals() -> None:
 
 def test_a_network_built_by_hand_is_summarised_with_an_input(tiny: Callable[..., DANet]) -> None:
     model = tiny()
-    with pytest.raises(ConfigError, match=r"does not say which images it takes: give some, as in model\.summary\(x\)"):
+    with pytest.raises(
+        ConfigError,
+        match=r"does not say which images it takes: give some, as in model\.summary\(x\)",
+    ):
         model.summary()
     with pytest.raises(ExportError):
         model.summary(torch.randn(1, 1, 8, 8))
@@ -98,6 +118,8 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_a_head_of_other_classes_is_summarised() -> None:
     model = zoo.create("danet20-t2.fmnist", widths=(4, 6, 8)).eval()
     model.reset_classifier(3)
-    assert model.origin == Origin("danet20-t2.fmnist", replace(zoo.info("danet20-t2.fmnist").data, num_classes=3, classes=()))
+    assert model.origin == Origin(
+        "danet20-t2.fmnist", replace(zoo.info("danet20-t2.fmnist").data, num_classes=3, classes=())
+    )
     summary = model.summary(torch.randn(1, 1, 28, 28))
     assert summary.layers[-1].shape == (3,) and summary.layers[-1].parameters == 27

@@ -13,13 +13,15 @@ import zoo
 from zoo.danet import DANet
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError
-from zoo.names import Origin
+from zoo.provenance import Origin
 from zoo.warmstart import warm_start
 
 
 @pytest.fixture
 def trained(tiny: Callable[..., DANet]) -> Callable[..., DANet]:
-    """`trained(**fields)`: a network whose every weight and statistic differs from those of a new one, and whose layers fire."""
+    """`trained(**fields)`: a network whose every weight and statistic differs from those of a new
+    one, and whose layers fire.
+    """
 
     def train(**fields: Any) -> DANet:
         torch.manual_seed(1)
@@ -60,19 +62,28 @@ def images(channels: int = 1) -> Tensor:
     ids=str,
 )
 def test_a_deeper_network_starts_with_the_logits_of_its_source(
-    fields: dict[str, Any], training: bool, trained: Callable[..., DANet], tiny: Callable[..., DANet]
+    fields: dict[str, Any],
+    training: bool,
+    trained: Callable[..., DANet],
+    tiny: Callable[..., DANet],
 ) -> None:
     source = trained(depths=(1, 2), **fields)
     deeper = tiny(**{"threshold": 0.5} | fields | {"depths": (3, 4)})
     start = warm_start(deeper, source)
-    assert start.grown == ("stage1.block1", "stage1.block2", "stage2.block2", "stage2.block3") and not start.new
+    assert (
+        start.grown == ("stage1.block1", "stage1.block2", "stage2.block2", "stage2.block3")
+        and not start.new
+    )
     source.train(training), deeper.train(training)
     expected, logits = source(images()), deeper(images())
     assert torch.equal(logits, expected) and expected.std() > 0
 
     deeper.train()(images()).square().sum().backward()
     for path in start.grown:
-        learns = [p.grad is not None and bool(p.grad.any()) for p in deeper.get_submodule(path).parameters()]
+        learns = [
+            p.grad is not None and bool(p.grad.any())
+            for p in deeper.get_submodule(path).parameters()
+        ]
         assert any(learns), f"{path} would stay the identity"
 
 
@@ -82,20 +93,28 @@ def new_keys(model: DANet, source: DANet) -> set[str]:
     return {key for key in ours if key not in theirs or not torch.equal(ours[key], theirs[key])}
 
 
-def test_all_of_an_equal_network_is_taken(trained: Callable[..., DANet], tiny: Callable[..., DANet]) -> None:
+def test_all_of_an_equal_network_is_taken(
+    trained: Callable[..., DANet], tiny: Callable[..., DANet]
+) -> None:
     source, model = trained(), tiny(threshold=0.5)
     start = warm_start(model, source)
     assert same(model, source) and set(start.taken) == set(model.state_dict())
     assert str(start) == f"{start.tensors} of {start.tensors} tensors"
 
 
-def test_other_classes_get_a_new_classifier(trained: Callable[..., DANet], tiny: Callable[..., DANet]) -> None:
+def test_other_classes_get_a_new_classifier(
+    trained: Callable[..., DANet], tiny: Callable[..., DANet]
+) -> None:
     source, model = trained(), tiny(threshold=0.5, num_classes=3)
     before = model.head.fc.weight.clone()
     start = warm_start(model, source)
-    assert new_keys(model, source) == {"head.fc.weight", "head.fc.bias"} and torch.equal(model.head.fc.weight, before)
+    assert new_keys(model, source) == {"head.fc.weight", "head.fc.bias"} and torch.equal(
+        model.head.fc.weight, before
+    )
     assert start.new == {"head.fc": "3 classes, was 5"} and len(start.taken) == start.tensors - 2
-    assert str(start).endswith(f"{start.tensors - 2} of {start.tensors} tensors; new: head.fc (3 classes, was 5)")
+    assert str(start).endswith(
+        f"{start.tensors - 2} of {start.tensors} tensors; new: head.fc (3 classes, was 5)"
+    )
 
 
 def test_as_many_classes_of_other_names_are_others(
@@ -109,7 +128,9 @@ def test_as_many_classes_of_other_names_are_others(
         assert warm_start(model, source).new == new
 
 
-def test_no_weight_depends_on_the_number_of_steps(trained: Callable[..., DANet], tiny: Callable[..., DANet]) -> None:
+def test_no_weight_depends_on_the_number_of_steps(
+    trained: Callable[..., DANet], tiny: Callable[..., DANet]
+) -> None:
     source, model = trained(steps=1), tiny(threshold=0.5, steps=3)
     warm_start(model, source)
     assert same(model, source) and model.config.steps == model.head.readout.steps == 3
@@ -127,7 +148,10 @@ def test_no_weight_depends_on_the_number_of_steps(trained: Callable[..., DANet],
     ids=str,
 )
 def test_a_stem_of_another_shape_stays_new_as_a_whole(
-    fields: dict[str, Any], new: dict[str, str], trained: Callable[..., DANet], tiny: Callable[..., DANet]
+    fields: dict[str, Any],
+    new: dict[str, str],
+    trained: Callable[..., DANet],
+    tiny: Callable[..., DANet],
 ) -> None:
     source, model = trained(in_channels=3), tiny(**{"threshold": 0.5, "in_channels": 3} | fields)
     before = {key: tensor.clone() for key, tensor in model.stem.state_dict().items()}
@@ -137,13 +161,21 @@ def test_a_stem_of_another_shape_stays_new_as_a_whole(
     assert kept == bool(new) and same(model.get_submodule("stage1"), source.get_submodule("stage1"))
 
 
-def test_a_grey_picture_gives_the_logits_of_its_colours(trained: Callable[..., DANet], tiny: Callable[..., DANet]) -> None:
+def test_a_grey_picture_gives_the_logits_of_its_colours(
+    trained: Callable[..., DANet], tiny: Callable[..., DANet]
+) -> None:
     source, model = trained(in_channels=3), tiny(threshold=0.5, in_channels=1)
     start = warm_start(model, source)
-    assert start.adapted == {"stem.conv": "1 input channel, was 3: filters summed"} and not start.new
+    assert (
+        start.adapted == {"stem.conv": "1 input channel, was 3: filters summed"} and not start.new
+    )
     assert "stem.conv.weight" not in start.taken and "adapted: stem.conv (1 input" in str(start)
     grey = images().round(decimals=1)
-    assert torch.allclose(model.eval().stem(grey, True), source.eval().stem(grey.expand(-1, 3, -1, -1), True), atol=1e-5)
+    assert torch.allclose(
+        model.eval().stem(grey, True),
+        source.eval().stem(grey.expand(-1, 3, -1, -1), True),
+        atol=1e-5,
+    )
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
@@ -173,7 +205,11 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("ours", "theirs", "said"), REFUSED, ids=[f"{ours} from {theirs}" for ours, theirs, _ in REFUSED])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    REFUSED,
+    ids=[f"{ours} from {theirs}" for ours, theirs, _ in REFUSED],
+)
 def test_what_does_not_fit_is_refused_and_changes_nothing(
     ours: dict[str, Any], theirs: dict[str, Any], said: str, tiny: Callable[..., DANet]
 ) -> None:
@@ -185,7 +221,9 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
-def test_orders_without_the_identity_start_at_their_own_depth(trained: Callable[..., DANet], tiny: Callable[..., DANet]) -> None:
+def test_orders_without_the_identity_start_at_their_own_depth(
+    trained: Callable[..., DANet], tiny: Callable[..., DANet]
+) -> None:
     for order in ("d", "plain", "post"):
         source, model = trained(order=order), tiny(threshold=0.5, order=order)
         warm_start(model, source)
@@ -202,7 +240,10 @@ def test_another_family_is_named() -> None:
 def test_rounded_weights_are_refused(tiny: Callable[..., DANet], digits: DatasetSpec) -> None:
     source = tiny()
     source.origin = Origin("five-digits", digits, precision="int8")
-    with pytest.raises(ConfigError, match="cannot start from five-digits: its weights were rounded to int8: start from those that"):
+    with pytest.raises(
+        ConfigError,
+        match="cannot start from five-digits: its weights were rounded to int8: start from those that",
+    ):
         warm_start(tiny(), source)
 
 
@@ -216,15 +257,24 @@ def test_a_replaced_neuron_of_the_source_is_noticed(tiny: Callable[..., DANet]) 
 def test_the_bundled_network_grows_without_a_change_of_its_logits() -> None:
     source = zoo.load("danet20-t4.cifar10")
     deeper = zoo.create("danet20-t4.cifar10", depths=(4, 3, 5)).eval()
-    assert str(warm_start(deeper, source)) == "240 of 300 tensors; blocks added as the identity: 1 in stage1, 2 in stage3"
-    x = torch.randn(2, DATASETS["cifar10"].channels, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert (
+        str(warm_start(deeper, source))
+        == "240 of 300 tensors; blocks added as the identity: 1 in stage1, 2 in stage3"
+    )
+    x = torch.randn(
+        2, DATASETS["cifar10"].channels, 32, 32, generator=torch.Generator().manual_seed(0)
+    )
     assert torch.equal(deeper(x), source(x))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("shallow", "deep"),
-    [("danet18-t2", "danet34-t2"), ("danet50-t1", "danet101-t1"), ("sew-resnet50-t2", "sew-resnet152-t2")],
+    [
+        ("danet18-t2", "danet34-t2"),
+        ("danet50-t1", "danet101-t1"),
+        ("sew-resnet50-t2", "sew-resnet152-t2"),
+    ],
 )
 def test_networks_of_the_zoo_grow(shallow: str, deep: str) -> None:
     source, deeper = lively(f"{shallow}.tin200", 32), zoo.create(f"{deep}.tin200").eval()
@@ -235,7 +285,11 @@ def test_networks_of_the_zoo_grow(shallow: str, deep: str) -> None:
 
 def batch_norms(model: DANet) -> dict[str, bool]:
     """Whether each BatchNorm normalises by its batch."""
-    return {path: module.training for path, module in model.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
+    return {
+        path: module.training
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.BatchNorm2d)
+    }
 
 
 def test_frozen_parts_stay_in_eval_mode_and_take_no_gradient(tiny: Callable[..., DANet]) -> None:
@@ -245,7 +299,8 @@ def test_frozen_parts_stay_in_eval_mode_and_take_no_gradient(tiny: Callable[...,
     for training in (True, False, True):
         wrapped.train(training)
         assert batch_norms(model) == {
-            path: training and not path.startswith(("stem.", "stage2.block1.")) for path in batch_norms(model)
+            path: training and not path.startswith(("stem.", "stage2.block1."))
+            for path in batch_norms(model)
         }
     model(images()).sum().backward()
     for path, parameter in model.named_parameters():
@@ -263,17 +318,25 @@ def test_calls_of_freeze_add_up(tiny: Callable[..., DANet]) -> None:
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        (["steam"], "'steam' cannot be frozen: valid are stem, stage1, stage2, head, and their parts, as stage1.block0"),
+        (
+            ["steam"],
+            "'steam' cannot be frozen: valid are stem, stage1, stage2, head, and their parts, as stage1.block0",
+        ),
         (["stem", "stage9"], "'stage9' cannot be frozen"),
         ([""], "'' cannot be frozen"),
         (["stem.conv.weight"], "'stem.conv.weight' cannot be frozen"),
         (["head.readout"], "'head.readout' cannot be frozen"),
-        (["stem", "stage1", "stage2", "head"], "with stem, stage1, stage2, head frozen nothing is left to train: leave out one"),
+        (
+            ["stem", "stage1", "stage2", "head"],
+            "with stem, stage1, stage2, head frozen nothing is left to train: leave out one",
+        ),
         (["stem", "stage1", "stage2", "head.fc"], "frozen nothing is left to train"),
     ],
     ids=str,
 )
-def test_what_cannot_be_frozen_is_refused(parts: list[str], said: str, tiny: Callable[..., DANet]) -> None:
+def test_what_cannot_be_frozen_is_refused(
+    parts: list[str], said: str, tiny: Callable[..., DANet]
+) -> None:
     model = tiny()
     with pytest.raises(ConfigError) as error:
         model.freeze(*parts)

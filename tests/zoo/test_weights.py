@@ -1,4 +1,6 @@
-"""Model folders: what is written is what is read, and anything else is refused in one line that names the culprit."""
+"""Model folders: what is written is what is read, and anything else is refused in one line that
+names the culprit.
+"""
 
 import json
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from zoo.danet import DANet, set_steps
 from zoo.datasets import DatasetSpec
 from zoo.errors import WeightsError
 from zoo.integrity import check_files, digest, sha256
-from zoo.names import FileSpec
+from zoo.manifest import FileSpec
 from zoo.weights import read_model, write_model
 
 Change = Callable[[dict[str, Any]], Any]
@@ -36,33 +38,49 @@ def folder(tmp_path: Path, model: DANet, digits: DatasetSpec) -> Path:
     return tmp_path / "tiny"
 
 
-def test_full_precision_comes_back_bit_for_bit(folder: Path, model: DANet, digits: DatasetSpec) -> None:
+def test_full_precision_comes_back_bit_for_bit(
+    folder: Path, model: DANet, digits: DatasetSpec
+) -> None:
     read, x = read_model(folder), torch.randn(3, 1, 8, 8)
     assert read.config == model.config and not read.training
     assert all(p.requires_grad for p in read.parameters())
     assert read.state_dict().keys() == model.state_dict().keys()
     assert all(
-        torch.equal(t, read.state_dict()[key]) and t.dtype == read.state_dict()[key].dtype for key, t in model.state_dict().items()
+        torch.equal(t, read.state_dict()[key]) and t.dtype == read.state_dict()[key].dtype
+        for key, t in model.state_dict().items()
     )
     assert torch.equal(read(x), model(x))
     assert read.origin is not None
-    assert (read.origin.name, read.origin.data, read.origin.weights) == ("tiny", digits, (folder / "model.safetensors",))
+    assert (read.origin.name, read.origin.data, read.origin.weights) == (
+        "tiny",
+        digits,
+        (folder / "model.safetensors",),
+    )
 
 
-def test_half_precision_is_the_default_and_rounds_once(tmp_path: Path, model: DANet, digits: DatasetSpec) -> None:
+def test_half_precision_is_the_default_and_rounds_once(
+    tmp_path: Path, model: DANet, digits: DatasetSpec
+) -> None:
     write_model(tmp_path, model, name="tiny", data=digits)
     stored, read = load_file(tmp_path / "model.safetensors"), read_model(tmp_path).state_dict()
     for key, t in model.state_dict().items():
-        floats = t.dim() > 1  # normalisation and biases are few, and their range is wider than float16
+        # normalisation and biases are few, and their range is wider than float16
+        floats = t.dim() > 1
         assert stored[key].dtype == (torch.float16 if floats else t.dtype), key
         assert torch.equal(read[key], t.half().to(t.dtype) if floats else t), key
     assert stored["stage1.block0.lif1.neuron.threshold"].dtype == torch.float32
 
 
-def test_channels_last_weights_are_written(tmp_path: Path, model: DANet, digits: DatasetSpec) -> None:
+def test_channels_last_weights_are_written(
+    tmp_path: Path, model: DANet, digits: DatasetSpec
+) -> None:
     expected = {key: t.clone() for key, t in model.state_dict().items()}
-    write_model(tmp_path, model.to(memory_format=torch.channels_last), name="tiny", data=digits, half=False)
-    assert all(torch.equal(t, expected[key]) for key, t in read_model(tmp_path).state_dict().items())
+    write_model(
+        tmp_path, model.to(memory_format=torch.channels_last), name="tiny", data=digits, half=False
+    )
+    assert all(
+        torch.equal(t, expected[key]) for key, t in read_model(tmp_path).state_dict().items()
+    )
 
 
 def test_a_model_read_can_be_trained(folder: Path) -> None:
@@ -77,10 +95,18 @@ def test_reading_draws_no_random_number(folder: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_write_model_returns_what_the_manifest_holds(tmp_path: Path, model: DANet, digits: DatasetSpec) -> None:
+def test_write_model_returns_what_the_manifest_holds(
+    tmp_path: Path, model: DANet, digits: DatasetSpec
+) -> None:
     files = write_model(tmp_path, model, name="tiny", data=digits)
-    assert {path.name for path in tmp_path.iterdir()} == files.keys() == {"config.json", "model.safetensors"}
-    assert files == {name: FileSpec(sha256(tmp_path / name), (tmp_path / name).stat().st_size) for name in files}
+    assert (
+        {path.name for path in tmp_path.iterdir()}
+        == files.keys()
+        == {"config.json", "model.safetensors"}
+    )
+    assert files == {
+        name: FileSpec(sha256(tmp_path / name), (tmp_path / name).stat().st_size) for name in files
+    }
     check_files(tmp_path, files, remedy="")
 
 
@@ -92,7 +118,9 @@ def shard(folder: Path) -> list[str]:
     for i, name in enumerate(names):
         save_file({key: tensors[key] for key in list(tensors)[i::3]}, folder / name)
     where = {key: names[i % 3] for i, key in enumerate(tensors)}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": where})
+    )
     return names
 
 
@@ -161,7 +189,9 @@ def test_a_wrong_shape_names_the_key_and_both_shapes(folder: Path) -> None:
 
 
 def test_a_missing_key_is_named(folder: Path) -> None:
-    rewrite(folder / "model.safetensors", lambda t: (t.pop("head.fc.bias"), t.pop("stem.bn.weight")))
+    rewrite(
+        folder / "model.safetensors", lambda t: (t.pop("head.fc.bias"), t.pop("stem.bn.weight"))
+    )
     refused(folder, str(folder), "2 of ", "stem.bn.weight")
 
 
@@ -184,10 +214,14 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
     refused(folder, "model-1-of-3.safetensors")
 
 
-@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", 7, None])
+@pytest.mark.parametrize(
+    "name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", 7, None]
+)
 def test_a_shard_outside_the_folder_is_refused(folder: Path, name: Any) -> None:
     shard(folder)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"head.fc.bias": name}}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"head.fc.bias": name}})
+    )
     refused(folder, "model.safetensors.index.json", "safetensors file names in the same folder")
 
 
@@ -220,7 +254,10 @@ def in_data(**fields: Any) -> Change:
         (in_model(num_classes=10**9), "num_classes = 1000000000"),
         (in_model(depths=[1] * 3), "depths"),
         (in_model(depths=3), "depths = 3"),
-        (in_model(depths=[1] * 9, widths=[16] * 9), "expected one of each for every stage, and 1 to 8 stages"),
+        (
+            in_model(depths=[1] * 9, widths=[16] * 9),
+            "expected one of each for every stage, and 1 to 8 stages",
+        ),
         (in_model(order="z"), "'z' is not one of 'a'"),
         (in_model(order=None), "order = None"),
         (in_model(beta="half"), "beta = 'half'"),
@@ -238,7 +275,10 @@ def in_data(**fields: Any) -> Change:
         (lambda values: {key: values[key] for key in ("name", "model")}, "'data'"),
         (lambda values: {key: values[key] for key in ("model", "data")}, "'name'"),
         (lambda values: [values], "holds no JSON object"),
-        (lambda values: values | {"name": "../../escape"}, "name '../../escape' is not one of letters"),
+        (
+            lambda values: values | {"name": "../../escape"},
+            "name '../../escape' is not one of letters",
+        ),
         (lambda values: values | {"name": "two\nlines"}, "is not one of letters"),
     ],
 )
@@ -263,7 +303,9 @@ def fewer_steps(model: DANet) -> None:
 
 
 def other_constants(model: DANet) -> None:
-    model.get_submodule("stage1.block0.lif1").neuron = snn.Leaky(beta=0.9, threshold=0.7, reset_mechanism="zero", learn_beta=True)
+    model.get_submodule("stage1.block0.lif1").neuron = snn.Leaky(
+        beta=0.9, threshold=0.7, reset_mechanism="zero", learn_beta=True
+    )
 
 
 def nothing_but_zeros(model: DANet) -> None:
@@ -279,7 +321,9 @@ def test_what_a_configuration_says_of_a_changed_network_is_saved(
     write_model(tmp_path, model.eval(), name="tiny", data=digits, half=False)
     read, x = read_model(tmp_path), torch.randn(3, 1, 8, 8)
     assert torch.equal(read(x), model(x)) and read.config.steps == model.head.readout.steps
-    assert read.origin is not None and read.origin.data == digits.with_classes(model.head.fc.out_features)
+    assert read.origin is not None and read.origin.data == digits.with_classes(
+        model.head.fc.out_features
+    )
 
 
 def a_head_of_two_layers(model: DANet) -> None:
@@ -291,7 +335,9 @@ def a_stem_with_bias(model: DANet) -> None:
 
 
 def another_reset(model: DANet) -> None:
-    model.get_submodule("stage1.block0.lif1").neuron = snn.Leaky(beta=0.5, reset_mechanism="subtract")
+    model.get_submodule("stage1.block0.lif1").neuron = snn.Leaky(
+        beta=0.5, reset_mechanism="subtract"
+    )
 
 
 def another_neuron(model: DANet) -> None:
@@ -299,7 +345,9 @@ def another_neuron(model: DANet) -> None:
 
 
 def a_beta_for_each_channel(model: DANet) -> None:
-    model.get_submodule("stage1.block0.lif1").neuron = snn.Leaky(beta=torch.full((8, 1, 1), 0.5), reset_mechanism="zero")
+    model.get_submodule("stage1.block0.lif1").neuron = snn.Leaky(
+        beta=torch.full((8, 1, 1), 0.5), reset_mechanism="zero"
+    )
 
 
 def pruned(model: DANet) -> None:
@@ -310,10 +358,16 @@ def pruned(model: DANet) -> None:
     ("change", "named"),
     [
         (a_head_of_two_layers, r"head\.fc is Sequential"),
-        (a_stem_with_bias, r"stem\.conv is Conv2d.*, where the configuration has Conv2d.*bias=False"),
+        (
+            a_stem_with_bias,
+            r"stem\.conv is Conv2d.*, where the configuration has Conv2d.*bias=False",
+        ),
         (another_reset, r"stage1\.block0\.lif1 is Lif\(steps=2, reset=subtract\)"),
         (another_neuron, r"stage1\.block0\.lif1 is Lif\(steps=2, reset=None\)"),
-        (a_beta_for_each_channel, r"stage1\.block0\.lif1\.neuron\.beta is a tensor of shape \[8, 1, 1\]"),
+        (
+            a_beta_for_each_channel,
+            r"stage1\.block0\.lif1\.neuron\.beta is a tensor of shape \[8, 1, 1\]",
+        ),
         (pruned, r"stage1\.block0\.conv1\.weight is not there.*prune\.remove"),
     ],
 )
@@ -329,7 +383,8 @@ def test_what_no_configuration_says_is_refused_before_anything_is_written(
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
 def test_weights_of_a_wrapped_network_are_read(prefix: str, folder: Path, model: DANet) -> None:
     save_file(
-        {prefix + key: tensor for key, tensor in load_file(folder / "model.safetensors").items()}, folder / "model.safetensors"
+        {prefix + key: tensor for key, tensor in load_file(folder / "model.safetensors").items()},
+        folder / "model.safetensors",
     )
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(read_model(folder)(x), model(x))
@@ -337,7 +392,10 @@ def test_weights_of_a_wrapped_network_are_read(prefix: str, folder: Path, model:
 
 def test_a_weight_that_is_there_twice_is_refused(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
-    save_file(tensors | {"module.head.fc.bias": tensors["head.fc.bias"].clone()}, folder / "model.safetensors")
+    save_file(
+        tensors | {"module.head.fc.bias": tensors["head.fc.bias"].clone()},
+        folder / "model.safetensors",
+    )
     with pytest.raises(WeightsError, match=r"head\.fc\.bias' is there twice"):
         read_model(folder)
 
@@ -346,17 +404,25 @@ def test_a_folder_of_two_minds_about_classes_is_refused(folder: Path) -> None:
     values = json.loads((folder / "config.json").read_text())
     values["data"]["num_classes"] = 3
     (folder / "config.json").write_text(json.dumps(values))
-    with pytest.raises(WeightsError, match="a model of 1 channels and 5 classes for data of 1 channels and 3 classes"):
+    with pytest.raises(
+        WeightsError,
+        match="a model of 1 channels and 5 classes for data of 1 channels and 3 classes",
+    ):
         read_model(folder)
 
 
 def test_a_wrapped_network_is_no_network(model: DANet, digits: DatasetSpec, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"DataParallel is no DANet: give the network inside, as model\.module"):
+    with pytest.raises(
+        WeightsError, match=r"DataParallel is no DANet: give the network inside, as model\.module"
+    ):
         write_model(tmp_path / "model", nn.DataParallel(model), name="tiny", data=digits)  # type: ignore[arg-type]
 
 
 def test_the_folder_of_a_run_is_answered_with_that_of_its_model(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    with pytest.raises(WeightsError, match=f"^{tmp_path} is the folder of a run: its model lies in {tmp_path / 'model'}$"):
+    with pytest.raises(
+        WeightsError,
+        match=f"^{tmp_path} is the folder of a run: its model lies in {tmp_path / 'model'}$",
+    ):
         read_model(tmp_path)

@@ -35,9 +35,12 @@ __all__ = ["energy"]
 
 
 def energy(args: argparse.Namespace) -> int:
-    """`zoo energy`: operations counted, and priced by device and convention, of one or several models."""
+    """`zoo energy`: operations counted, and priced by device and convention, of one or several
+    models.
+    """
     our_export()
-    from export.energy import html, parallel
+    from export.energy import parallel
+    from export.energy.output import html
     from export.energy.profiles import find_profiles
 
     everything = args.convention == "all"
@@ -47,14 +50,19 @@ def energy(args: argparse.Namespace) -> int:
     find_profiles(args.profile)  # what cannot be is said before anything runs
     check_output("--out", args.out, folder=True)
     first = parallel.processes()[0] == 0  # of the processes that torchrun starts, one speaks
-    reports = [_report(model, args, "exact" if everything else args.convention, speak=first) for model in args.models]
+    reports = [
+        _report(model, args, "exact" if everything else args.convention, speak=first)
+        for model in args.models
+    ]
     if not first:
         return 0
     files: dict[Path, str] = {}
     if args.out:
         names = _file_names(reports)
         for name, report in zip(names, reports, strict=True):
-            files[args.out / f"{name}.json"] = json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n"
+            files[args.out / f"{name}.json"] = (
+                json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n"
+            )
             files[args.out / f"{name}.csv"] = report.to_csv()
         files[args.out / f"{names[0] if len(names) == 1 else 'energy'}.html"] = html.render(reports)
         _write(files)
@@ -62,7 +70,9 @@ def energy(args: argparse.Namespace) -> int:
         for report in reports:
             for text in report.notes:
                 note(f"{report.source.name}: {text}")
-        return print_json(reports[0].to_json() if len(reports) == 1 else [report.to_json() for report in reports])
+        return print_json(
+            reports[0].to_json() if len(reports) == 1 else [report.to_json() for report in reports]
+        )
     _print(reports, everything)
     for path in files:
         print(f"written: {path}")
@@ -70,7 +80,7 @@ def energy(args: argparse.Namespace) -> int:
 
 
 def _print(reports: "list[EnergyReport]", everything: bool) -> None:
-    from export.energy import terminal as tables
+    from export.energy.output import terminal as tables
 
     console = terminal.console()
     for report in reports:
@@ -81,7 +91,9 @@ def _print(reports: "list[EnergyReport]", everything: bool) -> None:
         tables.several(reports, console)
 
 
-def _report(model: str, args: argparse.Namespace, convention: str, *, speak: bool) -> "EnergyReport":
+def _report(
+    model: str, args: argparse.Namespace, convention: str, *, speak: bool
+) -> "EnergyReport":
     from export.energy import estimate, executor
 
     options: dict[str, Any] = {"convention": convention, "profile": args.profile}
@@ -91,16 +103,27 @@ def _report(model: str, args: argparse.Namespace, convention: str, *, speak: boo
             raise InputError("--input is for a .nir file, and in place of --images and --data")
         array = _array(args.input)
         run = executor(Path(model), steps=args.steps, like=array, dt=args.dt)
-        return estimate(run, array[: args.first] if run.entry.static else array[:, : args.first], **options)
+        return estimate(
+            run, array[: args.first] if run.entry.static else array[:, : args.first], **options
+        )
     file = model.endswith((".onnx", ".nir"))
     options_of_graph = {"steps": args.steps, "dt": args.dt} if model.endswith(".nir") else {}
-    run = executor(Path(model) if file else load_model(model)[0], runtime=runtime, **options_of_graph)
+    run = executor(
+        Path(model) if file else load_model(model)[0], runtime=runtime, **options_of_graph
+    )
     if run.source.data is None:
-        raise InputError(f"{model} does not say what it reads: give it an array with --input FILE.npy")
+        raise InputError(
+            f"{model} does not say what it reads: give it an array with --input FILE.npy"
+        )
     batches, images = _batches(run, run.source.data, args, speak=speak)
     with terminal.progress() if speak else nullcontext() as bar:
         advance = terminal.advance(bar, "images") if bar else None
-        return estimate(run, batches, progress=(lambda done: advance(done, images)) if advance else None, **options)
+        return estimate(
+            run,
+            batches,
+            progress=(lambda done: advance(done, images)) if advance else None,
+            **options,
+        )
 
 
 def _batches(
@@ -110,18 +133,24 @@ def _batches(
     import torch
 
     from export.energy import parallel
-    from zoo.training.evaluate import arrange
+    from zoo.training.evaluate import time_first
 
     rank, ranks = parallel.processes()
     if not args.data:
         pixels, known, titles, changes = read_images(args.images or [], data)
         for title, done in zip(titles, changes, strict=True):
             if done and speak:
-                print(f"{title}: {', '.join(done)}", file=sys.stderr)  # standard output is the report's
+                # standard output is the report's
+                print(f"{title}: {', '.join(done)}", file=sys.stderr)
         labels = torch.tensor(known) if known else None
         images = min(len(pixels), args.first or len(pixels))
-        parts = [slice(i, min(i + run.batch, images)) for i in range(0, images, run.batch)][rank::ranks]
-        return ((normalised(pixels[part], data), labels[part] if labels is not None else None) for part in parts), images
+        parts = [slice(i, min(i + run.batch, images)) for i in range(0, images, run.batch)][
+            rank::ranks
+        ]
+        return (
+            (normalised(pixels[part], data), labels[part] if labels is not None else None)
+            for part in parts
+        ), images
     if args.images:
         raise InputError("--images and --data are two sources of images: give one of them")
     from zoo.training.run import load_for_evaluation
@@ -132,10 +161,12 @@ def _batches(
     else:  # batches are dealt to the processes
         batches = islice(_first(split.evaluation(run.batch), args.first), rank, None, ranks)
     images = min(split.images, args.first or split.images)
-    return ((arrange(normalised(pixels, data)), labels) for pixels, labels in batches), images
+    return ((time_first(normalised(pixels, data)), labels) for pixels, labels in batches), images
 
 
-def _first(batches: "Iterator[tuple[Tensor, Tensor]]", images: int) -> "Iterator[tuple[Tensor, Tensor]]":
+def _first(
+    batches: "Iterator[tuple[Tensor, Tensor]]", images: int
+) -> "Iterator[tuple[Tensor, Tensor]]":
     for pixels, labels in batches:
         yield pixels[:images], labels[:images]
         images -= len(labels)
@@ -151,7 +182,9 @@ def _array(path: Path) -> "Tensor":
     try:
         values = np.load(path, allow_pickle=False)
     except ValueError as error:
-        raise InputError(f"{path} is not an array of numbers in a .npy file: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"{path} is not an array of numbers in a .npy file: {str(error).splitlines()[0]}"
+        ) from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
         raise InputError(f"{path} is not an array of numbers in a .npy file")
     return torch.from_numpy(values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
@@ -161,7 +194,10 @@ def _file_names(reports: "list[EnergyReport]") -> list[str]:
     """A name for each report's files: the network's, and who ran it where several ran the same."""
     names = [report.source.name.replace("/", "_") for report in reports]
     engines = [report.source.engine.split()[0].lower() for report in reports]
-    found = [name if names.count(name) == 1 else f"{name}.{engine}" for name, engine in zip(names, engines, strict=True)]
+    found = [
+        name if names.count(name) == 1 else f"{name}.{engine}"
+        for name, engine in zip(names, engines, strict=True)
+    ]
     if len(set(found)) < len(found):
         raise ConfigError(f"{max(found, key=found.count)} is given twice: give every model once")
     return found

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from nir import NIRGraph
     from torch import Tensor
 
-    from export.nir import Profile
-    from export.onnx import Form, Outputs
-    from export.runtime import Runtime
-    from export.verify.result import Verification
+    from export.nir.exporter import Profile
+    from export.onnx.exporter import Form, Outputs
+    from export.onnx.runtime import Runtime
+    from export.verification import Verification
     from zoo.danet import DANet
 
 __all__ = ["check", "export", "verify", "write_exports"]
@@ -46,16 +46,29 @@ def export(args: argparse.Namespace) -> int:
     if "nir" not in args.to:
         only_for(args, "NIR: give --to nir too, or leave it out", "profile")
     if args.weights == "float32":
-        only_for(args, "the accuracy of rounded weights: give --weights int8 or int8-layer too, or leave it out", "data")
+        only_for(
+            args,
+            "the accuracy of rounded weights: give --weights int8 or int8-layer too, or leave it out",
+            "data",
+        )
     model, name = load_model(args.name)
     accuracy: dict[str, Any] = {}
     if args.weights != "float32":
-        from export.quantise import rounded
+        from export.prepare.quantize import quantize_weights
 
-        unrounded, model, name = model, rounded(model, args.weights), f"{name}.{args.weights}"
+        unrounded, model, name = (
+            model,
+            quantize_weights(model, args.weights),
+            f"{name}.{args.weights}",
+        )
         accuracy = _accuracies({"float32": unrounded, args.weights: model}, args.data)
     written: list[dict[str, Any]] = []
-    options = {"profile": args.profile, "form": args.form, "outputs": args.outputs, "batch": args.batch}
+    options = {
+        "profile": args.profile,
+        "form": args.form,
+        "outputs": args.outputs,
+        "batch": args.batch,
+    }
     files = write_exports(model, name, args.to, args.out, **options)
     for path, what in files.items():
         more = {} if path.name.endswith(".trains.nir") else accuracy
@@ -65,23 +78,41 @@ def export(args: argparse.Namespace) -> int:
     for item in written:
         print(f"{item['file']} ({item['bytes']:,} bytes): {item['verification']}")
     if accuracy:
-        print(f"top-1 {accuracy['float32']:.2%}, with {args.weights} weights {accuracy[args.weights]:.2%}, on {accuracy['images']}")
+        print(
+            f"top-1 {accuracy['float32']:.2%}, with {args.weights} weights {accuracy[args.weights]:.2%}, on {accuracy['images']}"
+        )
     return 0
 
 
 def _written(path: Path, what: "Verification | str") -> dict[str, Any]:
-    """A file that was written, and how it was verified; `silent` if no neuron fired while it was, None for what is not verified."""
+    """A file that was written, and how it was verified; `silent` if no neuron fired while it was,
+    None for what is not verified.
+    """
     silent = None if isinstance(what, str) else what.silent
-    return {"file": str(path), "bytes": path.stat().st_size, "verification": str(what), "silent": silent}
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "verification": str(what),
+        "silent": silent,
+    }
 
 
 def _export_graph(args: argparse.Namespace) -> int:
     """A NIR file of anyone as ONNX."""
-    from export.nir_onnx import write_nir_onnx
+    from export.onnx.from_nir import write_nir_onnx
 
-    only_for(args, "a model of the zoo: a .nir file becomes ONNX as it is", "profile", "outputs", "batch", "data")
+    only_for(
+        args,
+        "a model of the zoo: a .nir file becomes ONNX as it is",
+        "profile",
+        "outputs",
+        "batch",
+        "data",
+    )
     if args.to != ["onnx"] or args.weights != "float32":
-        raise InputError(f"{args.name} is a NIR file: it becomes ONNX, with its weights as they are")
+        raise InputError(
+            f"{args.name} is a NIR file: it becomes ONNX, with its weights as they are"
+        )
     source = Path(args.name)
     name = source.name.removesuffix(".nir")
     path = args.out / (f"{name}.onnx" if args.form == "sequence" else f"{name}.{args.form}.onnx")
@@ -110,7 +141,7 @@ def write_exports(
     out.mkdir(parents=True, exist_ok=True)
     written: dict[Path, Verification | str] = {}
     if "onnx" in formats:
-        from export.onnx import write_onnx
+        from export.onnx.exporter import write_onnx
 
         kind = ("" if form == "sequence" else f".{form}") + (f".batch{batch}" if batch else "")
         path = out / f"{name}{kind}.onnx"
@@ -119,7 +150,7 @@ def write_exports(
         assert verification is not None  # or it was not asked to verify
         written[path] = verification
     if "nir" in formats:
-        from export.nir_file import trains_path, write_nir
+        from export.nir.writer import trains_path, write_nir
 
         path = out / f"{name}.nir"
         with terminal.status(f"exporting and verifying {path.name}"):
@@ -131,11 +162,13 @@ def write_exports(
 
 
 def _accuracies(models: "dict[str, DANet]", source: str | None) -> dict[str, Any]:
-    """Top-1 of each model on the test split at `source`, or without one on the bundled images; and which images they were."""
+    """Top-1 of each model on the test split at `source`, or without one on the bundled images; and
+    which images they were.
+    """
     import torch
 
     from zoo.samples import samples
-    from zoo.training.evaluate import correct
+    from zoo.training.evaluate import count_correct
     from zoo.training.run import load_for_evaluation
 
     first = next(iter(models.values()))
@@ -153,9 +186,13 @@ def _accuracies(models: "dict[str, DANet]", source: str | None) -> dict[str, Any
             right = int((predict(x).argmax(1) == labels).sum())
         else:
             with terminal.progress() as bar:
-                right, seen = correct(predict, split, data, progress=terminal.advance(bar, "images"))
+                right, seen = count_correct(
+                    predict, split, data, progress=terminal.advance(bar, "images")
+                )
         found[name] = right / seen
-    return found | {"images": f"{seen:,} {'bundled' if source is None else 'test'} images of {data.title}"}
+    return found | {
+        "images": f"{seen:,} {'bundled' if source is None else 'test'} images of {data.title}"
+    }
 
 
 def _two_images(model: "DANet") -> "Tensor | None":
@@ -168,19 +205,31 @@ def _two_images(model: "DANet") -> "Tensor | None":
         pixels, _ = samples(data.tag)
     except InputError:
         return None
-    return normalised(pixels[:2], data) if pixels.shape[1:] == (data.channels, data.size, data.size) else None
+    return (
+        normalised(pixels[:2], data)
+        if pixels.shape[1:] == (data.channels, data.size, data.size)
+        else None
+    )
 
 
 def verify(args: argparse.Namespace) -> int:
-    """`zoo verify`: an export against its model layer by layer, or the files of models against the manifest."""
+    """`zoo verify`: an export against its model layer by layer, or the files of models against the
+    manifest.
+    """
     if args.export and len(args.names) != 1:
-        raise InputError(f"--export {args.export} is compared with one model: name it, as in `zoo verify NAME --export FILE`")
+        raise InputError(
+            f"--export {args.export} is compared with one model: name it, as in `zoo verify NAME --export FILE`"
+        )
     if not (args.export and args.names[0].endswith(".nir")):
         only_for(args, NIR_FILE, "dt")
     runtime = asked_runtime(args, str(args.export or ""))
     if not args.export:
         _refuse_graphs(args.names)
-    results = [_verify_export(args.names[0], args.export, runtime, args.dt)] if args.export else _verify_files(args.names)
+    results = (
+        [_verify_export(args.names[0], args.export, runtime, args.dt)]
+        if args.export
+        else _verify_files(args.names)
+    )
     if args.json:
         print_json(results)
     else:
@@ -188,61 +237,93 @@ def verify(args: argparse.Namespace) -> int:
     return 0 if all(result["ok"] for result in results) else 1
 
 
-def _verify_export(name: str, path: Path, runtime: "Runtime | None", dt: float | None) -> dict[str, Any]:
+def _verify_export(
+    name: str, path: Path, runtime: "Runtime | None", dt: float | None
+) -> dict[str, Any]:
     our_export()
-    from export.verify.nir import verify_nir
-    from export.verify.onnx import verify_onnx
+    from export.nir.verify import verify_nir
+    from export.onnx.verify import verify_onnx
 
     with terminal.status(f"verifying {path}"):
         if name.endswith(".nir"):
-            from export.nir_onnx import verify_nir_onnx
+            from export.onnx.from_nir import verify_nir_onnx
 
             result: Verification = verify_nir_onnx(read_nir(name, dt), path, dt=dt, runtime=runtime)
         else:
             model, _ = load_model(name)
-            result = verify_nir(model, path) if path.suffix == ".nir" else verify_onnx(model, path, runtime=runtime)
+            result = (
+                verify_nir(model, path)
+                if path.suffix == ".nir"
+                else verify_onnx(model, path, runtime=runtime)
+            )
     return {"checked": str(path), "ok": result.ok, "silent": result.silent, "result": str(result)}
 
 
 def _refuse_graphs(names: list[str]) -> None:
     for name in names:
         if name.endswith(".nir"):
-            raise InputError(f"{name} is a NIR file, which the manifest does not know: give its ONNX form with --export FILE.onnx")
+            raise InputError(
+                f"{name} is a NIR file, which the manifest does not know: give its ONNX form with --export FILE.onnx"
+            )
 
 
 def _verify_files(names: list[str]) -> list[dict[str, Any]]:
     """Of each name, or of every model of the manifest that is on this machine."""
     from zoo import hub, weights
-    from zoo.names import manifest
+    from zoo.manifest import read_manifest
 
     results: list[dict[str, Any]] = []
-    for name in names or manifest().weights:
+    for name in names or read_manifest().weights:
         try:
             folder, files = hub.verify(name)
             weights.read_model(folder)  # raises for a tensor that is not what the model needs
         except HubError as error:
             if names:
                 raise
-            results.append({"checked": name, "ok": True, "result": f"not on this machine ({error})"})
+            results.append(
+                {"checked": name, "ok": True, "result": f"not on this machine ({error})"}
+            )
         except WeightsError as error:
             results.append({"checked": name, "ok": False, "result": str(error)})
         else:
-            listed = {file: {"sha256": spec.sha256, "bytes": spec.bytes} for file, spec in files.items()}
+            listed = {
+                file: {"sha256": spec.sha256, "bytes": spec.bytes} for file, spec in files.items()
+            }
             total = f"{len(files)} files, {sum(spec.bytes for spec in files.values()):,} bytes"
             text = f"{total}, all with the sha256 of the manifest"
             if hub.is_place(name):
-                shown = ", ".join(f"{file} {spec.sha256}" for file, spec in files.items() if file.endswith(".safetensors"))
-                known = "as when this commit was first loaded" if name.startswith("hf:") else "nobody pinned their sha256"
+                shown = ", ".join(
+                    f"{file} {spec.sha256}"
+                    for file, spec in files.items()
+                    if file.endswith(".safetensors")
+                )
+                known = (
+                    "as when this commit was first loaded"
+                    if name.startswith("hf:")
+                    else "nobody pinned their sha256"
+                )
                 text = f"a whole model; {total}, {known}: {shown}"
-            results.append({"checked": name, "ok": True, "result": text, "folder": str(folder), "files": listed})
+            results.append(
+                {
+                    "checked": name,
+                    "ok": True,
+                    "result": text,
+                    "folder": str(folder),
+                    "files": listed,
+                }
+            )
     return results
 
 
 def check(args: argparse.Namespace) -> int:
-    """`zoo check`: a network against the published limits of chips; exit status 1 if it does not fit one."""
+    """`zoo check`: a network against the published limits of chips; exit status 1 if it does not
+    fit one.
+    """
     our_export()
-    from export.targets import check as fit
-    from export.targets import targets, to_html
+    from export.targets.checker import check as fit
+    from export.targets.limits import targets
+    from export.targets.output import html
+    from export.targets.output import terminal as tables
     from zoo.integrity import write_whole
     from zoo.silence import NO_SPIKES, assumed_dt
 
@@ -254,17 +335,31 @@ def check(args: argparse.Namespace) -> int:
     if args.html:
         notes = [NO_SPIKES] if network.silent else []
         notes += [assumed_dt(checks[0].assumed_dt)] if checks[0].assumed_dt else []
-        head = [f"{network.about[0].upper()}{network.about[1:]}.", *(f"Note: {text}." for text in notes)]
-        write_whole(args.html, to_html(checks, network.name, head))
+        head = [
+            f"{network.about[0].upper()}{network.about[1:]}.",
+            *(f"Note: {text}." for text in notes),
+        ]
+        write_whole(args.html, html.render(checks, network.name, head))
     if network.silent:
         note(f"{network.name}: {NO_SPIKES}")
     if args.json:
-        said = {"weights": network.weights, "precision": network.precision, "silent": network.silent}
-        print_json({"name": network.name, "about": network.about, **said, "checks": [c.to_json() for c in checks]})
+        said = {
+            "weights": network.weights,
+            "precision": network.precision,
+            "silent": network.silent,
+        }
+        print_json(
+            {
+                "name": network.name,
+                "about": network.about,
+                **said,
+                "checks": [c.to_json() for c in checks],
+            }
+        )
     else:
         print(f"{network.name}: {network.about}")
         for c in checks:
-            c.print(terminal.console())
+            tables.render(c, terminal.console())
         if args.html:
             print(f"written to {args.html}")
     return 0 if all(c.fits for c in checks) else 1
@@ -278,7 +373,8 @@ class _CheckedNetwork:
     name: str
     weights: str  # trained, converted, random or unknown
     precision: str
-    silent: bool | None  # whether no neuron fires on a few images or noise; None where it cannot be run
+    # whether no neuron fires on a few images or noise; None where it cannot be run
+    silent: bool | None
 
     @property
     def about(self) -> str:
@@ -292,45 +388,63 @@ def _checked_network(args: argparse.Namespace) -> _CheckedNetwork:
     """The network of a `.nir` file, a name or a folder."""
     if args.name.endswith(".nir"):
         if args.weights != "float32":
-            raise InputError(f"--weights {args.weights} rounds a model: give its name, or the .nir file as it is to be checked")
+            raise InputError(
+                f"--weights {args.weights} rounds a model: give its name, or the .nir file as it is to be checked"
+            )
         from zoo.provenance import provenance_of_digest
 
         graph = read_nir(args.name, args.dt)
         meta = graph.metadata
-        weights = provenance_of_digest(str(meta["weights_sha256"]) if "weights_sha256" in meta else None)
+        weights = provenance_of_digest(
+            str(meta["weights_sha256"]) if "weights_sha256" in meta else None
+        )
         precision = str(meta.get("precision", "as stored"))
-        return _CheckedNetwork(graph, Path(args.name).name, weights, precision, _silent_graph(graph, args.dt))
+        return _CheckedNetwork(
+            graph, Path(args.name).name, weights, precision, _silent_graph(graph, args.dt)
+        )
     only_for(args, NIR_FILE, "dt")
-    from export.nir import to_nir
-    from export.quantise import rounded
+    from export.nir.exporter import to_nir
+    from export.prepare.quantize import quantize_weights
     from zoo.hub import is_place
     from zoo.provenance import provenance_of
 
     untrained = not is_place(args.name) and zoo.info(args.name).weights is None
-    model = rounded(zoo.create(args.name).eval() if untrained else zoo.load(args.name), args.weights)
+    model = quantize_weights(
+        zoo.create(args.name).eval() if untrained else zoo.load(args.name), args.weights
+    )
     assert model.origin is not None
     graph = to_nir(model, profile="native")
-    return _CheckedNetwork(graph, model.origin.name, provenance_of(model.origin), model.origin.precision, _silent_model(model))
+    return _CheckedNetwork(
+        graph,
+        model.origin.name,
+        provenance_of(model.origin),
+        model.origin.precision,
+        _silent_model(model),
+    )
 
 
 def _silent_model(model: "DANet") -> bool:
     """Whether no neuron fires on two bundled images, or on noise where none are bundled."""
     import torch
 
-    from export.fold import still_image
+    from export.prepare.fold import still_image
     from zoo.silence import watch_spikes
 
     images, fired = _two_images(model), watch_spikes(model)
     if images is None:
-        images = torch.randn(still_image(model, 1).shape, generator=torch.Generator().manual_seed(0))
+        images = torch.randn(
+            still_image(model, 1).shape, generator=torch.Generator().manual_seed(0)
+        )
     with torch.inference_mode():
         model(images)
     return not fired()
 
 
 def _silent_graph(graph: "NIRGraph", dt: float | None) -> bool | None:
-    """Whether no neuron fires on noise, as `export.nir_onnx` verifies with; None for a graph that cannot be run."""
-    from export.nir_onnx import noise_spikes
+    """Whether no neuron fires on noise, as `export.onnx.from_nir` verifies with; None for a graph
+    that cannot be run.
+    """
+    from export.onnx.from_nir import noise_spikes
     from zoo.silence import is_silent
 
     try:

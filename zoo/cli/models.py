@@ -19,13 +19,16 @@ __all__ = ["classify", "evaluate", "info", "list_", "stages", "train"]
 
 def list_(args: argparse.Namespace) -> int:
     """`zoo list`: the trained models with their accuracy, or every name there is."""
-    from zoo.names import manifest
+    from zoo.manifest import read_manifest
 
     names = zoo.list_models(args.pattern, pretrained=not args.all)
-    entries = [manifest().weights.get(name) for name in names]
+    entries = [read_manifest().weights.get(name) for name in names]
     if args.json:
         return print_json(
-            [{"name": n, "trained": e is not None, "metrics": e.metrics if e else {}} for n, e in zip(names, entries, strict=True)]
+            [
+                {"name": n, "trained": e is not None, "metrics": e.metrics if e else {}}
+                for n, e in zip(names, entries, strict=True)
+            ]
         )
     if args.all:
         print("\n".join(names))
@@ -63,14 +66,20 @@ def info(args: argparse.Namespace) -> int:
             "repo": w.repo,
             "revision": w.revision,
         }
-        values["files"] = {name: {"sha256": f.sha256, "bytes": f.bytes} for name, f in w.files.items()}
+        values["files"] = {
+            name: {"sha256": f.sha256, "bytes": f.bytes} for name, f in w.files.items()
+        }
     if args.json:
         return print_json(values)
     table = terminal.table("", "")
     table.show_header = False
     for key, value in values.items():
         lines = value.items() if isinstance(value, dict) else [("", value)]
-        shown = [f"{field}: {_shown(v)}" if field else _shown(v) for field, v in lines if v not in (None, "", (), [])]
+        shown = [
+            f"{field}: {_shown(v)}" if field else _shown(v)
+            for field, v in lines
+            if v not in (None, "", (), [])
+        ]
         for i, text in enumerate(shown):
             terminal.add_row(table, key if i == 0 else "", text)
     terminal.show(table, terminal.console())
@@ -105,14 +114,27 @@ def classify(args: argparse.Namespace) -> int:
         for i, (t, c, p) in enumerate(zip(titles, chosen, logits.softmax(1), strict=True))
     ]
     if args.json:
-        return print_json({"model": name, "images": len(rows), "correct": correct, "silent": silent, "predictions": rows})
+        return print_json(
+            {
+                "model": name,
+                "images": len(rows),
+                "correct": correct,
+                "silent": silent,
+                "predictions": rows,
+            }
+        )
     table = terminal.table(
-        "image", "prediction", "confidence", *(["label"] if labels else ["image changed"] if any(changes) else [])
+        "image",
+        "prediction",
+        "confidence",
+        *(["label"] if labels else ["image changed"] if any(changes) else []),
     )
     shown = rows[:8] if labels else rows
     for row, done in zip(shown, changes, strict=False):
         last = [str(row["label"])] if labels else [", ".join(done)] if any(changes) else []
-        terminal.add_row(table, str(row["image"]), str(row["prediction"]), f"{row['confidence']:.0%}", *last)
+        terminal.add_row(
+            table, str(row["image"]), str(row["prediction"]), f"{row['confidence']:.0%}", *last
+        )
     terminal.show(table, terminal.console())
     if correct is not None:
         share = f"{correct} of {len(rows)} bundled {data.title} images right ({correct / len(rows):.1%})"
@@ -123,27 +145,45 @@ def classify(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     """`zoo evaluate`: top-1 accuracy on a whole split."""
     from zoo.processor import processor
-    from zoo.training.evaluate import correct
+    from zoo.training.evaluate import count_correct
     from zoo.training.run import held_out_share, load_for_evaluation
 
     network = predictor(args.model, asked_runtime(args, args.model))
     name = network.name
-    split = load_for_evaluation(network.data, args.split, network.steps, source=args.data, skip_bad=args.skip_bad)
+    split = load_for_evaluation(
+        network.data, args.split, network.steps, source=args.data, skip_bad=args.skip_bad
+    )
     data = network.data.found(split.encoding)
     begun = time.perf_counter()
     with terminal.progress() as bar:
-        right, seen = correct(network.predict, split, data, progress=terminal.advance(bar, "images"))
+        right, seen = count_correct(
+            network.predict, split, data, progress=terminal.advance(bar, "images")
+        )
     speed = seen / (time.perf_counter() - begun)
     silent = network.warn_of_silence()
     held_out = args.split == "test" and args.data and held_out_share(data, args.data)
     measured = "validation" if held_out else args.split
-    values: dict[str, Any] = {"model": name, "data": data.title, "split": measured, "images": seen, "top1": right / seen}
+    values: dict[str, Any] = {
+        "model": name,
+        "data": data.title,
+        "split": measured,
+        "images": seen,
+        "top1": right / seen,
+    }
     if args.json:
         return print_json(
-            values | {"silent": silent, "skipped": split.skipped, "images_per_second": speed, "processor": processor()}
+            values
+            | {
+                "silent": silent,
+                "skipped": split.skipped,
+                "images_per_second": speed,
+                "processor": processor(),
+            }
         )
     skipped = f" ({split.skipped} unreadable ones left out)" if split.skipped else ""
-    print(f"{name}: top-1 {right / seen:.2%} on the {seen:,} {measured} images of {data.title}{skipped}, {speed:,.0f} a second")
+    print(
+        f"{name}: top-1 {right / seen:.2%} on the {seen:,} {measured} images of {data.title}{skipped}, {speed:,.0f} a second"
+    )
     return 0
 
 
@@ -155,7 +195,8 @@ def train(args: argparse.Namespace) -> int:
 
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("zoo").setLevel(logging.INFO if first else logging.ERROR)  # a line for each epoch
+    # a line for each epoch
+    logging.getLogger("zoo").setLevel(logging.INFO if first else logging.ERROR)
     overrides = args.set
     if args.freeze:
         if "freeze" in overrides:
@@ -180,7 +221,9 @@ def train(args: argparse.Namespace) -> int:
 
 
 def stages(args: argparse.Namespace) -> int:
-    """`zoo stages`: what is left of a plan, one training run on each core; or what of it is finished."""
+    """`zoo stages`: what is left of a plan, one training run on each core; or what of it is
+    finished.
+    """
     from zoo.training.stages import Plan, Runner
 
     plan = Plan.read(args.plan)
@@ -191,7 +234,8 @@ def stages(args: argparse.Namespace) -> int:
         return 0
     logging.basicConfig(format="%(asctime)s %(message)s")
     logging.getLogger("zoo").setLevel(logging.INFO)  # a line for each stage
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop what was started, as Ctrl-C does
+    # stop what was started, as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return 0 if runner.run() else 1
     except KeyboardInterrupt:

@@ -1,8 +1,9 @@
-"""Options of all commands: a list given twice adds up, and a second single value is refused. Options may stand
-before, after and among names and files.
+"""Options of all commands: a list given twice adds up, and a second single value is refused.
+Options may stand before, after and among names and files.
 
-`Parser` parses the `zoo` command and all of its subcommands, so that no option can forget it. What was given is kept in
-`args.given`, by which `zoo.cli.common.only_for` tells an option that was given from one that has its default.
+`Parser` parses the `zoo` command and all of its subcommands, so that no option can forget it. What
+was given is kept in `args.given`, by which `zoo.cli.common.only_for` tells an option that was given
+from one that has its default.
 """
 
 import argparse
@@ -23,8 +24,11 @@ class Parser(argparse.ArgumentParser):
         self._intermixed = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse options first and then the rest, without which `classify MODEL --json IMAGE` would not know the image."""
-        if self._intermixed or self._subparsers is not None:  # called by argparse for one of the two, or for the command's name
+        """Parse options first and then the rest, without which `classify MODEL --json IMAGE` would
+        not know the image.
+        """
+        # called by argparse for one of the two, or for the command's name
+        if self._intermixed or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
         self._intermixed = True
         try:
@@ -44,14 +48,18 @@ class Store(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         if self.option_strings:
-            if values == "":  # as of a variable of the shell that is not set; a folder would be the current one
-                raise InputError(f"{self.option_strings[-1]} is empty: give it a value, or leave it out")
+            # as of a variable of the shell that is not set; a folder would be the current one
+            if values == "":
+                raise InputError(
+                    f"{self.option_strings[-1]} is empty: give it a value, or leave it out"
+                )
             values = self.merge(namespace.given.get(self.dest), values)
             namespace.given = namespace.given | {self.dest: values}
         setattr(namespace, self.dest, values)
 
     def merge(self, before: Any, values: Any) -> Any:
-        """The value of an option that now has `values`; `before` is None, or what it was given before.
+        """The value of an option that now has `values`; `before` is None, or what it was given
+        before.
 
         Lists are joined. Raises `InputError` for a second single value.
         """
@@ -63,7 +71,9 @@ class Store(argparse.Action):
 
 
 class Assign(Store):
-    """Store `KEY=VALUE ...` as a dict of strings. Raises `InputError` for another form, or a key that is given twice."""
+    """Store `KEY=VALUE ...` as a dict of strings. Raises `InputError` for another form, or a key
+    that is given twice.
+    """
 
     def merge(self, before: dict[str, str] | None, values: list[str]) -> dict[str, str]:
         """The assignments of `before` and `values` together."""
@@ -71,7 +81,9 @@ class Assign(Store):
         for item in values:
             key, equals, value = item.partition("=")
             if not key or not equals:
-                raise InputError(f"{option} {item!r} is not KEY=VALUE: put an equals sign between a name and its value")
+                raise InputError(
+                    f"{option} {item!r} is not KEY=VALUE: put an equals sign between a name and its value"
+                )
             if key in assigned:
                 raise _given_twice(f"{option} {key}", assigned[key], value)
             assigned[key] = value

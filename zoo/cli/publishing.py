@@ -26,23 +26,31 @@ def convert(args: argparse.Namespace) -> int:
     from zoo.convert import convert as converted
 
     with terminal.status(f"reading {args.checkpoint}"):
-        model = converted(args.checkpoint, args.arch, args.out, source=args.source, licence=args.licence)
+        model = converted(
+            args.checkpoint, args.arch, args.out, source=args.source, licence=args.licence
+        )
     assert model.origin is not None
     parameters = sum(p.numel() for p in model.parameters())
     if args.json:
-        return print_json({"name": model.origin.name, "parameters": parameters, "folder": str(args.out)})
-    print(f"{args.out}: {model.origin.name}, {parameters:,} parameters, converted; `zoo evaluate {args.out}` measures it")
+        return print_json(
+            {"name": model.origin.name, "parameters": parameters, "folder": str(args.out)}
+        )
+    print(
+        f"{args.out}: {model.origin.name}, {parameters:,} parameters, converted; `zoo evaluate {args.out}` measures it"
+    )
     return 0
 
 
 def push(args: argparse.Namespace) -> int:
-    """`zoo push`: a model folder, its card and its exports in one commit to the Hub; then the entry that pins it."""
+    """`zoo push`: a model folder, its card and its exports in one commit to the Hub; then the entry
+    that pins it.
+    """
     from zoo import hub, remote
-    from zoo.bundle import describe, write_manifest
     from zoo.integrity import remembered_sha256
-    from zoo.names import FileSpec, Manifest, manifest, weights_folder
+    from zoo.manifest import FileSpec, Manifest, read_manifest, weights_folder
     from zoo.provenance import UNKNOWN
-    from zoo.publish import CARD, files_with_card
+    from zoo.publishing.bundle import describe, write_manifest
+    from zoo.publishing.publish import CARD, files_with_card
     from zoo.weights import read_model
 
     if args.dry_run:
@@ -51,21 +59,37 @@ def push(args: argparse.Namespace) -> int:
     folder = hub.find(args.model)
     entry, model = describe(folder), read_model(folder)
     entry = replace(entry, licence=args.licence or entry.licence)
-    if args.pin and entry.name not in manifest().weights:
-        raise InputError(f"--pin {entry.name}: it is not in the manifest; `python -m zoo.bundle {folder}` takes it in")
+    if args.pin and entry.name not in read_manifest().weights:
+        raise InputError(
+            f"--pin {entry.name}: it is not in the manifest; `python -m zoo.publishing.bundle {folder}` takes it in"
+        )
     if args.pin and entry.provenance == UNKNOWN:
-        raise InputError(f"--pin {folder}: nothing says how its weights were trained, so the manifest cannot have them")
+        raise InputError(
+            f"--pin {folder}: nothing says how its weights were trained, so the manifest cannot have them"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         if args.to:
             our_export()
-        exports = {path.name: path for path in write_exports(model, entry.name, args.to, Path(scratch))}
-        files = files_with_card(folder, entry, steps=model.config.steps, repo=args.repo, scratch=Path(scratch)) | exports
+        exports = {
+            path.name: path for path in write_exports(model, entry.name, args.to, Path(scratch))
+        }
+        files = (
+            files_with_card(
+                folder, entry, steps=model.config.steps, repo=args.repo, scratch=Path(scratch)
+            )
+            | exports
+        )
         sizes = {name: path.stat().st_size for name, path in files.items()}
         if args.dry_run:
             return _show(args, sizes, files[CARD].read_text(encoding="utf-8"))
-        with terminal.status(f"publishing {entry.name} to {args.repo}"), _ended_by_interrupt(Path(scratch)):
+        with (
+            terminal.status(f"publishing {entry.name} to {args.repo}"),
+            _ended_by_interrupt(Path(scratch)),
+        ):
             sha = remote.push(files, args.repo, message=entry.name, private=args.private)
-        made = {name: FileSpec(remembered_sha256(path), sizes[name]) for name, path in exports.items()}
+        made = {
+            name: FileSpec(remembered_sha256(path), sizes[name]) for name, path in exports.items()
+        }
     entry = replace(entry, repo=args.repo, revision=sha, files=entry.files | made)
     if args.pin:
         pinned = weights_folder() / "manifest.json"
@@ -74,22 +98,34 @@ def push(args: argparse.Namespace) -> int:
     values = {entry.name: {key: value for key, value in asdict(entry).items() if key != "name"}}
     if args.json:
         return print_json(values)
-    print(f"{entry.name}: {len(files)} files, {sum(sizes.values()):,} bytes, in commit {sha} of {args.repo}")
+    print(
+        f"{entry.name}: {len(files)} files, {sum(sizes.values()):,} bytes, in commit {sha} of {args.repo}"
+    )
     if entry.provenance == UNKNOWN:
-        print(f'nothing says how its weights were trained; zoo.load("hf:{args.repo}@{sha}") loads it')
+        print(
+            f'nothing says how its weights were trained; zoo.load("hf:{args.repo}@{sha}") loads it'
+        )
     else:
-        print(f"pinned in {pinned}" if args.pin else f"to pin it, for review, its manifest entry:\n{json.dumps(values, indent=2)}")
+        print(
+            f"pinned in {pinned}"
+            if args.pin
+            else f"to pin it, for review, its manifest entry:\n{json.dumps(values, indent=2)}"
+        )
     return 0
 
 
 @contextmanager
 def _ended_by_interrupt(scratch: Path) -> Iterator[None]:
-    """End the process at SIGINT at once, although threads of the Hub's client wait for an answer, which Python would wait for too.
+    """End the process at SIGINT at once, although threads of the Hub's client wait for an answer,
+    which Python would wait for too.
 
     A commit is one request, so that nothing is published by half. `scratch` is removed.
     """
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+    if (
+        before is not signal.default_int_handler
+        or threading.current_thread() is not threading.main_thread()
+    ):
         yield
         return
 
@@ -107,10 +143,14 @@ def _ended_by_interrupt(scratch: Path) -> Iterator[None]:
 
 def _show(args: argparse.Namespace, sizes: Mapping[str, int], card: str) -> int:
     if args.json:
-        return print_json({"repo": args.repo, "private": args.private, "files": sizes, "card": card})
+        return print_json(
+            {"repo": args.repo, "private": args.private, "files": sizes, "card": card}
+        )
     table = terminal.table("file", "bytes")
     for file, size in sizes.items():
         terminal.add_row(table, file, f"{size:,}")
     terminal.show(table, terminal.console())
-    print(f"{card}\nnothing was sent; this would be one commit to {args.repo} ({'private' if args.private else 'public'})")
+    print(
+        f"{card}\nnothing was sent; this would be one commit to {args.repo} ({'private' if args.private else 'public'})"
+    )
     return 0

@@ -1,6 +1,7 @@
 """The folder of a run: to whom it belongs, and its last two checkpoints `checkpoint-STEP.pt`.
 
-A checkpoint is written beside and renamed, so a file of that name is whole, whenever the process was killed.
+A checkpoint is written beside and renamed, so a file of that name is whole, whenever the process
+was killed.
 """
 
 import json
@@ -20,8 +21,11 @@ __all__ = ["claim", "exists", "latest", "lock", "save"]
 
 log = logging.getLogger(__name__)
 KEPT = 2
-DEFAULTS = json.loads(json.dumps({f.name: f.default for f in fields(Recipe) if f.default is not MISSING}))
-# A run may go on with another version, and with the same data elsewhere; what weights cost follows from their sha256.
+DEFAULTS = json.loads(
+    json.dumps({f.name: f.default for f in fields(Recipe) if f.default is not MISSING})
+)
+# A run may go on with another version, and with the same data elsewhere; what weights cost follows
+# from their sha256.
 FREE = ("torch", "source", "ancestry")
 
 
@@ -31,7 +35,9 @@ def claim(path: Path, resolved: dict[str, Any]) -> None:
         try:
             before = dict(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
-            raise ConfigError(f"{path} is not a recipe that a run wrote: delete it, or name a new folder with --run") from None
+            raise ConfigError(
+                f"{path} is not a recipe that a run wrote: delete it, or name a new folder with --run"
+            ) from None
         now = json.loads(json.dumps(resolved))
         if differing := _difference(_bound(before), _bound(now)):
             key, old, new = differing
@@ -52,12 +58,16 @@ def lock(run: Path) -> FileLock:
     try:
         held.acquire()
     except Timeout:
-        raise ConfigError(f"another process trains in {run}: wait for its end, or name a new folder with --run") from None
+        raise ConfigError(
+            f"another process trains in {run}: wait for its end, or name a new folder with --run"
+        ) from None
     return held
 
 
 def _bound(resolved: dict[str, Any]) -> dict[str, Any]:
-    """What may not change within a run. A run of before a key of recipes existed did what its default does."""
+    """What may not change within a run. A run of before a key of recipes existed did what its
+    default does.
+    """
     recipe = resolved.get("recipe")
     whole = resolved | {"recipe": DEFAULTS | recipe} if isinstance(recipe, dict) else resolved
     bound: dict[str, Any] = _without_free(whole)
@@ -83,7 +93,11 @@ def _shown(value: Any) -> str:
 
 
 def _without_free(value: Any) -> Any:
-    return {k: _without_free(v) for k, v in value.items() if k not in FREE} if isinstance(value, dict) else value
+    return (
+        {k: _without_free(v) for k, v in value.items() if k not in FREE}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def save(run: Path, step: int, state: dict[str, Any]) -> None:
@@ -104,7 +118,9 @@ def exists(run: Path) -> bool:
 
 
 def latest(run: Path) -> dict[str, Any] | None:
-    """The state that `save` was last given. Raises `WeightsError` for a damaged file; nothing is unpickled but tensors."""
+    """The state that `save` was last given. Raises `WeightsError` for a damaged file; nothing is
+    unpickled but tensors.
+    """
     paths = _checkpoints(run)
     if not paths:
         return None

@@ -17,17 +17,23 @@ RECIPES = files("zoo.training") / "recipes"
 
 
 def recipes() -> list[str]:
-    """List the data sets that there are recipes for; a file without `dataset` only serves others to inherit from."""
-    names = sorted(path.name.removesuffix(".toml") for path in RECIPES.iterdir() if path.name.endswith(".toml"))
+    """List the data sets that there are recipes for; a file without `dataset` only serves others to
+    inherit from.
+    """
+    names = sorted(
+        path.name.removesuffix(".toml") for path in RECIPES.iterdir() if path.name.endswith(".toml")
+    )
     return [name for name in names if "dataset" in _read(name)]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with Nesterov momentum; the rate warms up linearly, then falls to zero along a cosine or a line.
+    """SGD with Nesterov momentum; the rate warms up linearly, then falls to zero along a cosine or
+    a line.
 
-    Changes of an image happen in this order: `resized_crop`, the policies, `sizes`, `crop_padding`, `flip` or
-    `flip_alternating`, `erase`, `random_erase`, and for the batch `mixup` or `cutmix`. Whatever is zero or empty does not happen.
+    Changes of an image happen in this order: `resized_crop`, the policies, `sizes`, `crop_padding`,
+    `flip` or `flip_alternating`, `erase`, `random_erase`, and for the batch `mixup` or `cutmix`.
+    Whatever is zero or empty does not happen.
     """
 
     # the data
@@ -35,7 +41,8 @@ class Recipe:
     epochs: int
     source: str = ""  # where it lies: a folder, or a hub id `org/name`
     images: int = 0  # of the training split; needed only where they cannot be counted (shards)
-    validation: float = 0.0  # share of the training images that is held out, and evaluated instead of the test split
+    # share of the training images that is held out, and evaluated instead of the test split
+    validation: float = 0.0
     batch_size: int = 128  # over all processes together
 
     # the optimiser
@@ -46,18 +53,24 @@ class Recipe:
     weight_decay: float = 5e-4  # not on normalisation, bias or neuron parameters
     clip: float = 0.0  # greatest norm of the gradient of all parameters together
     norm_bias_rate: float = 1.0  # factor on the rate of the biases of BatchNorm
-    whiten: bool = False  # begin with a first convolution whose outputs are decorrelated on the training images
-    ema: float = 0.0  # decay per step of an average of weights and BatchNorm statistics, which then is the result
+    # begin with a first convolution whose outputs are decorrelated on the training images
+    whiten: bool = False
+    # decay per step of an average of weights and BatchNorm statistics, which then is the result
+    ema: float = 0.0
 
     # the images
-    resized_crop: tuple[float, ...] = ()  # least and greatest share of the area that is cut out and resized
-    sizes: tuple[tuple[int, int], ...] = ()  # from epoch, with images of this many pixels a side; evaluated at that of the data set
+    # least and greatest share of the area that is cut out and resized
+    resized_crop: tuple[float, ...] = ()
+    # from epoch, with images of this many pixels a side; evaluated at that of the data set
+    sizes: tuple[tuple[int, int], ...] = ()
     crop_padding: int = 0  # random crop of the image padded by this many pixels,
     crop_mode: Literal["zeros", "reflect"] = "zeros"  # which are zero, or mirror the image
     flip: bool = False  # random horizontal mirror
-    flip_alternating: bool = False  # mirror each image in every other epoch, half of them in the first
+    # mirror each image in every other epoch, half of them in the first
+    flip_alternating: bool = False
     auto_augment: Literal["", "imagenet", "cifar10"] = ""  # the policy learnt on that data set
-    rand_augment: tuple[int, ...] = ()  # operations for each image, and their magnitude from 0 to 30
+    # operations for each image, and their magnitude from 0 to 30
+    rand_augment: tuple[int, ...] = ()
     erase: int = 0  # side of a random square set to zero (Cutout)
     random_erase: float = 0.0  # probability of a random rectangle set to zero
     mixup: float = 0.0  # alpha of the Beta distribution
@@ -65,16 +78,21 @@ class Recipe:
 
     # the loss
     label_smoothing: float = 0.0
-    loss: Literal["mean", "tet"] = "mean"  # cross entropy of the mean logits, or mean of the cross entropies of all steps
+    # cross entropy of the mean logits, or mean of the cross entropies of all steps
+    loss: Literal["mean", "tet"] = "mean"
     tet_weight: float = 0.05  # of TET's second term, which pulls logits towards the threshold
     distill: float = 0.5  # share of the teacher, where there is one
     temperature: float = 4.0  # of teacher and student
 
     # how it is computed
-    freeze: tuple[str, ...] = ()  # parts of the network that keep the weights which they start from, as stem or stage1.block0
-    t_schedule: tuple[tuple[int, int], ...] = ()  # from epoch, with this many time steps; T of the name before evaluation
-    checkpointing: bool = False  # recompute each block in the backward pass: less memory, a third more time
-    bf16: bool | Literal["auto"] = "auto"  # bfloat16 autocast, membranes stay float32; auto: where the device computes in it
+    # parts of the network that keep the weights which they start from, as stem or stage1.block0
+    freeze: tuple[str, ...] = ()
+    # from epoch, with this many time steps; T of the name before evaluation
+    t_schedule: tuple[tuple[int, int], ...] = ()
+    # recompute each block in the backward pass: less memory, a third more time
+    checkpointing: bool = False
+    # bfloat16 autocast, membranes stay float32; auto: where the device computes in it
+    bf16: bool | Literal["auto"] = "auto"
     seed: int = 0
 
     # least and greatest value; math.ulp(0) is the least number above 0
@@ -91,21 +109,41 @@ class Recipe:
         for field in fields(self):
             value = getattr(self, field.name)
             if not _fits(value, field.type):
-                raise ConfigError(f"recipe: {field.name} = {_shown(value)} is not {_described(field.type)}")
+                raise ConfigError(
+                    f"recipe: {field.name} = {_shown(value)} is not {_described(field.type)}"
+                )
             low, high = self.LIMITS.get(field.name, (-math.inf, math.inf))
             if isinstance(value, int | float) and not max(low, -HUGE) <= value <= min(high, HUGE):
                 bounds = (
-                    "above 0" if low == math.ulp(0) else f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+                    "above 0"
+                    if low == math.ulp(0)
+                    else f"at least {low:g}"
+                    if high == math.inf
+                    else f"from {low:g} to {high:g}"
                 )
-                raise ConfigError(f"recipe: {field.name} = {_shown(value)} must be {bounds}{', and finite' * (value > HUGE)}")
-        if self.resized_crop and not (len(self.resized_crop) == 2 and 0 < self.resized_crop[0] <= self.resized_crop[1] <= 1):
-            raise ConfigError(f"recipe: resized_crop = {_shown(self.resized_crop)} must be [least, greatest] share of the area")
-        if self.rand_augment and not (len(self.rand_augment) == 2 and self.rand_augment[0] > 0 <= self.rand_augment[1] <= 30):
-            raise ConfigError(f"recipe: rand_augment = {_shown(self.rand_augment)} must be [operations, magnitude from 0 to 30]")
+                raise ConfigError(
+                    f"recipe: {field.name} = {_shown(value)} must be {bounds}{', and finite' * (value > HUGE)}"
+                )
+        if self.resized_crop and not (
+            len(self.resized_crop) == 2 and 0 < self.resized_crop[0] <= self.resized_crop[1] <= 1
+        ):
+            raise ConfigError(
+                f"recipe: resized_crop = {_shown(self.resized_crop)} must be [least, greatest] share of the area"
+            )
+        if self.rand_augment and not (
+            len(self.rand_augment) == 2 and self.rand_augment[0] > 0 <= self.rand_augment[1] <= 30
+        ):
+            raise ConfigError(
+                f"recipe: rand_augment = {_shown(self.rand_augment)} must be [operations, magnitude from 0 to 30]"
+            )
         for key, what in (("t_schedule", "T"), ("sizes", "pixels")):
             pairs = getattr(self, key)
             starts = [pair[0] for pair in pairs if len(pair) == 2 and pair[1] > 0]
-            if len(starts) < len(pairs) or starts != sorted(set(starts)) or starts[:1] not in ([], [0]):
+            if (
+                len(starts) < len(pairs)
+                or starts != sorted(set(starts))
+                or starts[:1] not in ([], [0])
+            ):
                 raise ConfigError(
                     f"recipe: {key} = {_shown(pairs)} must be [[0, {what}], [epoch, {what}], ...], epochs rising, {what} above 0"
                 )
@@ -118,7 +156,9 @@ class Recipe:
     def load(cls, dataset: str, overrides: dict[str, str] | None = None) -> "Recipe":
         """The recipe of a data set, with `--set key=value` overrides (values as TOML writes them)."""
         if dataset not in recipes():
-            raise ConfigError(f"recipe: none for data set {dataset!r}; there are recipes for {', '.join(recipes())}")
+            raise ConfigError(
+                f"recipe: none for data set {dataset!r}; there are recipes for {', '.join(recipes())}"
+            )
         return cls._overridden(_read(dataset), overrides)
 
     @classmethod
@@ -134,13 +174,17 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Recipe":
-        """Raises `ConfigError` for a key that does not exist, naming the nearest, or a value that cannot be."""
+        """Raises `ConfigError` for a key that does not exist, naming the nearest, or a value that
+        cannot be.
+        """
         valid = [f.name for f in fields(cls)]
         for key in values:
             if key not in valid:
                 near = difflib.get_close_matches(key, valid, 1, cutoff=0.6)
                 hint = f"did you mean {near[0]}? " if near else ""
-                raise ConfigError(f"recipe: unknown key {key!r}; {hint}valid are {', '.join(valid)}")
+                raise ConfigError(
+                    f"recipe: unknown key {key!r}; {hint}valid are {', '.join(valid)}"
+                )
         for key in ("dataset", "epochs"):
             if key not in values:
                 raise ConfigError(f"recipe: {key} is missing")
@@ -151,7 +195,9 @@ class Recipe:
 
     @property
     def evaluated(self) -> str:
-        """What the accuracy is measured on: the `test` split, or the `validation` share of the training images."""
+        """What the accuracy is measured on: the `test` split, or the `validation` share of the
+        training images.
+        """
         return "validation" if self.validation else "test"
 
     def steps_at(self, epoch: int, steps: int) -> int:
@@ -176,7 +222,9 @@ def _at(schedule: tuple[tuple[int, int], ...], epoch: int, default: int) -> int:
 
 
 def parse_value(text: str) -> Any:
-    """Read a value as TOML writes it, lists as tuples; anything else is a string, which needs no quotes here."""
+    """Read a value as TOML writes it, lists as tuples; anything else is a string, which needs no
+    quotes here.
+    """
     try:
         parsed = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
@@ -213,6 +261,7 @@ def _shown(value: Any) -> str:
     """As TOML writes it, cut where it is long."""
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_shown, value)) + "]"
-    huge = isinstance(value, int) and value.bit_length() > 1000  # Python refuses to write it in decimals
+    # Python refuses to write it in decimals
+    huge = isinstance(value, int) and value.bit_length() > 1000
     text = hex(value) if huge else repr(value)
     return text if len(text) < 200 else text[:80] + "..."

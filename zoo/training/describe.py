@@ -1,4 +1,6 @@
-"""What the images of a user are: a `DatasetSpec` read from them, and the recipe that fits their number and size."""
+"""What the images of a user are: a `DatasetSpec` read from them, and the recipe that fits their
+number and size.
+"""
 
 import json
 import logging
@@ -31,7 +33,8 @@ LARGEST = 1024  # likewise
 FEWEST = 10  # images that anything can be learnt from
 STEPS = 4000  # of the optimiser in all,
 EPOCHS = (10, 100)  # unless these are too few or too many epochs
-BATCHES = ((40, 128), (96, 64), (math.inf, 32))  # the largest batch for images of up to so many pixels of height and width
+# the largest batch for images of up to so many pixels of height and width
+BATCHES = ((40, 128), (96, 64), (math.inf, 32))
 BATCHES_PER_EPOCH = 8  # at least
 SMALLEST_BATCH = 4
 
@@ -56,11 +59,15 @@ class OwnData:
     streamed: bool  # whether its images can only be read in order
 
 
-def describe(tag: str, source: str | Path, given: Given | None = None, *, skip_bad: bool = False) -> OwnData:
-    """Read classes, size, channels, mean and deviation from a folder or hub id; what is `given` is not read.
+def describe(
+    tag: str, source: str | Path, given: Given | None = None, *, skip_bad: bool = False
+) -> OwnData:
+    """Read classes, size, channels, mean and deviation from a folder or hub id; what is `given` is
+    not read.
 
-    Size and colours are those of at most `SAMPLE` training images, which are always the same. Raises `InputError` for images
-    that no network can be trained on, and for a value that cannot be.
+    Size and colours are those of at most `SAMPLE` training images, which are always the same.
+    Raises `InputError` for images that no network can be trained on, and for a value that cannot
+    be.
     """
     given = given or Given()
     rows = open_rows(None, "train", source)
@@ -75,12 +82,18 @@ def describe(tag: str, source: str | Path, given: Given | None = None, *, skip_b
     if size > LARGEST:
         raise InputError(f"--size {size}: valid are up to {LARGEST} pixels")
     title = str(source).removeprefix("hf:") if not Path(source).exists() else tag
-    spec = DatasetSpec(tag, title, size, channels, len(names), (0.0,) * channels, (1.0,) * channels, tuple(names))
+    spec = DatasetSpec(
+        tag, title, size, channels, len(names), (0.0,) * channels, (1.0,) * channels, tuple(names)
+    )
     mean, std = given.mean, given.std
     if not mean or not std:
         measured = _statistics(sample, spec, skip_bad)
         mean, std = mean or measured[0], std or measured[1]
-    if not (len(mean) == len(std) == channels and all(map(math.isfinite, mean)) and all(0 < s < math.inf for s in std)):
+    if not (
+        len(mean) == len(std) == channels
+        and all(map(math.isfinite, mean))
+        and all(0 < s < math.inf for s in std)
+    ):
         few = " (all images have one colour)" if not given.std and not all(std) else ""
         raise InputError(
             f"mean {_shown(mean)} and std {_shown(std)}{few} are not, for each of {channels} channels, a number and one above 0"
@@ -90,7 +103,9 @@ def describe(tag: str, source: str | Path, given: Given | None = None, *, skip_b
 
 
 def check_size(config: DANetConfig, data: DatasetSpec) -> None:
-    """Raises `InputError` for images so small that the network's last stage sees less than 2 x 2 places of them."""
+    """Raises `InputError` for images so small that the network's last stage sees less than 2 x 2
+    places of them.
+    """
     convolutions, pool = Stem.LAYOUTS[config.stem]
     halvings = len(config.depths) - (not config.stem.startswith("ms"))
     stride = math.prod(stride for _, stride in convolutions) * (2 if pool else 1) * 2**halvings
@@ -102,7 +117,9 @@ def check_size(config: DANetConfig, data: DatasetSpec) -> None:
 
 
 def check_unchanged(recorded: Path, data: DatasetSpec, images: int) -> None:
-    """Raises `ConfigError` if the run whose `recipe.json` this is was begun on other data, or another number of images."""
+    """Raises `ConfigError` if the run whose `recipe.json` this is was begun on other data, or
+    another number of images.
+    """
     try:
         resolved = json.loads(recorded.read_text(encoding="utf-8"))
         before = resolved["data"] | {"images": resolved["images"]}
@@ -118,15 +135,26 @@ def check_unchanged(recorded: Path, data: DatasetSpec, images: int) -> None:
 
 
 def fitting_recipe(own: OwnData) -> dict[str, Any]:
-    """The values of a recipe that depend on the number and size of the images; `docs/training.md` says why."""
+    """The values of a recipe that depend on the number and size of the images; `docs/training.md`
+    says why.
+    """
     images, size = own.images, own.spec.size
     base = Recipe.own({"dataset": own.spec.tag, "epochs": 1})
     largest = next(batch for limit, batch in BATCHES if size <= limit)
     batch = 1 << (images // BATCHES_PER_EPOCH).bit_length() - 1  # a power of two
     batch = min(max(batch, SMALLEST_BATCH), largest)
     epochs = min(max(round(STEPS * batch / images), EPOCHS[0]), EPOCHS[1])
-    values = {"dataset": own.spec.tag, "epochs": epochs, "batch_size": batch, "lr": base.lr * batch / base.batch_size}
-    values |= {"resized_crop": [0.35, 1.0], "crop_padding": 0} if size > 96 else {"crop_padding": size // 16}
+    values = {
+        "dataset": own.spec.tag,
+        "epochs": epochs,
+        "batch_size": batch,
+        "lr": base.lr * batch / base.batch_size,
+    }
+    values |= (
+        {"resized_crop": [0.35, 1.0], "crop_padding": 0}
+        if size > 96
+        else {"crop_padding": size // 16}
+    )
     if own.splits:
         values["validation"] = 0.0
     if own.streamed:
@@ -143,7 +171,8 @@ def _read(rows: Rows) -> tuple[np.ndarray, list[tuple[str, Encoded]]]:
         return read_labels(rows.data), [_named(rows, number, image) for number, image in images]
     labels: list[int] = []
     sample: list[tuple[str, Encoded]] = []
-    for number, row in enumerate(rows.data):  # each with equal chance, though nobody knows how many there are
+    # each with equal chance, though nobody knows how many there are
+    for number, row in enumerate(rows.data):
         labels.append(-1 if row["label"] is None else row["label"])
         place = number if number < SAMPLE else draw.randrange(number + 1)
         if place < SAMPLE:
@@ -157,7 +186,9 @@ def _named(rows: Rows, number: int, image: Encoded | None) -> tuple[str, Encoded
 
 
 def _class_names(rows: Rows, labels: np.ndarray, source: str) -> Sequence[str]:
-    """The names of the classes in the order of the labels. Raises `InputError` for classes that cannot be told or learnt."""
+    """The names of the classes in the order of the labels. Raises `InputError` for classes that
+    cannot be told or learnt.
+    """
     where = f"{source}: split {rows.split!r}"
     if len(labels) and labels.min() < 0:
         raise InputError(f"{where} has no labels: that of row {int(labels.argmin())} is missing")
@@ -165,36 +196,56 @@ def _class_names(rows: Rows, labels: np.ndarray, source: str) -> Sequence[str]:
         _check_numbers(labels, where)
     names = rows.classes or tuple(map(str, range(int(labels.max(initial=-1)) + 1)))
     if len(names) < 2:
-        raise InputError(f"{where} has one class ({', '.join(names)}): a classifier needs two or more, each a folder of its own")
+        raise InputError(
+            f"{where} has one class ({', '.join(names)}): a classifier needs two or more, each a folder of its own"
+        )
     for name in names:
         if not name.strip() or not name.isprintable():
-            raise InputError(f"{where} has a class named {name!r}: give it a name of printable characters")
+            raise InputError(
+                f"{where} has a class named {name!r}: give it a name of printable characters"
+            )
     spellings: dict[str, str] = {}
     for name in names:
         if (other := spellings.setdefault(_spelling(name), name)) != name:
-            raise InputError(f"{where} has one class in two spellings, {other!r} and {name!r}: give them one name, or two")
+            raise InputError(
+                f"{where} has one class in two spellings, {other!r} and {name!r}: give them one name, or two"
+            )
     counts = np.bincount(labels, minlength=len(names))
     for name, count in zip(names, counts, strict=True):
         if not count:
-            raise InputError(f"{where} holds no images of class {name!r}: add some, or take the class out")
+            raise InputError(
+                f"{where} holds no images of class {name!r}: add some, or take the class out"
+            )
     if len(labels) < FEWEST:
         raise InputError(f"{where} holds {len(labels)} images: give {FEWEST} or more")
     return names
 
 
 def _check_numbers(labels: np.ndarray, where: str) -> None:
-    """Raises `InputError` for labels of classes without names that leave out a number below the greatest of them."""
+    """Raises `InputError` for labels of classes without names that leave out a number below the
+    greatest of them.
+    """
     used = np.unique(labels)
     missing = next((number for number, label in enumerate(used.tolist()) if number != label), None)
     if missing is not None:
         shifted = missing == 0 and used[-1] == len(used)
-        hint = "they begin with 1: subtract 1 of each" if shifted else "number the classes from 0 without a gap, or give them names"
-        raise InputError(f"{where} holds no images of class '{missing}', and labels up to {used[-1]}: {hint}")
+        hint = (
+            "they begin with 1: subtract 1 of each"
+            if shifted
+            else "number the classes from 0 without a gap, or give them names"
+        )
+        raise InputError(
+            f"{where} holds no images of class '{missing}', and labels up to {used[-1]}: {hint}"
+        )
 
 
 def _spelling(name: str) -> str:
-    """What the spellings of one name have in common: upper and lower case, and what parts its words."""
-    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", "", unicodedata.normalize("NFKC", name).casefold().strip())
+    """What the spellings of one name have in common: upper and lower case, and what parts its
+    words.
+    """
+    return re.sub(
+        r"(?<=\w)[\s_-]+(?=\w)", "", unicodedata.normalize("NFKC", name).casefold().strip()
+    )
 
 
 def _extents(sample: list[tuple[str, Encoded]], skip_bad: bool) -> Iterator[tuple[int, int, int]]:
@@ -216,7 +267,9 @@ def _channels(depths: Sequence[int], source: str | Path) -> int:
 
 
 def _size(sizes: Sequence[tuple[int, int]]) -> int:
-    """That of the images where all are equal squares; else of `SIZES` the one nearest to the median of their shorter sides."""
+    """That of the images where all are equal squares; else of `SIZES` the one nearest to the median
+    of their shorter sides.
+    """
     first = sizes[0][0]
     if set(sizes) == {(first, first)} and SIZES[0] // 2 <= first <= SIZES[-1]:
         return first
@@ -224,8 +277,12 @@ def _size(sizes: Sequence[tuple[int, int]]) -> int:
     return min(SIZES, key=lambda size: abs(math.log(size / median)))
 
 
-def _statistics(sample: list[tuple[str, Encoded]], spec: DatasetSpec, skip_bad: bool) -> tuple[tuple[float, ...], ...]:
-    """Mean and standard deviation of each channel of pixels in [0, 1], as an evaluation sees the images."""
+def _statistics(
+    sample: list[tuple[str, Encoded]], spec: DatasetSpec, skip_bad: bool
+) -> tuple[tuple[float, ...], ...]:
+    """Mean and standard deviation of each channel of pixels in [0, 1], as an evaluation sees the
+    images.
+    """
     sums = np.zeros((2, spec.channels))
     seen = 0
     for pixels in _decoded(sample, spec, skip_bad):
@@ -236,10 +293,14 @@ def _statistics(sample: list[tuple[str, Encoded]], spec: DatasetSpec, skip_bad: 
         raise InputError(f"none of {len(sample)} training images can be read")
     mean, square = sums / seen
     std = np.sqrt(np.maximum(square - mean**2, 0))
-    return tuple(round(float(value), 4) for value in mean), tuple(round(float(value), 4) for value in std)
+    return tuple(round(float(value), 4) for value in mean), tuple(
+        round(float(value), 4) for value in std
+    )
 
 
-def _decoded(sample: list[tuple[str, Encoded]], spec: DatasetSpec, skip_bad: bool) -> Iterator[np.ndarray]:
+def _decoded(
+    sample: list[tuple[str, Encoded]], spec: DatasetSpec, skip_bad: bool
+) -> Iterator[np.ndarray]:
     for name, image in sample:
         try:
             yield decode(image, spec, centre(spec), draft=True)
@@ -249,18 +310,24 @@ def _decoded(sample: list[tuple[str, Encoded]], spec: DatasetSpec, skip_bad: boo
 
 def _refuse(name: str, error: Unreadable, skip_bad: bool) -> None:
     if not skip_bad:
-        raise InputError(f"{name} is not an image that can be read ({error}); --skip-bad leaves such images out")
+        raise InputError(
+            f"{name} is not an image that can be read ({error}); --skip-bad leaves such images out"
+        )
 
 
 def _has_split(spec: DatasetSpec, source: str | Path) -> bool:
-    """Whether a held-out split is there. Raises `InputError` if its classes are not those of the training images."""
+    """Whether a held-out split is there. Raises `InputError` if its classes are not those of the
+    training images.
+    """
     try:
         rows = open_rows(None, "test", source)
     except NoSplit:
         return False
     unknown = [name for name in rows.classes if name not in spec.classes]
     if unknown:
-        raise InputError(f"{source}: class {unknown[0]!r} is in split {rows.split!r} alone: add training images, or take it out")
+        raise InputError(
+            f"{source}: class {unknown[0]!r} is in split {rows.split!r} alone: add training images, or take it out"
+        )
     if not rows.streamed:
         check_labels(read_labels(rows.data), spec, f"{source}: split {rows.split!r}")
     return True

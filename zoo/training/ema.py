@@ -4,11 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-__all__ = ["Average"]
+__all__ = ["ModelEma"]
 
 
-class Average:
-    """The average of every weight and every BatchNorm statistic, `values`, as `state_dict` names them; empty if `decay` is 0.
+class ModelEma:
+    """The average of every weight and every BatchNorm statistic, `values`, as `state_dict` names
+    them; empty if `decay` is 0.
 
     Early on, where there is little to average, the decay is `(1 + step) / (10 + step)`.
     """
@@ -33,6 +34,7 @@ class Average:
                 (sharded if isinstance(value, DTensor) else plain).append((value, now[key]))
             else:
                 value.copy_(now[key])
-        for pairs in (plain, sharded):  # all of a kind at once: one launch on a GPU instead of one for each tensor
+        # all of a kind at once: one launch on a GPU instead of one for each tensor
+        for pairs in (plain, sharded):
             if pairs:
                 torch._foreach_lerp_([old for old, _ in pairs], [new for _, new in pairs], share)

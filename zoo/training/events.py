@@ -1,4 +1,5 @@
-"""Recordings of event cameras as frames of event counts. The package `tonic` knows the files of each data set.
+"""Recordings of event cameras as frames of event counts. The package `tonic` knows the files of
+each data set.
 
 Shapes: N recordings, T time bins, P polarities (off, on), H and W height and width.
 """
@@ -16,21 +17,28 @@ from zoo.training.sources import check_labels
 __all__ = ["read_events"]
 
 log = logging.getLogger(__name__)
-CLASSES = {"nmnist": "NMNIST", "dvsgesture": "DVSGesture"}  # tag -> tonic's class, and the folder that it looks for
-LAYOUTS = {"nmnist": {"train": "Train", "test": "Test"}, "dvsgesture": {"train": "ibmGestureTrain", "test": "ibmGestureTest"}}
+# tag -> tonic's class, and the folder that it looks for
+CLASSES = {"nmnist": "NMNIST", "dvsgesture": "DVSGesture"}
+LAYOUTS = {
+    "nmnist": {"train": "Train", "test": "Test"},
+    "dvsgesture": {"train": "ibmGestureTrain", "test": "ibmGestureTest"},
+}
 FILES = {"nmnist": "[0-9]/*.bin", "dvsgesture": "*/*.npy"}
 
 
 def read_events(
     data: DatasetSpec, split: str, folder: Path, steps: int, *, skip_bad: bool = False
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Counts uint8 `[N, T, P, H, W]` (255 stands for more too), labels int64 `[N]`, and how many recordings were left out.
+    """Counts uint8 `[N, T, P, H, W]` (255 stands for more too), labels int64 `[N]`, and how many
+    recordings were left out.
 
-    A recording is cut into `steps` bins of equal length in whole microseconds; tonic drops what then remains at its end, the last
-    event at least. Raises `InputError` if files are missing or damaged; nothing is ever downloaded.
+    A recording is cut into `steps` bins of equal length in whole microseconds; tonic drops what
+    then remains at its end, the last event at least. Raises `InputError` if files are missing or
+    damaged; nothing is ever downloaded.
     """
     recordings = _open(data, split, folder)
-    order = np.argsort(recordings.data)  # tonic lists some folders in whatever order the file system has
+    # tonic lists some folders in whatever order the file system has
+    order = np.argsort(recordings.data)
     frames = np.empty((len(order), steps, data.channels, data.size, data.size), np.uint8)
     labels = np.empty(len(order), np.int64)
     kept = 0
@@ -57,7 +65,9 @@ def read_events(
 
 
 def _open(data: DatasetSpec, split: str, folder: Path) -> Any:
-    """tonic's data set of a split. `folder` is tonic's own for the data set, or the one that holds it."""
+    """tonic's data set of a split. `folder` is tonic's own for the data set, or the one that holds
+    it.
+    """
     name, part = CLASSES[data.tag], LAYOUTS[data.tag][split]
     parent = folder.parent if folder.name == name else folder
     if not any((parent / name / part).glob(FILES[data.tag])):
@@ -67,6 +77,11 @@ def _open(data: DatasetSpec, split: str, folder: Path) -> Any:
     try:
         import tonic.datasets
     except ImportError:
-        raise InputError("event data sets are read by the package tonic: pip install 'danet-zoo[events]'") from None
-    # tonic takes a folder without the archive that its files came from for incomplete, and would download it.
-    return type(name, (getattr(tonic.datasets, name),), {"_check_exists": lambda self: True})(str(parent), train=split == "train")
+        raise InputError(
+            "event data sets are read by the package tonic: pip install 'danet-zoo[events]'"
+        ) from None
+    # tonic takes a folder without the archive that its files came from for incomplete, and would
+    # download it.
+    return type(name, (getattr(tonic.datasets, name),), {"_check_exists": lambda self: True})(
+        str(parent), train=split == "train"
+    )

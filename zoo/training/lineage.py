@@ -52,11 +52,14 @@ class Init:
     new: dict[str, str]  # as in `zoo.warmstart.WarmStart`, like the next two
     adapted: dict[str, str]
     grown: tuple[str, ...]
-    ancestry: tuple[Ancestor, ...]  # the network of the weights, the one which that started from, ...
+    # the network of the weights, the one which that started from, ...
+    ancestry: tuple[Ancestor, ...]
 
     @classmethod
     def read(cls, path: Path) -> "Init | None":
-        """Read it from a `recipe.json`; None if there is none. Raises `ConfigError` for a damaged one."""
+        """Read it from a `recipe.json`; None if there is none. Raises `ConfigError` for a damaged
+        one.
+        """
         values = _read(path).get("init")
         if values is None:
             return None
@@ -65,7 +68,9 @@ class Init:
             lists = {"grown": tuple(values["grown"]), "ancestry": ancestry}
             return cls(**{**values, **lists, "new": dict(values["new"])})
         except (TypeError, KeyError, ValueError) as error:
-            raise ConfigError(f"{path}: init is not what `zoo train --init` writes there ({error})") from None
+            raise ConfigError(
+                f"{path}: init is not what `zoo train --init` writes there ({error})"
+            ) from None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -89,7 +94,9 @@ def start(model: DANet, given: str, run: Path) -> Init:
         if checkpoint.exists(run):
             return recorded
     if Path(given).is_file():
-        raise ConfigError(f"--init {given} is a file: valid are a name of `zoo list`, a model folder, and hf:ORG/NAME")
+        raise ConfigError(
+            f"--init {given} is a file: valid are a name of `zoo list`, a model folder, and hf:ORG/NAME"
+        )
     source = zoo.load(given)
     started = warm_start(model, source)
     assert source.origin is not None
@@ -118,16 +125,21 @@ def start(model: DANet, given: str, run: Path) -> Init:
 def freeze(model: DANet, parts: Sequence[str], init: Init | None) -> None:
     """Freeze `parts` of `model`, which `init` says how it started.
 
-    Raises `ConfigError` for parts without trained weights: those would stay random, or the identity.
+    Raises `ConfigError` for parts without trained weights: those would stay random, or the
+    identity.
     """
     if parts and init is None:
-        raise ConfigError(f"freeze = {list(parts)}: random weights would stay so; name trained ones with --init")
+        raise ConfigError(
+            f"freeze = {list(parts)}: random weights would stay so; name trained ones with --init"
+        )
     model.freeze(*parts)
     untrained = init.new | dict.fromkeys(init.grown, "added as the identity") if init else {}
     for part in parts:
         for path, reason in untrained.items():
             if f"{path}.".startswith(f"{part}.") or f"{part}.".startswith(f"{path}."):
-                raise ConfigError(f"{part} cannot be frozen: {path} is new ({reason}); freeze the parts without it")
+                raise ConfigError(
+                    f"{part} cannot be frozen: {path} is new ({reason}); freeze the parts without it"
+                )
 
 
 def cost(log: Sequence[dict[str, Any]], init: Init | None) -> dict[str, Any]:
@@ -155,7 +167,11 @@ def _weights_sha256(given: str, *, gone_is_fine: bool) -> str | None:
     except (ZooError, OSError) as error:
         if not gone_is_fine:
             raise
-        log.warning("--init %s cannot be read any more (%s): the run goes on from its checkpoint", given, error)
+        log.warning(
+            "--init %s cannot be read any more (%s): the run goes on from its checkpoint",
+            given,
+            error,
+        )
         return None
 
 

@@ -1,5 +1,6 @@
-"""One process or many. Accelerate starts them, finds the devices and wraps the network for data parallelism (DDP); here is what it
-leaves open: BatchNorm over all processes, sharded weights (FSDP2), and whole states of either.
+"""One process or many. Accelerate starts them, finds the devices and wraps the network for data
+parallelism (DDP); here is what it leaves open: BatchNorm over all processes, sharded weights
+(FSDP2), and whole states of either.
 
 Every process has its own part of a batch, its own neurons, and the same weights.
 """
@@ -28,13 +29,16 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def accelerator(*, shard: bool = False) -> "Accelerator":
-    """Of this process, as plain Python or torchrun started it. Raises `ConfigError` where there is nobody to `shard` with."""
+    """Of this process, as plain Python or torchrun started it. Raises `ConfigError` where there is
+    nobody to `shard` with.
+    """
     try:
         from accelerate import Accelerator, DistributedDataParallelKwargs
     except ImportError:
         raise ConfigError("Accelerate is missing: install danet-zoo[train]") from None
     data_parallel = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
-    # Without being told of the CPU, Accelerate takes each of several processes there for the only one.
+    # Without being told of the CPU, Accelerate takes each of several processes there for the only
+    # one.
     made = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[data_parallel])
     if shard and made.num_processes == 1:
         raise ConfigError("--shard needs several processes: start them with torchrun")
@@ -42,7 +46,9 @@ def accelerator(*, shard: bool = False) -> "Accelerator":
 
 
 def spread(net: nn.Module, accelerator: "Accelerator", *, shard: bool) -> nn.Module:
-    """`net` on this process's device, taking its part in all processes' work; its parameters may be others afterwards."""
+    """`net` on this process's device, taking its part in all processes' work; its parameters may be
+    others afterwards.
+    """
     net.to(accelerator.device)
     if accelerator.num_processes == 1:
         return net
@@ -85,7 +91,9 @@ class _Sum(torch.autograd.Function):
 
 
 class SyncNorm(nn.BatchNorm2d):
-    """BatchNorm over the batches of all processes, where torch's `nn.SyncBatchNorm` refuses: on CPUs."""
+    """BatchNorm over the batches of all processes, where torch's `nn.SyncBatchNorm` refuses: on
+    CPUs.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -98,21 +106,34 @@ class SyncNorm(nn.BatchNorm2d):
         mean = total / n
         variance = (squares / n - mean.square()).clamp_min(0)  # rounding may make it negative
         with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+            assert (
+                self.running_mean is not None
+                and self.running_var is not None
+                and self.num_batches_tracked is not None
+            )
             self.running_mean.lerp_(mean, self.momentum or 0.0)
             self.running_var.lerp_(variance * n / (n - 1), self.momentum or 0.0)
             self.num_batches_tracked += 1
         scale = self.weight * (variance + self.eps).rsqrt()
-        return torch.addcmul((self.bias - mean * scale)[:, None, None], x, scale[:, None, None]).to(input.dtype)
+        return torch.addcmul((self.bias - mean * scale)[:, None, None], x, scale[:, None, None]).to(
+            input.dtype
+        )
 
 
 def whole(values: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state without its sharding; all processes have to ask for it together."""
-    return {key: value.full_tensor() if isinstance(value, DTensor) else value for key, value in values.items()}
+    return {
+        key: value.full_tensor() if isinstance(value, DTensor) else value
+        for key, value in values.items()
+    }
 
 
-def state(net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]) -> dict[str, Any]:
-    """Everything that goes into a checkpoint; the same for one process and for many, so a run may go on with another number."""
+def state(
+    net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
+) -> dict[str, Any]:
+    """Everything that goes into a checkpoint; the same for one process and for many, so a run may
+    go on with another number.
+    """
     return {
         "model": whole(net.state_dict()),
         "average": whole(average),
@@ -120,13 +141,26 @@ def state(net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, T
     }
 
 
-def load_state(net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], saved: dict[str, Any]) -> None:
-    """What `state` returned, back into its places. Raises `WeightsError` if it is another network's."""
+def load_state(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    saved: dict[str, Any],
+) -> None:
+    """What `state` returned, back into its places. Raises `WeightsError` if it is another
+    network's.
+    """
     try:
         set_model_state_dict(net, saved["model"], options=WHOLE)
         set_optimizer_state_dict(net, optimizer, saved["optimizer"], options=WHOLE)
         for key, value in average.items():
             new = saved["average"][key].to(value.device)
-            value.copy_(distribute_tensor(new, value.device_mesh, value.placements) if isinstance(value, DTensor) else new)
+            value.copy_(
+                distribute_tensor(new, value.device_mesh, value.placements)
+                if isinstance(value, DTensor)
+                else new
+            )
     except (RuntimeError, KeyError, ValueError, AssertionError) as error:
-        raise WeightsError(f"the checkpoint is not one of this run ({str(error).splitlines()[0][:100]}): delete it") from None
+        raise WeightsError(
+            f"the checkpoint is not one of this run ({str(error).splitlines()[0][:100]}): delete it"
+        ) from None

@@ -1,13 +1,15 @@
 """AutoAugment and RandAugment for a whole batch at once, with other operations for every image.
 
-The images are sorted by their operation, so that each operation runs once, over all of its images. Operations are Pillow's
-to the pixel, as in the published policies (Cubuk et al. 2019, "AutoAugment: Learning Augmentation Policies from Data";
-Cubuk et al. 2020, "RandAugment: Practical Automated Data Augmentation with a Reduced Search Space"); where a geometric one
-looks outside the image, it sees grey.
+The images are sorted by their operation, so that each operation runs once, over all of its images.
+Operations are Pillow's to the pixel, as in the published policies (Cubuk et al. 2019, "AutoAugment:
+Learning Augmentation Policies from Data"; Cubuk et al. 2020, "RandAugment: Practical Automated Data
+Augmentation with a Reduced Search Space"); where a geometric one looks outside the image, it sees
+grey.
 
-Shapes: images are bytes `[N, C, H, W]` with one channel or three. Each operation takes a level `[N]` of its magnitude from
--1 to 1, float64 on the CPU; where the sign has no meaning, it is ignored. All draws come from the CPU generator that is
-passed in, so a batch changes in the same way on every device.
+Shapes: images are bytes `[N, C, H, W]` with one channel or three. Each operation takes a level
+`[N]` of its magnitude from -1 to 1, float64 on the CPU; where the sign has no meaning, it is
+ignored. All draws come from the CPU generator that is passed in, so a batch changes in the same way
+on every device.
 """
 
 from collections.abc import Callable
@@ -29,11 +31,16 @@ AUTO_LEVELS, RANDOM_LEVELS = 9, 30  # the highest magnitude of either policy
 
 
 def auto_augment(images: Tensor, policy: str, generator: torch.Generator) -> Tensor:
-    """One sub-policy of the 25 for each image: its two operations in turn, each with its probability."""
+    """One sub-policy of the 25 for each image: its two operations in turn, each with its
+    probability.
+    """
     if policy not in POLICIES:
         raise InputError(f"{policy!r} is no AutoAugment policy: take one of {', '.join(POLICIES)}")
     names = list(OPERATIONS)
-    table = torch.tensor([[(names.index(name), *numbers) for name, *numbers in pair] for pair in POLICIES[policy]])  # [25, 2, 3]
+    # [25, 2, 3]
+    table = torch.tensor(
+        [[(names.index(name), *numbers) for name, *numbers in pair] for pair in POLICIES[policy]]
+    )
     steps = table[torch.randint(len(table), (len(images),), generator=generator)]  # [B, 2, 3]
     for operation, probability, magnitude in steps.permute(1, 2, 0):  # 2 x [3, B]
         happens = torch.rand(len(images), generator=generator) < probability
@@ -42,14 +49,20 @@ def auto_augment(images: Tensor, policy: str, generator: torch.Generator) -> Ten
     return images
 
 
-def rand_augment(images: Tensor, operations: int, magnitude: float, generator: torch.Generator) -> Tensor:
+def rand_augment(
+    images: Tensor, operations: int, magnitude: float, generator: torch.Generator
+) -> Tensor:
     """For each image `operations` of the 14 operations, all of them at `magnitude` (0 to 30)."""
     if not 0 <= magnitude <= RANDOM_LEVELS:
-        raise InputError(f"RandAugment's magnitude is {magnitude}: take one from 0 to {RANDOM_LEVELS}")
+        raise InputError(
+            f"RandAugment's magnitude is {magnitude}: take one from 0 to {RANDOM_LEVELS}"
+        )
     names = torch.tensor([list(OPERATIONS).index(name) for name in RANDOM_OPERATIONS])
     for _ in range(operations):
         operation = names[torch.randint(len(names), (len(images),), generator=generator)]
-        images = _apply(images, operation, _signs(len(images), generator) * magnitude / RANDOM_LEVELS)
+        images = _apply(
+            images, operation, _signs(len(images), generator) * magnitude / RANDOM_LEVELS
+        )
     return images
 
 
@@ -58,19 +71,29 @@ def _signs(count: int, generator: torch.Generator) -> Tensor:
 
 
 def _apply(images: Tensor, operation: Tensor, level: Tensor) -> Tensor:
-    """To each image the operation of its number in `OPERATIONS`; numbers and levels `[B]` are on the CPU, as the sizes are."""
+    """To each image the operation of its number in `OPERATIONS`; numbers and levels `[B]` are on
+    the CPU, as the sizes are.
+    """
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
-        raise InputError(f"images are {images.dtype} {list(images.shape)}: give bytes [B, C, H, W] with 1 or 3 channels")
+        raise InputError(
+            f"images are {images.dtype} {list(images.shape)}: give bytes [B, C, H, W] with 1 or 3 channels"
+        )
     order = operation.argsort(stable=True)
     sizes = operation.bincount(minlength=len(OPERATIONS)).tolist()
-    groups, levels = (torch.split(values, sizes) for values in (images[_moved(order, images)], level[order]))
+    groups, levels = (
+        torch.split(values, sizes) for values in (images[_moved(order, images)], level[order])
+    )
     each = zip(OPERATIONS.values(), groups, levels, strict=True)
-    changed = [operate(group, strength) if len(group) else group for operate, group, strength in each]
+    changed = [
+        operate(group, strength) if len(group) else group for operate, group, strength in each
+    ]
     return torch.cat(changed)[_moved(order.argsort(), images)]
 
 
 def _moved(values: Tensor, images: Tensor) -> Tensor:
-    """To the images' device without waiting for it: memory that is not pinned is read before the call returns."""
+    """To the images' device without waiting for it: memory that is not pinned is read before the
+    call returns.
+    """
     return values.to(images.device, non_blocking=True)
 
 
@@ -98,22 +121,33 @@ def _posterize(images: Tensor, level: Tensor) -> Tensor:
 
 
 def _autocontrast(images: Tensor, level: Tensor) -> Tensor:
-    """Each channel's values stretched to 0 to 255, in float64, because Pillow truncates what it computes in it."""
-    low, high = (bound.flatten(1)[..., None].double() for bound in images.flatten(2).aminmax(dim=2))  # [N, C, 1]
-    scale = torch.full_like(low, 255) / (high - low).clamp(min=1)  # torch takes `255 / x` for `255 * (1 / x)`: not the same
+    """Each channel's values stretched to 0 to 255, in float64, because Pillow truncates what it
+    computes in it.
+    """
+    # [N, C, 1]
+    low, high = (bound.flatten(1)[..., None].double() for bound in images.flatten(2).aminmax(dim=2))
+    # torch takes `255 / x` for `255 * (1 / x)`: not the same
+    scale = torch.full_like(low, 255) / (high - low).clamp(min=1)
     value = torch.arange(256, device=images.device)
     table = (value * scale - low * scale).clamp(0, 255)
     return _look_up(images, torch.where(high > low, table, value))
 
 
 def _equalize(images: Tensor, level: Tensor) -> Tensor:
-    """Each channel's cumulative histogram made straight, with Pillow's rounding of the step from one value to the next."""
+    """Each channel's cumulative histogram made straight, with Pillow's rounding of the step from
+    one value to the next.
+    """
     pixels = images.flatten(2).long()
-    count = pixels.new_zeros(*pixels.shape[:2], 256).scatter_add_(2, pixels, torch.ones_like(pixels))  # [N, C, 256]
+    # [N, C, 256]
+    count = pixels.new_zeros(*pixels.shape[:2], 256).scatter_add_(
+        2, pixels, torch.ones_like(pixels)
+    )
     highest = count.gather(2, pixels.amax(2, keepdim=True))
     step = (pixels.shape[2] - highest) // 255
     table = (step // 2 + count.cumsum(2) - count) // step.clamp(min=1)
-    return _look_up(images, torch.where(step > 0, table.clamp(max=255), torch.arange(256, device=images.device)))
+    return _look_up(
+        images, torch.where(step > 0, table.clamp(max=255), torch.arange(256, device=images.device))
+    )
 
 
 def _look_up(images: Tensor, table: Tensor) -> Tensor:
@@ -137,7 +171,9 @@ def _brightness(images: Tensor, level: Tensor) -> Tensor:
 
 
 def _sharpness(images: Tensor, level: Tensor) -> Tensor:
-    """Away from or towards Pillow's smooth image, whose kernel is 1/13 in every pixel and 5/13 in the middle."""
+    """Away from or towards Pillow's smooth image, whose kernel is 1/13 in every pixel and 5/13 in
+    the middle.
+    """
     wide = images.short()
     rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
     total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * wide[..., 1:-1, 1:-1]
@@ -154,7 +190,9 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _enhance(images: Tensor, neutral: Tensor, level: Tensor) -> Tensor:
-    """From the neutral image (factor 0) to the image (1) and as far beyond, truncated: Pillow's `ImageEnhance`."""
+    """From the neutral image (factor 0) to the image (1) and as far beyond, truncated: Pillow's
+    `ImageEnhance`.
+    """
     neutral, factor = neutral.float(), _each(1 + ENHANCEMENT * level, images).float()
     return (neutral + factor * (images.float() - neutral)).clamp(0, 255).to(torch.uint8)
 
@@ -179,17 +217,23 @@ def _rotate(images: Tensor, level: Tensor) -> Tensor:
     angle = torch.deg2rad(ROTATION * level)
     cos, sin = angle.cos(), angle.sin()
     y, x = (side / 2 for side in images.shape[2:])  # the centre stays
-    return _resample(images, xx=cos, xy=-sin, x=x - cos * x + sin * y, yx=sin, yy=cos, y=y - sin * x - cos * y)
+    return _resample(
+        images, xx=cos, xy=-sin, x=x - cos * x + sin * y, yx=sin, yy=cos, y=y - sin * x - cos * y
+    )
 
 
 def _resample(images: Tensor, **changed: Tensor) -> Tensor:
-    """A pixel `(x, y)` takes the image's nearest to `(xx x + xy y + x, yx x + yy y + y)`; what is not given leaves it there.
+    """A pixel `(x, y)` takes the image's nearest to `(xx x + xy y + x, yx x + yy y + y)`; what is
+    not given leaves it there.
 
-    Coordinates are 16.16 fixed point, for that is what makes the choice of the nearest pixel Pillow's.
+    Coordinates are 16.16 fixed point, for that is what makes the choice of the nearest pixel
+    Pillow's.
     """
     n, _, h, w = images.shape
     unit = {"xx": 1, "xy": 0, "x": 0, "yx": 0, "yy": 1, "y": 0}
-    matrix = torch.stack([changed.get(name, torch.full((n,), value)).double() for name, value in unit.items()], 1).view(n, 2, 3)
+    matrix = torch.stack(
+        [changed.get(name, torch.full((n,), value)).double() for name, value in unit.items()], 1
+    ).view(n, 2, 3)
     matrix[..., 2] += matrix[..., :2].sum(2) / 2  # a pixel is its centre
     fixed = _moved((matrix * 2**16 + 0.5).floor().long(), images)
     row, column = (torch.arange(side, device=images.device) for side in (h, w))

@@ -1,4 +1,6 @@
-"""From a name to a finished model folder: the recipe, the data, the training, and the accuracy of what came out."""
+"""From a name to a finished model folder: the recipe, the data, the training, and the accuracy of
+what came out.
+"""
 
 import importlib
 import json
@@ -22,14 +24,28 @@ from zoo.processor import processor
 from zoo.training import lineage, parallel
 from zoo.training.config import Recipe, parse_value
 from zoo.training.data import Split, load_split
-from zoo.training.describe import Given, OwnData, check_size, check_unchanged, describe, fitting_recipe
-from zoo.training.evaluate import correct
+from zoo.training.describe import (
+    Given,
+    OwnData,
+    check_size,
+    check_unchanged,
+    describe,
+    fitting_recipe,
+)
+from zoo.training.evaluate import count_correct
 from zoo.training.lineage import Init
 from zoo.training.sources import NoSplit, has_split, open_rows
 from zoo.training.train import DEFAULT, Options, Teacher, train
 from zoo.weights import read_model, write_model
 
-__all__ = ["ROUNDING", "held_out_share", "load_data", "load_for_evaluation", "load_teacher", "train_name"]
+__all__ = [
+    "ROUNDING",
+    "held_out_share",
+    "load_data",
+    "load_for_evaluation",
+    "load_teacher",
+    "train_name",
+]
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +65,14 @@ def train_name(
     teacher: str | None = None,
     options: Options = DEFAULT,
 ) -> str:
-    """Train `name` in the folder `run` (default `runs/NAME`) and write `run/model`, ready for `zoo.load`; returns one line on it.
+    """Train `name` in the folder `run` (default `runs/NAME`) and write `run/model`, ready for
+    `zoo.load`; returns one line on it.
 
-    `overrides` are keys of the recipe, `config` fields of `DANetConfig`, both as TOML writes their values. Where the name holds a
-    word of the user's own instead of a data set, `data` is described first, but for what is `given` of it. `init` and `teacher`
-    name trained models, to start from and to distil from. In a process that is not the first of several, the line is empty.
-    Raises `ZooError` for what does not exist, does not fit together, or cannot be trained.
+    `overrides` are keys of the recipe, `config` fields of `DANetConfig`, both as TOML writes their
+    values. Where the name holds a word of the user's own instead of a data set, `data` is described
+    first, but for what is `given` of it. `init` and `teacher` name trained models, to start from
+    and to distil from. In a process that is not the first of several, the line is empty. Raises
+    `ZooError` for what does not exist, does not fit together, or cannot be trained.
     """
     accelerator = parallel.accelerator(shard=options.shard)
     with accelerator.main_process_first():  # so that one of them fills the cache of a download
@@ -70,7 +88,10 @@ def train_name(
     lineage.freeze(model, recipe.freeze, started)
     taught = load_teacher(teacher, model.origin.data, accelerator.device) if teacher else None
     with accelerator.main_process_first():  # likewise
-        images, test = (load_data(model.origin.data, recipe, split, spec.steps, skip_bad=options.skip_bad) for split in SPLITS)
+        images, test = (
+            load_data(model.origin.data, recipe, split, spec.steps, skip_bad=options.skip_bad)
+            for split in SPLITS
+        )
     if "images" in (overrides or {}) and images.images != recipe.images:
         raise ConfigError(
             f"recipe: images = {recipe.images}, but {recipe.source} holds {images.images} training images: leave it out"
@@ -93,8 +114,12 @@ def train_name(
     return f"{said}{skipped}; load it with zoo.load({str(run / 'model')!r})"
 
 
-def _resolve(name: str, data: str | None, given: Given, *, skip_bad: bool) -> tuple[ModelSpec, OwnData | None]:
-    """Parse a name, and describe the user's own data where it names no data set of the zoo, of which nothing may be given."""
+def _resolve(
+    name: str, data: str | None, given: Given, *, skip_bad: bool
+) -> tuple[ModelSpec, OwnData | None]:
+    """Parse a name, and describe the user's own data where it names no data set of the zoo, of
+    which nothing may be given.
+    """
     spec = ModelSpec.parse(name, own_data=data is not None)
     if spec.dataset is None:
         hint = f"append a word of your own, as {name}.pets" if data else f"try {name}.fmnist"
@@ -105,37 +130,53 @@ def _resolve(name: str, data: str | None, given: Given, *, skip_bad: bool) -> tu
     for key, value in vars(given).items():
         if value:
             known = getattr(DATASETS[spec.dataset], key)
-            raise ConfigError(f"--{key} is for images under a word of your own: that of {spec.dataset} is {known}")
+            raise ConfigError(
+                f"--{key} is for images under a word of your own: that of {spec.dataset} is {known}"
+            )
     return spec, None
 
 
-def _recipe(spec: ModelSpec, own: OwnData | None, data: str | None, overrides: dict[str, str]) -> Recipe:
+def _recipe(
+    spec: ModelSpec, own: OwnData | None, data: str | None, overrides: dict[str, str]
+) -> Recipe:
     """The recipe of a data set, or the one that fits a user's own data, with what is overridden."""
     assert spec.dataset is not None  # or the name was refused
     if data and "source" in overrides:
-        raise ConfigError(f"source is given twice, by --data as {data!r} and by --set as {overrides['source']!r}: give it once")
-    recipe = Recipe.own(fitting_recipe(own), overrides) if own else Recipe.load(spec.dataset, overrides)
+        raise ConfigError(
+            f"source is given twice, by --data as {data!r} and by --set as {overrides['source']!r}: give it once"
+        )
+    recipe = (
+        Recipe.own(fitting_recipe(own), overrides) if own else Recipe.load(spec.dataset, overrides)
+    )
     if recipe.dataset != spec.dataset:
-        raise ConfigError(f"recipe: dataset = {recipe.dataset!r}, but {spec.name} is trained on {spec.dataset!r}")
+        raise ConfigError(
+            f"recipe: dataset = {recipe.dataset!r}, but {spec.name} is trained on {spec.dataset!r}"
+        )
     return replace(recipe, source=data or recipe.source)
 
 
-def _write_result(model: DANet, recipe: Recipe, run: Path, test: Split, started: Init | None, accelerator: Any) -> str:
+def _write_result(
+    model: DANet, recipe: Recipe, run: Path, test: Split, started: Init | None, accelerator: Any
+) -> str:
     """Write `run/model` with its record; returns name and accuracy in words.
 
-    The accuracy is that of the weights as they are stored: float16, or float32 where that costs more than `ROUNDING`.
+    The accuracy is that of the weights as they are stored: float16, or float32 where that costs
+    more than `ROUNDING`.
     """
     assert model.origin is not None
     name, data = model.origin.name, model.origin.data
     folder, split = run / "model", recipe.evaluated
     test = test.to(accelerator.device)
-    whole, seen = correct(model, test, data)
+    whole, seen = count_correct(model, test, data)
     for half in (True, False):
         write_model(folder, model.cpu(), name=name, data=data, half=half)
-        right, _ = correct(read_model(folder).to(accelerator.device), test, data)
+        right, _ = count_correct(read_model(folder).to(accelerator.device), test, data)
         if whole - right <= ROUNDING * seen:
             break
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     metrics = {
         "top1": right / seen,
         "split": split,
@@ -149,14 +190,18 @@ def _write_result(model: DANet, recipe: Recipe, run: Path, test: Split, started:
     shutil.copyfile(run / "metrics.jsonl", folder / "metrics.jsonl")
     resolved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     for part in (resolved["recipe"], resolved.get("init", {})):
-        if part and Path(part["source"]).exists():  # a folder of this machine says nothing elsewhere
+        # a folder of this machine says nothing elsewhere
+        if part and Path(part["source"]).exists():
             part["source"] = ""
-    write_whole(folder / "recipe.json", json.dumps(resolved, indent=2) + "\n")  # the last: it says that the folder is whole
+    # the last: it says that the folder is whole
+    write_whole(folder / "recipe.json", json.dumps(resolved, indent=2) + "\n")
     return f"{name}: top-1 {right / seen:.2%} on {seen:,} {split} images"
 
 
 def _config_fields(given: dict[str, str]) -> dict[str, Any]:
-    """Read fields of `DANetConfig` from text. Raises `ConfigError` for unknown ones, and for those that name or data set decide."""
+    """Read fields of `DANetConfig` from text. Raises `ConfigError` for unknown ones, and for those
+    that name or data set decide.
+    """
     DANetConfig.check_names(given)  # `zoo.create` has words of its own
     for key in ("steps", "in_channels", "num_classes"):
         if key in given:
@@ -177,18 +222,40 @@ def _announce(data: DatasetSpec, recipe: Recipe, images: Split, test: Split) -> 
     held_out = f", {recipe.validation:.0%} of each class held out" if recipe.validation else ""
     names = f"{', '.join(data.classes[:10])}{', ...' if len(data.classes) > 10 else ''}"
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (data.mean, data.std))
-    log.info("%s: %d training and %d test images%s", data.title, images.images, test.images, held_out)
+    log.info(
+        "%s: %d training and %d test images%s", data.title, images.images, test.images, held_out
+    )
     log.info("%d classes: %s", data.num_classes, names)
-    log.info("%d x %d pixels, %s, mean %s, std %s", data.size, data.size, "RGB" if data.channels == 3 else "grey", mean, std)
+    log.info(
+        "%d x %d pixels, %s, mean %s, std %s",
+        data.size,
+        data.size,
+        "RGB" if data.channels == 3 else "grey",
+        mean,
+        std,
+    )
     chosen = ("epochs", "batch_size", "lr", "crop_padding", "resized_crop", "flip_alternating")
-    log.info("recipe: %s; --set changes it", ", ".join(f"{key} = {getattr(recipe, key)}" for key in chosen if getattr(recipe, key)))
+    log.info(
+        "recipe: %s; --set changes it",
+        ", ".join(f"{key} = {getattr(recipe, key)}" for key in chosen if getattr(recipe, key)),
+    )
 
 
-def load_data(data: DatasetSpec, recipe: Recipe, split: Literal["train", "test"], steps: int, *, skip_bad: bool = False) -> Split:
-    """The recipe's `train` or `test` split of `data`, or what its `validation` leaves or holds out of `train`; T = `steps` frames,
-    where they are events."""
+def load_data(
+    data: DatasetSpec,
+    recipe: Recipe,
+    split: Literal["train", "test"],
+    steps: int,
+    *,
+    skip_bad: bool = False,
+) -> Split:
+    """The recipe's `train` or `test` split of `data`, or what its `validation` leaves or holds out
+    of `train`; T = `steps` frames, where they are events.
+    """
     if not recipe.source:
-        raise ConfigError(f"{data.title} has no default place: name its folder or hub id with --data")
+        raise ConfigError(
+            f"{data.title} has no default place: name its folder or hub id with --data"
+        )
     crop = (recipe.resized_crop[0], recipe.resized_crop[1]) if recipe.resized_crop else None
     try:
         return load_split(
@@ -201,24 +268,38 @@ def load_data(data: DatasetSpec, recipe: Recipe, split: Literal["train", "test"]
 
 
 def load_for_evaluation(
-    data: DatasetSpec, split: Literal["train", "test"], steps: int, *, source: str | None, skip_bad: bool = False
+    data: DatasetSpec,
+    split: Literal["train", "test"],
+    steps: int,
+    *,
+    source: str | None,
+    skip_bad: bool = False,
 ) -> Split:
-    """A split for a model of `data`, from `source` or the place that the data's recipe names; T = `steps` frames of events.
+    """A split for a model of `data`, from `source` or the place that the data's recipe names; T =
+    `steps` frames of events.
 
     Of a user's own data without a held-out split, `test` is the share that training held out.
     """
     if data.tag in DATASETS:
         recipe = Recipe.load(data.tag)
-        return load_data(data, replace(recipe, source=source or recipe.source), split, steps, skip_bad=skip_bad)
+        return load_data(
+            data, replace(recipe, source=source or recipe.source), split, steps, skip_bad=skip_bad
+        )
     if not source:
-        raise ConfigError(f"{data.title} are images of your own: name their folder or hub id with --data")
-    return load_split(data, split, source, steps=steps, skip_bad=skip_bad, held_out=held_out_share(data, source))
+        raise ConfigError(
+            f"{data.title} are images of your own: name their folder or hub id with --data"
+        )
+    return load_split(
+        data, split, source, steps=steps, skip_bad=skip_bad, held_out=held_out_share(data, source)
+    )
 
 
 def held_out_share(data: DatasetSpec, source: str) -> float:
-    """The share of the training images of `source` that is `test` to an evaluation; 0 where there is a split for it.
+    """The share of the training images of `source` that is `test` to an evaluation; 0 where there
+    is a split for it.
 
-    Raises `InputError` for more or fewer images than the training had, whose share would hold some that it saw.
+    Raises `InputError` for more or fewer images than the training had, whose share would hold some
+    that it saw.
     """
     if not data.held_out or has_split("test", source):
         return 0.0
@@ -232,7 +313,8 @@ def held_out_share(data: DatasetSpec, source: str) -> float:
 
 
 def load_teacher(word: str, data: DatasetSpec, device: torch.device) -> Teacher:
-    """A teacher of networks on `data`: a model of the zoo (name or folder), or what the function `module:function` returns.
+    """A teacher of networks on `data`: a model of the zoo (name or folder), or what the function
+    `module:function` returns.
 
     The latter is any `nn.Module` from normalised images to logits `[B, K]`.
     """
@@ -244,18 +326,28 @@ def load_teacher(word: str, data: DatasetSpec, device: torch.device) -> Teacher:
             raise ConfigError(f"teacher {word!r} cannot be imported: {error}") from None
         teacher = build()
         if not isinstance(teacher, nn.Module):
-            raise ConfigError(f"teacher {word!r} returned {type(teacher).__name__}, not a torch.nn.Module")
+            raise ConfigError(
+                f"teacher {word!r} returned {type(teacher).__name__}, not a torch.nn.Module"
+            )
     else:
         teacher = zoo.load(word)
         classes = teacher.config.num_classes
         if classes != data.num_classes:
-            raise ConfigError(f"teacher {word!r} tells {classes} classes; {data.title} has {data.num_classes}")
+            raise ConfigError(
+                f"teacher {word!r} tells {classes} classes; {data.title} has {data.num_classes}"
+            )
         if teacher.config.in_channels != data.channels:
-            raise ConfigError(f"teacher {word!r} takes {teacher.config.in_channels} channels; {data.title} has {data.channels}")
+            raise ConfigError(
+                f"teacher {word!r} takes {teacher.config.in_channels} channels; {data.title} has {data.channels}"
+            )
         trained_on = teacher.origin.data if teacher.origin else data
-        for number, (theirs, ours) in enumerate(zip(trained_on.classes, data.classes, strict=False)):
+        for number, (theirs, ours) in enumerate(
+            zip(trained_on.classes, data.classes, strict=False)
+        ):
             if theirs != ours:
-                raise ConfigError(f"teacher {word!r} calls class {number} {theirs!r}; {data.title} calls it {ours!r}")
+                raise ConfigError(
+                    f"teacher {word!r} calls class {number} {theirs!r}; {data.title} calls it {ours!r}"
+                )
         if (trained_on.mean, trained_on.std) != (data.mean, data.std):
             raise ConfigError(
                 f"teacher {word!r} takes images of mean {list(trained_on.mean)} and std {list(trained_on.std)}; "

@@ -1,7 +1,9 @@
-"""Where images lie: folders of images, Parquet, WebDataset shards, the Hub, and the IDX files of Fashion-MNIST.
+"""Where images lie: folders of images, Parquet, WebDataset shards, the Hub, and the IDX files of
+Fashion-MNIST.
 
-All but the last end as a `datasets.Dataset` or, if streamed, a `datasets.IterableDataset` with two columns: `image`, undecoded
-(`{"bytes", "path"}`), and `label`, an integer in the order of the model's logits.
+All but the last end as a `datasets.Dataset` or, if streamed, a `datasets.IterableDataset` with two
+columns: `image`, undecoded (`{"bytes", "path"}`), and `label`, an integer in the order of the
+model's logits.
 """
 
 import gzip
@@ -21,10 +23,14 @@ from zoo.errors import InputError
 __all__ = ["NoSplit", "Rows", "check_labels", "has_split", "open_rows", "read_idx", "read_labels"]
 
 IDX = {"train": "train", "test": "t10k"}  # how the names of a split's IDX files begin
-SPLITS = {"train": ("train",), "test": ("validation", "valid", "val", "test")}  # ImageNet's own `test` has no labels
+# ImageNet's own `test` has no labels
+SPLITS = {"train": ("train",), "test": ("validation", "valid", "val", "test")}
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-MEMORY = 2**32  # bytes of Parquet that are read as they are; of more, `datasets` makes a copy on disk that it maps
-NAMES_IN_SHARDS = "labels are names, which shards cannot have: make them integers in the order of the logits"
+# bytes of Parquet that are read as they are; of more, `datasets` makes a copy on disk that it maps
+MEMORY = 2**32
+NAMES_IN_SHARDS = (
+    "labels are names, which shards cannot have: make them integers in the order of the logits"
+)
 LAYOUTS = "train/CLASS/IMAGE and val/CLASS/IMAGE, CLASS/IMAGE, train-*.parquet and test-*.parquet, or train-*.tar and val-*.tar"
 
 
@@ -36,18 +42,23 @@ class NoSplit(InputError):
 class Rows:
     """A split whose images are not decoded yet."""
 
-    data: Any  # `datasets.Dataset`, or `datasets.IterableDataset` if streamed; columns `image` and `label`
+    # `datasets.Dataset`, or `datasets.IterableDataset` if streamed; columns `image` and `label`
+    data: Any
     split: str  # its name at the source
     streamed: bool = False
     images: int = 0  # how many; 0 for a stream that does not say
-    classes: tuple[str, ...] = ()  # their names at the source, in the order of the labels; none where labels are mere integers
+    # their names at the source, in the order of the labels; none where labels are mere integers
+    classes: tuple[str, ...] = ()
 
 
-def open_rows(data: DatasetSpec | None, split: str, source: str | Path, *, stream: bool = False) -> Rows:
-    """Open a split (`train`; `test` means the held-out one) of a folder or a hub id, which `stream` leaves on the Hub.
+def open_rows(
+    data: DatasetSpec | None, split: str, source: str | Path, *, stream: bool = False
+) -> Rows:
+    """Open a split (`train`; `test` means the held-out one) of a folder or a hub id, which `stream`
+    leaves on the Hub.
 
-    Without `data`, any classes are taken and no label is checked. Raises `NoSplit` if the source has other splits alone, and
-    `InputError` if it does not exist, or is not the data set.
+    Without `data`, any classes are taken and no label is checked. Raises `NoSplit` if the source
+    has other splits alone, and `InputError` if it does not exist, or is not the data set.
     """
     datasets = _library()
     folder, hub = Path(source), str(source).removeprefix("hf:")
@@ -59,10 +70,14 @@ def open_rows(data: DatasetSpec | None, split: str, source: str | Path, *, strea
             name = _pick(opened, split, hub)
             rows = opened[name]
         else:
-            raise InputError(f"{source} is no folder: name one, or a data set on the Hub as ORG/NAME")
+            raise InputError(
+                f"{source} is no folder: name one, or a data set on the Hub as ORG/NAME"
+            )
         image, label = _columns(datasets, rows.features or {}, data, f"{source}: split {name!r}")
         rows = rows.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
-        rows = rows.rename_columns({old: new for old, new in ((image, "image"), (label, "label")) if old != new})
+        rows = rows.rename_columns(
+            {old: new for old, new in ((image, "image"), (label, "label")) if old != new}
+        )
         classes = getattr(rows.features["label"], "names", ())
         if _is_text(rows.features["label"]):
             rows, classes = _numbered(datasets, rows, data, f"{source}: split {name!r}")
@@ -72,7 +87,8 @@ def open_rows(data: DatasetSpec | None, split: str, source: str | Path, *, strea
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         where = f"{source}" if folder.is_dir() else f"{source} is no folder, and"
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        if reason.startswith("invalid literal for int()"):  # what `datasets` says of a .cls file in a shard that holds a word
+        # what `datasets` says of a .cls file in a shard that holds a word
+        if reason.startswith("invalid literal for int()"):
             reason = NAMES_IN_SHARDS
         raise InputError(f"{where} cannot be read as a data set: {reason}") from None
     if isinstance(rows, datasets.IterableDataset):
@@ -102,11 +118,19 @@ def read_labels(rows: Any) -> np.ndarray:
 
 
 def read_idx(data: DatasetSpec, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 `[N, C, H, W]` and labels uint8 `[N]` of Fashion-MNIST (Xiao et al. 2017) as Debian installs it."""
+    """Pixels uint8 `[N, C, H, W]` and labels uint8 `[N]` of Fashion-MNIST (Xiao et al. 2017) as
+    Debian installs it.
+    """
     pixels = _read_idx(folder / f"{IDX[split]}-images-idx3-ubyte.gz", 3)
     labels = _read_idx(folder / f"{IDX[split]}-labels-idx1-ubyte.gz", 1)
-    if len(pixels) != len(labels) or pixels.shape[1:] != (data.size, data.size) or data.channels != 1:
-        raise InputError(f"{folder}: {tuple(pixels.shape)} images and {len(labels)} labels are not {data.title}")
+    if (
+        len(pixels) != len(labels)
+        or pixels.shape[1:] != (data.size, data.size)
+        or data.channels != 1
+    ):
+        raise InputError(
+            f"{folder}: {tuple(pixels.shape)} images and {len(labels)} labels are not {data.title}"
+        )
     check_labels(labels, data, str(folder))
     return pixels[:, None], labels
 
@@ -118,7 +142,11 @@ def check_labels(labels: np.ndarray, data: DatasetSpec, where: str) -> None:
         raise InputError(f"{where} has no labels: that of row {row} is {labels[row]}")
     if len(labels) and labels.max() >= data.num_classes:
         row = int(labels.argmax())
-        hint = " (they begin with 1: subtract 1 of each)" if (labels.min(), labels.max()) == (1, data.num_classes) else ""
+        hint = (
+            " (they begin with 1: subtract 1 of each)"
+            if (labels.min(), labels.max()) == (1, data.num_classes)
+            else ""
+        )
         raise InputError(
             f"{where}: the label of row {row} is {labels[row]}; valid for {data.title} are 0 to {data.num_classes - 1}{hint}"
         )
@@ -129,11 +157,15 @@ def _read_idx(path: Path, dims: int) -> np.ndarray:
     try:
         raw = gzip.decompress(path.read_bytes())
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist: install Debian's dataset-fashion-mnist, or name the folder with --data") from None
+        raise InputError(
+            f"{path} does not exist: install Debian's dataset-fashion-mnist, or name the folder with --data"
+        ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
     sizes = np.frombuffer(raw, ">u4", dims, 4) if len(raw) >= 4 + 4 * dims else np.zeros(dims, int)
-    if raw[:4] != bytes((0, 0, 8, dims)) or len(raw) != 4 + 4 * dims + int(np.prod(sizes.astype(np.int64))):
+    if raw[:4] != bytes((0, 0, 8, dims)) or len(raw) != 4 + 4 * dims + int(
+        np.prod(sizes.astype(np.int64))
+    ):
         raise InputError(f"{path} is not a complete IDX file of bytes with {dims} dimensions")
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(sizes).copy()
 
@@ -143,12 +175,18 @@ def _library() -> Any:
     try:
         import datasets
     except ImportError:
-        raise InputError("this data set is read by the package datasets: pip install 'danet-zoo[train]'") from None
+        raise InputError(
+            "this data set is read by the package datasets: pip install 'danet-zoo[train]'"
+        ) from None
     return datasets
 
 
-def _open_folder(datasets: Any, folder: Path, split: str, data: DatasetSpec | None) -> tuple[Any, str]:
-    """The rows of a split, as they are, and its name; `datasets` tells splits by the names of files and folders."""
+def _open_folder(
+    datasets: Any, folder: Path, split: str, data: DatasetSpec | None
+) -> tuple[Any, str]:
+    """The rows of a split, as they are, and its name; `datasets` tells splits by the names of files
+    and folders.
+    """
 
     def holds(ending: str) -> bool:
         return any(True for pattern in ("*", "*/*") for _ in folder.glob(pattern + ending))
@@ -169,10 +207,17 @@ def _open_folder(datasets: Any, folder: Path, split: str, data: DatasetSpec | No
     return datasets.Dataset(pa.concat_tables([pq.read_table(file) for file in files[name]])), name
 
 
-def _open_class_folders(datasets: Any, folder: Path, split: str, data: DatasetSpec | None) -> tuple[Any, str]:
-    """`SPLIT/CLASS/.../IMAGE`, or `CLASS/.../IMAGE` as a split `train`. Listed here, as `datasets` needs a second for each
-    thousand files."""
-    splits = {name: _folders(folder / name) for name in _folders(folder) if name in sum(SPLITS.values(), ())}
+def _open_class_folders(
+    datasets: Any, folder: Path, split: str, data: DatasetSpec | None
+) -> tuple[Any, str]:
+    """`SPLIT/CLASS/.../IMAGE`, or `CLASS/.../IMAGE` as a split `train`. Listed here, as `datasets`
+    needs a second for each thousand files.
+    """
+    splits = {
+        name: _folders(folder / name)
+        for name in _folders(folder)
+        if name in sum(SPLITS.values(), ())
+    }
     splits = {name: classes for name, classes in splits.items() if classes}
     top = folder
     if splits:
@@ -183,7 +228,8 @@ def _open_class_folders(datasets: Any, folder: Path, split: str, data: DatasetSp
         if not any(next(_images(folder / class_name), None) for class_name in splits["train"]):
             raise InputError(f"{folder} holds no images in a valid layout: {LAYOUTS}")
         name = _pick(splits, split, folder)
-    found = set().union(*splits.values())  # of all splits, so that a class missing in one shifts no label
+    # of all splits, so that a class missing in one shifts no label
+    found = set().union(*splits.values())
     images = {class_name: list(_images(top / class_name)) for class_name in found}
     if not any(images.values()):
         raise InputError(f"{top} holds no images: valid are {', '.join(EXTENSIONS)}")
@@ -199,7 +245,9 @@ def _open_class_folders(datasets: Any, folder: Path, split: str, data: DatasetSp
 
 
 def _check_depth(top: Path, classes: Sequence[str]) -> None:
-    """Raises `InputError` where every class has no images of its own, and several folders of them: these may be the classes."""
+    """Raises `InputError` where every class has no images of its own, and several folders of them:
+    these may be the classes.
+    """
     below: list[str] = []
     for class_name in classes:
         folder = top / class_name
@@ -213,7 +261,9 @@ def _check_depth(top: Path, classes: Sequence[str]) -> None:
 
 
 def _images(folder: Path) -> Iterator[str]:
-    """The paths of the images in a folder and those below it, each of them once, wherever links lead."""
+    """The paths of the images in a folder and those below it, each of them once, wherever links
+    lead.
+    """
     seen = {os.path.realpath(parent) for parent in folder.absolute().parents}
     for top, folders, files in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(top)) in seen:
@@ -221,11 +271,19 @@ def _images(folder: Path) -> Iterator[str]:
             continue
         seen.add(real)
         folders.sort()
-        yield from (f"{top}/{file}" for file in sorted(files) if file.lower().endswith(EXTENSIONS) and not file.startswith("."))
+        yield from (
+            f"{top}/{file}"
+            for file in sorted(files)
+            if file.lower().endswith(EXTENSIONS) and not file.startswith(".")
+        )
 
 
 def _folders(folder: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))]
+    return [
+        entry.name
+        for entry in os.scandir(folder)
+        if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
+    ]
 
 
 def _pick(splits: Iterable[str], split: str, where: str | Path) -> str:
@@ -233,63 +291,116 @@ def _pick(splits: Iterable[str], split: str, where: str | Path) -> str:
     for name in SPLITS[split]:
         if name in names:
             return name
-    raise NoSplit(f"{where} has no split {' or '.join(map(repr, SPLITS[split]))}; there are {', '.join(sorted(names))}")
+    raise NoSplit(
+        f"{where} has no split {' or '.join(map(repr, SPLITS[split]))}; there are {', '.join(sorted(names))}"
+    )
 
 
-def _columns(datasets: Any, features: dict[str, Any], data: DatasetSpec | None, where: str) -> tuple[str, str]:
-    """The names of the column of images and of that of labels, found by type, as every data set calls them otherwise."""
-    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image) or _is_encoded(kind)]
-    classes = {name: kind for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
-    fitting = [name for name, kind in classes.items() if data and kind.num_classes == data.num_classes]
-    integers = [name for name, kind in features.items() if re.match("u?int", str(getattr(kind, "dtype", "")))]
+def _columns(
+    datasets: Any, features: dict[str, Any], data: DatasetSpec | None, where: str
+) -> tuple[str, str]:
+    """The names of the column of images and of that of labels, found by type, as every data set
+    calls them otherwise.
+    """
+    images = [
+        name
+        for name, kind in features.items()
+        if isinstance(kind, datasets.Image) or _is_encoded(kind)
+    ]
+    classes = {
+        name: kind for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)
+    }
+    fitting = [
+        name for name, kind in classes.items() if data and kind.num_classes == data.num_classes
+    ]
+    integers = [
+        name
+        for name, kind in features.items()
+        if re.match("u?int", str(getattr(kind, "dtype", "")))
+    ]
     texts = [name for name, kind in features.items() if _is_text(kind)]
     likely = [name for name in (*integers, *texts) if re.search("label|cls|class|target", name)]
     image = _only(images, ("image", "img"), "images", features, where)
-    label = _only(fitting or list(classes) or likely or integers, ("label",), "labels, integers or names", features, where)
+    label = _only(
+        fitting or list(classes) or likely or integers,
+        ("label",),
+        "labels, integers or names",
+        features,
+        where,
+    )
     if data and label in classes:
         _check_classes(classes[label].names, data, where)
     return image, label
 
 
-def _only(candidates: list[str], preferred: tuple[str, ...], what: str, features: dict[str, Any], where: str) -> str:
+def _only(
+    candidates: list[str],
+    preferred: tuple[str, ...],
+    what: str,
+    features: dict[str, Any],
+    where: str,
+) -> str:
     """The one column that can be meant."""
     chosen = [name for name in candidates if name in preferred] or candidates
     if not chosen:
-        kinds = (f"{name} ({getattr(kind, 'dtype', None) or type(kind).__name__})" for name, kind in features.items())
+        kinds = (
+            f"{name} ({getattr(kind, 'dtype', None) or type(kind).__name__})"
+            for name, kind in features.items()
+        )
         raise InputError(f"{where} has no column of {what}; there are {', '.join(kinds) or 'none'}")
     if len(chosen) > 1:
-        raise InputError(f"{where} has several columns of {what}: {', '.join(chosen)}; name the right one {preferred[0]!r}")
+        raise InputError(
+            f"{where} has several columns of {what}: {', '.join(chosen)}; name the right one {preferred[0]!r}"
+        )
     return chosen[0]
 
 
 def _is_encoded(kind: Any) -> bool:
     """Encoded images in a file that does not call them so."""
-    return "bytes" in kind if isinstance(kind, dict) else getattr(kind, "dtype", "") in ("binary", "large_binary")
+    return (
+        "bytes" in kind
+        if isinstance(kind, dict)
+        else getattr(kind, "dtype", "") in ("binary", "large_binary")
+    )
 
 
 def _is_text(kind: Any) -> bool:
     return getattr(kind, "dtype", "") in ("string", "large_string")
 
 
-def _numbered(datasets: Any, rows: Any, data: DatasetSpec | None, where: str) -> tuple[Any, list[str]]:
+def _numbered(
+    datasets: Any, rows: Any, data: DatasetSpec | None, where: str
+) -> tuple[Any, list[str]]:
     """The same rows with integers for the names of classes, and these names in their order."""
     if isinstance(rows, datasets.IterableDataset):
         raise InputError(f"{where}: {NAMES_IN_SHARDS}")
     names = rows.select_columns(["label"]).with_format("arrow")[:]["label"].to_pylist()
     positions = _positions({name for name in names if name is not None}, data, where)
     labels = [-1 if name is None else positions[name] for name in names]
-    return rows.remove_columns("label").add_column("label", labels), sorted(positions, key=positions.__getitem__)
+    return rows.remove_columns("label").add_column("label", labels), sorted(
+        positions, key=positions.__getitem__
+    )
 
 
 def _positions(names: Collection[str], data: DatasetSpec | None, where: str) -> dict[str, int]:
-    """The label that each name of a class means: by the data's own names where all are among them, else in the order of numbers or
-    of the alphabet. Raises `InputError` if these are not the data's classes."""
+    """The label that each name of a class means: by the data's own names where all are among them,
+    else in the order of numbers or of the alphabet. Raises `InputError` if these are not the data's
+    classes.
+    """
     for spelling in (str, _letters) if data else ():
         spelt = {name: spelling(name) for name in names}
         known = {spelling(name): label for label, name in enumerate(data.classes if data else ())}
-        if known.keys() >= set(spelt.values()) and len(set(spelt.values())) == len(names) and "" not in known:
+        if (
+            known.keys() >= set(spelt.values())
+            and len(set(spelt.values())) == len(names)
+            and "" not in known
+        ):
             return {name: known[spelt[name]] for name in names}
-    ordered = sorted(names, key=lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else sorted(names)
+    ordered = (
+        sorted(names, key=lambda name: (int(name), name))
+        if all(map(str.isdecimal, names))
+        else sorted(names)
+    )
     if data:
         _check_classes(ordered, data, where)
     return {name: label for label, name in enumerate(ordered)}
@@ -304,9 +415,15 @@ def _check_classes(names: Sequence[str], data: DatasetSpec, where: str) -> None:
     """Raises `InputError` if these are not the data's classes. Names are compared by their letters."""
     if len(names) != data.num_classes:
         some = f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        raise InputError(f"{where} has {len(names)} classes ({some}); {data.title} has {data.num_classes}")
-    told_by_letters = len(set(map(_letters, data.classes))) == len(data.classes)  # as not in `cat1`, `cat2`
+        raise InputError(
+            f"{where} has {len(names)} classes ({some}); {data.title} has {data.num_classes}"
+        )
+    # as not in `cat1`, `cat2`
+    told_by_letters = len(set(map(_letters, data.classes))) == len(data.classes)
     for index, (name, known) in enumerate(zip(names, data.classes, strict=False)):
         letters, expected = (_letters(name), _letters(known)) if told_by_letters else (name, known)
-        if letters and expected and letters != expected and not re.fullmatch(r"n\d{8}", name):  # a WordNet id says nothing
-            raise InputError(f"{where}: class {index} is {name!r}; that of {data.title} is {known!r}")
+        # a WordNet id says nothing
+        if letters and expected and letters != expected and not re.fullmatch(r"n\d{8}", name):
+            raise InputError(
+                f"{where}: class {index} is {name!r}; that of {data.title} is {known!r}"
+            )

@@ -1,4 +1,5 @@
-"""Training in stages: a plan whose stages start from each other's weights, one running on each core.
+"""Training in stages: a plan whose stages start from each other's weights, one running on each
+core.
 
     zoo stages PLAN.toml [--data TAG=SOURCE ...] [--runs FOLDER] [--jobs N] [--finished]
 
@@ -11,8 +12,9 @@ A plan has a table for each stage, in the order in which they are wanted:
     set = { epochs = 10 }            # keys of the recipe, as `zoo train --set` takes them; stages of one name differ in them
     adopt = true                     # whether it belongs into weights/; other stages run only for those that start from them
 
-Each stage is a `zoo train` of its own, with one thread. What was stopped goes on from its checkpoint when the plan is run
-again; what is finished, or has come into weights/, is not run again.
+Each stage is a `zoo train` of its own, with one thread. What was stopped goes on from its
+checkpoint when the plan is run again; what is finished, or has come into weights/, is not run
+again.
 """
 
 import json
@@ -30,7 +32,8 @@ from typing import Any, TextIO
 from zoo.datasets import DATASETS
 from zoo.errors import ConfigError
 from zoo.integrity import remembered_sha256
-from zoo.names import ModelSpec, manifest, weights_folder
+from zoo.manifest import read_manifest, weights_folder
+from zoo.names import ModelSpec
 from zoo.training.checkpoint import lock
 from zoo.weights import SINGLE
 
@@ -53,7 +56,9 @@ class Stage:
     adopt: bool = False
 
     def trained(self, runs: Path) -> Path | None:
-        """Find the model folder that this stage left: in `runs`, or in weights/ if its recipe lies there."""
+        """Find the model folder that this stage left: in `runs`, or in weights/ if its recipe lies
+        there.
+        """
         for folder in (runs / self.key / "model", weights_folder() / self.name):
             if (folder / "recipe.json").is_file() and self._wrote(folder / "recipe.json"):
                 return folder
@@ -70,8 +75,12 @@ class Stage:
             record = json.loads(recipe.read_text(encoding="utf-8"))
             said = [(dict(record["recipe"]), self.set), (dict(record["model"]), self.config)]
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{recipe} is not a recipe that a run wrote ({error}): delete it to train {self.key} again") from None
-        fits = all(values.get(key) == value for values, wanted in said for key, value in wanted.items())
+            raise ConfigError(
+                f"{recipe} is not a recipe that a run wrote ({error}): delete it to train {self.key} again"
+            ) from None
+        fits = all(
+            values.get(key) == value for values, wanted in said for key, value in wanted.items()
+        )
         return fits and bool(record.get("init")) == bool(self.init)
 
 
@@ -83,7 +92,9 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path) -> "Plan":
-        """Read a plan. Raises `ConfigError` for a stage that says what no stage can say, or starts from none before it."""
+        """Read a plan. Raises `ConfigError` for a stage that says what no stage can say, or starts
+        from none before it.
+        """
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -95,13 +106,19 @@ class Plan:
             stages[key] = _stage(path, key, table)
             if stages[key].init not in ("", *list(stages)[:-1]):
                 before = ", ".join(list(stages)[:-1]) or "none"
-                raise ConfigError(f"{path}: [{key}] init = {stages[key].init!r} is no stage before it; these are {before}")
+                raise ConfigError(
+                    f"{path}: [{key}] init = {stages[key].init!r} is no stage before it; these are {before}"
+                )
         return cls(tuple(stages.values()))
 
     def to_run(self, runs: Path) -> list[Stage]:
-        """List the stages that are neither trained nor superseded by a later one of their name, and those that they start from."""
+        """List the stages that are neither trained nor superseded by a later one of their name, and
+        those that they start from.
+        """
         stages = {stage.key: stage for stage in self.stages}
-        latest = {stage.name: stage.key for stage in self.stages if stage.adopt and stage.trained(runs)}
+        latest = {
+            stage.name: stage.key for stage in self.stages if stage.adopt and stage.trained(runs)
+        }
         order = list(stages)
         needed: set[str] = set()
         for stage in self.stages:
@@ -113,14 +130,20 @@ class Plan:
         return [stage for stage in self.stages if stage.key in needed]
 
     def finished(self, runs: Path) -> list[tuple[Stage, Path]]:
-        """List the stages whose model folder in `runs` belongs into weights/ and is not there, the last one of each name."""
+        """List the stages whose model folder in `runs` belongs into weights/ and is not there, the
+        last one of each name.
+        """
         trained = [(stage, stage.trained(runs)) for stage in self.stages if stage.adopt]
         latest = {stage.name: (stage, folder) for stage, folder in trained if folder}
-        return [(stage, folder) for stage, folder in latest.values() if not _is_adopted(stage.name, folder)]
+        return [
+            (stage, folder)
+            for stage, folder in latest.values()
+            if not _is_adopted(stage.name, folder)
+        ]
 
 
 def _is_adopted(name: str, folder: Path) -> bool:
-    entry = manifest().weights.get(name)
+    entry = read_manifest().weights.get(name)
     return entry is not None and entry.files[SINGLE].sha256 == remembered_sha256(folder / SINGLE)
 
 
@@ -128,7 +151,9 @@ def _stage(path: Path, key: str, table: Any) -> Stage:
     """Check one table of a plan."""
     kinds = {f.name: f.type for f in fields(Stage) if f.name != "key"}
     if not isinstance(table, dict) or not re.fullmatch(r"\w[\w.-]*", key):
-        raise ConfigError(f"{path}: [{key}] is no stage: expected a table of {', '.join(kinds)}, named by letters, digits, '.-_'")
+        raise ConfigError(
+            f"{path}: [{key}] is no stage: expected a table of {', '.join(kinds)}, named by letters, digits, '.-_'"
+        )
     for word, value in table.items():
         kind = {"config": dict, "set": dict, "adopt": bool}.get(word, str)
         if word not in kinds:
@@ -139,24 +164,34 @@ def _stage(path: Path, key: str, table: Any) -> Stage:
         raise ConfigError(f"{path}: [{key}] lacks name")
     stage = Stage(key, **table)
     if not stage.tag:
-        raise ConfigError(f"{path}: [{key}] name = {stage.name!r} names no data set, as {stage.name}.cifar10 does")
+        raise ConfigError(
+            f"{path}: [{key}] name = {stage.name!r} names no data set, as {stage.name}.cifar10 does"
+        )
     return stage
 
 
 class Runner:
-    """Runs the stages of a plan on several cores, each as soon as the one that it starts from is trained."""
+    """Runs the stages of a plan on several cores, each as soon as the one that it starts from is
+    trained.
+    """
 
     def __init__(self, plan: Plan, runs: Path, sources: dict[str, str], *, jobs: int) -> None:
-        """`sources` say where data sets lie, by tag. Raises `ConfigError` where one is missing or is of none of the stages."""
+        """`sources` say where data sets lie, by tag. Raises `ConfigError` where one is missing or
+        is of none of the stages.
+        """
         tags = {stage.tag for stage in plan.stages}
         for tag in sources.keys() - tags:
-            raise ConfigError(f"--data {tag}={sources[tag]}: no stage has data {tag!r}; valid are {', '.join(sorted(tags))}")
+            raise ConfigError(
+                f"--data {tag}={sources[tag]}: no stage has data {tag!r}; valid are {', '.join(sorted(tags))}"
+            )
         for tag in tags - sources.keys() - DATASETS.keys():
             raise ConfigError(
                 f"data {tag!r} is no data set of the zoo ({', '.join(DATASETS)}): say where it lies with --data {tag}=FOLDER"
             )
         if not any(stage.adopt for stage in plan.stages):
-            raise ConfigError("no stage of the plan has adopt = true, so none would run: mark those that are wanted")
+            raise ConfigError(
+                "no stage of the plan has adopt = true, so none would run: mark those that are wanted"
+            )
         self.plan, self.runs, self.sources, self.jobs = plan, runs, sources, jobs
         self.begun: set[str] = set()
         self.failed: set[str] = set()
@@ -165,8 +200,11 @@ class Runner:
         self.changed = threading.Condition()
 
     def run(self) -> bool:
-        """Run all that is left; True if every stage was trained to its end. After an interrupt no stage begins."""
-        if not self.plan.to_run(self.runs):  # raises for a damaged record, which a worker could tell nobody
+        """Run all that is left; True if every stage was trained to its end. After an interrupt no
+        stage begins.
+        """
+        # raises for a damaged record, which a worker could tell nobody
+        if not self.plan.to_run(self.runs):
             return True
         with lock(self.runs):
             workers = [threading.Thread(target=self._work) for _ in range(self.jobs)]
@@ -178,7 +216,8 @@ class Runner:
             except KeyboardInterrupt:
                 with self.changed:
                     self.stopped = True
-                    for process in self.running:  # which a terminal interrupts itself, and `kill` does not
+                    # which a terminal interrupts itself, and `kill` does not
+                    for process in self.running:
                         process.terminate()
                     self.changed.notify_all()
                 raise
@@ -199,7 +238,9 @@ class Runner:
         """Wait for a stage that can begin; None when nothing is left for this worker."""
         with self.changed:
             while True:
-                left = [stage for stage in self.plan.to_run(self.runs) if stage.key not in self.begun]
+                left = [
+                    stage for stage in self.plan.to_run(self.runs) if stage.key not in self.begun
+                ]
                 ready = [stage for stage in left if self._source(stage) is not None]
                 if ready and not self.stopped:
                     self.begun.add(ready[0].key)
@@ -213,7 +254,9 @@ class Runner:
         return bool(self.begun & unfinished - self.failed)
 
     def _source(self, stage: Stage) -> str | None:
-        """What `--init` names: the folder of the stage before, empty where there is none, None while that is not trained."""
+        """What `--init` names: the folder of the stage before, empty where there is none, None
+        while that is not trained.
+        """
         before = next((other for other in self.plan.stages if other.key == stage.init), None)
         if before is None:
             return ""
@@ -224,7 +267,10 @@ class Runner:
         """Train one stage; what it prints goes to `log` in its folder."""
         folder = self.runs / stage.key
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "log").open("a", encoding="utf-8") as output, self._started(stage, output) as process:
+        with (
+            (folder / "log").open("a", encoding="utf-8") as output,
+            self._started(stage, output) as process,
+        ):
             status = process.wait()
         last = (folder / "log").read_text(encoding="utf-8").splitlines()[-1:]
         log.info("%s: %s", stage.key, last[0] if last else f"ended with status {status}")
@@ -232,7 +278,9 @@ class Runner:
 
     def _started(self, stage: Stage, output: TextIO) -> "subprocess.Popen[bytes]":
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(self._command(stage), env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            self._command(stage), env=environment, stdout=output, stderr=output
+        )
         self.running.append(process)
         return process
 
@@ -248,5 +296,7 @@ class Runner:
 
 
 def _pairs(values: dict[str, Any]) -> list[str]:
-    """Write a table of TOML as the words `KEY=VALUE`; JSON's numbers, lists, strings and truth values are TOML's."""
+    """Write a table of TOML as the words `KEY=VALUE`; JSON's numbers, lists, strings and truth
+    values are TOML's.
+    """
     return [f"{key}={json.dumps(value)}" for key, value in values.items()]

@@ -10,8 +10,8 @@ import nir
 import torch
 from torch import Tensor
 
-from export.energy.events import trains_needed
-from export.energy.spikes import Spikes
+from export.energy.counting.events import trains_needed
+from export.energy.counting.spikes import Spikes
 from export.energy.structure import structure
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
@@ -31,7 +31,8 @@ class Source:
     weights_sha256: str = ""  # empty where nobody said
     weights: str = UNKNOWN  # how they came to be: trained, converted, random, or unknown
     precision: str = "float32"  # or how they were rounded; "as stored" where a graph does not say
-    assumed_dt: float | None = None  # seconds a step, where neither the graph nor the caller gave them and it matters
+    # seconds a step, where neither the graph nor the caller gave them and it matters
+    assumed_dt: float | None = None
 
 
 class Executor(ABC):
@@ -46,7 +47,9 @@ class Executor(ABC):
         self.neurons = [layer.name for layer in self.layers if layer.neuron]
         (self.entry,) = (layer for layer in self.layers if isinstance(layer.node, nir.Input))
         if not self.neurons and self.entry.out_bound is None:
-            raise InputError(f"{source.name} has neither neurons nor events: there are no spikes to count; give a spiking network")
+            raise InputError(
+                f"{source.name} has neither neurons nor events: there are no spikes to count; give a spiking network"
+            )
 
     @property
     def batch(self) -> int:
@@ -54,10 +57,16 @@ class Executor(ABC):
         return max(1, min(32, self.most // self.entry.outputs))
 
     def run(self, x: Tensor) -> tuple[Tensor, Spikes]:
-        """Normalised images `[B, ...]`, or frames `[T, B, ...]` of a network that takes such -> logits `[B, K]`, and all spikes."""
+        """Normalised images `[B, ...]`, or frames `[T, B, ...]` of a network that takes such ->
+        logits `[B, K]`, and all spikes.
+        """
         steps, shape = self.source.steps, self.entry.out_shape
         still = self.entry.static
-        if tuple(x.shape[1 if still else 2 :]) != shape or 0 in x.shape or not (still or x.shape[0] == steps):
+        if (
+            tuple(x.shape[1 if still else 2 :]) != shape
+            or 0 in x.shape
+            or not (still or x.shape[0] == steps)
+        ):
             sizes = ", ".join(map(str, shape))
             expected = f"[B, {sizes}]" if still else f"[{steps}, B, {sizes}]"
             raise InputError(f"input of shape {list(x.shape)}: {self.source.name} takes {expected}")

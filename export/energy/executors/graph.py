@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from export.energy.counting.spikes import Spikes
 from export.energy.executors.base import Executor, Source
-from export.energy.spikes import Spikes
 from export.energy.structure import CURRENTS, EVENTS, STILL_IMAGE
-from export.graph import Flow, flow
-from export.interpret import run
+from export.nir.graph import CheckedGraph, check_graph
+from export.nir.interpreter import run
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, InputError, ZooError
 from zoo.provenance import provenance_of_digest
@@ -38,7 +38,7 @@ class NirExecutor(Executor):
         like: Tensor | None = None,
         dt: float | None = None,
     ) -> None:
-        ready, meta = flow(graph, dt=dt), graph.metadata
+        ready, meta = check_graph(graph, dt=dt), graph.metadata
         more: dict[str, Any] = {"dt": ready.dt}
         if "input" not in meta:
             more["input"] = kind = _kind(ready, like)
@@ -48,7 +48,9 @@ class NirExecutor(Executor):
         graph.metadata = meta | more
         said = _agreed(meta.get("steps"), steps, "the graph's metadata")
         if not isinstance(said, int | np.integer) or said < 1:
-            raise ConfigError("the graph does not say for how many time steps it runs: give their number with --steps")
+            raise ConfigError(
+                "the graph does not say for how many time steps it runs: give their number with --steps"
+            )
         sha256 = str(meta.get("weights_sha256", ""))
         source = Source(
             name=str(meta.get("name", name or "graph")),
@@ -72,13 +74,15 @@ class NirExecutor(Executor):
 
 
 def _agreed(said: Any, steps: int | None, who: str) -> Any:
-    """The number of steps that `who` says, or else `steps`; raises `InputError` where both do, and differ."""
+    """The number of steps that `who` says, or else `steps`; raises `InputError` where both do, and
+    differ.
+    """
     if said is not None and steps is not None and said != steps:
         raise InputError(f"--steps {steps} contradicts {who}, of T = {said}: leave it out")
     return steps if said is None else said
 
 
-def _kind(ready: Flow, like: Tensor | None) -> str:
+def _kind(ready: CheckedGraph, like: Tensor | None) -> str:
     """What the input of a graph is that does not say it."""
     if like is None or like.dim() < len(ready.shapes[ready.entry]) + 2:
         return STILL_IMAGE
@@ -92,4 +96,6 @@ def _data(meta: dict[str, Any]) -> DatasetSpec | None:
     try:
         return DatasetSpec.from_dict(json.loads(str(meta["data"])))
     except (ValueError, ZooError) as error:
-        raise InputError(f"the graph's metadata name no data set that can be used: {error}") from None
+        raise InputError(
+            f"the graph's metadata name no data set that can be used: {error}"
+        ) from None

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from export.energy.counting.spikes import Spikes
 from export.energy.executors.base import Executor, Source
-from export.energy.spikes import Spikes
-from export.nir import node_name, to_nir
+from export.nir.exporter import node_name, to_nir
 from zoo.blocks import And, IAnd
 from zoo.danet import DANet
 from zoo.integrity import digest
@@ -23,14 +23,21 @@ __all__ = ["TorchExecutor"]
 
 
 class TorchExecutor(Executor):
-    """A model in eval mode, on its own device. Adds two reductions for each neuron layer to a plain forward pass."""
+    """A model in eval mode, on its own device. Adds two reductions for each neuron layer to a plain
+    forward pass.
+    """
 
     def __init__(self, model: DANet) -> None:
         graph = to_nir(model, profile="native")
         assert model.origin is not None  # or `to_nir` would have refused
         origin, engine = model.origin, f"torch {torch.__version__}"
         made = provenance_of(origin), origin.precision
-        super().__init__(graph, Source(origin.name, engine, model.config.steps, origin.data, digest(origin.weights), *made))
+        super().__init__(
+            graph,
+            Source(
+                origin.name, engine, model.config.steps, origin.data, digest(origin.weights), *made
+            ),
+        )
         self.model = model
 
     def _run(self, x: Tensor, spikes: Spikes) -> Tensor:
@@ -51,9 +58,14 @@ class TorchExecutor(Executor):
 
             return reduce
 
-        # A max pool and an AND are of spikes (`export.nir` refuses any other), and so layers of neurons in the graph.
+        # A max pool and an AND are of spikes (`export.nir.exporter` refuses any other), and so
+        # layers of neurons in the graph.
         kinds = Lif | nn.MaxPool2d | And | IAnd
-        neurons = [(path, module) for path, module in self.model.named_modules() if isinstance(module, kinds)]
+        neurons = [
+            (path, module)
+            for path, module in self.model.named_modules()
+            if isinstance(module, kinds)
+        ]
         handles = [module.register_forward_hook(hook(node_name(path))) for path, module in neurons]
         try:
             yield

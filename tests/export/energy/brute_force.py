@@ -1,4 +1,6 @@
-"""Small networks that spike, and a count of their operations that shares nothing with the counter: torch convolutions with ones."""
+"""Small networks that spike, and a count of their operations that shares nothing with the counter:
+torch convolutions with ones.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +15,15 @@ from zoo.neurons import Lif
 
 
 def brute_force(model: DANet, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Layer -> accumulates of each image. Every convolution of the stem is left out: its input is real."""
+    """Layer -> accumulates of each image. Every convolution of the stem is left out: its input is
+    real.
+    """
     counts: dict[str, torch.Tensor] = {}
-    windows = {path.rpartition(".")[0]: m.window for path, m in model.named_modules() if isinstance(m, SamePool)}
+    windows = {
+        path.rpartition(".")[0]: m.window
+        for path, m in model.named_modules()
+        if isinstance(m, SamePool)
+    }
 
     def conv(path: str) -> Callable[..., None]:
         def hook(module: nn.Conv2d, args: Any, output: Any) -> None:
@@ -24,8 +32,12 @@ def brute_force(model: DANet, images: torch.Tensor) -> dict[str, torch.Tensor]:
             events = args[0].double() * windows.get(path.rpartition(".")[0], 1) ** 2
             assert torch.equal(events, events.round())
             ones = torch.ones_like(module.weight, dtype=torch.float64)
-            hits = F.conv2d(events, ones, None, module.stride, module.padding, module.dilation, module.groups)
-            counts[path.replace(".", "_")] = hits.unflatten(0, (model.config.steps, -1)).sum((0, 2, 3, 4)).long()
+            hits = F.conv2d(
+                events, ones, None, module.stride, module.padding, module.dilation, module.groups
+            )
+            counts[path.replace(".", "_")] = (
+                hits.unflatten(0, (model.config.steps, -1)).sum((0, 2, 3, 4)).long()
+            )
 
         return hook
 
@@ -41,11 +53,16 @@ def brute_force(model: DANet, images: torch.Tensor) -> dict[str, torch.Tensor]:
 def brute_force_adds(model: DANet, images: torch.Tensor) -> torch.Tensor:
     """Additions of all sums, of each image: of elements, or in order c of events."""
     adds: list[torch.Tensor] = []
-    identity = {f"{path}.add" for path, m in model.named_modules() if isinstance(m, Block) and m.shortcut is None}
+    identity = {
+        f"{path}.add"
+        for path, m in model.named_modules()
+        if isinstance(m, Block) and m.shortcut is None
+    }
 
     def add(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            added = args[:1] if path in identity else args[1:]  # the stream is what others are added to
+            # the stream is what others are added to
+            added = args[:1] if path in identity else args[1:]
             for value in added:
                 value = value if model.config.order == "c" else torch.ones_like(value)
                 adds.append(value.unflatten(0, (model.config.steps, -1)).sum((0, 2, 3, 4)))
@@ -58,7 +75,9 @@ def brute_force_adds(model: DANet, images: torch.Tensor) -> torch.Tensor:
 
 
 def by_module(model: DANet, image: torch.Tensor) -> tuple[float, int]:
-    """Accumulates and MAC of one image by the rules of syops-counter, of what the modules of a model read and write."""
+    """Accumulates and MAC of one image by the rules of syops-counter, of what the modules of a
+    model read and write.
+    """
     accumulates, macs = 0.0, 0
 
     def operations(module: nn.Module, read: torch.Tensor, written: torch.Tensor) -> int:
@@ -84,7 +103,16 @@ def by_module(model: DANet, image: torch.Tensor) -> tuple[float, int]:
 
         return add
 
-    kinds = nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.MaxPool2d | nn.AvgPool2d | SamePool | Readout | Lif
+    kinds = (
+        nn.Conv2d
+        | nn.Linear
+        | nn.BatchNorm2d
+        | nn.MaxPool2d
+        | nn.AvgPool2d
+        | SamePool
+        | Readout
+        | Lif
+    )
     with hooked(model, kinds, hook):
         model(image)
     return accumulates, macs
@@ -94,7 +122,11 @@ class hooked:
     """Forward hooks on all modules of a kind, gone on exit."""
 
     def __init__(self, model: nn.Module, kind: Any, hook: Callable[[str], Any]) -> None:
-        self.handles = [m.register_forward_hook(hook(path)) for path, m in model.named_modules() if isinstance(m, kind)]
+        self.handles = [
+            m.register_forward_hook(hook(path))
+            for path, m in model.named_modules()
+            if isinstance(m, kind)
+        ]
         self.inference = torch.inference_mode()
 
     def __enter__(self) -> None:

@@ -1,4 +1,6 @@
-"""Each convention against its formula, written down once more; and the networks without spikes beside it."""
+"""Each convention against its formula, written down once more; and the networks without spikes
+beside it.
+"""
 
 import math
 from dataclasses import replace
@@ -11,22 +13,39 @@ import torch
 from brute_force import by_module
 from networks import lively
 
-from export.energy import CONVENTIONS, Operation, Spikes, TorchExecutor, compare, count, estimate, find_profiles, structure
+from export.energy import (
+    CONVENTIONS,
+    Operation,
+    Spikes,
+    TorchExecutor,
+    compare,
+    count,
+    estimate,
+    find_profiles,
+    structure,
+)
 from export.energy.comparison import memory_inclusive_rate
-from export.nir import to_nir
+from export.nir.exporter import to_nir
 from zoo.errors import InputError
 
 T = 3
 TINY = {"widths": (4, 6, 8)}
 SMALL = {"widths": (4, 6, 8, 8), "num_classes": 5}
-MAC, AC, ADD, MULTIPLY, UPDATE, IDLE = map(Operation, ("mac", "ac", "add", "multiply", "update", "idle_update"))
+MAC, AC, ADD, MULTIPLY, UPDATE, IDLE = map(
+    Operation, ("mac", "ac", "add", "multiply", "update", "idle_update")
+)
 
 
 @pytest.fixture(scope="module", params=["danet20", "danet20c"])
 def rows(request):
-    """Layers of a network whose first layer reads the image, and others binary events, or integers (order c)."""
+    """Layers of a network whose first layer reads the image, and others binary events, or integers
+    (order c).
+    """
     run = TorchExecutor(lively(f"{request.param}-t{T}.fmnist", 20, widths=(4, 6, 8)))
-    return count(run.layers, run.run(torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(5)))[1])
+    return count(
+        run.layers,
+        run.run(torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(5)))[1],
+    )
 
 
 def total(name, rows, steps=T):
@@ -57,7 +76,8 @@ def test_rates(rows, name, runs):
     fed = [row for row in rows if row.kind in ("conv", "linear") and row is not stem]
     rates = [row.event_sum / (T * row.inputs) for row in fed]
     expected = sum(rate * T * row.dense_macs_padded for rate, row in zip(rates, fed, strict=True))
-    assert np.abs(found[AC] - expected).max() <= 0.5 * len(fed)  # each layer is rounded to whole operations
+    # each layer is rounded to whole operations
+    assert np.abs(found[AC] - expected).max() <= 0.5 * len(fed)
 
 
 @pytest.mark.parametrize(
@@ -72,25 +92,35 @@ def test_rates(rows, name, runs):
     ],
 )
 def test_syops(name, size, config):
-    """Module by module, of the model before any BatchNorm was folded; tests/interop asks syops-counter itself."""
+    """Module by module, of the model before any BatchNorm was folded; tests/interop asks
+    syops-counter itself.
+    """
     model = lively(name, size, **config)
     run, images = (
         TorchExecutor(model),
-        torch.randn(2, model.config.in_channels, size, size, generator=torch.Generator().manual_seed(5)),
+        torch.randn(
+            2, model.config.in_channels, size, size, generator=torch.Generator().manual_seed(5)
+        ),
     )
     rows = count(run.layers, run.run(images)[1])
     found = total("syops", rows, model.config.steps)
     for i in range(2):
         accumulates, macs = by_module(model, images[i : i + 1])
-        assert found[MAC][i] == macs and abs(found[AC][i] - accumulates) <= len(rows)  # each is rounded to whole operations
+        # each is rounded to whole operations
+        assert found[MAC][i] == macs and abs(found[AC][i] - accumulates) <= len(rows)
         assert accumulates > macs / 100 > 100
 
 
 def test_syops_of_a_model_without_a_batch_norm():
     """An `nn.Identity` in its place is no operation."""
-    model, image = lively("danet20-t2.fmnist", 20, **TINY), torch.randn(1, 1, 20, 20, generator=torch.Generator().manual_seed(5))
+    model, image = (
+        lively("danet20-t2.fmnist", 20, **TINY),
+        torch.randn(1, 1, 20, 20, generator=torch.Generator().manual_seed(5)),
+    )
     model.set_submodule("stage1.block0.bn1", torch.nn.Identity())
-    model.set_submodule("stage1.block0.lif2", torch.nn.Sequential(model.stage1.block0.lif2, torch.nn.Identity()))
+    model.set_submodule(
+        "stage1.block0.lif2", torch.nn.Sequential(model.stage1.block0.lif2, torch.nn.Identity())
+    )
     run = TorchExecutor(model)
     found = total("syops", count(run.layers, run.run(image)[1]), 2)
     accumulates, macs = by_module(model, image)
@@ -98,7 +128,9 @@ def test_syops_of_a_model_without_a_batch_norm():
 
 
 def test_syops_of_a_graph_that_names_no_modules(tiny):
-    """Of anybody's graph there is nothing but its nodes: a convolution has a bias, and no BatchNorm."""
+    """Of anybody's graph there is nothing but its nodes: a convolution has a bias, and no
+    BatchNorm.
+    """
     graph = to_nir(tiny, profile="native")
     stem = next(layer for layer in structure(graph) if layer.name == "stem_conv")
     assert stem.modules == ("Conv2d", "BatchNorm2d") and not stem.read_out
@@ -129,10 +161,15 @@ def test_lemaire(rows):
             assert found[MAC].tolist() == (2 * theta).tolist()
             assert found[ADD].tolist() == (theta * cout * area + row.bias_adds).tolist()
             assert accesses.tolist() == (theta + 3 * theta * cout * area + row.bias_adds).tolist()
-            assert Operation("access", row.weight_bytes) in found and Operation("access", 4 * row.outputs) in found
+            assert (
+                Operation("access", row.weight_bytes) in found
+                and Operation("access", 4 * row.outputs) in found
+            )
         elif row.kind == "conv":  # equations 1.1, 3, 6.1, 11: the stem
             assert found[MAC].tolist() == [row.dense_macs_padded] * 2
-            assert accesses.tolist() == [2 * row.dense_macs_padded + row.bias_adds + row.outputs] * 2
+            assert (
+                accesses.tolist() == [2 * row.dense_macs_padded + row.bias_adds + row.outputs] * 2
+            )
         elif row.kind == "neuron":
             assert found[MAC].tolist() == [row.updates] * 2
             assert found[ADD].tolist() == (row.spikes + row.bias_adds).tolist()
@@ -151,10 +188,20 @@ def test_lemaire_of_a_matrix_that_reads_currents():
     edges = list(zip(nodes, list(nodes)[1:], strict=False))
     spikes = Spikes(2)
     spikes.add("lif", torch.zeros(2, 3), keep=False)
-    row = count(structure(nir.NIRGraph(nodes, edges, {"input": "currents"}, type_check=False)), spikes)[0]
+    row = count(
+        structure(nir.NIRGraph(nodes, edges, {"input": "currents"}, type_check=False)), spikes
+    )[0]
     inputs, weights, outputs = (Operation("access", 4 * n) for n in (5, 15, 3))
-    found = {operation: n.tolist() for operation, n in CONVENTIONS["lemaire"].operations(row, 2).items()}
-    assert found == {MAC: [2 * 15], ADD: [2 * 15], inputs: [2 * 5], weights: [2 * 15], outputs: [2 * 3]}
+    found = {
+        operation: n.tolist() for operation, n in CONVENTIONS["lemaire"].operations(row, 2).items()
+    }
+    assert found == {
+        MAC: [2 * 15],
+        ADD: [2 * 15],
+        inputs: [2 * 5],
+        weights: [2 * 15],
+        outputs: [2 * 3],
+    }
 
 
 def test_a_share_of_very_many_operations_is_exact(rows):
@@ -167,9 +214,14 @@ def test_a_share_of_very_many_operations_is_exact(rows):
 
 
 def test_integers():
-    """In order c, layers read sums of spikes: as many accumulates as their value, or one product, or a dense layer."""
+    """In order c, layers read sums of spikes: as many accumulates as their value, or one product,
+    or a dense layer.
+    """
     run = TorchExecutor(lively("danet20c-t3.fmnist", 20, widths=(4, 6, 8)))
-    rows = count(run.layers, run.run(torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(5)))[1])
+    rows = count(
+        run.layers,
+        run.run(torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(5)))[1],
+    )
     row = next(row for row in rows if row.input_kind == "integer" and row.kind == "conv")
     exact = CONVENTIONS["exact"]
     assert exact.operations(row, T)[AC].tolist() == row.acs.tolist()
@@ -190,15 +242,29 @@ def test_without_spikes(tiny):
     report = estimate(tiny, images, profile="45nm-fp32")
     profile, spiking = report.profiles[0], report.energies[0].total
     dense, skipping, bits = report.comparison(profile)
-    connections = {layer.name: layer.connections for layer in report.layers if layer.kind in ("conv", "linear")}
+    connections = {
+        layer.name: layer.connections for layer in report.layers if layer.kind in ("conv", "linear")
+    }
     stem = connections.pop("stem_conv")
     assert dense.operations["mac"] == stem + sum(connections.values())
     assert stem < skipping.operations["mac"] < dense.operations["mac"]
-    assert (bits.name, bits.operations["mac"], bits.operations["ac"]) == ("2-bit ANN", stem, 2 * sum(connections.values()))
+    assert (bits.name, bits.operations["mac"], bits.operations["ac"]) == (
+        "2-bit ANN",
+        stem,
+        2 * sum(connections.values()),
+    )
     assert [a.accuracy for a in (dense, skipping, bits)] == [None] * 3
     for other in (dense, skipping, bits):
         # At the break-even rate, the event-driven part has grown so much that both cost the same.
-        driven = 0.9 * sum(layer.counts["acs"] + layer.counts["adds"] for layer in report.layers if layer.input_kind != "real") / 4
+        driven = (
+            0.9
+            * sum(
+                layer.counts["acs"] + layer.counts["adds"]
+                for layer in report.layers
+                if layer.input_kind != "real"
+            )
+            / 4
+        )
         grown = spiking.typ + driven * (other.break_even / report.mean_rate - 1)
         assert grown == pytest.approx(other.energy.typ)
     assert memory_inclusive_rate(4) == 3 / 32
@@ -206,7 +272,9 @@ def test_without_spikes(tiny):
 
 def test_a_device_without_a_price_for_products(tiny):
     report = estimate(tiny, torch.zeros(1, 1, 20, 20), profile="loihi1")
-    assert [(a.energy, a.break_even) for a in report.comparison(report.profiles[0])] == [(None, None)] * 3
+    assert [(a.energy, a.break_even) for a in report.comparison(report.profiles[0])] == [
+        (None, None)
+    ] * 3
     assert report.priced is None
     gpu = find_profiles(["gpu"])["gpu"]
     assert all(a.energy is None for a in compare(report.layers, 1, 2, 0.1, None, gpu))

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from export.energy import COUNTS, Spikes, TorchExecutor, count, structure, trains_needed
-from export.energy.windows import windows
-from export.nir import to_nir
+from export.energy.counting.windows import windows
+from export.nir.exporter import to_nir
 from zoo.errors import ExportError, InputError
 
 STILL = {"input": "still image, every step"}
@@ -23,7 +23,10 @@ def graph(nodes, edges, metadata=None):
 
 def chain(shape, *nodes, metadata=None):
     """Input, the nodes by their place, output."""
-    named = {"input": nir.Input({"input": np.array(shape)}), **{str(i): n for i, n in enumerate(nodes)}}
+    named = {
+        "input": nir.Input({"input": np.array(shape)}),
+        **{str(i): n for i, n in enumerate(nodes)},
+    }
     named["output"] = nir.Output({"output": None})
     return graph(named, list(zip(named, list(named)[1:], strict=False)), metadata)
 
@@ -56,7 +59,9 @@ CONVOLUTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride", "padding", "dilation", "groups"), CONVOLUTIONS)
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding", "dilation", "groups"), CONVOLUTIONS
+)
 def test_convolution_of_spikes(size, kernel, stride, padding, dilation, groups):
     spikes = (torch.rand(3, 2, 4, *size, generator=torch.Generator().manual_seed(1)) < 0.3).double()
     node = convolution(4, 8, kernel, stride, padding, dilation, groups)
@@ -84,21 +89,40 @@ def test_same_padding_of_an_even_kernel_is_longer_at_the_end():
 
 @pytest.mark.parametrize(("metadata", "times"), [(STILL, 1), ({}, 3)])
 def test_stem_runs_once_for_a_still_image(metadata, times):
-    nodes = convolution(2, 4, (3, 3), (2, 2), (1, 1), (1, 1), 1), nir.SumPool2d(3, 2, 1), lif(4, 2, 2)
-    conv, pool, neurons = counted(chain((2, 7, 7), *nodes, metadata=metadata), {"2": torch.zeros(3, 2, 4, 2, 2)})
-    assert (conv.macs, conv.input_kind, conv.bias_adds) == (times * conv.dense_macs_valid, "real", times * 4 * 4 * 4)
-    assert pool.adds.tolist() == 2 * [times * 4 * (25 - 4)]  # windows of 3 pixels on 4, padded by 1, read 2 + 3 an axis
+    nodes = (
+        convolution(2, 4, (3, 3), (2, 2), (1, 1), (1, 1), 1),
+        nir.SumPool2d(3, 2, 1),
+        lif(4, 2, 2),
+    )
+    conv, pool, neurons = counted(
+        chain((2, 7, 7), *nodes, metadata=metadata), {"2": torch.zeros(3, 2, 4, 2, 2)}
+    )
+    assert (conv.macs, conv.input_kind, conv.bias_adds) == (
+        times * conv.dense_macs_valid,
+        "real",
+        times * 4 * 4 * 4,
+    )
+    # windows of 3 pixels on 4, padded by 1, read 2 + 3 an axis
+    assert pool.adds.tolist() == 2 * [times * 4 * (25 - 4)]
     assert neurons.updates == 3 * neurons.outputs
 
 
 def test_pool_flatten_and_linear():
     spikes = (torch.rand(2, 3, 4, 6, 5) < 0.4).double()
-    nodes = lif(4, 6, 5), nir.SumPool2d((3, 2), (2, 1), (1, 0)), nir.Flatten({"input": np.array([4, 3, 4])}, 0, -1)
+    nodes = (
+        lif(4, 6, 5),
+        nir.SumPool2d((3, 2), (2, 1), (1, 0)),
+        nir.Flatten({"input": np.array([4, 3, 4])}, 0, -1),
+    )
     weight = np.ones((7, 48), np.float32)
-    network = chain((4, 6, 5), *nodes, nir.Affine(weight, np.zeros(7)), lif(7), nir.Linear(np.ones((2, 7))))
+    network = chain(
+        (4, 6, 5), *nodes, nir.Affine(weight, np.zeros(7)), lif(7), nir.Linear(np.ones((2, 7)))
+    )
     hidden = (torch.rand(2, 3, 7, 1, 1) < 0.5).double()
     _, pool, affine, _, linear = counted(network, {"0": spikes, "4": hidden})
-    pooled = F.conv2d(spikes.flatten(0, 1), torch.ones(4, 1, 3, 2).double(), None, (2, 1), (1, 0), groups=4)
+    pooled = F.conv2d(
+        spikes.flatten(0, 1), torch.ones(4, 1, 3, 2).double(), None, (2, 1), (1, 0), groups=4
+    )
     events = pooled.unflatten(0, (2, 3)).sum((0, 2, 3, 4)).long()
     assert pool.adds.tolist() == events.tolist()
     assert affine.acs.tolist() == (7 * events).tolist()
@@ -108,7 +132,9 @@ def test_pool_flatten_and_linear():
 
 def residual(blocks, kind):
     """A stream `x0`, to which every block adds what it makes of it; two readers of the last sum."""
-    make = {"real": lambda: convolution(2, 2, (1, 1), 1, 0, 1, 1), "spikes": lambda: lif(2, 3, 3)}[kind]
+    make = {"real": lambda: convolution(2, 2, (1, 1), 1, 0, 1, 1), "spikes": lambda: lif(2, 3, 3)}[
+        kind
+    ]
     nodes = {
         "input": nir.Input({"input": np.array([2, 3, 3])}),
         "x0": make(),
@@ -118,7 +144,10 @@ def residual(blocks, kind):
     stream = ["x0"]
     for i in range(blocks):
         nodes[f"read{i}"], nodes[f"branch{i}"] = (make(), make())
-        edges += [*((source, f"read{i}") for source in reversed(stream)), (f"read{i}", f"branch{i}")]
+        edges += [
+            *((source, f"read{i}") for source in reversed(stream)),
+            (f"read{i}", f"branch{i}"),
+        ]
         stream.append(f"branch{i}")
     nodes["twin"] = make()
     edges += [(source, target) for target in ("output", "twin") for source in stream]
@@ -129,7 +158,11 @@ def test_running_sums_are_counted_once():
     layers = structure(residual(5, "real"))
     sums = [row for row in counted(residual(5, "real"), {}, steps=4) if row.kind == "sum"]
     assert len(sums) == 5  # one a block; the second reader of the last sum adds nothing
-    assert all(layer.terms == () or len(layer.terms) == 2 for layer in layers if layer.name != "x0" and len(layer.sources) > 1)
+    assert all(
+        layer.terms == () or len(layer.terms) == 2
+        for layer in layers
+        if layer.name != "x0" and len(layer.sources) > 1
+    )
 
 
 def test_running_sums_of_spikes():
@@ -174,15 +207,21 @@ def test_what_is_no_spikes():
 def test_counts_that_could_not_be_exact_are_refused():
     network = chain((2, 3, 3), lif(2, 3, 3), convolution(2, 4, (3, 3), 1, 1, 1, 1))
     layers = structure(network)
-    at_one_step = 18 + (18 + 18) + (18 + 36 + 18 * 4 * 9) + (36 + 36)  # read, written, and the taps of all spikes without a border
+    # read, written, and the taps of all spikes without a border
+    at_one_step = 18 + (18 + 18) + (18 + 36 + 18 * 4 * 9) + (36 + 36)
     for steps, message in (
         (2**53 // at_one_step, "'0' sends events, but has no spikes here"),
         (2**47, "operations: counts are exact"),
     ):
         with pytest.raises(InputError, match=message):
             count(layers, Spikes(steps))
-    pools = chain((1, 300, 300), nir.SumPool2d(300, 300, 0), lif(1, 1, 1), metadata={"input": "events"})
-    with pytest.raises(InputError, match=r"'0' has values of up to 22950000 at a step: counts are exact below 2\^24"):
+    pools = chain(
+        (1, 300, 300), nir.SumPool2d(300, 300, 0), lif(1, 1, 1), metadata={"input": "events"}
+    )
+    with pytest.raises(
+        InputError,
+        match=r"'0' has values of up to 22950000 at a step: counts are exact below 2\^24",
+    ):
         count(structure(pools), Spikes(1))
 
 
@@ -204,7 +243,9 @@ def test_half_precision_sums_are_exact():
 
 def test_graphs_that_cannot_be_counted():
     ones = np.ones((2, 3, 3))
-    with pytest.raises(InputError, match="'0' is a Threshold, whose operations cannot be counted; valid are Input"):
+    with pytest.raises(
+        InputError, match="'0' is a Threshold, whose operations cannot be counted; valid are Input"
+    ):
         structure(chain((2, 3, 3), nir.Threshold(ones)))
     with pytest.raises(ExportError, match=r"'0' reads \[2, 3, 3\], but has weights \[4, 5\]"):
         structure(chain((2, 3, 3), nir.Linear(np.zeros((4, 5)))))
@@ -217,7 +258,10 @@ def rows_of(run, images):
 
 
 def test_batches_order_and_mode_do_not_matter(tiny):
-    run, images = TorchExecutor(tiny), torch.randn(5, 1, 20, 20, generator=torch.Generator().manual_seed(2))
+    run, images = (
+        TorchExecutor(tiny),
+        torch.randn(5, 1, 20, 20, generator=torch.Generator().manual_seed(2)),
+    )
     whole = rows_of(run, images)
     parts = [rows_of(run, images[i : i + 2]) for i in (0, 2, 4)]
     backwards = rows_of(run, images.flip(0))
@@ -231,12 +275,25 @@ def test_batches_order_and_mode_do_not_matter(tiny):
             value = np.broadcast_to(getattr(row, key), 5).tolist()
             assert value == np.broadcast_to(getattr(training[i], key), 5).tolist()
             assert value == np.broadcast_to(getattr(backwards[i], key), 5)[::-1].tolist()
-            assert value == [n for p, size in zip(parts, (2, 2, 1), strict=True) for n in np.broadcast_to(getattr(p[i], key), size)]
-        assert (row.input_kind, row.input_bound, row.macs) == (nothing[i].input_kind, nothing[i].input_bound, nothing[i].macs)
+            assert value == [
+                n
+                for p, size in zip(parts, (2, 2, 1), strict=True)
+                for n in np.broadcast_to(getattr(p[i], key), size)
+            ]
+        assert (row.input_kind, row.input_bound, row.macs) == (
+            nothing[i].input_kind,
+            nothing[i].input_bound,
+            nothing[i].macs,
+        )
 
 
 def test_a_graph_from_a_file_counts_the_same(tiny, tmp_path):
     nir.write(tmp_path / "tiny.nir", to_nir(tiny, profile="native"))
     _, spikes = TorchExecutor(tiny).run(torch.randn(2, 1, 20, 20))
-    ours, read = (count(structure(g), spikes) for g in (to_nir(tiny, profile="native"), nir.read(tmp_path / "tiny.nir")))
-    assert {r.name: (r.macs, *r.acs, *r.adds) for r in ours} == {r.name: (r.macs, *r.acs, *r.adds) for r in read}
+    ours, read = (
+        count(structure(g), spikes)
+        for g in (to_nir(tiny, profile="native"), nir.read(tmp_path / "tiny.nir"))
+    )
+    assert {r.name: (r.macs, *r.acs, *r.adds) for r in ours} == {
+        r.name: (r.macs, *r.acs, *r.adds) for r in read
+    }

@@ -11,9 +11,9 @@ from jsonschema import Draft202012Validator, ValidationError
 from networks import lively
 
 from export.energy import CONVENTIONS, COUNTS, LayerTotals, estimate
-from export.energy.document import Difference, differences, same_images, schema
+from export.energy.output.json_csv import Difference, differences, same_images, schema
 from export.energy.profiles import EVIDENCE, SCOPES, TERMS
-from export.nir import to_nir
+from export.nir.exporter import to_nir
 
 TINY = {"widths": (4, 6, 8)}
 VALIDATOR = Draft202012Validator(schema())
@@ -25,7 +25,9 @@ def images(n, *, channels=1, size=20):
 
 def frames(steps, n):
     """Counts of events."""
-    return torch.poisson(torch.full((steps, n, 2, 20, 20), 0.3), generator=torch.Generator().manual_seed(4))
+    return torch.poisson(
+        torch.full((steps, n, 2, 20, 20), 0.3), generator=torch.Generator().manual_seed(4)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +43,13 @@ def document(report):
 KINDS = {
     "one image without a label": lambda tiny: estimate(tiny, images(1)),
     "no total": lambda tiny: estimate(tiny, images(2), profile="loihi2"),
-    "memories": lambda tiny: estimate(tiny, images(2), convention="lemaire", profile=["45nm-int8", "truenorth"]),
+    "memories": lambda tiny: estimate(
+        tiny, images(2), convention="lemaire", profile=["45nm-int8", "truenorth"]
+    ),
     "events": lambda tiny: estimate(lively("danet20-t2.nmnist", 20, **TINY), frames(2, 3)),
-    "sums of spikes": lambda tiny: estimate(lively("sew-resnet20-t2.fmnist", 20, **TINY), images(2), convention="syops"),
+    "sums of spikes": lambda tiny: estimate(
+        lively("sew-resnet20-t2.fmnist", 20, **TINY), images(2), convention="syops"
+    ),
     "currents": lambda tiny: estimate(lively("ms-resnet20-t2.fmnist", 20, **TINY), images(2)),
 }
 
@@ -56,7 +62,9 @@ def test_the_schema_is_one():
 def test_the_schema_knows_all_that_is_counted():
     kinds = schema()["$defs"]
     assert tuple(kinds["counts"]["required"]) == COUNTS
-    assert {field.name for field in dataclasses.fields(LayerTotals)} <= set(kinds["layer"]["required"])
+    assert {field.name for field in dataclasses.fields(LayerTotals)} <= set(
+        kinds["layer"]["required"]
+    )
     assert tuple(kinds["profile"]["properties"]["terms"]["properties"]) == TERMS
     assert tuple(kinds["profile"]["properties"]["scope"]["enum"]) == SCOPES
     assert tuple(kinds["term"]["properties"]["evidence"]["enum"]) == EVIDENCE
@@ -66,13 +74,17 @@ def test_every_object_is_closed_and_every_number_described():
     def walk(node):
         if isinstance(node, dict):
             yield node
-        for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        for child in (
+            node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        ):
             yield from walk(child)
 
     for node in walk(schema()):
         if node.get("type") == "object":
             assert "additionalProperties" in node
-            assert sorted(node.get("required", ())) == sorted(node["properties"] if "required" in node else ())
+            assert sorted(node.get("required", ())) == sorted(
+                node["properties"] if "required" in node else ()
+            )
         for name, value in node.get("properties", {}).items():
             if isinstance(value, dict) and value.get("type") in ("number", "integer"):
                 assert value.get("description"), name
@@ -100,7 +112,9 @@ CHANGES = [
     lambda d: d["counts"].pop("spikes"),
     lambda d: d["source"].update(steps=0),
     lambda d: d["profiles"][0]["total_pj"].update(typ="1"),
-    lambda d: d["profiles"][0]["terms"].update(laser={"lo": 1, "typ": 1, "hi": 1, "evidence": "measured", "source": "x"}),
+    lambda d: d["profiles"][0]["terms"].update(
+        laser={"lo": 1, "typ": 1, "hi": 1, "evidence": "measured", "source": "x"}
+    ),
     lambda d: d["profiles"][0]["terms"]["mac"].update(evidence="felt"),
     lambda d: d["profiles"][0]["interval_pj"].pop("lo"),
     lambda d: d["conventions"][0]["operations"].update(ac=0.5),
@@ -125,13 +139,21 @@ def test_what_it_says(report, document):
     assert document["source"]["data"] == "Fashion-MNIST"
     assert document["accuracy"] == report.accuracy
     assert [c["name"] for c in document["conventions"]] == list(CONVENTIONS)
-    assert document["counts"] == {key: sum(layer["counts"][key] for layer in document["layers"]) for key in COUNTS}
+    assert document["counts"] == {
+        key: sum(layer["counts"][key] for layer in document["layers"]) for key in COUNTS
+    }
     assert sum(document["firing_rate_per_step"]) / 2 == pytest.approx(document["firing_rate"])
     fp32 = document["profiles"][0]
-    assert fp32["total_pj"]["typ"] == pytest.approx(sum(layer["energy_pj"]["45nm-fp32"]["typ"] for layer in document["layers"]))
+    assert fp32["total_pj"]["typ"] == pytest.approx(
+        sum(layer["energy_pj"]["45nm-fp32"]["typ"] for layer in document["layers"])
+    )
     assert fp32["interval_pj"]["lo"] <= fp32["total_pj"]["typ"] <= fp32["interval_pj"]["hi"]
     loihi = next(p for p in document["profiles"] if p["name"] == "loihi1")
-    assert (loihi["total_pj"], loihi["interval_pj"], loihi["images_for_1_percent"]) == (None, None, None)
+    assert (loihi["total_pj"], loihi["interval_pj"], loihi["images_for_1_percent"]) == (
+        None,
+        None,
+        None,
+    )
     assert "mac" in loihi["unpriced"]
     assert document["comparison"]["profile"] == "45nm-fp32"
     assert {other["accuracy"] for other in document["comparison"]["alternatives"]} == {None}
@@ -141,7 +163,9 @@ def test_conventions_are_those_of_the_report(report, document):
     for convention in document["conventions"]:
         for profile in report.profiles:
             total = report.energy(profile, convention["name"]).total
-            assert convention["energy_pj"][profile.name] == (pytest.approx(total.typ, rel=1e-12) if total else None)
+            assert convention["energy_pj"][profile.name] == (
+                pytest.approx(total.typ, rel=1e-12) if total else None
+            )
     exact = document["conventions"][0]["operations"]
     assert {key: sum(n) for key, n in document["images_operations"].items()} == exact
     assert exact["ac"] == document["counts"]["acs"]
@@ -172,13 +196,18 @@ def test_csv_adds_up(report):
         assert total[column] == ("" if e.total is None else repr(e.total.typ))
         if e.total:
             assert sum(float(row[column]) for row in layers) == pytest.approx(e.total.typ)
-    assert {(row["model"], row["images"], row["convention"]) for row in (*layers, total)} == {("danet20-t2.fmnist", "5", "exact")}
+    assert {(row["model"], row["images"], row["convention"]) for row in (*layers, total)} == {
+        ("danet20-t2.fmnist", "5", "exact")
+    }
     assert float(total["firing_rate"]) == report.mean_rate
 
 
 def test_csv_holds_no_formula_and_survives_quotes(report):
     names = ["=1+1", "+1", "-1", "@SUM(A1)", 'a "b", c\nd']
-    layers = (*(replace(layer, name=name) for layer, name in zip(report.layers, names, strict=False)), *report.layers[len(names) :])
+    layers = (
+        *(replace(layer, name=name) for layer, name in zip(report.layers, names, strict=False)),
+        *report.layers[len(names) :],
+    )
     odd = replace(report, layers=layers, source=replace(report.source, name="=cmd()"))
     rows = list(csv.reader(io.StringIO(odd.to_csv())))
     assert {len(row) for row in rows} == {len(rows[0])}
@@ -218,6 +247,8 @@ def test_the_same_sums_of_other_images(tiny, report):
 
 def test_graphs_for_chips_and_for_simulators_agree():
     model = lively("sew-resnet20-t2.fmnist", 20, **TINY)
-    chip, simulator = (estimate(to_nir(model, profile=profile), images(2)) for profile in ("native", "portable"))
+    chip, simulator = (
+        estimate(to_nir(model, profile=profile), images(2)) for profile in ("native", "portable")
+    )
     assert differences(chip, simulator) == []
     assert same_images(chip, simulator)

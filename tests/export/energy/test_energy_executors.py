@@ -12,15 +12,16 @@ from test_energy_counting import chain, graph, lif
 
 from export.energy import COUNTS, count, estimate, executor
 from export.energy.executors.onnx import OnnxExecutor
-from export.nir import to_nir
-from export.nir_file import write_graph
-from export.onnx import to_onnx
+from export.nir.exporter import to_nir
+from export.nir.writer import write_graph
+from export.onnx.exporter import to_onnx
 from zoo.errors import ConfigError, InputError
 
 TINY = {"widths": (4, 6, 8)}
 FAMILIES = [
     ("danet20-t2.fmnist", TINY),
-    ("danet20b-t2.fmnist", TINY),  # a BatchNorm of a sum is a Scale in one profile of NIR and a convolution in the other
+    # a BatchNorm of a sum is a Scale in one profile of NIR and a convolution in the other
+    ("danet20b-t2.fmnist", TINY),
     ("danet20c-t2.fmnist", TINY),
     ("danet20d-t2.fmnist", TINY),
     ("sew-resnet18-t2.in1k", {"widths": (4, 6, 8, 8), "num_classes": 5}),
@@ -45,27 +46,50 @@ def test_three_executors_and_both_profiles(tmp_path, name, config):
     """On dyadic weights, no sum is rounded, so that no spike depends on who computes it."""
     size = 32 if "in1k" in name else 16
     model = exact(name, size, **config)
-    images = torch.randint(-8, 9, (3, model.config.in_channels, size, size), generator=torch.Generator().manual_seed(1)) / 8
+    images = (
+        torch.randint(
+            -8,
+            9,
+            (3, model.config.in_channels, size, size),
+            generator=torch.Generator().manual_seed(1),
+        )
+        / 8
+    )
     onnx.save(to_onnx(model), tmp_path / "model.onnx")
     write_graph(to_nir(model, profile="portable"), tmp_path / "portable.nir")
     reports = [
         estimate(what, images, batch=2)
-        for what in (model, tmp_path / "model.onnx", to_nir(model, profile="native"), tmp_path / "portable.nir")
+        for what in (
+            model,
+            tmp_path / "model.onnx",
+            to_nir(model, profile="native"),
+            tmp_path / "portable.nir",
+        )
     ]
     first = integers(reports[0].layers)
     assert reports[0].total("acs") and reports[0].total("spikes")
     for report in reports[1:]:
         assert integers(report.layers) == first
         assert [e.total for e in report.energies] == [e.total for e in reports[0].energies]
-        for convention in ("exact", "syops"):  # which of modules does not depend on how a graph writes them
+        # which of modules does not depend on how a graph writes them
+        for convention in ("exact", "syops"):
             ours, theirs = (r.tallies[convention].images for r in (reports[0], report))
-            assert {kind: n.tolist() for kind, n in ours.items()} == {kind: n.tolist() for kind, n in theirs.items()}
-    assert [report.source.engine.split()[0] for report in reports] == ["torch", "onnxruntime", "NIR", "NIR"]
+            assert {kind: n.tolist() for kind, n in ours.items()} == {
+                kind: n.tolist() for kind, n in theirs.items()
+            }
+    assert [report.source.engine.split()[0] for report in reports] == [
+        "torch",
+        "onnxruntime",
+        "NIR",
+        "NIR",
+    ]
     assert {report.source.name for report in reports} == {name}
 
 
 def test_teacher_forced_counts_are_equal_where_spikes_are_not(tmp_path):
-    """Structures agree even where a borderline spike differs: the spikes of one executor count the same on another's graph."""
+    """Structures agree even where a borderline spike differs: the spikes of one executor count the
+    same on another's graph.
+    """
     model = lively("danet20-t2.fmnist", 20, **TINY)
     onnx.save(to_onnx(model), tmp_path / "model.onnx")
     runs = [executor(model), executor(tmp_path / "model.onnx"), executor(to_nir(model))]
@@ -73,13 +97,17 @@ def test_teacher_forced_counts_are_equal_where_spikes_are_not(tmp_path):
     rows = [count(run.layers, spikes) for run in runs]
     for ours, *theirs in zip(*rows, strict=True):
         for row in theirs:
-            assert all(np.array_equal(getattr(ours, key), getattr(row, key)) for key in COUNTS), row.name
+            assert all(np.array_equal(getattr(ours, key), getattr(row, key)) for key in COUNTS), (
+                row.name
+            )
 
 
 def test_events(tmp_path):
     """A network of an event camera, in torch and the interpreter; its first layer reads counts."""
     model = exact("speck-danet8-t4.nmnist", 12, **TINY)
-    frames = torch.randint(0, 3, (4, 3, 2, 12, 12), generator=torch.Generator().manual_seed(1)).float()
+    frames = torch.randint(
+        0, 3, (4, 3, 2, 12, 12), generator=torch.Generator().manual_seed(1)
+    ).float()
     one, two = (estimate(what, frames, [0, 1, 2], batch=2) for what in (model, to_nir(model)))
     assert integers(one.layers) == integers(two.layers)
     stem = one.layers[0]
@@ -92,7 +120,9 @@ def test_events(tmp_path):
 
 
 def test_a_graph_of_somebody_else():
-    """Without a word about T or its input: whole numbers are events, others currents, and one more axis is time."""
+    """Without a word about T or its input: whole numbers are events, others currents, and one more
+    axis is time.
+    """
     node = nir.Conv2d(None, np.ones((4, 2, 3, 3), np.float32), 1, 1, 1, 1, np.zeros(4, np.float32))
     network = chain((2, 6, 6), node, lif(4, 6, 6))
     still = estimate(network, torch.rand(3, 2, 6, 6), steps=5)
@@ -109,10 +139,17 @@ def test_a_graph_of_somebody_else():
 
 def test_graphs_that_cannot_be_counted(tmp_path):
     ones = np.ones((2, 3, 3), np.float32)
-    ends = {"input": nir.Input({"input": np.array([2, 3, 3])}), "output": nir.Output({"output": np.array([2, 3, 3])})}
-    membrane = graph(ends | {"m": nir.LI(*[ones] * 3)}, [("input", "m"), ("m", "output")], {"steps": 2})
+    ends = {
+        "input": nir.Input({"input": np.array([2, 3, 3])}),
+        "output": nir.Output({"output": np.array([2, 3, 3])}),
+    }
+    membrane = graph(
+        ends | {"m": nir.LI(*[ones] * 3)}, [("input", "m"), ("m", "output")], {"steps": 2}
+    )
     write_graph(membrane, tmp_path / "membrane.nir")
-    with pytest.raises(InputError, match="'m' is a LI, whose operations cannot be counted; valid are Input"):
+    with pytest.raises(
+        InputError, match="'m' is a LI, whose operations cannot be counted; valid are Input"
+    ):
         estimate(tmp_path / "membrane.nir", torch.rand(1, 2, 3, 3))
     odd = chain((2, 3, 3), lif(2, 3, 3), metadata={"steps": 2, "data": json.dumps({"tag": "x"})})
     with pytest.raises(InputError, match="metadata name no data set that can be used"):
@@ -132,7 +169,15 @@ def test_onnxruntime_hands_over_whole_trains_only_where_they_are_needed(tmp_path
 
 
 def test_a_network_without_spikes_is_refused():
-    nodes = {"input": nir.Input({"input": np.array([5])}), "matrix": nir.Linear(np.ones((3, 5), np.float32))}
-    graph = nir.NIRGraph(nodes | {"output": nir.Output({"output": np.array([3])})}, [("input", "matrix"), ("matrix", "output")])
-    with pytest.raises(InputError, match="has neither neurons nor events: there are no spikes to count"):
+    nodes = {
+        "input": nir.Input({"input": np.array([5])}),
+        "matrix": nir.Linear(np.ones((3, 5), np.float32)),
+    }
+    graph = nir.NIRGraph(
+        nodes | {"output": nir.Output({"output": np.array([3])})},
+        [("input", "matrix"), ("matrix", "output")],
+    )
+    with pytest.raises(
+        InputError, match="has neither neurons nor events: there are no spikes to count"
+    ):
         estimate(graph, torch.ones(2, 1, 5))

@@ -9,7 +9,8 @@ import pytest
 import torch
 from networks import lively
 
-from export.energy import estimate, find_profiles, html
+from export.energy import estimate, find_profiles
+from export.energy.output import html
 
 VOID = {"meta", "br", "line", "rect"}  # elements that are never closed, or close themselves
 
@@ -49,7 +50,10 @@ def reports(tiny):
 
 def variants(reports):
     one, two = reports
-    short = {name: replace(tally, images={o: n[:1] for o, n in tally.images.items()}) for name, tally in one.tallies.items()}
+    short = {
+        name: replace(tally, images={o: n[:1] for o, n in tally.images.items()})
+        for name, tally in one.tallies.items()
+    }
     return {
         "one": [one],
         "two": [one, two],
@@ -61,7 +65,15 @@ def variants(reports):
     }
 
 
-KINDS = ["one", "two", "no labels", "nobody has labels", "no total", "one image", "equal accuracies"]
+KINDS = [
+    "one",
+    "two",
+    "no labels",
+    "nobody has labels",
+    "no total",
+    "one image",
+    "equal accuracies",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,7 +108,10 @@ def test_it_says_everything(reports):
 
 def test_several_on_one_plane(reports):
     text = html.render(reports)
-    assert 'aria-label="Accuracy against energy: danet20-t2.fmnist (torch): 20.0 %' in text or "danet20c-t2.fmnist (torch)" in text
+    assert (
+        'aria-label="Accuracy against energy: danet20-t2.fmnist (torch): 20.0 %' in text
+        or "danet20c-t2.fmnist (torch)" in text
+    )
     assert text.count('class="point') == 2
     crowded = html._plane([reports[0]] * 4)
     heights = sorted(point.text for point in crowded.points)
@@ -108,6 +123,8 @@ def test_names_are_escaped(reports):
     odd = """<b>[x]</b>"'&"""
     report = reports[0]
     layers = (replace(report.layers[0], name=odd), *report.layers[1:])
-    text = html.render([replace(report, source=replace(report.source, name=odd), layers=layers), reports[1]])
+    text = html.render(
+        [replace(report, source=replace(report.source, name=odd), layers=layers), reports[1]]
+    )
     assert "<b>[x]" not in text and "&lt;b&gt;[x]&lt;/b&gt;&#34;&#39;&amp;" in text
     assert not Page(text).odd

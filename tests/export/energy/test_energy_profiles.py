@@ -2,7 +2,15 @@ import math
 
 import pytest
 
-from export.energy.profiles import OPERATIONS, Band, Operation, Profile, Term, find_profiles, read_profiles
+from export.energy.profiles import (
+    OPERATIONS,
+    Band,
+    Operation,
+    Profile,
+    Term,
+    find_profiles,
+    read_profiles,
+)
 from zoo.errors import ConfigError
 
 SRAM = {"sram_8k": 10, "sram_32k": 20, "sram_1m": 100, "dram": (1300, 1950, 2600)}
@@ -33,15 +41,28 @@ CONSTANTS = {  # a number, or lo, typ, hi
     "akida": {},
     "xylo": {},
 }  # fmt: skip
-EVIDENCE = {"measured": {"truenorth", "odin", "darwin3"}, "simulated": {"loihi1"}, "derived": {"spinnaker2"}}
+EVIDENCE = {
+    "measured": {"truenorth", "odin", "darwin3"},
+    "simulated": {"loihi1"},
+    "derived": {"spinnaker2"},
+}
 
 GOOD = 'lo = 1, typ = 2, hi = 3, evidence = "measured", source = "a paper"'
 HEAD = '[chip]\ntitle = "a chip"\nscope = "per term"\n'
 
 
 def profile(scope="per term", **prices):
-    bands = {name: price if isinstance(price, Band) else Band(price, price, price) for name, price in prices.items()}
-    return Profile("chip", "a chip", scope, "", {name: Term(band, "measured", "a paper") for name, band in bands.items()})
+    bands = {
+        name: price if isinstance(price, Band) else Band(price, price, price)
+        for name, price in prices.items()
+    }
+    return Profile(
+        "chip",
+        "a chip",
+        scope,
+        "",
+        {name: Term(band, "measured", "a paper") for name, band in bands.items()},
+    )
 
 
 def written(tmp_path, text, name="mine.toml"):
@@ -63,10 +84,18 @@ def test_every_constant():
     found = read_profiles()
     assert list(found) == list(CONSTANTS)
     for name, terms in CONSTANTS.items():
-        bands = {key: Band(*(price if isinstance(price, tuple) else (price,) * 3)) for key, price in terms.items()}
+        bands = {
+            key: Band(*(price if isinstance(price, tuple) else (price,) * 3))
+            for key, price in terms.items()
+        }
         assert {key: term.band for key, term in found[name].terms.items()} == bands, name
     assert {name for name, p in found.items() if p.scope == "all in"} == {"truenorth", "odin"}
-    assert {name for name, p in found.items() if not p.terms and "no total" in p.note} == {"loihi2", "speck", "akida", "xylo"}
+    assert {name for name, p in found.items() if not p.terms and "no total" in p.note} == {
+        "loihi2",
+        "speck",
+        "akida",
+        "xylo",
+    }
     assert round(math.sqrt(10 * 450)) == 67
     for name in found.keys() - {"45nm-fp32", "45nm-fp16", "45nm-int8"}:
         expected = next((key for key, names in EVIDENCE.items() if name in names), "unstated")
@@ -75,7 +104,11 @@ def test_every_constant():
 
 def test_a_profile_of_45_nm_prices_all_but_hops():
     for name in ("45nm-fp32", "45nm-fp16", "45nm-int8"):
-        unpriced = [kind for kind in OPERATIONS if read_profiles()[name].price(Operation(kind, 8192)) is None]
+        unpriced = [
+            kind
+            for kind in OPERATIONS
+            if read_profiles()[name].price(Operation(kind, 8192)) is None
+        ]
         assert unpriced == ["hop"]
 
 
@@ -94,7 +127,9 @@ def test_a_profile_of_45_nm_prices_all_but_hops():
 )
 def test_an_access_is_linear_in_the_size_of_its_memory(size, picojoules):
     prices = profile(sram_8k=Band(5, 10, 20), sram_32k=Band(10, 20, 40), sram_1m=Band(50, 100, 200))
-    assert prices.price(Operation("access", size)) == Band(picojoules / 2, picojoules, picojoules * 2)
+    assert prices.price(Operation("access", size)) == Band(
+        picojoules / 2, picojoules, picojoules * 2
+    )
 
 
 def test_a_band_stays_one_beyond_the_last_size():
@@ -121,13 +156,19 @@ def test_all_in_pays_for_everything_but_multiplications():
         "hop": Band(0, 0, 0),
         "access": Band(0, 0, 0),
     }
-    assert {profile("all in").price(Operation(kind)) for kind in OPERATIONS} == {None}  # nothing pays
+    # nothing pays
+    assert {profile("all in").price(Operation(kind)) for kind in OPERATIONS} == {None}
 
 
 def test_a_file_of_ones_own(tmp_path):
-    text = HEAD + f'note = "mine"\nac = {{ {GOOD} }}\n["other chip"]\ntitle = "another"\nscope = "all in"\n'
+    text = (
+        HEAD
+        + f'note = "mine"\nac = {{ {GOOD} }}\n["other chip"]\ntitle = "another"\nscope = "all in"\n'
+    )
     found = read_profiles(written(tmp_path, text.replace("\n", "\r\n")))
-    assert found["chip"] == Profile("chip", "a chip", "per term", "mine", {"ac": Term(Band(1, 2, 3), "measured", "a paper")})
+    assert found["chip"] == Profile(
+        "chip", "a chip", "per term", "mine", {"ac": Term(Band(1, 2, 3), "measured", "a paper")}
+    )
     assert found["other chip"] == Profile("other chip", "another", "all in", "", {})
 
 
@@ -136,17 +177,28 @@ def test_find_profiles(tmp_path):
     path = written(tmp_path, HEAD + f"ac = {{ {GOOD} }}\n")
     assert list(find_profiles([])) == list(shipped)
     found = find_profiles(["loihi1", str(path), "45nm-fp32", "loihi1", str(path)])
-    assert found == {"loihi1": shipped["loihi1"], "chip": read_profiles(path)["chip"], "45nm-fp32": shipped["45nm-fp32"]}
+    assert found == {
+        "loihi1": shipped["loihi1"],
+        "chip": read_profiles(path)["chip"],
+        "45nm-fp32": shipped["45nm-fp32"],
+    }
     assert list(found) == ["loihi1", "chip", "45nm-fp32"]
 
 
 def test_find_profiles_refuses(tmp_path):
     message = refused(lambda: find_profiles(["loihi3"]))
-    assert message == f"profile 'loihi3': no such one; valid are {', '.join(CONSTANTS)}, or a .toml file"
+    assert (
+        message
+        == f"profile 'loihi3': no such one; valid are {', '.join(CONSTANTS)}, or a .toml file"
+    )
     mine = written(tmp_path, HEAD + '\n["loihi1"]\ntitle = "t"\nscope = "all in"\n')
-    assert f"{mine}', line 5: profile 'loihi1': a shipped profile has this name" in refused(lambda: find_profiles([str(mine)]))
+    assert f"{mine}', line 5: profile 'loihi1': a shipped profile has this name" in refused(
+        lambda: find_profiles([str(mine)])
+    )
     first, second = (written(tmp_path, HEAD, name) for name in ("first.toml", "second.toml"))
-    assert f"{second}', line 1: profile 'chip': one of another file" in refused(lambda: find_profiles([str(first), str(second)]))
+    assert f"{second}', line 1: profile 'chip': one of another file" in refused(
+        lambda: find_profiles([str(first), str(second)])
+    )
 
 
 TERM = "profile 'chip', term 'ac'"
@@ -200,9 +252,14 @@ def test_an_error_names_its_line(tmp_path, body, line, message):
 
 @pytest.mark.parametrize("term", ["mac", "update", "sram_8k"])
 def test_all_in_forbids_other_terms(tmp_path, term):
-    path = written(tmp_path, f'[chip]\ntitle = "t"\nscope = "all in"\nac = {{ {GOOD} }}\n{term} = {{ {GOOD} }}')
+    path = written(
+        tmp_path, f'[chip]\ntitle = "t"\nscope = "all in"\nac = {{ {GOOD} }}\n{term} = {{ {GOOD} }}'
+    )
     message = refused(lambda: read_profiles(path))
-    assert message == f"'{path}', line 5: profile 'chip', term '{term}': scope 'all in' forbids adding terms to ac"
+    assert (
+        message
+        == f"'{path}', line 5: profile 'chip', term '{term}': scope 'all in' forbids adding terms to ac"
+    )
 
 
 @pytest.mark.parametrize(
@@ -225,6 +282,11 @@ def test_files_that_are_none(tmp_path, content, message):
 
 
 def test_paths_that_are_none(tmp_path):
-    assert refused(lambda: read_profiles(tmp_path)) == f"'{tmp_path}' cannot be read: Is a directory; a file of profiles is needed"
-    assert "cannot be read: No such file" in refused(lambda: find_profiles([str(tmp_path / "no\nfile.toml")]))
+    assert (
+        refused(lambda: read_profiles(tmp_path))
+        == f"'{tmp_path}' cannot be read: Is a directory; a file of profiles is needed"
+    )
+    assert "cannot be read: No such file" in refused(
+        lambda: find_profiles([str(tmp_path / "no\nfile.toml")])
+    )
     assert "cannot be read" in refused(lambda: find_profiles(["zero\0.toml"]))

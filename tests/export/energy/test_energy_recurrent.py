@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from export.energy import estimate, structure
-from export.energy.document import schema
-from export.interpret import run
+from export.energy.output.json_csv import schema
+from export.nir.interpreter import run
 from zoo.errors import InputError
 
 DT = 1e-4
@@ -22,11 +22,17 @@ T, B = 6, 3
 def neurons(*shape: int, kind: type = nir.LIF) -> Any:
     """`v[t] = v[t-1] / 2 + x[t]`, and for a CubaLIF a synaptic current alike."""
     full = np.ones(shape, np.float32)
-    tau = {"tau": 2 * DT * full} if kind is nir.LIF else {"tau_syn": 2 * DT * full, "tau_mem": 2 * DT * full, "w_in": 2 * full}
+    tau = (
+        {"tau": 2 * DT * full}
+        if kind is nir.LIF
+        else {"tau_syn": 2 * DT * full, "tau_mem": 2 * DT * full, "w_in": 2 * full}
+    )
     return kind(**tau, r=2 * full, v_leak=0 * full, v_threshold=full, v_reset=0 * full)
 
 
-def graph(shape: tuple[int, ...], out: tuple[int, ...], nodes: dict[str, Any], *edges: tuple[str, str]) -> Any:
+def graph(
+    shape: tuple[int, ...], out: tuple[int, ...], nodes: dict[str, Any], *edges: tuple[str, str]
+) -> Any:
     ends = {"input": nir.Input(np.array(shape)), "output": nir.Output(np.array(out))}
     return nir.NIRGraph(ends | nodes, list(edges), {"dt": DT}, type_check=False)
 
@@ -46,7 +52,14 @@ def dense_network(kind: type = nir.LIF) -> Any:
         "out": nir.Linear(sparse(3, 4)),
         "last": neurons(3, kind=kind),
     }
-    edges = [("input", "in"), ("in", "hidden"), ("hidden", "loop"), ("loop", "hidden"), ("hidden", "out"), ("out", "last")]
+    edges = [
+        ("input", "in"),
+        ("in", "hidden"),
+        ("hidden", "loop"),
+        ("loop", "hidden"),
+        ("hidden", "out"),
+        ("out", "last"),
+    ]
     return graph((5,), (3,), nodes, *edges, ("last", "output"))
 
 
@@ -56,7 +69,13 @@ def conv_network() -> Any:
         "hidden": neurons(4, 6, 5),
         "loop": nir.Conv2d((6, 5), sparse(4, 2, 3, 3), 1, 1, 1, 2, np.zeros(4, np.float32)),
     }
-    edges = [("input", "in"), ("in", "hidden"), ("hidden", "loop"), ("loop", "hidden"), ("hidden", "output")]
+    edges = [
+        ("input", "in"),
+        ("in", "hidden"),
+        ("hidden", "loop"),
+        ("loop", "hidden"),
+        ("hidden", "output"),
+    ]
     return graph((2, 6, 5), (4, 6, 5), nodes, *edges)
 
 
@@ -66,14 +85,19 @@ def frames(*shape: int) -> torch.Tensor:
 
 def connections(node: Any, events: np.ndarray[Any, Any]) -> int:
     """The weights that events `[T, B, ...]` meet, by a layer of ones where there is a weight."""
-    x, present = torch.from_numpy(events).double().flatten(0, 1), torch.from_numpy(node.weight != 0).double()
+    x, present = (
+        torch.from_numpy(events).double().flatten(0, 1),
+        torch.from_numpy(node.weight != 0).double(),
+    )
     if isinstance(node, nir.Conv2d):
         return int(torch.nn.functional.conv2d(x, present, padding=1, groups=node.groups).sum())
     return int((x @ present.T).sum())
 
 
 @pytest.mark.parametrize(("make", "shape"), [(dense_network, (5,)), (conv_network, (2, 6, 5))])
-def test_recurrent_synops_are_those_of_the_spikes_of_the_step_before(make: Any, shape: tuple[int, ...]) -> None:
+def test_recurrent_synops_are_those_of_the_spikes_of_the_step_before(
+    make: Any, shape: tuple[int, ...]
+) -> None:
     net, x = make(), frames(*shape)
     values = run(net, x.numpy())
     late = np.concatenate([np.zeros_like(values["hidden"][:1]), values["hidden"][:-1]])
@@ -106,7 +130,10 @@ def test_delays_of_several_steps_are_counted_element_by_element() -> None:
     net, x = dense_network(), frames(5)
     steps = np.array([1, 2, 3, 9])
     net.nodes["late"] = nir.Delay(steps * DT)
-    net.edges = [edge for edge in net.edges if edge != ("hidden", "loop")] + [("hidden", "late"), ("late", "loop")]
+    net.edges = [edge for edge in net.edges if edge != ("hidden", "loop")] + [
+        ("hidden", "late"),
+        ("late", "loop"),
+    ]
     late = run(net, x.numpy())["late"]
     (row,) = (row for row in estimate(net, x).layers if row.name == "loop")
     assert row.counts["acs"] == connections(net.nodes["loop"], late) > 0
@@ -117,7 +144,10 @@ def test_a_delay_behind_the_weights_costs_what_they_do_at_the_last_step_more() -
     short = {row.name: row for row in estimate(net, x).layers}
     net.nodes["late"] = nir.Delay(np.full(4, DT))
     net.nodes["loop"] = nir.Linear(net.nodes["loop"].weight)  # a bias would be late too
-    net.edges = [edge for edge in net.edges if edge != ("loop", "hidden")] + [("loop", "late"), ("late", "hidden")]
+    net.edges = [edge for edge in net.edges if edge != ("loop", "hidden")] + [
+        ("loop", "late"),
+        ("late", "hidden"),
+    ]
     spikes = run(net, x.numpy())["hidden"]
     (row,) = (row for row in estimate(net, x).layers if row.name == "loop")
     assert row.recurrent and row.counts["acs"] == connections(net.nodes["loop"], spikes)
@@ -126,7 +156,10 @@ def test_a_delay_behind_the_weights_costs_what_they_do_at_the_last_step_more() -
 
 def test_a_synaptic_current_is_a_second_state() -> None:
     x = frames(5)
-    lif, cuba = ({row.name: row for row in estimate(dense_network(kind), x).layers} for kind in (nir.LIF, nir.CubaLIF))
+    lif, cuba = (
+        {row.name: row for row in estimate(dense_network(kind), x).layers}
+        for kind in (nir.LIF, nir.CubaLIF)
+    )
     row, updates = cuba["hidden"], 4 * T * B
     assert row.counts["updates"] == row.counts["multiplies"] == row.counts["adds"] == updates
     assert lif["hidden"].counts["adds"] == lif["hidden"].counts["multiplies"] == 0
@@ -154,6 +187,14 @@ def test_every_form_of_the_report_shows_them() -> None:
 
 def test_a_loop_without_a_neuron_is_not_counted() -> None:
     nodes = {"scale": nir.Scale(np.ones(2)), "late": nir.Delay(np.full(2, DT))}
-    net = graph((2,), (2,), nodes, ("input", "scale"), ("scale", "late"), ("late", "scale"), ("scale", "output"))
+    net = graph(
+        (2,),
+        (2,),
+        nodes,
+        ("input", "scale"),
+        ("scale", "late"),
+        ("late", "scale"),
+        ("scale", "output"),
+    )
     with pytest.raises(InputError, match="a loop through 'late' without a neuron"):
         structure(net)

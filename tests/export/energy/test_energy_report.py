@@ -12,7 +12,7 @@ from networks import lively
 import export
 import export.energy
 from export.energy import COUNTS, estimate
-from export.nir import DT
+from export.nir.exporter import DT
 from zoo.errors import ConfigError, InputError
 
 DOCS = Path(__file__).parents[3] / "docs/energy.md"
@@ -37,15 +37,21 @@ def by_hand():
     ones = np.ones(shape, np.float32)
     nodes = {
         "input": nir.Input({"input": np.array([1, 3, 3])}),
-        "conv": nir.Conv2d((3, 3), np.ones((2, 1, 3, 3), np.float32), 1, 1, 1, 1, np.zeros(2, np.float32)),
-        "lif": nir.LIF(tau=ones * DT * 1.001, r=ones, v_leak=0 * ones, v_threshold=ones / 2, v_reset=0 * ones),
+        "conv": nir.Conv2d(
+            (3, 3), np.ones((2, 1, 3, 3), np.float32), 1, 1, 1, 1, np.zeros(2, np.float32)
+        ),
+        "lif": nir.LIF(
+            tau=ones * DT * 1.001, r=ones, v_leak=0 * ones, v_threshold=ones / 2, v_reset=0 * ones
+        ),
         "flat": nir.Flatten({"input": np.array(shape)}, 0, -1),
         "matrix": nir.Linear(np.ones((2, 18), np.float32)),
         "output": nir.Output({"output": np.array([2])}),
     }
     frames = torch.zeros(2, 1, 1, 3, 3, dtype=torch.int64)
     frames[0, 0, 0, 0, 0] = frames[1, 0, 0, 1, 1] = 1
-    return nir.NIRGraph(nodes, list(zip(nodes, list(nodes)[1:], strict=False)), metadata={"input": "events"}), frames
+    return nir.NIRGraph(
+        nodes, list(zip(nodes, list(nodes)[1:], strict=False)), metadata={"input": "events"}
+    ), frames
 
 
 def test_the_example_of_the_documentation():
@@ -54,7 +60,12 @@ def test_the_example_of_the_documentation():
     conv, lif, matrix = report.layers
     assert (conv.counts["acs"], lif.counts["spikes"], matrix.counts["acs"]) == (26, 26, 52)
     assert (lif.counts["updates"], lif.counts["updates_with_input"]) == (36, 26)
-    assert (conv.dense_macs_padded, conv.dense_macs_valid, conv.events, lif.step_spikes) == (162, 2 * 49, (2,), (8, 18))
+    assert (conv.dense_macs_padded, conv.dense_macs_valid, conv.events, lif.step_spikes) == (
+        162,
+        2 * 49,
+        (2,),
+        (8, 18),
+    )
     text = DOCS.read_text()
     for convention in ("exact", "spikformer"):
         (line,) = re.findall(rf"{convention}  .* = ([\d.]+) pJ", text)
@@ -74,7 +85,12 @@ def test_the_profile_of_the_documentation(tmp_path):
 
 def test_report(report):
     assert report.accuracy == 0.8
-    assert (report.source.name, report.images, report.steps, report.data) == ("danet20-t2.fmnist", 5, 2, "Fashion-MNIST")
+    assert (report.source.name, report.images, report.steps, report.data) == (
+        "danet20-t2.fmnist",
+        5,
+        2,
+        "Fashion-MNIST",
+    )
     assert sum(report.mean_step_rates) / 2 == pytest.approx(report.mean_rate)
     assert report.priced.profile.name == "45nm-fp32"
     assert {e.profile.name: e.unpriced for e in report.energies}["loihi1"] == ("mac", "add")
@@ -103,14 +119,18 @@ def test_batches_are_streamed(tiny, images, report):
 
 
 def test_folding_batchnorm_changes_no_accumulate(images):
-    """The exported graph is folded; the same network without anything to fold has the same synaptic operations."""
-    from export.fold import fold
+    """The exported graph is folded; the same network without anything to fold has the same synaptic
+    operations.
+    """
+    from export.prepare.fold import fold
 
     model = lively("danet20-t2.fmnist", 20, widths=(4, 6, 8))
     plain = fold(model)
     plain.origin = model.origin
     one, two = (estimate(m, images) for m in (model, plain))
-    assert {layer.name: layer.counts["acs"] for layer in one.layers} == {layer.name: layer.counts["acs"] for layer in two.layers}
+    assert {layer.name: layer.counts["acs"] for layer in one.layers} == {
+        layer.name: layer.counts["acs"] for layer in two.layers
+    }
 
 
 def test_progress_and_labels_as_a_list(tiny, images):
@@ -130,13 +150,19 @@ def test_the_model_keeps_its_mode(tiny, images):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((torch.zeros(1, 20, 20),), r"input of shape \[1, 20, 20\]: danet20-t2.fmnist takes \[B, 1, 20, 20\]"),
+        (
+            (torch.zeros(1, 20, 20),),
+            r"input of shape \[1, 20, 20\]: danet20-t2.fmnist takes \[B, 1, 20, 20\]",
+        ),
         ((torch.zeros(0, 1, 20, 20),), "there are no images to count"),
         (([],), "there are no images to count"),
         ((torch.zeros(2, 1, 20, 20), torch.zeros(3)), r"labels \[3\]"),
         ((torch.zeros(2, 3, 20, 20),), r"takes \[B, 1, 20, 20\]"),
         ((torch.full((1, 1, 20, 20), torch.nan),), "NaN or infinite"),
-        (([(torch.zeros(1, 1, 20, 20), None)], [0]), "batches have labels, and a size, of their own"),
+        (
+            ([(torch.zeros(1, 1, 20, 20), None)], [0]),
+            "batches have labels, and a size, of their own",
+        ),
     ],
 )
 def test_images_that_do_not_fit(tiny, arguments, message):
@@ -145,7 +171,10 @@ def test_images_that_do_not_fit(tiny, arguments, message):
 
 
 def test_words_that_do_not_exist(tiny, images):
-    with pytest.raises(ConfigError, match="convention 'honest': no such one; valid are exact, spikformer, sew, syops, lemaire"):
+    with pytest.raises(
+        ConfigError,
+        match="convention 'honest': no such one; valid are exact, spikformer, sew, syops, lemaire",
+    ):
         estimate(tiny, images, convention="honest")
     with pytest.raises(ConfigError, match="profile 'abacus': no such one; valid are 45nm-fp32"):
         estimate(tiny, images, profile="abacus")
@@ -154,7 +183,10 @@ def test_words_that_do_not_exist(tiny, images):
 def test_counts_are_integers(report):
     for layer in report.layers:
         assert layer.counts.keys() == set(COUNTS)
-        assert all(type(n) is int and n >= 0 for n in (*layer.counts.values(), *layer.events, *layer.step_spikes))
+        assert all(
+            type(n) is int and n >= 0
+            for n in (*layer.counts.values(), *layer.events, *layer.step_spikes)
+        )
 
 
 def test_public_names():

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from export.energy import Band, Operation, Profile, Tally, Term, TorchExecutor, Totals, count, energy
+from export.energy import (
+    Band,
+    Operation,
+    Profile,
+    Tally,
+    Term,
+    TorchExecutor,
+    Totals,
+    count,
+    energy,
+)
 from export.energy.conventions import EXACT
 
 AC, UPDATE = Operation("ac"), Operation("update")
@@ -19,11 +29,16 @@ def priced(**prices):
 
 def tally(layers, images):
     count = len(next(iter(images.values()), ()))
-    return Tally(EXACT, count, tuple(layers), {operation: np.array(n) for operation, n in images.items()})
+    return Tally(
+        EXACT, count, tuple(layers), {operation: np.array(n) for operation, n in images.items()}
+    )
 
 
 def test_energy_of_operations():
-    e = energy(tally([{AC: 6}, {UPDATE: 30}], {AC: [1, 2, 3], UPDATE: [10, 10, 10]}), priced(ac=1.0, update=1000.0))
+    e = energy(
+        tally([{AC: 6}, {UPDATE: 30}], {AC: [1, 2, 3], UPDATE: [10, 10, 10]}),
+        priced(ac=1.0, update=1000.0),
+    )
     assert e.layers == (Band(1.0, 2.0, 4.0), Band(5000.0, 10000.0, 20000.0))
     assert e.total == Band(5001.0, 10002.0, 20004.0)
     assert e.images.tolist() == [10001.0, 10002.0, 10003.0]
@@ -31,8 +46,16 @@ def test_energy_of_operations():
 
 
 def test_an_operation_without_a_price_leaves_the_total_empty():
-    e = energy(tally([{AC: 6}, {UPDATE: 30}], {AC: [1, 2, 3], UPDATE: [10, 10, 10]}), priced(ac=1.0))
-    assert (e.total, e.images, e.deviation, e.interval, e.unpriced) == (None, None, None, None, ("update",))
+    e = energy(
+        tally([{AC: 6}, {UPDATE: 30}], {AC: [1, 2, 3], UPDATE: [10, 10, 10]}), priced(ac=1.0)
+    )
+    assert (e.total, e.images, e.deviation, e.interval, e.unpriced) == (
+        None,
+        None,
+        None,
+        None,
+        ("update",),
+    )
     assert e.layers == (Band(1.0, 2.0, 4.0), None)
     assert e.images_for() is None
 
@@ -46,7 +69,10 @@ def test_sums_beyond_64_bits():
 
 def test_totals_beyond_64_bits(tiny):
     run = TorchExecutor(tiny)
-    rows = [replace(row, acs=row.acs + 2**61) for row in count(run.layers, run.run(torch.zeros(8, 1, 20, 20))[1])]
+    rows = [
+        replace(row, acs=row.acs + 2**61)
+        for row in count(run.layers, run.run(torch.zeros(8, 1, 20, 20))[1])
+    ]
     totals = Totals(2)
     totals.add(rows, {})
     exact = sum(int(n) for row in rows for n in row.acs)
@@ -62,7 +88,11 @@ def test_images_without_any_operation_cost_nothing_each():
 
 def test_one_image_has_no_interval():
     e = energy(tally([{AC: 7}], {AC: [7]}), priced(ac=1.0))
-    assert e.total == Band(3.5, 7.0, 14.0) and (e.deviation, e.interval, e.images_for()) == (None, None, None)
+    assert e.total == Band(3.5, 7.0, 14.0) and (e.deviation, e.interval, e.images_for()) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_the_bootstrap_interval_covers_the_mean():
@@ -94,7 +124,10 @@ def test_parts_make_the_whole(tiny):
         found = Totals(2)
         for x in parts:
             _, spikes = run.run(x)
-            found.add(count(run.layers, spikes), {name: spikes.pixels[name].sum((1, 2, 3)) for name in run.neurons})
+            found.add(
+                count(run.layers, spikes),
+                {name: spikes.pixels[name].sum((1, 2, 3)) for name in run.neurons},
+            )
         return found
 
     whole, parts, merged = totals(images), totals(*images.split(1)), totals(images[:2])
@@ -107,4 +140,6 @@ def test_parts_make_the_whole(tiny):
         for name, one in whole.tallies().items():
             two = other.tallies()[name]
             assert two.layers == one.layers
-            assert {k: n.tolist() for k, n in two.images.items()} == {k: n.tolist() for k, n in one.images.items()}
+            assert {k: n.tolist() for k, n in two.images.items()} == {
+                k: n.tolist() for k, n in one.images.items()
+            }

@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from export.energy import CONVENTIONS, estimate
-from export.energy.terminal import conventions, several
+from export.energy.output.terminal import conventions, several
 
 WIDTHS = (80, 140)
 
@@ -72,8 +72,14 @@ def test_report(report, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_shares_add_up(report, width):
-    lines = [line for line in shown(report.print, width).splitlines() if re.match(r" (stem|stage|head)", line)]
-    shares = [tuple(float(share) for share in re.findall(r"([\d.]+) %", line)[-2:]) for line in lines]
+    lines = [
+        line
+        for line in shown(report.print, width).splitlines()
+        if re.match(r" (stem|stage|head)", line)
+    ]
+    shares = [
+        tuple(float(share) for share in re.findall(r"([\d.]+) %", line)[-2:]) for line in lines
+    ]
     assert len(shares) == 12
     assert [so_far for _, so_far in shares] == sorted(so_far for _, so_far in shares)
     assert shares[0][0] == shares[0][1]
@@ -93,7 +99,9 @@ def test_one_image_has_no_interval(tiny, images):
     text = shown(estimate(tiny, images[:1]).print)
     assert "one image has none" in text
     assert "no labels on one image of" in text
-    assert "one image has no interval" in shown(estimate(tiny, images[:1], profile="45nm-fp32").print)
+    assert "one image has no interval" in shown(
+        estimate(tiny, images[:1], profile="45nm-fp32").print
+    )
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -121,7 +129,12 @@ def test_conventions(report, width):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_several(report, width):
     text = words(shown(lambda console: several([report, report], console), width))
-    for expected in ("profile 45nm-fp32, convention exact", "every integer is equal", "80.0 %", "torch"):
+    for expected in (
+        "profile 45nm-fp32, convention exact",
+        "every integer is equal",
+        "80.0 %",
+        "torch",
+    ):
         assert expected in text
     no_ratio(text)
 
@@ -129,7 +142,9 @@ def test_several(report, width):
 def test_several_with_a_shared_profile_alone(tiny, images, report):
     int8 = estimate(tiny, images, profile=["45nm-int8", "loihi2"])
     assert "profile 45nm-int8" in shown(lambda console: several([report, int8], console))
-    assert "no profile has a price" in shown(lambda console: several([report, estimate(tiny, images, profile="loihi2")], console))
+    assert "no profile has a price" in shown(
+        lambda console: several([report, estimate(tiny, images, profile="loihi2")], console)
+    )
 
 
 def test_several_that_differ(report, tiny, images):
@@ -138,13 +153,21 @@ def test_several_that_differ(report, tiny, images):
     changed = replace(layer, counts=layer.counts | {"spikes": 1234})
     other = replace(report, layers=(*report.layers[:i], changed, *report.layers[i + 1 :]))
     text = words(shown(lambda console: several([report, other], console)))
-    assert f"1 of {len(report.layers)} rows differ, first {layer.name} ({layer.counts['spikes']:,} against 1,234 spikes)" in text
+    assert (
+        f"1 of {len(report.layers)} rows differ, first {layer.name} ({layer.counts['spikes']:,} against 1,234 spikes)"
+        in text
+    )
     turned = estimate(tiny, images.flip(0))
-    assert "single images are not" in words(shown(lambda console: several([report, turned], console)))
+    assert "single images are not" in words(
+        shown(lambda console: several([report, turned], console))
+    )
 
 
 def test_several_networks_are_not_held_to_agree(report, tiny, images):
-    for other in (replace(report, source=replace(report.source, name="another")), estimate(tiny, images[:2])):
+    for other in (
+        replace(report, source=replace(report.source, name="another")),
+        estimate(tiny, images[:2]),
+    ):
         text = shown(lambda console, other=other: several([report, other], console))
         assert "equal" not in text
         assert "differ" not in text

@@ -8,13 +8,14 @@ from networks import lively
 from rich.console import Console
 from target_graphs import DT, Graph, speck8
 
-from export.graph import flow
-from export.nir import to_nir
-from export.targets import check, targets, to_html
-from export.targets.grids import grid
+from export.nir.exporter import to_nir
+from export.nir.graph import check_graph
+from export.targets.checker import check
 from export.targets.layers import network
-from export.targets.limits import Cores
-from export.targets.place import match, place
+from export.targets.limits import Cores, targets
+from export.targets.output import html, terminal
+from export.targets.placement import match, place
+from export.targets.quantization import grid
 from zoo.errors import ExportError, InputError
 
 
@@ -60,18 +61,30 @@ def test_speck_memory_to_the_last_word():
     exactly = one(f=64, shape=(64, 8, 8))  # 64 * 16 * 64 = 65536 words, all of a large core
     assert needs(exactly)["kernel_words"] == 65536 and check(exactly, "speck2e").fits
     above = finding(one(f=64, shape=(65, 8, 8)), "core")
-    assert "66,560 kernel words" in above.found and above.change == "at most 32 output channels, now 64"
+    assert (
+        "66,560 kernel words" in above.found
+        and above.change == "at most 32 output channels, now 64"
+    )
     assert check(one(f=16, shape=(1, 64, 64)), "speck2e").fits  # 16 * 64 * 64 = 65536 neurons
     above = finding(one(f=17, shape=(1, 64, 64)), "core")
-    assert "69,632 neuron words" in above.found and above.change == "at most 16 output channels, now 17"
-    assert finding(one(f=1, shape=(1100, 8, 8), k=8), "core").change == "fewer input channels, or a smaller image"
+    assert (
+        "69,632 neuron words" in above.found
+        and above.change == "at most 16 output channels, now 17"
+    )
+    assert (
+        finding(one(f=1, shape=(1100, 8, 8), k=8), "core").change
+        == "fewer input channels, or a smaller image"
+    )
     assert needs(one(f=8, bias=1.0))["biases"] == 8
 
 
 def test_a_layer_without_weights_passes_spikes_on_one_to_one():
     g = Graph(6, 8, 8)
     graph = g.done(g.subtract("a", g.pool("pool", "input")))
-    assert needs(graph) == {"kernel_words": 6 * 8, "neuron_words": 6 * 16, "biases": 0} and check(graph, "speck2e").fits
+    assert (
+        needs(graph) == {"kernel_words": 6 * 8, "neuron_words": 6 * 16, "biases": 0}
+        and check(graph, "speck2e").fits
+    )
 
 
 # -- Speck: one rule after the other, at its limit and one above
@@ -85,7 +98,11 @@ def test_a_layer_without_weights_passes_spikes_on_one_to_one():
         ("padding", one(padding=7), one(padding=8)),
         ("dilations", one(), one(dilation=2)),
         ("square", one(k=2), one(k=(3, 5))),
-        ("input_size", one(shape=(1, 128, 128), stride=2, f=1), one(shape=(1, 129, 129), stride=4, f=1)),
+        (
+            "input_size",
+            one(shape=(1, 128, 128), stride=2, f=1),
+            one(shape=(1, 129, 129), stride=4, f=1),
+        ),
         ("output_size", one(shape=(1, 64, 64), f=1), one(shape=(1, 65, 8), f=1)),
         ("features", one(f=1024, shape=(1, 1, 1), k=1), one(f=1025, shape=(1, 1, 1), k=1)),
     ],
@@ -119,11 +136,16 @@ def test_speck_fan_out():
     def fan(readers):
         g = Graph(1, 8, 8)
         spikes = g.subtract("a", g.conv("conv", "input", f=2))
-        return g.done(*(g.subtract(f"b{i}", g.conv(f"conv{i}", spikes, f=2)) for i in range(readers)))
+        return g.done(
+            *(g.subtract(f"b{i}", g.conv(f"conv{i}", spikes, f=2)) for i in range(readers))
+        )
 
     assert check(fan(2), "speck2e").fits
     found = finding(fan(3), "fan_out")
-    assert (found.layer, found.found) == ("a", "3 layers read its spikes: b0, b1, b2") and found.allowed == "at most 2"
+    assert (found.layer, found.found) == (
+        "a",
+        "3 layers read its spikes: b0, b1, b2",
+    ) and found.allowed == "at most 2"
     assert found.change == "1 reader fewer, or hold the layer 2 times"
 
 
@@ -148,7 +170,9 @@ def test_speck_takes_no_sums_of_currents():
         and found.found == "2 currents summed before the neuron: conv, stem"
         and "a neuron behind" in found.change
     )
-    assert "Held once for each neuron that it reaches: stem 2 times." in check(graph, "speck2e").notes
+    assert (
+        "Held once for each neuron that it reaches: stem 2 times." in check(graph, "speck2e").notes
+    )
 
 
 def test_speck_takes_convolutions_only_before_neurons_and_pools_only_behind():
@@ -169,7 +193,10 @@ def test_dense_layers_are_convolutions_of_their_input():
     a = g.subtract("a", g.dense("fc1", "input", f=6))
     graph = g.done(g.subtract("b", g.dense("fc2", a, f=3)))
     assert check(graph, "speck2e").fits
-    assert needs(graph)["kernel_words"] == 4 * 16 * 8 and needs(graph, "b")["kernel_words"] == 6 * 1 * 4
+    assert (
+        needs(graph)["kernel_words"] == 4 * 16 * 8
+        and needs(graph, "b")["kernel_words"] == 6 * 1 * 4
+    )
     g = Graph(2, 4, 5)
     assert broken(g.done(g.subtract("a", g.dense("fc", "input", f=2)))) == {("a", "square")}
 
@@ -186,7 +213,12 @@ def test_grid():
     assert not fits(1, 1 / 128) and fits(1, 1 / 127)
     assert fits(127, 1.0005, 5) and not fits(127, 1.002, 5)
     assert fits(7, 1, bits=4) and not fits(8, 1, bits=4)
-    assert grid(np.array([[1, 1 / 7], [1, np.pi], [0, 0], [-6, 3]]), 4).tolist() == [pytest.approx(1 / 7), 0, np.inf, 3]
+    assert grid(np.array([[1, 1 / 7], [1, np.pi], [0, 0], [-6, 3]]), 4).tolist() == [
+        pytest.approx(1 / 7),
+        0,
+        np.inf,
+        3,
+    ]
 
 
 def test_weights_must_be_integers():
@@ -198,14 +230,20 @@ def test_weights_must_be_integers():
     assert finding(one(weight=channels), "weight_bits").found == "a scale for each channel"
     assert ("a", "weight_bits") not in broken(one(weight=channels), "loihi1")
     layer = (np.rint(weight / largest.max() * 127) * largest.max() / 127).astype(np.float32)
-    assert broken(one(weight=layer)) == {("a", "state_bits")}  # a threshold of 1 is no whole number of such steps
+    # a threshold of 1 is no whole number of such steps
+    assert broken(one(weight=layer)) == {("a", "state_bits")}
 
 
 def test_a_finer_step_that_suits_the_threshold_is_found():
     g = Graph(1, 4, 4)
     weight = np.full((1, 1, 3, 3), 6 / 64, np.float32)  # 6, or 1 step of 6
     assert check(
-        g.done(g.subtract("a", g.conv("conv", "input", f=1, weight=weight, bias=4 / 64), threshold=9 / 64)), "speck2e"
+        g.done(
+            g.subtract(
+                "a", g.conv("conv", "input", f=1, weight=weight, bias=4 / 64), threshold=9 / 64
+            )
+        ),
+        "speck2e",
     ).fits
 
 
@@ -219,7 +257,10 @@ def test_what_meets_in_a_neuron_shares_its_scale():
     def total(scale):
         g = Graph(1, 4, 4)
         weight = g.weights(2, 1, 3, 3)
-        sources = [g.conv(f"conv{i}", "input", f=2, weight=(weight * s).astype(np.float32)) for i, s in enumerate((1, scale))]
+        sources = [
+            g.conv(f"conv{i}", "input", f=2, weight=(weight * s).astype(np.float32))
+            for i, s in enumerate((1, scale))
+        ]
         return g.done(g.zero("a", *sources))
 
     assert check(total(1), "loihi1").fits and check(total(-0.5), "spinnaker2").findings
@@ -231,13 +272,21 @@ def test_the_membrane_has_16_bits():
         g = Graph(1, 4, 4)
         weight = np.full((1, 1, 3, 3), 1 / 64, np.float32)
         weight[0, 0, 0, 0] = 2 / 64 if steps > 100 else 50 / 64
-        return g.done(g.subtract("a", g.conv("conv", "input", f=1, weight=weight), threshold=steps / 64))
+        return g.done(
+            g.subtract("a", g.conv("conv", "input", f=1, weight=weight), threshold=steps / 64)
+        )
 
     assert check(threshold(32767), "speck2e").fits
     assert check(threshold(3), "speck2e").fits
     found = finding(threshold(3.25), "state_bits")
-    assert (found.found, found.allowed) == ("a threshold of 3.250 steps of the weights", "a whole number")
-    assert finding(threshold(32768), "state_bits").found == "a threshold of 32,768 steps of the weights"
+    assert (found.found, found.allowed) == (
+        "a threshold of 3.250 steps of the weights",
+        "a whole number",
+    )
+    assert (
+        finding(threshold(32768), "state_bits").found
+        == "a threshold of 32,768 steps of the weights"
+    )
 
 
 # -- placement
@@ -250,11 +299,16 @@ def test_match_moves_what_is_in_the_way():
 
 
 def test_speck_placement_that_a_greedy_choice_gets_wrong():
-    """`a` fills a core of each kind as well; the first that it takes is the only one that takes `b`."""
+    """`a` fills a core of each kind as well; the first that it takes is the only one that takes
+    `b`.
+    """
     g = Graph(1, 8, 8)
     spikes = g.subtract("a", g.conv("conv1", "input", f=4))
-    found = network(flow(g.done(g.subtract("b", g.conv("conv2", spikes, f=4)))))
-    kinds = ((1, {"kernel_words": 256, "neuron_words": 256}), (1, {"kernel_words": 128, "neuron_words": 256}))
+    found = network(check_graph(g.done(g.subtract("b", g.conv("conv2", spikes, f=4)))))
+    kinds = (
+        (1, {"kernel_words": 256, "neuron_words": 256}),
+        (1, {"kernel_words": 128, "neuron_words": 256}),
+    )
     placement = place(found, Cores("whole", kinds, "", ""))
     assert [spot.core for spot in placement.places.values()] == [1, 0]
     assert not placement.left_out and placement.places["b"].use == 1.0
@@ -270,7 +324,12 @@ def test_speck_has_nine_cores_and_two_of_the_largest():
 
     assert check(chain(9, f=64, k=1), "speck2e").fits
     found = finding(chain(10, f=64, k=1), "cores")
-    assert (found.layer, found.found, found.allowed, found.change) == ("chip", "10 cores", "9 cores", "1 layer fewer")
+    assert (found.layer, found.found, found.allowed, found.change) == (
+        "chip",
+        "10 cores",
+        "9 cores",
+        "1 layer fewer",
+    )
     assert check(chain(2, f=64), "speck2e").fits
     assert "n2: every core that is large enough is taken" in finding(chain(3, f=64), "cores").found
 
@@ -278,7 +337,10 @@ def test_speck_has_nine_cores_and_two_of_the_largest():
 # -- the network planned for Speck: which layer takes what is worked out by hand
 
 
-@pytest.mark.parametrize(("shape", "stem", "widest"), [((1, 28, 28), 1, 16384), ((3, 32, 32), 1, 16384), ((2, 34, 34), 2, 16384)])
+@pytest.mark.parametrize(
+    ("shape", "stem", "widest"),
+    [((1, 28, 28), 1, 16384), ((3, 32, 32), 1, 16384), ((2, 34, 34), 2, 16384)],
+)
 def test_a_network_for_speck(shape, stem, widest):
     result = check(speck8(shape, stem=stem), "speck2e")
     assert result.fits and (result.placement.needed, result.placement.present) == (9, 9)
@@ -298,13 +360,20 @@ def test_a_network_for_speck(shape, stem, widest):
     neuron = [spot.needs["neuron_words"] for spot in result.placement.places.values()]
     assert sorted(set(neuron)) == [4096, 8192, widest]
     assert max(map(len, result.network.readers.values())) == 2
-    assert result.network.host.nodes == ("readout", "fc_flat", "fc") and result.network.host.macs == 640
+    assert (
+        result.network.host.nodes == ("readout", "fc_flat", "fc")
+        and result.network.host.macs == 640
+    )
 
 
 def test_how_wide_the_network_for_speck_can_be():
     assert check(speck8((1, 28, 28), (32, 32, 64)), "speck2e").fits
     for widths in ((34, 34, 64), (16, 36, 64), (16, 32, 66)):
-        assert {limit for _, limit in broken(speck8((1, 28, 28), widths))} <= {"core", "cores"} != set()
+        assert (
+            {limit for _, limit in broken(speck8((1, 28, 28), widths))}
+            <= {"core", "cores"}
+            != set()
+        )
 
 
 # -- other chips
@@ -319,13 +388,15 @@ def test_loihi_1_cores():
         return g.done(g.zero("a", g.dense("fc", "input", f=f)))
 
     assert cores(dense(4, 1024)) == 1 and cores(dense(4, 1025)) == 2  # neurons
-    assert cores(dense(1820, 64)) == 1 and cores(dense(1821, 64)) == 2  # 1820 blocks of 576 bits in 1048576
+    # 1820 blocks of 576 bits in 1048576
+    assert cores(dense(1820, 64)) == 1 and cores(dense(1821, 64)) == 2
     assert check(dense(4096, 2), "loihi1").fits
     assert finding(dense(4097, 2), "dense_inputs", "loihi1").found == "4,097 inputs of fc"
     g = Graph(4)
     spikes = g.zero("a", g.dense("fc", "input", f=1024))
     graph = g.done(*(g.zero(f"b{i}", g.dense(f"fc{i}", spikes, f=1)) for i in range(5)))
-    assert check(graph, "loihi1").placement.places["a"].cores == 2  # 5 axons for each of 1024 neurons, 4096 a core
+    # 5 axons for each of 1024 neurons, 4096 a core
+    assert check(graph, "loihi1").placement.places["a"].cores == 2
     assert broken(one(), "loihi1") == {("a", "resets")}
 
 
@@ -341,23 +412,39 @@ def test_xylo_counts_neurons_and_synapses():
         return g.done(g.leaky("b", g.dense("fc2", a, f=out)))
 
     assert broken(chain(1000, 8), "xylo") == {("a", "resets"), ("b", "resets")}
-    assert broken(chain(1001, 9, 17), "xylo") >= {("chip", "hidden_neurons"), ("chip", "output_neurons"), ("chip", "inputs")}
+    assert broken(chain(1001, 9, 17), "xylo") >= {
+        ("chip", "hidden_neurons"),
+        ("chip", "output_neurons"),
+        ("chip", "inputs"),
+    }
     g = Graph(2, 8, 8)
     a = g.leaky("a", g.conv("conv1", "input", f=2))
     graph = g.done(g.leaky("b", g.conv("conv2", a, f=8)))
-    assert finding(graph, "fan_out_neurons", "xylo").found == "72 neurons are reached by one"  # 8 channels, 3 x 3
+    # 8 channels, 3 x 3
+    assert finding(graph, "fan_out_neurons", "xylo").found == "72 neurons are reached by one"
 
 
 def test_akida_1():
     def forgets(k=3, stride=1, padding=1, at="b", extra=False, groups=1):
         g = Graph(1, 8, 8)
         first = {"k": k, "stride": stride, "padding": padding} if at == "a" else {}
-        second = {"k": k, "stride": stride, "padding": padding, "groups": groups} if at == "b" else {}
+        second = (
+            {"k": k, "stride": stride, "padding": padding, "groups": groups} if at == "b" else {}
+        )
         w = np.ones((2, 1, *(2 * [first.get("k", 3)])), np.float32)
         a = g.leaky("a", g.conv("conv1", "input", f=2, weight=w, **first), beta=0.001)
         w = np.ones((2, 2 // groups, *(2 * [second.get("k", 3)])), np.float32)
         sources = (
-            (a, g.leaky("a2", g.conv("conv3", a, f=2, weight=np.ones((2, 2, 3, 3), np.float32)), beta=0.001)) if extra else (a,)
+            (
+                a,
+                g.leaky(
+                    "a2",
+                    g.conv("conv3", a, f=2, weight=np.ones((2, 2, 3, 3), np.float32)),
+                    beta=0.001,
+                ),
+            )
+            if extra
+            else (a,)
         )
         return g.done(g.leaky("b", g.conv("conv2", *sources, f=2, weight=w, **second), beta=0.001))
 
@@ -368,7 +455,10 @@ def test_akida_1():
     assert broken(forgets(k=5, padding=2, stride=2, at="a"), "akida1") == set()
     assert broken(forgets(padding=0), "akida1") == {("b", "paddings")}
     assert broken(forgets(padding=0, at="a"), "akida1") == set()
-    assert broken(forgets(k=2, padding=0, stride=2), "akida1") == {("b", "kernel_sizes"), ("b", "strided_kernels")}
+    assert broken(forgets(k=2, padding=0, stride=2), "akida1") == {
+        ("b", "kernel_sizes"),
+        ("b", "strided_kernels"),
+    }
     assert broken(forgets(stride=3), "akida1") == {("b", "strides")}
     assert broken(forgets(groups=2), "akida1") == {("b", "groups")}
     assert broken(forgets(extra=True), "akida1") == {("b", "sources")}
@@ -378,7 +468,9 @@ def test_akida_1():
 
 def test_a_max_pool_of_spikes_is_known():
     g = Graph(1, 8, 8)
-    a = g.leaky("a", g.conv("conv", "input", f=2, weight=np.ones((2, 1, 3, 3), np.float32)), beta=0.001)
+    a = g.leaky(
+        "a", g.conv("conv", "input", f=2, weight=np.ones((2, 1, 3, 3), np.float32)), beta=0.001
+    )
     graph = g.done(g.leaky("b", g.pool("pool", a), beta=0.001, threshold=0.5))
     assert check(graph, "akida1").fits
     assert finding(graph, "operations").found == "pool: max pool"
@@ -418,11 +510,31 @@ def test_json(danet20):
     result = check(danet20, "speck2e")
     values = json.loads(json.dumps(result.to_json()))
     assert list(values) == [
-        *("schema", "target", "title", "fits", "assumed_dt", "validated", "cores", "layers", "host", "findings", "notes", "limits"),
+        *(
+            "schema",
+            "target",
+            "title",
+            "fits",
+            "assumed_dt",
+            "validated",
+            "cores",
+            "layers",
+            "host",
+            "findings",
+            "notes",
+            "limits",
+        ),
     ]
-    assert values["schema"] == 1 and values["fits"] is False and values["cores"] == {"needed": 19, "present": 9}
+    assert (
+        values["schema"] == 1
+        and values["fits"] is False
+        and values["cores"] == {"needed": 19, "present": 9}
+    )
     assert list(values["findings"][0]) == ["layer", "limit", "found", "allowed", "change"]
-    assert values["layers"][0]["name"] == "stage1_block0_lif1" and values["layers"][0]["needs"]["neuron_words"] == 16384
+    assert (
+        values["layers"][0]["name"] == "stage1_block0_lif1"
+        and values["layers"][0]["needs"]["neuron_words"] == 16384
+    )
     assert all(entry["source"] for entry in values["limits"])
     assert "not validated on the chip" in values["notes"][0]
     assert check(danet20, "loihi2").to_json()["cores"] is None
@@ -432,23 +544,29 @@ def test_json(danet20):
 def test_print(danet20, target):
     console = Console(width=120, record=True, file=None, quiet=False, force_terminal=False)
     with console.capture() as capture:
-        check(danet20, target).print(console)
+        terminal.render(check(danet20, target), console)
     text = capture.get()
-    assert "not validated on the chip" in text and "on the host" in text and "stage1_block0_lif1" in text
+    assert (
+        "not validated on the chip" in text
+        and "on the host" in text
+        and "stage1_block0_lif1" in text
+    )
 
 
 def test_html_is_one_page_and_escapes_names(danet20):
     g = Graph(1, 4, 4)
     graph = g.done(g.leaky("<script>", g.conv("[bold]", "input", f=2)))
-    page = to_html([check(graph, name) for name in targets()], "<b>name</b>")
+    page = html.render([check(graph, name) for name in targets()], "<b>name</b>")
     assert "<script" not in page and "&lt;script&gt;" in page and "<b>name" not in page
     assert "http" not in page and "src=" not in page
     console = Console(width=200)
     with console.capture() as capture:
-        check(graph, "speck2e").print(console)
+        terminal.render(check(graph, "speck2e"), console)
     assert "[bold]" in capture.get() and "<script>" in capture.get()
-    page = to_html([check(danet20, "speck2e")], "danet20-t4.fmnist")
-    assert "not validated on any chip" in page and "19 of 9 cores" in page and page.endswith("</html>")
+    page = html.render([check(danet20, "speck2e")], "danet20-t4.fmnist")
+    assert (
+        "not validated on any chip" in page and "19 of 9 cores" in page and page.endswith("</html>")
+    )
 
 
 def test_what_cannot_be_checked():
@@ -468,7 +586,10 @@ def test_limits_that_are_absent_are_not_checked(monkeypatch):
     graph = one(stride=3)
     speck = targets()["speck2e"]
     without = {name: limit for name, limit in speck.limits.items() if name != "strides"}
-    monkeypatch.setattr("export.targets.checks.targets", lambda: {"speck2e": replace(speck, limits=without, cores=None)})
+    monkeypatch.setattr(
+        "export.targets.checker.targets",
+        lambda: {"speck2e": replace(speck, limits=without, cores=None)},
+    )
     result = check(graph, "speck2e")
     assert result.fits and result.placement is None
 
@@ -495,9 +616,14 @@ def test_a_layer_that_reads_itself_is_one_of_its_readers_and_inputs():
     assert check(looped(16, 8), "loihi1").placement.places["n"].needs["out_axons"] == 8
     both = finding(looped(4000, 100), "dense_inputs", "loihi1")
     assert both.found == "4,100 inputs of in, loop" and both.layer == "n"
-    assert finding(looped(16, 70), "fan_out_neurons", "xylo").found.startswith("70 neurons are reached by one")
+    assert finding(looped(16, 70), "fan_out_neurons", "xylo").found.startswith(
+        "70 neurons are reached by one"
+    )
     assert finding(looped(200, 60), "fan_in", "truenorth").found == "260 inputs of one neuron"
-    assert finding(looped(16, 8), "summed_currents", "speck2e").found == "2 currents summed before the neuron: in, loop"
+    assert (
+        finding(looped(16, 8), "summed_currents", "speck2e").found
+        == "2 currents summed before the neuron: in, loop"
+    )
     assert finding(looped(16, 8), "sources", "akida1").found == "2 layers are read: input, n"
 
 

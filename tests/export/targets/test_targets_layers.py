@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 from target_graphs import DT, Graph, speck8
 
-from export.graph import flow
+from export.nir.graph import check_graph
 from export.targets.layers import network
 
 
 def layers(graph):
-    return network(flow(graph))
+    return network(check_graph(graph))
 
 
 def test_a_chain():
@@ -20,7 +20,13 @@ def test_a_chain():
     assert found.readers == {"input": ("a",), "a": ("b",), "b": ()}
     first, second = found.layers.values()
     (conv1,), (conv2,) = first.weights, second.weights
-    assert (conv1.node, conv1.channels, conv1.features, conv1.input, conv1.output) == ("conv1", 2, 4, (8, 8), (8, 8))
+    assert (conv1.node, conv1.channels, conv1.features, conv1.input, conv1.output) == (
+        "conv1",
+        2,
+        4,
+        (8, 8),
+        (8, 8),
+    )
     assert conv1.biased and not conv2.biased
     assert (first.neurons, second.neurons) == (4 * 8 * 8, 6 * 4 * 4)
     assert [(p.node, p.kernel) for p in second.branches[0].pools] == [("pool", (2, 2))]
@@ -35,7 +41,12 @@ def test_a_subtracting_neuron_is_one_neuron():
     found = layers(g.done(g.subtract("b", g.conv("conv2", spikes, f=2))))
     assert list(found.layers) == ["a", "b"]
     neuron = found.layers["a"].neuron
-    assert (neuron.model, neuron.reset, neuron.threshold, neuron.varying) == ("IF", "subtract", 1.5, frozenset())
+    assert (neuron.model, neuron.reset, neuron.threshold, neuron.varying) == (
+        "IF",
+        "subtract",
+        1.5,
+        frozenset(),
+    )
     assert found.layers["b"].reads == ("a",)
     assert found.layers["a"].branches[0].operations == ()
     assert found.host.reads == ("b",) and not found.host.nodes
@@ -52,9 +63,18 @@ def test_neuron_models():
     g.zero("varies", "cuba", threshold=np.array([1, 2, 3]))
     found = layers(g.done("varies")).layers
     models = [(layer.neuron.model, layer.neuron.reset) for layer in found.values()]
-    assert models == [("LIF", "zero"), ("memoryless", "zero"), ("IF", "value"), ("CubaLIF", "zero"), ("IF", "zero")]
-    assert found["lif"].neuron.threshold == pytest.approx(0.5)  # half of a step's current reaches the membrane
-    assert found["varies"].neuron.varying == {"threshold"} and found["varies"].neuron.threshold == pytest.approx(3)
+    assert models == [
+        ("LIF", "zero"),
+        ("memoryless", "zero"),
+        ("IF", "value"),
+        ("CubaLIF", "zero"),
+        ("IF", "zero"),
+    ]
+    # half of a step's current reaches the membrane
+    assert found["lif"].neuron.threshold == pytest.approx(0.5)
+    assert found["varies"].neuron.varying == {"threshold"} and found[
+        "varies"
+    ].neuron.threshold == pytest.approx(3)
 
 
 def test_residual_sums_are_branches_and_shared_weights_are_held_again():
@@ -78,12 +98,17 @@ def test_residual_sums_are_branches_and_shared_weights_are_held_again():
 
 def test_weights_in_series_and_other_nodes():
     g = Graph(2, 4, 4)
-    scaled = g.add("scale", nir.Scale(g.full("input", 2)), (g.conv("conv1", "input", f=2),), (2, 4, 4))
+    scaled = g.add(
+        "scale", nir.Scale(g.full("input", 2)), (g.conv("conv1", "input", f=2),), (2, 4, 4)
+    )
     g.shapes["scale"] = (2, 4, 4)
     a = g.zero("a", g.pool("behind", g.conv("conv2", scaled, f=3)))
     branch = layers(g.done(a)).layers["a"].branches[0]
     assert branch.weights.node == "conv2" and branch.series == ("conv1",)
-    assert branch.behind == ("behind",) and set(branch.operations) == {("scale", "scale"), ("sum pool", "behind")}
+    assert branch.behind == ("behind",) and set(branch.operations) == {
+        ("scale", "scale"),
+        ("sum pool", "behind"),
+    }
 
 
 def test_merged_spikes_are_one_branch():
@@ -105,7 +130,14 @@ def test_dense_and_one_dimensional_weights():
     conv = nir.Conv1d(9, np.ones((4, 2, 3), np.float32), 2, 1, 1, 1, np.zeros(4, np.float32))
     g.add("conv", conv, ("input",), (4, 5))
     w = layers(g.done(g.zero("a", "conv"))).layers["a"].weights[0]
-    assert (w.kernel, w.stride, w.padding, w.input, w.output, w.fan_in) == ((1, 3), (1, 2), (0, 1), (1, 9), (1, 5), 6)
+    assert (w.kernel, w.stride, w.padding, w.input, w.output, w.fan_in) == (
+        (1, 3),
+        (1, 2),
+        (0, 1),
+        (1, 9),
+        (1, 5),
+        6,
+    )
 
 
 def test_a_graph_in_a_graph():
@@ -130,7 +162,13 @@ def test_merged_spikes_before_a_dense_layer():
 @pytest.mark.parametrize("r", [0.0, 1e30, 1e-40])
 def test_strange_numbers_are_no_error(r):
     g = Graph(3)
-    node = nir.LIF(g.full("input", DT), g.full("input", r), g.full("input", 0), g.full("input", 1e38), g.full("input", 0))
+    node = nir.LIF(
+        g.full("input", DT),
+        g.full("input", r),
+        g.full("input", 0),
+        g.full("input", 1e38),
+        g.full("input", 0),
+    )
     g.add("a", node, ("input",), (3,))
     assert layers(g.done("a")).layers["a"].neuron.threshold >= 0
 
@@ -149,7 +187,11 @@ def recurrent(late):
 def test_a_recurrent_connection_is_a_branch_that_reads_its_own_layer(late):
     found = layers(recurrent(late))
     layer = found.layers["n"]
-    assert [(branch.weights.node, branch.reads, branch.operations) for branch in layer.branches if branch.weights] == [
+    assert [
+        (branch.weights.node, branch.reads, branch.operations)
+        for branch in layer.branches
+        if branch.weights
+    ] == [
         ("in", ("input",), ()),
         ("loop", ("n",), ()),
     ]

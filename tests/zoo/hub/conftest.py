@@ -9,9 +9,9 @@ import pytest
 from hub_server import HubServer
 from places import NAME, REPO
 
-from zoo import names
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
+from zoo.manifest import read_manifest
 from zoo.weights import write_model
 
 
@@ -24,11 +24,13 @@ def folder(tmp_path: Path, tiny: Callable[..., DANet], digits: DatasetSpec) -> P
 
 @pytest.fixture
 def pinned(hub: HubServer, bundled: Path) -> Path:
-    """The model of the manifest is on the Hub, pinned by its entry, and not in the installation; the manifest."""
+    """The model of the manifest is on the Hub, pinned by its entry, and not in the installation;
+    the manifest.
+    """
     path = bundled / "manifest.json"
     values = json.loads(path.read_text())
     values["weights"][NAME] |= {"repo": REPO, "revision": hub.publish(REPO, bundled / NAME)}
     path.write_text(json.dumps(values))
     shutil.move(bundled / NAME, bundled / "elsewhere")
-    names.manifest.cache_clear()
+    read_manifest.cache_clear()
     return path

@@ -1,4 +1,6 @@
-"""Weights over the Hub, with the Hub's own client on one side and a server of its protocol on the other."""
+"""Weights over the Hub, with the Hub's own client on one side and a server of its protocol on the
+other.
+"""
 
 import json
 import logging
@@ -13,20 +15,19 @@ from places import NAME, REPO
 
 import zoo
 from zoo import hub as hubs
-from zoo import names
 from zoo.cli import main
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
 from zoo.errors import HubError, UnknownName, WeightsError
 from zoo.integrity import sha256
-from zoo.names import FileSpec
+from zoo.manifest import FileSpec, read_manifest
 from zoo.weights import write_model
 
 
 def test_a_pinned_model_is_downloaded_once(hub: HubServer, pinned: Path) -> None:
     model = zoo.load("danet20-t2")
     assert same(model, zoo.load(str(pinned.parent / "elsewhere")))
-    assert len(hub.asked("^GET")) == len(names.manifest().weights[NAME].files)
+    assert len(hub.asked("^GET")) == len(read_manifest().weights[NAME].files)
     hub.requests.clear()
     assert same(zoo.load(NAME), model)
     assert same(zoo.load(NAME, offline=True), model)
@@ -38,7 +39,9 @@ def test_what_is_bundled_makes_no_request(hub: HubServer, bundled: Path) -> None
     assert not hub.requests
 
 
-def test_a_local_folder_comes_before_a_name(bundled: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_local_folder_comes_before_a_name(
+    bundled: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "here").mkdir()
     shutil.copytree(folder, tmp_path / "here" / NAME)
     (tmp_path / "here" / "danet20-t2").mkdir()  # no model in it
@@ -47,18 +50,25 @@ def test_a_local_folder_comes_before_a_name(bundled: Path, folder: Path, monkeyp
     assert [origin.name for origin in origins if origin] == ["some-model", NAME]
 
 
-def test_somebody_elses_model(hub: HubServer, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_somebody_elses_model(
+    hub: HubServer, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     sha = hub.publish(REPO, folder)
     model = zoo.load(f"hf:{REPO}")
     assert same(model, zoo.load(str(folder)))
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     known = hubs.verify(f"hf:{REPO}")[1]
-    assert said == [f"hf:{REPO}@{sha} is not pinned by the zoo: {file} has sha256 {spec.sha256}" for file, spec in known.items()]
+    assert said == [
+        f"hf:{REPO}@{sha} is not pinned by the zoo: {file} has sha256 {spec.sha256}"
+        for file, spec in known.items()
+    ]
     caplog.clear()
     assert same(zoo.load(f"hf:{REPO}@{sha}"), model) and not caplog.records
 
 
-def test_branches_tags_and_commits(hub: HubServer, folder: Path, tiny: Callable[..., DANet], digits: DatasetSpec) -> None:
+def test_branches_tags_and_commits(
+    hub: HubServer, folder: Path, tiny: Callable[..., DANet], digits: DatasetSpec
+) -> None:
     from huggingface_hub import HfApi
 
     first = hub.publish(REPO, folder)
@@ -69,14 +79,16 @@ def test_branches_tags_and_commits(hub: HubServer, folder: Path, tiny: Callable[
     hub.publish(REPO, folder)
     new = zoo.load(f"hf:{REPO}@main")
     assert not same(old, new)
-    assert same(zoo.load(f"hf:{REPO}@{first}"), old) and same(zoo.load(f"hf:{REPO}", revision="v1"), old)
+    assert same(zoo.load(f"hf:{REPO}@{first}"), old) and same(
+        zoo.load(f"hf:{REPO}", revision="v1"), old
+    )
     assert same(zoo.load(f"hf:{REPO}"), new)
 
 
 def test_a_snapshot_of_the_client_is_found(hub: HubServer, pinned: Path, tmp_path: Path) -> None:
     from huggingface_hub import snapshot_download
 
-    entry = names.manifest().weights[NAME]
+    entry = read_manifest().weights[NAME]
     assert entry.repo
     snapshot_download(entry.repo, revision=entry.revision, cache_dir=tmp_path / "mine")
     hub.requests.clear()
@@ -84,15 +96,24 @@ def test_a_snapshot_of_the_client_is_found(hub: HubServer, pinned: Path, tmp_pat
     assert not hub.requests
 
 
-def test_a_private_repository_wants_a_token(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_repository_wants_a_token(
+    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.publish(REPO, folder)
     hub.repos[REPO].private = True
     hub.tokens.add("reader")
-    with pytest.raises(HubError, match="no such repository, or a private one; check its name, log in or set HF_TOKEN"):
+    with pytest.raises(
+        HubError,
+        match="no such repository, or a private one; check its name, log in or set HF_TOKEN",
+    ):
         zoo.load(f"hf:{REPO}")
     monkeypatch.setenv("HF_TOKEN", "reader")
     zoo.load(f"hf:{REPO}")
-    elsewhere = [headers for method, path, headers in hub.requests if method == "GET" and "resolve" not in path]
+    elsewhere = [
+        headers
+        for method, path, headers in hub.requests
+        if method == "GET" and "resolve" not in path
+    ]
     assert elsewhere and not any("Authorization" in headers for headers in elsewhere)
 
 
@@ -105,11 +126,17 @@ def test_shards(hub: HubServer, folder: Path) -> None:
     where = {key: f"model-{i % 2}.safetensors" for i, key in enumerate(tensors)}
     for shard in set(where.values()):
         save_file({key: tensors[key] for key in tensors if where[key] == shard}, folder / shard)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": where})
+    )
     hub.publish(REPO, folder)
     assert same(zoo.load(f"hf:{REPO}"), whole)
     assert same(zoo.load(f"hf:{REPO}", offline=True), whole)
-    assert set(hubs.verify(f"hf:{REPO}")[1]) == {"config.json", "model.safetensors.index.json", *where.values()}
+    assert set(hubs.verify(f"hf:{REPO}")[1]) == {
+        "config.json",
+        "model.safetensors.index.json",
+        *where.values(),
+    }
 
 
 def test_names_that_are_no_place_on_the_hub() -> None:
@@ -136,11 +163,15 @@ def test_another_revision_of_a_pinned_model(hub: HubServer, pinned: Path, folder
 def test_verify_reads_again(hub: HubServer, pinned: Path) -> None:
     zoo.load(NAME)
     folder, files = hubs.verify(NAME)
-    assert files.keys() == {"config.json", "model.safetensors"} and isinstance(files["config.json"], FileSpec)
+    assert files.keys() == {"config.json", "model.safetensors"} and isinstance(
+        files["config.json"], FileSpec
+    )
     assert {path.name for path in folder.iterdir()} == files.keys()
 
 
-def test_the_command_verifies_all_that_is_here(hub: HubServer, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_verifies_all_that_is_here(
+    hub: HubServer, pinned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["verify"]) == 0
     assert f"{NAME}: not on this machine" in capsys.readouterr().out
     assert main(["verify", NAME]) == 2 and not hub.requests
@@ -155,7 +186,9 @@ def test_the_command_verifies_all_that_is_here(hub: HubServer, pinned: Path, cap
     assert not result["ok"] and "moved to" in result["result"]
 
 
-def test_the_command_shows_what_nobody_pinned(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_what_nobody_pinned(
+    hub: HubServer, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sha = hub.publish(REPO, folder)
     zoo.load(f"hf:{REPO}")
     assert main(["verify", f"hf:{REPO}@{sha}", str(folder)]) == 0
@@ -165,7 +198,9 @@ def test_the_command_shows_what_nobody_pinned(hub: HubServer, folder: Path, caps
     assert local.endswith(f"nobody pinned their sha256: model.safetensors {digest}")
 
 
-def test_the_record_of_a_training_is_fetched_when_it_is_asked_for(hub: HubServer, folder: Path) -> None:
+def test_the_record_of_a_training_is_fetched_when_it_is_asked_for(
+    hub: HubServer, folder: Path
+) -> None:
     (folder / "metrics.json").write_text('{"training_hours": 2}')
     sha = hub.publish(REPO, folder)
     zoo.load(f"hf:{REPO}")

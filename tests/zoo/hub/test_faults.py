@@ -1,4 +1,6 @@
-"""What goes wrong between the zoo and the Hub: one line that says what to do, nothing half taken for whole, nothing lost."""
+"""What goes wrong between the zoo and the Hub: one line that says what to do, nothing half taken
+for whole, nothing lost.
+"""
 
 import json
 import os
@@ -19,9 +21,8 @@ from places import NAME, REPO
 
 import zoo
 from zoo import hub as hubs
-from zoo import names
 from zoo.errors import ConfigError, HubError, WeightsError, ZooError
-from zoo.names import Manifest
+from zoo.manifest import Manifest, read_manifest
 from zoo.weights import read_model
 
 GET_WEIGHTS = f"GET /.*{b'model.safetensors'.hex()}"  # from the second server
@@ -60,28 +61,42 @@ def recovers(hub: HubServer, pinned: Path, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("after", [None, 0, 1, 4096, -1])
-def test_a_connection_cut_within_a_file(hub: HubServer, pinned: Path, recovers: None, after: int | None, tmp_path: Path) -> None:
+def test_a_connection_cut_within_a_file(
+    hub: HubServer, pinned: Path, recovers: None, after: int | None, tmp_path: Path
+) -> None:
     hub.faults[GET_WEIGHTS] = cut(after)
     refused(HubError, r"model\.safetensors of spikes/danet20", "the connection failed", "try again")
     assert not [path for path in cached(tmp_path) if path.name.endswith(".incomplete")]
 
 
-@pytest.mark.parametrize("request_", ["HEAD .*config.json", "HEAD .*model.safetensors", f"GET /.*{b'config.json'.hex()}"])
-def test_a_connection_cut_before_a_file(hub: HubServer, pinned: Path, recovers: None, request_: str) -> None:
+@pytest.mark.parametrize(
+    "request_", ["HEAD .*config.json", "HEAD .*model.safetensors", f"GET /.*{b'config.json'.hex()}"]
+)
+def test_a_connection_cut_before_a_file(
+    hub: HubServer, pinned: Path, recovers: None, request_: str
+) -> None:
     hub.faults[request_] = cut(None)
     refused(HubError, "spikes/danet20", "the connection failed", "try again")
 
 
-def test_a_connection_cut_once_is_taken_up_again(hub: HubServer, pinned: Path, recovers: None) -> None:
+def test_a_connection_cut_once_is_taken_up_again(
+    hub: HubServer, pinned: Path, recovers: None
+) -> None:
     hub.faults[GET_WEIGHTS] = times(1, cut(100))
     zoo.load(NAME)
     assert len(hub.asked(GET_WEIGHTS)) == 2
 
 
-def test_corruption_of_the_same_length(hub: HubServer, pinned: Path, recovers: None, tmp_path: Path) -> None:
+def test_corruption_of_the_same_length(
+    hub: HubServer, pinned: Path, recovers: None, tmp_path: Path
+) -> None:
     hub.faults[GET_WEIGHTS] = changed(lambda data: data[:-1] + bytes([data[-1] ^ 1]))
-    expected = names.manifest().weights[NAME].files["model.safetensors"].sha256
-    message = refused(WeightsError, rf"model\.safetensors has sha256 \w+, expected {expected}; moved to .*bad-", "load it again")
+    expected = read_manifest().weights[NAME].files["model.safetensors"].sha256
+    message = refused(
+        WeightsError,
+        rf"model\.safetensors has sha256 \w+, expected {expected}; moved to .*bad-",
+        "load it again",
+    )
     aside = Path(message.partition("moved to ")[2].partition(": load")[0])
     assert aside in cached(tmp_path)
 
@@ -98,15 +113,24 @@ def test_a_small_foreign_file_that_is_not_what_the_hub_says(hub: HubServer, fold
     hub.publish(REPO, folder)
     hub.repos[REPO].large = 5000  # than the config
     hub.faults["GET .*config.json"] = changed(lambda data: data.replace(b"0.5", b"0.6"))
-    refused(WeightsError, r"config\.json has git's sha1 \w+, expected \w+; moved to", "load it again", name=f"hf:{REPO}")
+    refused(
+        WeightsError,
+        r"config\.json has git's sha1 \w+, expected \w+; moved to",
+        "load it again",
+        name=f"hf:{REPO}",
+    )
     hub.faults.clear()
     assert same(zoo.load(f"hf:{REPO}"), read_model(folder))
 
 
 @pytest.mark.parametrize(
-    "change", [lambda data: data[:-7], lambda data: data + b"more", lambda data: b""], ids=["short", "long", "empty"]
+    "change",
+    [lambda data: data[:-7], lambda data: data + b"more", lambda data: b""],
+    ids=["short", "long", "empty"],
 )
-def test_another_length_than_announced(hub: HubServer, pinned: Path, recovers: None, change: Any) -> None:
+def test_another_length_than_announced(
+    hub: HubServer, pinned: Path, recovers: None, change: Any
+) -> None:
     hub.faults[GET_WEIGHTS] = changed(change)
     refused(WeightsError, r"model\.safetensors")
 
@@ -146,7 +170,9 @@ def test_a_branch_that_is_cached_survives_the_hub(hub: HubServer, folder: Path) 
     assert same(zoo.load(f"hf:{REPO}"), read_model(folder))
 
 
-def test_a_slow_server(hub: HubServer, pinned: Path, recovers: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_server(
+    hub: HubServer, pinned: Path, recovers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     go = threading.Event()
     hub.faults[GET_WEIGHTS] = stalled(go)
     with monkeypatch.context() as patched:
@@ -157,7 +183,11 @@ def test_a_slow_server(hub: HubServer, pinned: Path, recovers: None, monkeypatch
 
 def test_offline_and_not_cached(hub: HubServer, pinned: Path, folder: Path) -> None:
     hub.publish(REPO, folder)
-    refused(HubError, "is not in the cache .*, and offline nothing is fetched: load it once online", offline=True)
+    refused(
+        HubError,
+        "is not in the cache .*, and offline nothing is fetched: load it once online",
+        offline=True,
+    )
     refused(HubError, "is not in the cache", name=f"hf:{REPO}", offline=True)
     assert not hub.requests
 
@@ -192,9 +222,13 @@ def test_a_link_that_leaves_the_cache(hub: HubServer, pinned: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "a/b.safetensors"])
-def test_a_foreign_index_that_leaves_the_folder(hub: HubServer, folder: Path, shard: str, tmp_path: Path) -> None:
+def test_a_foreign_index_that_leaves_the_folder(
+    hub: HubServer, folder: Path, shard: str, tmp_path: Path
+) -> None:
     (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"head.fc.bias": shard}}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"head.fc.bias": shard}})
+    )
     hub.publish(REPO, folder)
     refused(WeightsError, "safetensors file names in the same folder", name=f"hf:{REPO}")
     assert not hub.asked("passwd|b.safetensors")
@@ -205,7 +239,9 @@ def test_a_foreign_config_of_a_monster(hub: HubServer, folder: Path) -> None:
     config["model"]["widths"] = [10**9, 10**9]
     (folder / "config.json").write_text(json.dumps(config))
     hub.publish(REPO, folder)
-    refused(WeightsError, "widths = 1000000000 is not an integer from 1 to 16384", name=f"hf:{REPO}")
+    refused(
+        WeightsError, "widths = 1000000000 is not an integer from 1 to 16384", name=f"hf:{REPO}"
+    )
 
 
 def test_a_pickle_is_not_even_asked_for(hub: HubServer, folder: Path) -> None:
@@ -215,7 +251,9 @@ def test_a_pickle_is_not_even_asked_for(hub: HubServer, folder: Path) -> None:
     assert not hub.asked("pytorch_model")
 
 
-@pytest.mark.parametrize("file", ["../config.json", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "a\0b"])
+@pytest.mark.parametrize(
+    "file", ["../config.json", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "a\0b"]
+)
 def test_a_manifest_whose_files_leave_the_folder(bundled: Path, file: str) -> None:
     path = bundled / "manifest.json"
     values = json.loads(path.read_text())
@@ -227,14 +265,20 @@ def test_a_manifest_whose_files_leave_the_folder(bundled: Path, file: str) -> No
 
 @pytest.mark.parametrize(
     "change",
-    [{"repo": "spikes/x"}, {"repo": "spikes/x", "revision": "main"}, {"repo": "../x", "revision": "0" * 40}],
+    [
+        {"repo": "spikes/x"},
+        {"repo": "spikes/x", "revision": "main"},
+        {"repo": "../x", "revision": "0" * 40},
+    ],
 )
 def test_a_manifest_that_pins_no_commit(bundled: Path, change: dict[str, str]) -> None:
     path = bundled / "manifest.json"
     values = json.loads(path.read_text())
     values["weights"][NAME] |= change
     path.write_text(json.dumps(values))
-    with pytest.raises(ConfigError, match="expected 'org/name' and a commit of 40 hexadecimal digits"):
+    with pytest.raises(
+        ConfigError, match="expected 'org/name' and a commit of 40 hexadecimal digits"
+    ):
         Manifest.read(path)
 
 
@@ -249,11 +293,16 @@ print(sum(float(t.double().sum()) for t in zoo.load(sys.argv[1]).state_dict().va
 
 @pytest.fixture
 def child(hub: HubServer, tmp_path: Path) -> Any:
-    """`child(code, *arguments, **environment)`: a Python process with an empty home, and this test's Hub."""
+    """`child(code, *arguments, **environment)`: a Python process with an empty home, and this
+    test's Hub.
+    """
     children: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        settings = {"HF_HOME": str(tmp_path / "huggingface"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        settings = {
+            "HF_HOME": str(tmp_path / "huggingface"),
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        }
         process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             env=os.environ | settings | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -273,7 +322,9 @@ def finished(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 
 
 @pytest.mark.slow
-def test_two_processes_end_with_one_good_copy(hub: HubServer, folder: Path, child: Any, tmp_path: Path) -> None:
+def test_two_processes_end_with_one_good_copy(
+    hub: HubServer, folder: Path, child: Any, tmp_path: Path
+) -> None:
     hub.publish(REPO, folder)
     results = [finished(process) for process in [child(LOAD, f"hf:{REPO}") for _ in range(2)]]
     assert [result[0] for result in results] == [0, 0] and results[0][1] == results[1][1], results
@@ -281,7 +332,9 @@ def test_two_processes_end_with_one_good_copy(hub: HubServer, folder: Path, chil
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_and_started_again(hub: HubServer, folder: Path, child: Any, tmp_path: Path) -> None:
+def test_killed_in_the_middle_and_started_again(
+    hub: HubServer, folder: Path, child: Any, tmp_path: Path
+) -> None:
     hub.publish(REPO, folder)
     reached, go = threading.Event(), threading.Event()
 
@@ -312,22 +365,29 @@ def test_a_full_disk(hub: HubServer, folder: Path, child: Any, tmp_path: Path) -
     hub.publish(REPO, folder)
     limited = f"import resource, torch, zoo.hub\nresource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n{LOAD}"
     code, _, err = finished(child(limited, f"hf:{REPO}"))
-    assert code == 1 and re.search(r"HubError: .*; free some space, or choose another cache", err), err
+    assert code == 1 and re.search(
+        r"HubError: .*; free some space, or choose another cache", err
+    ), err
     assert not [path for path in cached(tmp_path) if path.stat().st_size >= 8192]
     assert finished(child(LOAD, f"hf:{REPO}"))[0] == 0
 
 
 @pytest.mark.slow
-def test_a_cache_that_cannot_be_written(hub: HubServer, folder: Path, child: Any, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written(
+    hub: HubServer, folder: Path, child: Any, tmp_path: Path
+) -> None:
     hub.publish(REPO, folder)
     # As somebody who may not write there, once all that is imported on the way has been.
     nobody = f"import os, zoo\nzoo.load('hf:{REPO}', cache_dir='{tmp_path / 'another'}')\nos.getuid() or os.setuid(65534)\n{LOAD}"
     for place in (tmp_path, *tmp_path.parents):
-        if tempfile.gettempdir() in map(str, place.parents):  # pytest's own, that it keeps to itself
+        # pytest's own, that it keeps to itself
+        if tempfile.gettempdir() in map(str, place.parents):
             place.chmod(0o755)
     (tmp_path / "huggingface").mkdir(mode=0o555)
     code, _, err = finished(child(nobody, f"hf:{REPO}"))
-    assert code == 1 and re.search(r"HubError: .*Permission denied; choose another cache \(cache_dir, or HF_HOME\)", err), err
+    assert code == 1 and re.search(
+        r"HubError: .*Permission denied; choose another cache \(cache_dir, or HF_HOME\)", err
+    ), err
     (tmp_path / "huggingface").chmod(0o755)
     assert finished(child(LOAD, f"hf:{REPO}"))[0] == 0
     for path in (tmp_path / "huggingface").rglob("*"):

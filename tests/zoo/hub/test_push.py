@@ -19,12 +19,11 @@ from places import REPO
 from signals import interruptible
 
 import zoo
-from zoo import names
 from zoo.cli import main
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, HubError
-from zoo.names import Manifest
+from zoo.manifest import Manifest, read_manifest
 from zoo.provenance import TRAINED_FILES
 from zoo.weights import write_model
 
@@ -54,7 +53,9 @@ def push(folder: Path | str, *options: str) -> int:
     return main(["push", str(folder), "--repo", REPO, *options])
 
 
-def test_one_commit_that_loads_again(hub: HubServer, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_commit_that_loads_again(
+    hub: HubServer, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert push(trained) == 0
     repo = hub.repos[REPO]
     assert repo.messages == ["initial commit", "danet18-t2.fmnist"] and not repo.private
@@ -62,23 +63,39 @@ def test_one_commit_that_loads_again(hub: HubServer, trained: Path, capsys: pyte
     sha = repo.refs["main"]
     assert f"in commit {sha} of {REPO}" in out
     assert same(zoo.load(f"hf:{REPO}@{sha}"), zoo.load(str(trained)))
-    published = {"config.json", "metrics.json", "metrics.jsonl", "model.safetensors", "recipe.json", "README.md"}
+    published = {
+        "config.json",
+        "metrics.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "recipe.json",
+        "README.md",
+    }
     assert repo.commits[sha].keys() == published | {".gitattributes"}
     entry = json.loads(out.partition("its manifest entry:\n")[2])["danet18-t2.fmnist"]
-    assert (entry["repo"], entry["revision"]) == (REPO, sha) and entry["files"].keys() == published - {"README.md"}
+    assert (entry["repo"], entry["revision"]) == (REPO, sha) and entry[
+        "files"
+    ].keys() == published - {"README.md"}
 
 
-def test_the_printed_entry_pins_it(hub: HubServer, trained: Path, bundled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_printed_entry_pins_it(
+    hub: HubServer, trained: Path, bundled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     push(trained, "--json")
     path = bundled / "manifest.json"
     values = json.loads(path.read_text())
     values["weights"] |= json.loads(capsys.readouterr().out)
     path.write_text(json.dumps(values))
-    names.manifest.cache_clear()
+    read_manifest.cache_clear()
     assert same(zoo.load("danet18-t2.fmnist"), zoo.load(str(trained)))
 
 
-def test_pin(hub: HubServer, bundled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pin(
+    hub: HubServer,
+    bundled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     name = "danet20-t2.fmnist"
     for file, content in {"metrics.json": "{}", "metrics.jsonl": "", "recipe.json": "{}"}.items():
         (bundled / name / file).write_text(content)
@@ -88,7 +105,9 @@ def test_pin(hub: HubServer, bundled: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert "recipe.json" in entry.files and "pinned in" in capsys.readouterr().out
 
 
-def test_pin_of_what_the_manifest_does_not_have(hub: HubServer, bundled: Path, trained: Path) -> None:
+def test_pin_of_what_the_manifest_does_not_have(
+    hub: HubServer, bundled: Path, trained: Path
+) -> None:
     assert push(trained, "--pin") == 2
     assert not hub.repos
 
@@ -105,11 +124,17 @@ def test_the_card_has_metadata_of_the_hub(hub: HubServer, trained: Path) -> None
         "apache-2.0", "danet-zoo", "image-classification",
     )  # fmt: skip
     (result,) = card.data.eval_results or []
-    assert (result.metric_value, result.dataset_name, result.dataset_split) == (0.125, "five digits", "test")
+    assert (result.metric_value, result.dataset_name, result.dataset_split) == (
+        0.125,
+        "five digits",
+        "test",
+    )
     assert f'zoo.load("hf:{REPO}")' in card.text and "12.50%" in card.text
 
 
-def test_exports_go_with_it(hub: HubServer, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exports_go_with_it(
+    hub: HubServer, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert push(trained, "--to", "onnx", "nir", "--json") == 0
     files = hub.repos[REPO].commits[hub.repos[REPO].refs["main"]]
     exports = {"danet18-t2.fmnist.onnx", "danet18-t2.fmnist.nir", "danet18-t2.fmnist.trains.nir"}
@@ -118,10 +143,17 @@ def test_exports_go_with_it(hub: HubServer, trained: Path, capsys: pytest.Captur
     assert len(hub.repos[REPO].messages) == 2
 
 
-def test_dry_run_sends_nothing(hub: HubServer, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_sends_nothing(
+    hub: HubServer, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert push(trained, "--dry-run") == 0
     out = capsys.readouterr().out
-    assert "model.safetensors" in out and "# danet18-t2.fmnist" in out and "nothing was sent" in out and "secrets" not in out
+    assert (
+        "model.safetensors" in out
+        and "# danet18-t2.fmnist" in out
+        and "nothing was sent" in out
+        and "secrets" not in out
+    )
     assert push(trained, "--dry-run", "--json") == 0
     assert json.loads(capsys.readouterr().out)["repo"] == REPO
     assert not hub.requests
@@ -134,7 +166,9 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *said: str) -> None:
         assert part in message
 
 
-def test_a_link_out_of_the_folder(hub: HubServer, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_link_out_of_the_folder(
+    hub: HubServer, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "passwords").write_text("{}")
     (trained / "recipe.json").unlink()
     (trained / "recipe.json").symlink_to(tmp_path / "passwords")
@@ -142,12 +176,26 @@ def test_a_link_out_of_the_folder(hub: HubServer, trained: Path, tmp_path: Path,
     assert not hub.requests
 
 
-def test_what_cannot_be_published(hub: HubServer, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(capsys, main(["push", str(trained), "--repo", "alone"]), "'alone' is not a repository of the Hub: expected org/name")
+def test_what_cannot_be_published(
+    hub: HubServer, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(
+        capsys,
+        main(["push", str(trained), "--repo", "alone"]),
+        "'alone' is not a repository of the Hub: expected org/name",
+    )
     refused(capsys, push("danet50-t4"), "was never trained")
-    refused(capsys, push(tmp_path), "lacks metrics.json: it is neither what a finished `zoo train` leaves nor `zoo convert`")
+    refused(
+        capsys,
+        push(tmp_path),
+        "lacks metrics.json: it is neither what a finished `zoo train` leaves nor `zoo convert`",
+    )
     (trained / "recipe.json").unlink()
-    refused(capsys, push(trained), "lacks recipe.json: it is neither what a finished `zoo train` leaves nor `zoo convert`")
+    refused(
+        capsys,
+        push(trained),
+        "lacks recipe.json: it is neither what a finished `zoo train` leaves nor `zoo convert`",
+    )
     assert not hub.requests
 
 
@@ -155,7 +203,11 @@ def test_what_cannot_be_published(hub: HubServer, trained: Path, tmp_path: Path,
     ("request_", "fault", "said"),
     [
         ("POST .*/create", status(401), "the Hub answers 401: log in or set a valid HF_TOKEN"),
-        ("POST .*/create", status(403), "the Hub answers 403: the token in use lacks the permission"),
+        (
+            "POST .*/create",
+            status(403),
+            "the Hub answers 403: the token in use lacks the permission",
+        ),
         ("POST .*/preupload", status(500), "the Hub answers 500: try again later"),
         ("POST .*/batch", status(429), "the Hub answers 429: too many requests"),
         ("PUT ", cut(None), "publishing to spikes/danet20"),
@@ -165,7 +217,12 @@ def test_what_cannot_be_published(hub: HubServer, trained: Path, tmp_path: Path,
     ],
 )
 def test_a_failure_leaves_no_half_model(
-    hub: HubServer, trained: Path, capsys: pytest.CaptureFixture[str], request_: str, fault: Callable[..., None], said: str
+    hub: HubServer,
+    trained: Path,
+    capsys: pytest.CaptureFixture[str],
+    request_: str,
+    fault: Callable[..., None],
+    said: str,
 ) -> None:
     hub.faults[request_] = fault
     refused(capsys, push(trained), said)
@@ -180,9 +237,16 @@ def test_a_failure_leaves_no_half_model(
 @pytest.mark.parametrize("request_", ["POST .*/create", "PUT ", "POST .*/commit"])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_in_the_middle(
-    hub: HubServer, trained: Path, tmp_path: Path, request_: str, how: signal.Signals, capsys: pytest.CaptureFixture[str]
+    hub: HubServer,
+    trained: Path,
+    tmp_path: Path,
+    request_: str,
+    how: signal.Signals,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The signal comes while the Hub is silent. Afterwards there is one commit of the whole model, or none."""
+    """The signal comes while the Hub is silent. Afterwards there is one commit of the whole model,
+    or none.
+    """
     reached, go = threading.Event(), threading.Event()
 
     def silent(handler: object) -> bool:
@@ -192,7 +256,12 @@ def test_interrupted_in_the_middle(
     hub.faults[request_] = silent
     command = [sys.executable, "-m", "zoo", "push", str(trained), "--repo", REPO]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy(), preexec_fn=interruptible
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ.copy(),
+        preexec_fn=interruptible,
     ) as process:
         while not reached.wait(0.1):
             assert process.poll() is None, process.communicate()
@@ -210,13 +279,18 @@ def test_interrupted_in_the_middle(
 
 
 def test_nobody_is_logged_in(
-    hub: HubServer, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    hub: HubServer,
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
     refused(capsys, push(trained), "publishing to spikes/danet20", "log in")
 
 
-def test_an_unknown_licence_is_the_hubs_to_refuse(hub: HubServer, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_licence_is_the_hubs_to_refuse(
+    hub: HubServer, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for file in ("metrics.json", "metrics.jsonl", "recipe.json"):
         (trained / file).unlink()
     said = {"provenance": "converted", "source": "somebody", "licence": "my own"}
@@ -225,7 +299,10 @@ def test_an_unknown_licence_is_the_hubs_to_refuse(hub: HubServer, trained: Path,
     (trained / "provenance.json").write_text(json.dumps(said | {"licence": "mit"}))
     assert push(trained) == 0
     card = hub.repos[REPO].commits[hub.repos[REPO].refs["main"]]["README.md"].decode()
-    assert "**Converted**, not trained by this project: somebody" in card and "not measured by this project" in card
+    assert (
+        "**Converted**, not trained by this project: somebody" in card
+        and "not measured by this project" in card
+    )
 
 
 def test_a_folder_without_a_record_is_published_as_that(
@@ -241,7 +318,11 @@ def test_a_folder_without_a_record_is_published_as_that(
     assert card.data.license == "unknown" and not card.data.eval_results and not card.data.datasets
     assert "**Unknown training**" in card.text and "not measured by this project" in card.text
     name = "danet20-t2.fmnist"
-    refused(capsys, push(name, "--pin"), "nothing says how its weights were trained, so the manifest cannot have them")
+    refused(
+        capsys,
+        push(name, "--pin"),
+        "nothing says how its weights were trained, so the manifest cannot have them",
+    )
 
 
 def published(hub: HubServer) -> dict[str, bytes]:
@@ -264,10 +345,14 @@ def test_a_changed_model_is_published_without_the_record(hub: HubServer, trained
     model = zoo.load(trained, num_classes=3)
     before, classes = model.origin, model.head.fc.out_features
     read = zoo.load(model.push_to_hub(REPO))
-    assert same(read, model) and read.head.fc.out_features == classes == 3 and model.origin == before
+    assert (
+        same(read, model) and read.head.fc.out_features == classes == 3 and model.origin == before
+    )
     assert read.origin is not None and read.origin.data.classes == ()
     card = published(hub)["README.md"].decode()
-    assert "**Unknown training**" in card and "12.50%" not in card and f'zoo.load("hf:{REPO}")' in card
+    assert (
+        "**Unknown training**" in card and "12.50%" not in card and f'zoo.load("hf:{REPO}")' in card
+    )
     assert "metrics.json" not in published(hub)
 
 
@@ -288,14 +373,18 @@ def test_a_model_of_images_of_one_s_own_is_published_with_a_licence(
         model.push_to_hub(REPO, licence="my own")
 
 
-def test_a_changed_model_of_a_known_name_is_not_said_to_be_the_known_one(hub: HubServer, bundled: Path) -> None:
+def test_a_changed_model_of_a_known_name_is_not_said_to_be_the_known_one(
+    hub: HubServer, bundled: Path
+) -> None:
     model = zoo.load("danet20-t2.fmnist")
     torch.nn.init.zeros_(model.head.fc.weight)
     model.push_to_hub(REPO)
     assert f'zoo.load("hf:{REPO}")' in published(hub)["README.md"].decode()
 
 
-def test_a_model_that_cannot_be_published(hub: HubServer, trained: Path, tiny: Callable[..., DANet]) -> None:
+def test_a_model_that_cannot_be_published(
+    hub: HubServer, trained: Path, tiny: Callable[..., DANet]
+) -> None:
     with pytest.raises(HubError, match="'alone' is not a repository of the Hub: expected org/name"):
         zoo.load(trained).push_to_hub("alone")
     with pytest.raises(ConfigError, match="neither a name nor data"):

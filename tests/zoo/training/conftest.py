@@ -24,7 +24,9 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def write_folders(tmp_path: Path) -> Callable[..., Path]:
-    """`write_folders(split=numbers, ...)`: `SPLIT/CLASS/NUMBER.png`; the class is the number modulo three."""
+    """`write_folders(split=numbers, ...)`: `SPLIT/CLASS/NUMBER.png`; the class is the number modulo
+    three.
+    """
 
     def write(**splits: Iterable[int]) -> Path:
         for split, numbers in splits.items():
@@ -51,11 +53,25 @@ def write_parquet(tmp_path: Path) -> Callable[..., Path]:
         from datasets import Image as ImageColumn
 
         (tmp_path / "parquet").mkdir(exist_ok=True)
-        features = Features({columns[0]: ImageColumn(), columns[1]: ClassLabel(names=list(names)), "coarse_label": ClassLabel(7)})
+        features = Features(
+            {
+                columns[0]: ImageColumn(),
+                columns[1]: ClassLabel(names=list(names)),
+                "coarse_label": ClassLabel(7),
+            }
+        )
         for file, rows in files.items():
-            images = [None if image is None else {"bytes": image, "path": None} for image, _ in rows]
-            values = {columns[0]: images, columns[1]: [label for _, label in rows], "coarse_label": [6] * len(rows)}
-            Dataset.from_dict(values, features=features).to_parquet(tmp_path / "parquet" / f"{file}.parquet")
+            images = [
+                None if image is None else {"bytes": image, "path": None} for image, _ in rows
+            ]
+            values = {
+                columns[0]: images,
+                columns[1]: [label for _, label in rows],
+                "coarse_label": [6] * len(rows),
+            }
+            Dataset.from_dict(values, features=features).to_parquet(
+                tmp_path / "parquet" / f"{file}.parquet"
+            )
         return tmp_path / "parquet"
 
     return write
@@ -63,7 +79,9 @@ def write_parquet(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def write_shards(tmp_path: Path) -> Callable[..., Path]:
-    """`write_shards({file: rows})` with rows of (number, encoded image, label): tar files in WebDataset's layout."""
+    """`write_shards({file: rows})` with rows of (number, encoded image, label): tar files in
+    WebDataset's layout.
+    """
 
     def write(files: dict[str, list[tuple[int, bytes, int]]]) -> Path:
         (tmp_path / "shards").mkdir(exist_ok=True)

@@ -1,4 +1,5 @@
-"""A small training run in a process of its own, and what it printed: `python small.py RUN [--shard] [RECIPE as JSON]`.
+"""A small training run in a process of its own, and what it printed: `python small.py RUN [--shard]
+[RECIPE as JSON]`.
 
 torchrun starts several of them.
 """
@@ -21,7 +22,9 @@ RECIPE = {"dataset": "fmnist", "epochs": 2, "batch_size": 8, "lr": 0.05}
 def data() -> Images:
     """Forty noisy images of five brightnesses."""
     labels = torch.arange(40) % 5
-    noise = torch.randint(0, 128, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    noise = torch.randint(
+        0, 128, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     return Images((labels * 25).to(torch.uint8)[:, None, None, None] + noise, labels)
 
 
@@ -29,7 +32,13 @@ def network() -> DANet:
     """The network before its training, always the same."""
     torch.manual_seed(7)
     config = DANetConfig(
-        depths=(1, 2), widths=(16, 32), stem="small", steps=2, in_channels=1, num_classes=5, threshold=0.5
+        depths=(1, 2),
+        widths=(16, 32),
+        stem="small",
+        steps=2,
+        in_channels=1,
+        num_classes=5,
+        threshold=0.5,
     )  # so low that the last neurons fire from the start
     return DANet(config)
 
@@ -42,7 +51,9 @@ def main(run: Path, shard: bool, recipe: Recipe) -> None:
     def say(step: int, total: int, shown: dict[str, float]) -> None:
         print(step, flush=True)
 
-    last = train(model, recipe, data(), data(), run, options=Options(shard=shard, save_every=1, progress=say))
+    last = train(
+        model, recipe, data(), data(), run, options=Options(shard=shard, save_every=1, progress=say)
+    )
     if last and Path(run / "metrics.jsonl").exists():
         torch.save(model.state_dict(), run / "weights.pt")
 

@@ -1,4 +1,6 @@
-"""Random changes of images: of the right kind, of the right share, and the same for the same generator."""
+"""Random changes of images: of the right kind, of the right share, and the same for the same
+generator.
+"""
 
 from collections.abc import Callable
 
@@ -42,15 +44,20 @@ def test_shape_and_determinism(change: Change) -> None:
     assert not torch.equal(change(x, generator(1)), changed)
 
 
-@pytest.mark.parametrize(("name", "golden"), [("crop", 10835789054), ("flip", 18874358320), ("erase", 14805157192)])
+@pytest.mark.parametrize(
+    ("name", "golden"), [("crop", 10835789054), ("flip", 18874358320), ("erase", 14805157192)]
+)
 def test_the_draws_of_trained_weights_stay(name: str, golden: int) -> None:
     x = numbered()
-    assert (CHANGES[name](x, generator()).long().flatten() * torch.arange(x.numel())).sum() == golden
+    assert (
+        CHANGES[name](x, generator()).long().flatten() * torch.arange(x.numel())
+    ).sum() == golden
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_events_change_alike_at_every_time_step(change: Change) -> None:
-    events = torch.stack([numbered(), numbered() + 9000, numbered() + 20000], dim=1)  # [B, T, C, H, W]
+    # [B, T, C, H, W]
+    events = torch.stack([numbered(), numbered() + 9000, numbered() + 20000], dim=1)
     changed = change(events, generator())
     assert changed.shape == events.shape
     for step in range(3):
@@ -76,7 +83,9 @@ def test_crop_is_a_window_of_the_padded_image() -> None:
     padded = torch.nn.functional.pad(x, (padding,) * 4)
     windows = {(i, j): padded[:, :, i : i + 6, j : j + 5] for i in range(5) for j in range(5)}
     changed = crop(x, padding, generator())
-    matches = {at: (window == changed).flatten(1).all(1).sum().item() for at, window in windows.items()}
+    matches = {
+        at: (window == changed).flatten(1).all(1).sum().item() for at, window in windows.items()
+    }
     assert sum(matches.values()) == 400  # each image is one of the windows
     assert all(matches.values())  # and every window occurs
 
@@ -103,7 +112,9 @@ def test_random_erase_keeps_or_erases_all_at_the_ends_of_probability() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (64, 48)])
-def test_random_erase_sets_a_rectangle_of_the_published_size_to_zero(height: int, width: int) -> None:
+def test_random_erase_sets_a_rectangle_of_the_published_size_to_zero(
+    height: int, width: int
+) -> None:
     x = torch.ones(600, 2, height, width)
     erased = random_erase(x, 1.0, generator()) == 0
     assert torch.equal(erased[:, 0], erased[:, 1])
@@ -114,7 +125,8 @@ def test_random_erase_sets_a_rectangle_of_the_published_size_to_zero(height: int
     assert 0.013 < area.min() < 0.03 and 0.3 < area.max() < 0.36  # sides are rounded
     assert 0.24 < aspect.min() < 0.4 and 2.7 < aspect.max() < 4.2
     assert 0.4 < (aspect < 1).float().mean() < 0.6  # as often wide as high
-    assert erased.any(0).float().mean() > 0.98  # which may lie anywhere, though few reach into a corner
+    # which may lie anywhere, though few reach into a corner
+    assert erased.any(0).float().mean() > 0.98
 
 
 def test_mix_of_nothing_draws_nothing() -> None:
@@ -152,14 +164,16 @@ def test_mixup_mixes_pixels_as_targets(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("shape", [(32, 2, 12, 9), (32, 3, 2, 12, 9)], ids=["images", "events"])
 def test_cutmix_pastes_one_rectangle_of_the_share_of_the_targets(shape: tuple[int, ...]) -> None:
     number = torch.arange(32)
-    x = number.float().view(-1, *[1] * (len(shape) - 1)).expand(shape)  # every pixel says whose it is
+    # every pixel says whose it is
+    x = number.float().view(-1, *[1] * (len(shape) - 1)).expand(shape)
     areas = []
     for seed in range(50):
         mixed, targets = mix(x, torch.eye(32), 0.0, 1.0, generator(seed))
         planes = mixed.flatten(1, -3)
         pasted = planes[:, 0] != x.flatten(1, -3)[:, 0]
         assert (planes == planes[:, :1]).all()  # the same in every channel and time step
-        assert torch.equal(pasted.sum((1, 2)), pasted.any(2).sum(1) * pasted.any(1).sum(1))  # a filled rectangle
+        # a filled rectangle
+        assert torch.equal(pasted.sum((1, 2)), pasted.any(2).sum(1) * pasted.any(1).sum(1))
         assert torch.allclose(planes[:, 0].mean((1, 2)), targets @ number.float(), atol=1e-4)
         areas.append(pasted.float().mean((1, 2)).max().item())
     assert min(areas) < 0.1 and max(areas) > 0.6
@@ -179,7 +193,10 @@ def test_a_greater_alpha_mixes_more_evenly(kind: int) -> None:
     uneven = {}
     for alpha in (0.1, 20.0):
         alphas = (alpha, 0.0) if kind == 0 else (0.0, alpha)
-        kept = [mix(numbered(), torch.eye(64), *alphas, generator(seed))[1].diagonal().min() for seed in range(100)]
+        kept = [
+            mix(numbered(), torch.eye(64), *alphas, generator(seed))[1].diagonal().min()
+            for seed in range(100)
+        ]
         uneven[alpha] = ((torch.stack(kept) - 0.5).abs() > 0.4).float().mean()
     assert uneven[0.1] > 0.4 and uneven[20.0] < 0.1
 
@@ -187,7 +204,10 @@ def test_a_greater_alpha_mixes_more_evenly(kind: int) -> None:
 def test_a_reflected_crop_shows_the_image_alone() -> None:
     images = numbered(16)
     cut = crop(images, 2, generator(), reflect=True)
-    assert all(set(seen.flatten().tolist()) <= set(image.flatten().tolist()) for seen, image in zip(cut, images, strict=True))
+    assert all(
+        set(seen.flatten().tolist()) <= set(image.flatten().tolist())
+        for seen, image in zip(cut, images, strict=True)
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
@@ -196,7 +216,9 @@ def test_flips_alternate_by_epoch(seed: int) -> None:
     epochs = [flip_alternating(images, index, epoch, seed) for epoch in range(3)]
     mirrored = (epochs[0] != images).flatten(1).any(1)
     assert 200 < int(mirrored.sum()) < 312
-    assert torch.equal(epochs[1], torch.where(mirrored[:, None, None, None], images, images.flip(-1)))
+    assert torch.equal(
+        epochs[1], torch.where(mirrored[:, None, None, None], images, images.flip(-1))
+    )
     assert torch.equal(epochs[2], epochs[0])
     one = flip_alternating(images[9:10], index[9:10], 0, seed)  # whatever batch an image is in
     assert torch.equal(one, epochs[0][9:10])
@@ -204,7 +226,9 @@ def test_flips_alternate_by_epoch(seed: int) -> None:
 
 def test_the_seed_says_which_images_are_mirrored_first() -> None:
     images, index = numbered(64), torch.arange(64)
-    assert not torch.equal(flip_alternating(images, index, 0, 0), flip_alternating(images, index, 0, 1))
+    assert not torch.equal(
+        flip_alternating(images, index, 0, 0), flip_alternating(images, index, 0, 1)
+    )
 
 
 def test_resizing_averages() -> None:

@@ -79,11 +79,16 @@ def test_a_folder_belongs_to_one_recipe_and_model(resolved: dict[str, Any], reci
     assert recipe.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"model": ', b"\xff\xfe", b'"text"', b"null", b"3", b"true", b"[1]"], ids=str)
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b'{"model": ', b"\xff\xfe", b'"text"', b"null", b"3", b"true", b"[1]"],
+    ids=str,
+)
 def test_a_damaged_recipe_is_refused(content: bytes, recipe: Path) -> None:
     recipe.write_bytes(content)
     with pytest.raises(
-        ConfigError, match=r"recipe\.json is not a recipe that a run wrote: delete it, or name a new folder"
+        ConfigError,
+        match=r"recipe\.json is not a recipe that a run wrote: delete it, or name a new folder",
     ) as error:
         checkpoint.claim(recipe, RESOLVED)
     assert "\n" not in str(error.value)
@@ -97,7 +102,11 @@ def test_a_claim_that_was_cut_is_none(tmp_path: Path) -> None:
 
 
 def state(step: int) -> dict[str, Any]:
-    return {"step": step, "model": {"weight": torch.full((3,), float(step))}, "seen": [0.5, 1.0, step]}
+    return {
+        "step": step,
+        "model": {"weight": torch.full((3,), float(step))},
+        "seen": [0.5, 1.0, step],
+    }
 
 
 def names(run: Path) -> list[str]:
@@ -128,7 +137,13 @@ def test_everything_comes_back_as_it_was(tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True)
     net(torch.randn(3, 1, 5, 5)).square().sum().backward()
     optimizer.step()
-    saved = {"model": net.state_dict(), "average": {}, "optimizer": optimizer.state_dict(), "step": 7, "seen": [0.1, 2.0, 3.0]}
+    saved = {
+        "model": net.state_dict(),
+        "average": {},
+        "optimizer": optimizer.state_dict(),
+        "step": 7,
+        "seen": [0.1, 2.0, 3.0],
+    }
     checkpoint.save(tmp_path, 7, saved)
     loaded = checkpoint.latest(tmp_path)
     assert loaded is not None and loaded.keys() == saved.keys()
@@ -136,7 +151,10 @@ def test_everything_comes_back_as_it_was(tmp_path: Path) -> None:
     assert all(torch.equal(loaded["model"][key], value) for key, value in net.state_dict().items())
     momenta = optimizer.state_dict()["state"]
     assert momenta and all(
-        torch.equal(loaded["optimizer"]["state"][i]["momentum_buffer"], momenta[i]["momentum_buffer"]) for i in momenta
+        torch.equal(
+            loaded["optimizer"]["state"][i]["momentum_buffer"], momenta[i]["momentum_buffer"]
+        )
+        for i in momenta
     )
     assert loaded["optimizer"]["param_groups"] == optimizer.state_dict()["param_groups"]
 
@@ -146,7 +164,9 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("dies_in", ["save", "fsync", "replace"])
-def test_a_kill_while_writing_leaves_the_one_before(dies_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_while_writing_leaves_the_one_before(
+    dies_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for step in (1, 2):
         checkpoint.save(tmp_path, step, state(step))
     whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -156,12 +176,20 @@ def test_a_kill_while_writing_leaves_the_one_before(dies_in: str, tmp_path: Path
             others[0].write(b"PK\x03\x04 half of it")
         raise Killed
 
-    place = {"save": (checkpoint.torch, "save"), "fsync": (checkpoint.os, "fsync"), "replace": (Path, "replace")}[dies_in]
+    place = {
+        "save": (checkpoint.torch, "save"),
+        "fsync": (checkpoint.os, "fsync"),
+        "replace": (Path, "replace"),
+    }[dies_in]
     with monkeypatch.context() as patch:
         patch.setattr(*place, killed)
         with pytest.raises(Killed):
             checkpoint.save(tmp_path, 3, state(3))
-    assert names(tmp_path) == ["checkpoint-000000001.pt", "checkpoint-000000002.pt", "checkpoint.tmp"]
+    assert names(tmp_path) == [
+        "checkpoint-000000001.pt",
+        "checkpoint-000000002.pt",
+        "checkpoint.tmp",
+    ]
     assert all(path.read_bytes() == content for path, content in whole.items())
     assert loaded_step(tmp_path) == 2
 
@@ -172,11 +200,15 @@ def test_a_kill_while_writing_leaves_the_one_before(dies_in: str, tmp_path: Path
 
 def loaded_step(run: Path) -> int:
     loaded = checkpoint.latest(run)
-    assert loaded is not None and torch.equal(loaded["model"]["weight"], torch.full((3,), float(loaded["step"])))
+    assert loaded is not None and torch.equal(
+        loaded["model"]["weight"], torch.full((3,), float(loaded["step"]))
+    )
     return int(loaded["step"])
 
 
-def test_a_kill_while_old_ones_are_deleted_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_while_old_ones_are_deleted_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for step in (1, 2):
         checkpoint.save(tmp_path, step, state(step))
 
@@ -221,13 +253,17 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("others", [[], [1]], ids=["alone", "with another"])
-def test_a_damaged_newest_says_what_to_do(others: list[int], damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+def test_a_damaged_newest_says_what_to_do(
+    others: list[int], damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
     for step in [*others, 2]:
         checkpoint.save(tmp_path, step, state(step))
     newest = tmp_path / "checkpoint-000000002.pt"
     newest.write_bytes(damage(newest.read_bytes()))
     hint = "to go on from checkpoint-000000001.pt" if others else "to start again"
-    with pytest.raises(WeightsError, match=rf"checkpoint-000000002\.pt is damaged \(.*\): delete it {hint}$") as error:
+    with pytest.raises(
+        WeightsError, match=rf"checkpoint-000000002\.pt is damaged \(.*\): delete it {hint}$"
+    ) as error:
         checkpoint.latest(tmp_path)
     assert len(str(error.value).splitlines()) == 1 and str(newest) in str(error.value)
 
@@ -260,10 +296,14 @@ def pickled(value: Any) -> bytes:
 
 
 @pytest.mark.parametrize("pack", [stored, pickled])
-def test_nothing_is_executed_that_a_file_asks_for(pack: Callable[[Any], bytes], tmp_path: Path) -> None:
+def test_nothing_is_executed_that_a_file_asks_for(
+    pack: Callable[[Any], bytes], tmp_path: Path
+) -> None:
     marker, path = tmp_path / "touched", tmp_path / "checkpoint-000000001.pt"
     path.write_bytes(pack({"step": 1, "model": Bomb(marker)}))
-    with pytest.raises(WeightsError, match=r"000000001\.pt is damaged \(.*\): delete it to start again$") as error:
+    with pytest.raises(
+        WeightsError, match=r"000000001\.pt is damaged \(.*\): delete it to start again$"
+    ) as error:
         checkpoint.latest(tmp_path)
     assert len(str(error.value).splitlines()) == 1
     assert not marker.exists()
@@ -285,7 +325,10 @@ def test_tensors_come_back_to_the_cpu(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:
     held = checkpoint.lock(tmp_path)
-    with pytest.raises(ConfigError, match=r"another process trains in .*: wait for its end, or name a new folder with --run"):
+    with pytest.raises(
+        ConfigError,
+        match=r"another process trains in .*: wait for its end, or name a new folder with --run",
+    ):
         checkpoint.lock(tmp_path)
     held.release()
     checkpoint.lock(tmp_path).release()

@@ -14,7 +14,9 @@ from zoo.datasets import DATASETS
 from zoo.errors import ConfigError
 from zoo.training.config import Recipe, recipes
 
-FILES = sorted(path.stem for path in (Path(zoo.training.__file__).parent / "recipes").glob("*.toml"))
+FILES = sorted(
+    path.stem for path in (Path(zoo.training.__file__).parent / "recipes").glob("*.toml")
+)
 RECIPES = recipes()
 
 
@@ -31,11 +33,15 @@ def refusal(**values: Any) -> str:
 
 
 def test_the_recipes_are_the_files() -> None:
-    assert set(FILES) - set(RECIPES) == {"fast", "own"} and {"fmnist", "cifar10", "in1k"} <= set(RECIPES) <= set(FILES)
+    assert set(FILES) - set(RECIPES) == {"fast", "own"} and {"fmnist", "cifar10", "in1k"} <= set(
+        RECIPES
+    ) <= set(FILES)
 
 
 def test_a_recipe_inherits_what_it_does_not_say() -> None:
-    fast = tomllib.loads((Path(zoo.training.__file__).parent / "recipes" / "fast.toml").read_text(encoding="utf-8"))
+    fast = tomllib.loads(
+        (Path(zoo.training.__file__).parent / "recipes" / "fast.toml").read_text(encoding="utf-8")
+    )
     inherited = Recipe.load("cifar10").to_dict()
     assert {key: inherited[key] for key in fast} == fast and inherited["dataset"] == "cifar10"
     assert Recipe.load("in1k").whiten is False and Recipe.load("in1k").schedule == "cosine"
@@ -63,7 +69,9 @@ def test_sizes_are_a_schedule_too() -> None:
     scheduled = recipe(sizes=[[0, 16], [2, 24]])
     assert [scheduled.size_at(epoch, 32) for epoch in range(4)] == [16, 16, 24, 24]
     assert recipe().size_at(3, 32) == 32
-    assert refusal(sizes=[[1, 16]]).startswith("sizes = [[1, 16]] must be [[0, pixels], [epoch, pixels], ...], epochs rising")
+    assert refusal(sizes=[[1, 16]]).startswith(
+        "sizes = [[1, 16]] must be [[0, pixels], [epoch, pixels], ...], epochs rising"
+    )
 
 
 @pytest.mark.parametrize("dataset", RECIPES)
@@ -74,7 +82,14 @@ def test_every_recipe_is_valid_and_names_its_data_set(dataset: str) -> None:
 @pytest.mark.parametrize("dataset", RECIPES)
 def test_events_are_changed_in_no_way_that_is_for_images(dataset: str) -> None:
     loaded = Recipe.load(dataset)
-    of_images = (loaded.resized_crop, loaded.auto_augment, loaded.rand_augment, loaded.flip, loaded.flip_alternating, loaded.sizes)
+    of_images = (
+        loaded.resized_crop,
+        loaded.auto_augment,
+        loaded.rand_augment,
+        loaded.flip,
+        loaded.flip_alternating,
+        loaded.sizes,
+    )
     assert not DATASETS[dataset].events or not any(of_images)
 
 
@@ -173,7 +188,9 @@ def test_a_number_too_large_for_a_float_is_one_line_too(key: str) -> None:
 )
 def test_a_typo_is_answered_with_the_nearest_key(typo: str, near: str) -> None:
     message = refusal(**{typo: 1})
-    assert message.startswith(f"unknown key {typo!r}; did you mean {near}? valid are dataset, epochs, ")
+    assert message.startswith(
+        f"unknown key {typo!r}; did you mean {near}? valid are dataset, epochs, "
+    )
     assert all(field.name in message for field in fields(Recipe))
 
 
@@ -216,7 +233,11 @@ def test_what_has_no_default_is_asked_for(missing: str) -> None:
 )
 def test_the_last_value_within_bounds_is_accepted(values: dict[str, Any]) -> None:
     ((key, value),) = values.items()
-    expected = tuple(tuple(v) if isinstance(v, list) else v for v in value) if isinstance(value, list) else value
+    expected = (
+        tuple(tuple(v) if isinstance(v, list) else v for v in value)
+        if isinstance(value, list)
+        else value
+    )
     assert getattr(recipe(**values), key) == expected
 
 
@@ -299,12 +320,18 @@ def test_a_list_with_a_number_that_is_not_finite_is_refused(crop: list[float]) -
     ids=str,
 )
 def test_a_schedule_that_is_none_is_refused(schedule: list[list[int]]) -> None:
-    assert refusal(t_schedule=schedule).startswith(f"t_schedule = {schedule} must be [[0, T], [epoch, T], ...], epochs rising")
+    assert refusal(t_schedule=schedule).startswith(
+        f"t_schedule = {schedule} must be [[0, T], [epoch, T], ...], epochs rising"
+    )
 
 
-@pytest.mark.parametrize("schedule", [4, [0, 2], [[0, 2.0]], [[False, 2]], [["0", 2]], [[0, [2]]], "linear"], ids=str)
+@pytest.mark.parametrize(
+    "schedule", [4, [0, 2], [[0, 2.0]], [[False, 2]], [["0", 2]], [[0, [2]]], "linear"], ids=str
+)
 def test_a_schedule_of_another_type_is_refused(schedule: Any) -> None:
-    assert refusal(t_schedule=schedule).startswith(f"t_schedule = {schedule!r} is not of type list[list[int, int], ...]")
+    assert refusal(t_schedule=schedule).startswith(
+        f"t_schedule = {schedule!r} is not of type list[list[int, int], ...]"
+    )
 
 
 @pytest.mark.parametrize(
@@ -318,7 +345,9 @@ def test_a_schedule_of_another_type_is_refused(schedule: Any) -> None:
     ],
     ids=str,
 )
-def test_the_schedule_says_how_many_steps_an_epoch_has(schedule: list[list[int]], expected: list[int]) -> None:
+def test_the_schedule_says_how_many_steps_an_epoch_has(
+    schedule: list[list[int]], expected: list[int]
+) -> None:
     scheduled = recipe(t_schedule=schedule)
     assert [scheduled.steps_at(epoch, 6) for epoch in range(5)] == expected
 
@@ -329,7 +358,13 @@ def test_the_schedule_says_how_many_steps_an_epoch_has(schedule: list[list[int]]
         *map(Recipe.load, RECIPES),
         Recipe("fmnist", 1),
         recipe(
-            resized_crop=[0.25, 1], rand_augment=[2, 9], t_schedule=[[0, 2], [4, 8]], lr=1, seed=2**40, loss="tet", source='"\n'
+            resized_crop=[0.25, 1],
+            rand_augment=[2, 9],
+            t_schedule=[[0, 2], [4, 8]],
+            lr=1,
+            seed=2**40,
+            loss="tet",
+            source='"\n',
         ),
     ],
     ids=lambda r: f"{r.dataset}-{r.epochs}-{r.loss}",

@@ -17,7 +17,7 @@ from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError, InputError
 from zoo.training import data as module
 from zoo.training import sources
-from zoo.training.data import Files, Images, Plan, Shards, divide, load_split
+from zoo.training.data import BatchSampler, Files, Images, Shards, divide, load_split
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 FMNIST = DATASETS["fmnist"]
@@ -46,9 +46,15 @@ def test_a_share_of_each_class_is_held_out() -> None:
     labels = torch.tensor([0] * 40 + [1] * 20 + [2] * 3 + [3])
     images = Images(torch.arange(64, dtype=torch.uint8).view(64, 1, 1, 1), labels)
     left, held = divide(images, 0.25)
-    assert [int((held.labels == label).sum()) for label in range(4)] == [10, 5, 1, 0]  # a class of one image is trained on
-    assert sorted([*left.pixels.flatten().tolist(), *held.pixels.flatten().tolist()]) == list(range(64))
-    assert all(labels[int(pixel)] == label for pixel, label in zip(held.pixels.flatten(), held.labels, strict=True))
+    # a class of one image is trained on
+    assert [int((held.labels == label).sum()) for label in range(4)] == [10, 5, 1, 0]
+    assert sorted([*left.pixels.flatten().tolist(), *held.pixels.flatten().tolist()]) == list(
+        range(64)
+    )
+    assert all(
+        labels[int(pixel)] == label
+        for pixel, label in zip(held.pixels.flatten(), held.labels, strict=True)
+    )
     torch.rand(3)
     assert torch.equal(divide(images, 0.25)[1].pixels, held.pixels)
 
@@ -69,13 +75,15 @@ def test_files_are_divided_as_images_in_memory_are(
 
 def test_nothing_is_held_out_of_shards(write_shards: Callable[..., Path], toy: DatasetSpec) -> None:
     folder = write_shards({"train-0": [(n, encoded(picture(n)), n % 3) for n in range(6)]})
-    with pytest.raises(ConfigError, match=r"no share \(0.2\) of shards can be held out, .* as val-0\.tar"):
+    with pytest.raises(
+        ConfigError, match=r"no share \(0.2\) of shards can be held out, .* as val-0\.tar"
+    ):
         load_split(toy, "train", folder, images=6, held_out=0.2)
 
 
 def test_images_train_as_the_plan_says() -> None:
     images = Images(torch.arange(26, dtype=torch.uint8).view(26, 1, 1, 1), torch.arange(26))
-    plan = Plan(26, 4, seed=1, rank=1, ranks=2)
+    plan = BatchSampler(26, 4, seed=1, rank=1, ranks=2)
     batches = images.training(plan, 5)
     for step in range(5, 30):
         pixels, labels = next(batches)
@@ -87,13 +95,22 @@ def test_images_are_evaluated_once(ranks: int) -> None:
     images = Images(torch.arange(26, dtype=torch.uint8).view(26, 1, 1, 1), torch.arange(26))
     batches = [batch for rank in range(ranks) for batch in images.evaluation(4, rank, ranks)]
     assert torch.cat([labels for _, labels in batches]).tolist() == list(range(26))
-    assert all(torch.equal(pixels.view(-1), labels) and 1 <= len(labels) <= 4 for pixels, labels in batches)
+    assert all(
+        torch.equal(pixels.view(-1), labels) and 1 <= len(labels) <= 4 for pixels, labels in batches
+    )
 
 
 def test_images_move_to_a_device() -> None:
-    images = Images(torch.zeros(6, 1, 2, 2, dtype=torch.uint8), torch.zeros(6, dtype=torch.int64), 3).to("meta")
-    assert (images.pixels.device.type, images.labels.device.type, images.images, images.skipped) == ("meta", "meta", 6, 3)
-    assert next(images.training(Plan(6, 2), 0))[0].device.type == "meta"
+    images = Images(
+        torch.zeros(6, 1, 2, 2, dtype=torch.uint8), torch.zeros(6, dtype=torch.int64), 3
+    ).to("meta")
+    assert (
+        images.pixels.device.type,
+        images.labels.device.type,
+        images.images,
+        images.skipped,
+    ) == ("meta", "meta", 6, 3)
+    assert next(images.training(BatchSampler(6, 2), 0))[0].device.type == "meta"
 
 
 # --- folders of images
@@ -109,30 +126,52 @@ def test_folders_of_classes(write_folders: Callable[..., Path], toy: DatasetSpec
 
 
 @pytest.mark.parametrize("name", ["validation", "valid", "val"])
-def test_a_validation_split_goes_before_the_test_split(name: str, write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+def test_a_validation_split_goes_before_the_test_split(
+    name: str, write_folders: Callable[..., Path], toy: DatasetSpec
+) -> None:
     folder = write_folders(train=range(3), test=range(3, 6), **{name: range(6, 9)})
     assert numbers(load_split(toy, "test", folder)) == [6, 7, 8]
 
 
-def test_what_is_no_image_in_a_folder_does_not_matter(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+def test_what_is_no_image_in_a_folder_does_not_matter(
+    write_folders: Callable[..., Path], toy: DatasetSpec
+) -> None:
     """A flat test split, notes, hidden files and folders, and images one folder deeper."""
     folder = write_folders(train=range(6))
     (folder / "test").mkdir()
-    for path in ("test/0.png", "train/a/boxes.txt", "train/a/.1.png", "train/notes.txt", "train/.cache/x.png", "other/x/1.png"):
+    for path in (
+        "test/0.png",
+        "train/a/boxes.txt",
+        "train/a/.1.png",
+        "train/notes.txt",
+        "train/.cache/x.png",
+        "other/x/1.png",
+    ):
         (folder / path).parent.mkdir(exist_ok=True, parents=True)
         (folder / path).write_bytes(b"")
     (folder / "train/a/images").mkdir()
     (folder / "train/a/000.png").rename(folder / "train/a/images/000.PNG")
     assert sorted(numbers(load_split(toy, "train", folder))) == list(range(6))
-    refused("has no split 'validation' or 'valid' or 'val' or 'test'; there are train", toy, "test", folder)
+    refused(
+        "has no split 'validation' or 'valid' or 'val' or 'test'; there are train",
+        toy,
+        "test",
+        folder,
+    )
 
 
-def test_a_class_that_a_split_lacks_shifts_no_label(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+def test_a_class_that_a_split_lacks_shifts_no_label(
+    write_folders: Callable[..., Path], toy: DatasetSpec
+) -> None:
     assert numbers(load_split(toy, "test", write_folders(train=range(3), val=[2, 5]))) == [2, 5]
 
 
-def test_classes_lie_in_the_order_of_the_data_s_names(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
-    """Where folders are called as the classes are, whatever the alphabet says; a name that is none of them is refused."""
+def test_classes_lie_in_the_order_of_the_data_s_names(
+    write_folders: Callable[..., Path], toy: DatasetSpec
+) -> None:
+    """Where folders are called as the classes are, whatever the alphabet says; a name that is none
+    of them is refused.
+    """
     folder = write_folders(train=range(6), val=range(6))
     for split in ("train", "val"):
         for old, new in (("a", "t-shirt Top"), ("b", "Été"), ("c", "dog 日本")):
@@ -140,10 +179,17 @@ def test_classes_lie_in_the_order_of_the_data_s_names(write_folders: Callable[..
     named = replace(toy, classes=("T-shirt/top", "été", "Dog日本"))
     for split in ("train", "test"):
         assert sorted(numbers(load_split(named, split, folder))) == list(range(6))
-    refused("folders: class 0 is 'dog 日本'; that of Toy is 'cat'", replace(toy, classes=("cat", "été", "Bag")), "train", folder)
+    refused(
+        "folders: class 0 is 'dog 日本'; that of Toy is 'cat'",
+        replace(toy, classes=("cat", "été", "Bag")),
+        "train",
+        folder,
+    )
 
 
-def test_classes_that_are_numbers_lie_in_their_order(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+def test_classes_that_are_numbers_lie_in_their_order(
+    write_folders: Callable[..., Path], toy: DatasetSpec
+) -> None:
     folder = write_folders(train=range(6))
     for old, new in (("a", "2"), ("b", "10"), ("c", "101")):
         (folder / "train" / old).rename(folder / "train" / new)
@@ -157,10 +203,14 @@ def test_links_are_followed_once(write_folders: Callable[..., Path], toy: Datase
     (folder / "train" / "a" / "loop").symlink_to("..")
     assert sorted(numbers(load_split(toy, "train", folder))) == list(range(6))
     (folder / "train" / "b" / "lost.png").symlink_to("nowhere.png")
-    refused("lost.png is not an image that can be read ([Errno 2] No such file", toy, "train", folder)
+    refused(
+        "lost.png is not an image that can be read ([Errno 2] No such file", toy, "train", folder
+    )
 
 
-def test_pictures_of_any_kind_in_one_folder(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+def test_pictures_of_any_kind_in_one_folder(
+    write_folders: Callable[..., Path], toy: DatasetSpec
+) -> None:
     """Grey ones and large ones among others, and what operating systems leave behind."""
     folder = write_folders(train=range(6))
     (folder / "train" / "__MACOSX").mkdir()
@@ -180,15 +230,22 @@ def test_images_that_do_not_fit_into_memory_stay_files(
 ) -> None:
     folder = write_folders(train=range(6), val=range(6))
     assert isinstance(load_split(toy, "train", folder, crop=(0.1, 1.0)), Files)
-    assert isinstance(load_split(toy, "test", folder, crop=(0.1, 1.0)), Images), "there is no random crop in an evaluation"
+    assert isinstance(load_split(toy, "test", folder, crop=(0.1, 1.0)), Images), (
+        "there is no random crop in an evaluation"
+    )
     monkeypatch.setattr(module, "MEMORY", 6 * 3 * 8 * 8 - 1)
     files = load_split(toy, "test", folder, workers=0)
     assert isinstance(files, Files)
     monkeypatch.undo()
     images = load_split(toy, "test", folder)
     assert isinstance(images, Images)
-    assert torch.equal(next(files.evaluation(6))[0], images.pixels), "evaluated alike, wherever the images are"
-    assert torch.equal(next(files.training(Plan(6, 6), 0))[0], next(images.training(Plan(6, 6), 0))[0])
+    assert torch.equal(next(files.evaluation(6))[0], images.pixels), (
+        "evaluated alike, wherever the images are"
+    )
+    assert torch.equal(
+        next(files.training(BatchSampler(6, 6), 0))[0],
+        next(images.training(BatchSampler(6, 6), 0))[0],
+    )
 
 
 # --- Parquet
@@ -198,8 +255,16 @@ ROWS = [(encoded(picture(number)), number % 3) for number in range(20)]
 
 
 def test_parquet(write_parquet: Callable[..., Path], toy: DatasetSpec) -> None:
-    """As the Hub has it: any names of columns, any number of files, and more labels than are asked for."""
-    folder = write_parquet({"train-00000-of-00002": ROWS[:11], "train-00001-of-00002": ROWS[11:], "valid-00000-of-00001": ROWS[:4]})
+    """As the Hub has it: any names of columns, any number of files, and more labels than are asked
+    for.
+    """
+    folder = write_parquet(
+        {
+            "train-00000-of-00002": ROWS[:11],
+            "train-00001-of-00002": ROWS[11:],
+            "valid-00000-of-00001": ROWS[:4],
+        }
+    )
     assert numbers(load_split(toy, "train", folder)) == list(range(20))
     assert numbers(load_split(toy, "test", folder)) == [0, 1, 2, 3]
 
@@ -211,7 +276,11 @@ def test_parquet_that_does_not_fit_into_memory(
     small = load_split(toy, "train", folder, crop=(0.5, 1.0), workers=0)
     monkeypatch.setattr(sources, "MEMORY", 0)
     large = load_split(toy, "train", folder, crop=(0.5, 1.0), workers=0)
-    for one, other in zip(next(small.training(Plan(20, 5), 3)), next(large.training(Plan(20, 5), 3)), strict=True):
+    for one, other in zip(
+        next(small.training(BatchSampler(20, 5), 3)),
+        next(large.training(BatchSampler(20, 5), 3)),
+        strict=True,
+    ):
         assert torch.equal(one, other)
 
 
@@ -219,18 +288,35 @@ def test_parquet_that_names_neither_images_nor_classes(tmp_path: Path, toy: Data
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {"id": list(range(20)), "picture": [{"bytes": image, "path": None} for image, _ in ROWS], "cls": [y for _, y in ROWS]}
+    columns = {
+        "id": list(range(20)),
+        "picture": [{"bytes": image, "path": None} for image, _ in ROWS],
+        "cls": [y for _, y in ROWS],
+    }
     pq.write_table(pa.table(columns), tmp_path / "train.parquet")
     assert numbers(load_split(toy, "train", tmp_path)) == list(range(20))
 
 
 @pytest.mark.parametrize(
-    "kind", ["binary", "large_binary", "struct<bytes: binary>", "struct<bytes: binary, path: string, width: int32>"]
+    "kind",
+    [
+        "binary",
+        "large_binary",
+        "struct<bytes: binary>",
+        "struct<bytes: binary, path: string, width: int32>",
+    ],
 )
-@pytest.mark.parametrize("labels", ["int32", "uint8", "string", "large_string", "dictionary<values=string, indices=int32>"])
-def test_parquet_columns_of_any_type(kind: str, labels: str, tmp_path: Path, toy: DatasetSpec) -> None:
+@pytest.mark.parametrize(
+    "labels",
+    ["int32", "uint8", "string", "large_string", "dictionary<values=string, indices=int32>"],
+)
+def test_parquet_columns_of_any_type(
+    kind: str, labels: str, tmp_path: Path, toy: DatasetSpec
+) -> None:
     images = [image if "struct" not in kind else {"bytes": image} for image, _ in ROWS]
-    values = [label if "int" in labels[:5] else ("kiwi", "lime", "plum")[label] for _, label in ROWS]
+    values = [
+        label if "int" in labels[:5] else ("kiwi", "lime", "plum")[label] for _, label in ROWS
+    ]
     write_table(tmp_path, image=(images, kind), label=(values, labels))
     assert numbers(load_split(toy, "train", tmp_path)) == list(range(20))
 
@@ -246,14 +332,24 @@ def write_table(folder: Path, **columns: tuple[list[Any], str]) -> None:
         "struct<bytes: binary, path: string, width: int32>": struct,
         "dictionary<values=string, indices=int32>": pa.dictionary(pa.int32(), pa.string()),
     }
-    arrays = {name: pa.array(values, types.get(kind) or pa.type_for_alias(kind)) for name, (values, kind) in columns.items()}
+    arrays = {
+        name: pa.array(values, types.get(kind) or pa.type_for_alias(kind))
+        for name, (values, kind) in columns.items()
+    }
     pq.write_table(pa.table(arrays), folder / "train.parquet")
 
 
 def test_labels_that_are_the_data_s_names(tmp_path: Path, toy: DatasetSpec) -> None:
     """Any number of them, as each says which label it is; others have to be all of the classes."""
-    images, named = ([image for image, _ in ROWS], "binary"), replace(toy, classes=("plum", "kiwi", "lime"))
-    write_table(tmp_path, image=images, label=([("PLUM", "Kiwi", "lime")[label % 2] for _, label in ROWS], "string"))
+    images, named = (
+        ([image for image, _ in ROWS], "binary"),
+        replace(toy, classes=("plum", "kiwi", "lime")),
+    )
+    write_table(
+        tmp_path,
+        image=images,
+        label=([("PLUM", "Kiwi", "lime")[label % 2] for _, label in ROWS], "string"),
+    )
     split = load_split(named, "train", tmp_path)
     assert isinstance(split, Images) and split.labels.tolist() == [label % 2 for _, label in ROWS]
     refused("split 'train' has 2 classes (Kiwi, PLUM); Toy has 3", toy, "train", tmp_path)
@@ -264,17 +360,32 @@ def test_labels_that_are_the_data_s_names(tmp_path: Path, toy: DatasetSpec) -> N
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"label": ([label + 1 for _, label in ROWS], "int64")}, "are 0 to 2 (they begin with 1: subtract 1 of each)"),
-        ({"id": ([0] * 20, "int64"), "kind": ([1] * 20, "int64")}, "several columns of labels, integers or names: id, kind; name"),
-        ({"label": ([0.0] * 20, "float64")}, "no column of labels, integers or names; there are image (binary), label (float64)"),
+        (
+            {"label": ([label + 1 for _, label in ROWS], "int64")},
+            "are 0 to 2 (they begin with 1: subtract 1 of each)",
+        ),
+        (
+            {"id": ([0] * 20, "int64"), "kind": ([1] * 20, "int64")},
+            "several columns of labels, integers or names: id, kind; name",
+        ),
+        (
+            {"label": ([0.0] * 20, "float64")},
+            "no column of labels, integers or names; there are image (binary), label (float64)",
+        ),
         ({"label": ([2**63] * 20, "uint64")}, "cannot be read as a data set"),
         (
-            {"image": ([1] * 20, "int64"), "a": ([b""] * 20, "binary"), "b": ([b""] * 20, "binary")},
+            {
+                "image": ([1] * 20, "int64"),
+                "a": ([b""] * 20, "binary"),
+                "b": ([b""] * 20, "binary"),
+            },
             "several columns of images: a, b",
         ),
     ],
 )
-def test_columns_that_may_mean_anything_are_refused(columns: dict[str, Any], said: str, tmp_path: Path, toy: DatasetSpec) -> None:
+def test_columns_that_may_mean_anything_are_refused(
+    columns: dict[str, Any], said: str, tmp_path: Path, toy: DatasetSpec
+) -> None:
     write_table(tmp_path, **{"image": ([image for image, _ in ROWS], "binary")} | columns)
     refused(said, toy, "train", tmp_path)
 
@@ -292,20 +403,32 @@ def test_a_split_without_rows_is_refused(tmp_path: Path, toy: DatasetSpec) -> No
         (("T-shirt/top", "TROUSER"), None),
         (("n00000001", "n00000002"), None),
         (("0", "1"), None),
-        (("Trouser", "T-shirt/top"), "split 'train': class 0 is 'Trouser'; that of Toy is 'T-shirt/top'"),
-        (("T-shirt/top", "Trouser", "Bag"), "split 'train' has 3 classes (T-shirt/top, Trouser, Bag); Toy has 2"),
+        (
+            ("Trouser", "T-shirt/top"),
+            "split 'train': class 0 is 'Trouser'; that of Toy is 'T-shirt/top'",
+        ),
+        (
+            ("T-shirt/top", "Trouser", "Bag"),
+            "split 'train' has 3 classes (T-shirt/top, Trouser, Bag); Toy has 2",
+        ),
     ],
 )
-def test_classes_have_to_be_those_of_the_data(names: tuple[str, ...], said: str | None, write_parquet: Callable[..., Path]) -> None:
+def test_classes_have_to_be_those_of_the_data(
+    names: tuple[str, ...], said: str | None, write_parquet: Callable[..., Path]
+) -> None:
     data = DatasetSpec("toy", "Toy", 8, 3, 2, (0.5,) * 3, (0.5,) * 3, ("T-shirt/top", "Trouser"))
-    folder = write_parquet({"train": [(ROWS[0][0], 0), (ROWS[1][0], 1)]}, names=names, columns=("image", "label"))
+    folder = write_parquet(
+        {"train": [(ROWS[0][0], 0), (ROWS[1][0], 1)]}, names=names, columns=("image", "label")
+    )
     if said:
         refused(said, data, "train", folder)
     else:
         assert load_split(data, "train", folder).images == 2
 
 
-def test_the_labels_with_the_right_number_of_classes_are_taken(write_parquet: Callable[..., Path]) -> None:
+def test_the_labels_with_the_right_number_of_classes_are_taken(
+    write_parquet: Callable[..., Path],
+) -> None:
     """Of 3 fine and 7 coarse classes."""
     data = DatasetSpec("toy", "Toy", 8, 3, 7, (0.5,) * 3, (0.5,) * 3)
     images = load_split(data, "train", write_parquet({"train": ROWS}))
@@ -313,12 +436,18 @@ def test_the_labels_with_the_right_number_of_classes_are_taken(write_parquet: Ca
 
 
 @pytest.mark.parametrize(
-    ("label", "said"), [(-1, "has no labels: that of row 4 is -1"), (None, "has no labels: that of row 4 is -1")]
+    ("label", "said"),
+    [(-1, "has no labels: that of row 4 is -1"), (None, "has no labels: that of row 4 is -1")],
 )
 def test_a_split_without_labels_is_refused(
     label: int | None, said: str, write_parquet: Callable[..., Path], toy: DatasetSpec
 ) -> None:
-    refused(f"split 'test' {said}", toy, "test", write_parquet({"test": [*ROWS[:4], (ROWS[4][0], label)]}))
+    refused(
+        f"split 'test' {said}",
+        toy,
+        "test",
+        write_parquet({"test": [*ROWS[:4], (ROWS[4][0], label)]}),
+    )
 
 
 def test_a_label_outside_the_classes_is_refused(tmp_path: Path, toy: DatasetSpec) -> None:
@@ -327,17 +456,27 @@ def test_a_label_outside_the_classes_is_refused(tmp_path: Path, toy: DatasetSpec
 
     columns = {"image": [{"bytes": ROWS[0][0], "path": None}] * 4, "label": [0, 1, 3, 2]}
     pq.write_table(pa.table(columns), tmp_path / "train.parquet")
-    refused("split 'train': the label of row 2 is 3; valid for Toy are 0 to 2", toy, "train", tmp_path)
+    refused(
+        "split 'train': the label of row 2 is 3; valid for Toy are 0 to 2", toy, "train", tmp_path
+    )
 
 
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"text": ["a"], "label": [1]}, "has no column of images; there are text (string), label (int64)"),
-        ({"image": [{"bytes": b"", "path": ""}]}, "has no column of labels, integers or names; there are image"),
+        (
+            {"text": ["a"], "label": [1]},
+            "has no column of images; there are text (string), label (int64)",
+        ),
+        (
+            {"image": [{"bytes": b"", "path": ""}]},
+            "has no column of labels, integers or names; there are image",
+        ),
     ],
 )
-def test_a_missing_column_is_named(columns: dict[str, list[Any]], said: str, tmp_path: Path, toy: DatasetSpec) -> None:
+def test_a_missing_column_is_named(
+    columns: dict[str, list[Any]], said: str, tmp_path: Path, toy: DatasetSpec
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -346,7 +485,9 @@ def test_a_missing_column_is_named(columns: dict[str, list[Any]], said: str, tmp
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1 and PAR1"])
-def test_a_damaged_parquet_file_is_refused(content: bytes, tmp_path: Path, toy: DatasetSpec) -> None:
+def test_a_damaged_parquet_file_is_refused(
+    content: bytes, tmp_path: Path, toy: DatasetSpec
+) -> None:
     (tmp_path / "train.parquet").write_bytes(content)
     refused(f"{tmp_path} cannot be read as a data set", toy, "train", tmp_path)
 
@@ -368,8 +509,16 @@ def test_an_unreadable_image_is_named_or_left_out(
         assert sorted(numbers(split)) == [0, 1, 2, 3, 5, 6] and split.skipped == bad
 
 
-def test_a_split_of_unreadable_images_is_refused(write_parquet: Callable[..., Path], toy: DatasetSpec) -> None:
-    refused("none of the 2 images of split 'train'", toy, "train", write_parquet({"train": [(b"", 0)] * 2}), skip_bad=True)
+def test_a_split_of_unreadable_images_is_refused(
+    write_parquet: Callable[..., Path], toy: DatasetSpec
+) -> None:
+    refused(
+        "none of the 2 images of split 'train'",
+        toy,
+        "train",
+        write_parquet({"train": [(b"", 0)] * 2}),
+        skip_bad=True,
+    )
 
 
 # --- shards
@@ -379,8 +528,16 @@ def test_shards_have_to_be_counted(write_shards: Callable[..., Path], toy: Datas
     """Only to train on them: an evaluation ends where they end."""
     rows = [(number, image, label) for number, (image, label) in enumerate(ROWS)]
     folder = write_shards({"train-0": rows[:9], "train-1": rows[9:16], "val-0": rows[16:]})
-    refused(f"{folder}: shards cannot be counted: say how many training images they hold", toy, "train", folder)
-    train, test = load_split(toy, "train", folder, images=16), load_split(toy, "test", folder, workers=0)
+    refused(
+        f"{folder}: shards cannot be counted: say how many training images they hold",
+        toy,
+        "train",
+        folder,
+    )
+    train, test = (
+        load_split(toy, "train", folder, images=16),
+        load_split(toy, "test", folder, workers=0),
+    )
     assert isinstance(train, Shards) and isinstance(test, Shards)
     assert (train.images, test.images) == (16, 0)
     assert sum(len(labels) for _, labels in test.evaluation(3)) == 4
@@ -392,7 +549,11 @@ def test_shards_have_to_be_counted(write_shards: Callable[..., Path], toy: Datas
 @pytest.mark.parametrize("source", ["org/name", "hf:org/name"])
 @pytest.mark.parametrize("images", [0, 20])
 def test_a_hub_id_is_loaded_or_streamed(
-    source: str, images: int, write_parquet: Callable[..., Path], toy: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+    source: str,
+    images: int,
+    write_parquet: Callable[..., Path],
+    toy: DatasetSpec,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import datasets
 
@@ -408,8 +569,12 @@ def test_a_hub_id_is_loaded_or_streamed(
     assert asked == [("org/name", images > 0)]
     if images:
         assert isinstance(split, Shards)
-        whole = [labels.tolist() for _, labels in islice(split.training(Plan(20, 4), 0), 12)]
-        assert [labels.tolist() for _, labels in islice(split.training(Plan(20, 4), 7), 5)] == whole[7:]
+        whole = [
+            labels.tolist() for _, labels in islice(split.training(BatchSampler(20, 4), 0), 12)
+        ]
+        assert [
+            labels.tolist() for _, labels in islice(split.training(BatchSampler(20, 4), 7), 5)
+        ] == whole[7:]
     else:
         assert numbers(split) == list(range(20))
 
@@ -423,38 +588,61 @@ def test_a_hub_id_that_cannot_be_reached_is_one_line(toy: DatasetSpec) -> None:
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path, toy: DatasetSpec) -> None:
     for source in (tmp_path / "no", str(tmp_path / "no"), "no", "../no", "a/b/c"):
-        refused(f"{source} is no folder: name one, or a data set on the Hub as ORG/NAME", toy, "train", source)
+        refused(
+            f"{source} is no folder: name one, or a data set on the Hub as ORG/NAME",
+            toy,
+            "train",
+            source,
+        )
 
 
-def test_a_folder_without_images_is_answered_with_the_layouts(tmp_path: Path, toy: DatasetSpec) -> None:
-    refused(f"{tmp_path} holds no images in a valid layout: train/CLASS/IMAGE", toy, "train", tmp_path)
+def test_a_folder_without_images_is_answered_with_the_layouts(
+    tmp_path: Path, toy: DatasetSpec
+) -> None:
+    refused(
+        f"{tmp_path} holds no images in a valid layout: train/CLASS/IMAGE", toy, "train", tmp_path
+    )
     (tmp_path / "train" / "a").mkdir(parents=True)
     refused(f"{tmp_path / 'train'} holds no images: valid are .jpg", toy, "train", tmp_path)
 
 
-def test_folders_of_other_classes_are_refused(write_folders: Callable[..., Path], toy: DatasetSpec) -> None:
+def test_folders_of_other_classes_are_refused(
+    write_folders: Callable[..., Path], toy: DatasetSpec
+) -> None:
     refused("folders has 2 classes (a, b); Toy has 3", toy, "train", write_folders(train=[0, 1]))
 
 
 @pytest.mark.parametrize(("package", "extra"), [("datasets", "train")])
 def test_a_missing_extra_is_named(
-    package: str, extra: str, write_folders: Callable[..., Path], toy: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+    package: str,
+    extra: str,
+    write_folders: Callable[..., Path],
+    toy: DatasetSpec,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = write_folders(train=range(3))
     monkeypatch.setitem(sys.modules, package, None)
-    refused(f"read by the package {package}: pip install 'danet-zoo[{extra}]'", toy, "train", folder)
+    refused(
+        f"read by the package {package}: pip install 'danet-zoo[{extra}]'", toy, "train", folder
+    )
 
 
 def test_images_of_two_channels_are_refused(write_folders: Callable[..., Path]) -> None:
     data = DatasetSpec("toy", "Toy", 8, 2, 3, (0.5,) * 2, (0.25,) * 2)
-    refused("Toy has 2 channels; image files have 1 or 3", data, "train", write_folders(train=range(3)))
+    refused(
+        "Toy has 2 channels; image files have 1 or 3", data, "train", write_folders(train=range(3))
+    )
 
 
 # --- the IDX files of Fashion-MNIST
 
 
 def idx(array: np.ndarray) -> bytes:
-    return bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
+    return (
+        bytes((0, 0, 8, array.ndim))
+        + np.array(array.shape, ">u4").tobytes()
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 @pytest.fixture
@@ -481,7 +669,10 @@ def test_pixels_and_labels(folder: Path, pixels: np.ndarray) -> None:
 def test_a_missing_file_is_named(folder: Path, file: str) -> None:
     (folder / file).unlink()
     refused(
-        f"{file} does not exist: install Debian's dataset-fashion-mnist, or name the folder with --data", FMNIST, "test", folder
+        f"{file} does not exist: install Debian's dataset-fashion-mnist, or name the folder with --data",
+        FMNIST,
+        "test",
+        folder,
     )
 
 
@@ -517,7 +708,9 @@ def test_edited_bytes_are_refused(folder: Path, position: int) -> None:
 )
 def test_a_file_that_is_not_idx_images_is_refused(folder: Path, raw: bytes) -> None:
     (folder / IMAGES).write_bytes(gzip.compress(raw))
-    refused(f"{IMAGES} is not a complete IDX file of bytes with 3 dimensions", FMNIST, "test", folder)
+    refused(
+        f"{IMAGES} is not a complete IDX file of bytes with 3 dimensions", FMNIST, "test", folder
+    )
 
 
 @pytest.mark.parametrize("shape", [(6, 28, 28), (7, 28, 27), (7, 32, 32)])
@@ -528,7 +721,12 @@ def test_images_that_are_not_the_data_set_are_refused(folder: Path, shape: tuple
 
 def test_a_label_that_is_no_class_of_fashion_is_refused(folder: Path) -> None:
     (folder / LABELS).write_bytes(gzip.compress(idx(np.array([0, 1, 10, 3, 4, 5, 6]))))
-    refused(f"{folder}: the label of row 2 is 10; valid for Fashion-MNIST are 0 to 9", FMNIST, "test", folder)
+    refused(
+        f"{folder}: the label of row 2 is 10; valid for Fashion-MNIST are 0 to 9",
+        FMNIST,
+        "test",
+        folder,
+    )
 
 
 def test_fashion_needs_no_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,6 +734,8 @@ def test_fashion_needs_no_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert load_split(FMNIST, "test", folder).images == 7
 
 
-def test_where_debian_installs_fashion_is_said_if_nothing_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_debian_installs_fashion_is_said_if_nothing_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(module.FOLDERS, "fmnist", tmp_path)
     refused("install Debian's dataset-fashion-mnist", FMNIST, "train", tmp_path)

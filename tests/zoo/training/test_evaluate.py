@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from zoo.datasets import DATASETS
 from zoo.training.data import Images
-from zoo.training.evaluate import correct
+from zoo.training.evaluate import count_correct
 
 FMNIST = DATASETS["fmnist"]
 
@@ -23,7 +23,9 @@ def read_label(x: Tensor) -> Tensor:
     return nn.functional.one_hot(label, 10).float()
 
 
-@pytest.mark.parametrize(("n", "sizes"), [(1, [1]), (250, [250]), (253, [250, 3]), (500, [250, 250])])
+@pytest.mark.parametrize(
+    ("n", "sizes"), [(1, [1]), (250, [250]), (253, [250, 3]), (500, [250, 250])]
+)
 def test_every_image_counts_once(n: int, sizes: list[int]) -> None:
     images, seen, shown = coded(n), [], []
 
@@ -33,7 +35,9 @@ def test_every_image_counts_once(n: int, sizes: list[int]) -> None:
 
     wrong = n // 3
     images.labels[:wrong] = (images.labels[:wrong] + 1) % 10
-    assert correct(predict, images, FMNIST, progress=lambda done, total: shown.append((done, total))) == (n - wrong, n)
+    assert count_correct(
+        predict, images, FMNIST, progress=lambda done, total: shown.append((done, total))
+    ) == (n - wrong, n)
     assert seen == sizes
     assert shown == [(min(250 * i, n), n) for i in range(1, len(sizes) + 1)]
 
@@ -46,7 +50,7 @@ def test_no_gradient_is_kept() -> None:
         outputs.append(read_label(x) * weight)
         return outputs[-1]
 
-    correct(predict, coded(3), FMNIST)
+    count_correct(predict, coded(3), FMNIST)
     assert not outputs[0].requires_grad
 
 
@@ -54,13 +58,19 @@ def test_no_gradient_is_kept() -> None:
 def test_every_image_counts_once_over_all_ranks(n: int) -> None:
     images = coded(n)
     images.labels[::3] = (images.labels[::3] + 1) % 10
-    parts = [correct(read_label, images, FMNIST, rank=rank, ranks=3) for rank in range(3)]
+    parts = [count_correct(read_label, images, FMNIST, rank=rank, ranks=3) for rank in range(3)]
     right, seen = (sum(part) for part in zip(*parts, strict=True))
-    assert (right, seen) == correct(read_label, images, FMNIST) == (n - len(images.labels[::3]), n)
+    assert (
+        (right, seen)
+        == count_correct(read_label, images, FMNIST)
+        == (n - len(images.labels[::3]), n)
+    )
 
 
 def test_events_come_with_time_first() -> None:
-    events = Images(torch.randint(0, 3, (7, 4, 2, 5, 6), dtype=torch.uint8), torch.zeros(7, dtype=torch.int64))
+    events = Images(
+        torch.randint(0, 3, (7, 4, 2, 5, 6), dtype=torch.uint8), torch.zeros(7, dtype=torch.int64)
+    )
     shapes = []
 
     def predict(x: Tensor) -> Tensor:
@@ -68,5 +78,5 @@ def test_events_come_with_time_first() -> None:
         assert torch.equal(x, events.pixels.transpose(0, 1).float())  # counts, not shares of 255
         return torch.zeros(7, 10)
 
-    assert correct(predict, events, DATASETS["nmnist"]) == (7, 7)
+    assert count_correct(predict, events, DATASETS["nmnist"]) == (7, 7)
     assert shapes == [(4, 7, 2, 5, 6)]

@@ -25,7 +25,9 @@ def recording(seed: int, count: int = 500) -> np.ndarray:
 
 
 def write_nmnist(path: Path, events: np.ndarray, overflows: int = 0) -> None:
-    """Five bytes an event: x, y, then polarity in the top bit of 24, and the microseconds in the rest, most significant first."""
+    """Five bytes an event: x, y, then polarity in the top bit of 24, and the microseconds in the
+    rest, most significant first.
+    """
     rows = [[x, y, p << 7 | (t >> 16), t >> 8 & 255, t & 255] for x, y, p, t in events]
     half = len(rows) // 2
     rows[half:half] = [[0, OVERFLOW, 0, 0, 0]] * overflows
@@ -60,7 +62,9 @@ def refused(said: str, *args: Any, **options: Any) -> None:
 def nmnist(tmp_path: Path) -> Path:
     for digit in (0, 3, 9):
         for number in range(2):
-            write_nmnist(tmp_path / f"NMNIST/Train/{digit}/{number:05}.bin", recording(10 * digit + number))
+            write_nmnist(
+                tmp_path / f"NMNIST/Train/{digit}/{number:05}.bin", recording(10 * digit + number)
+            )
     write_nmnist(tmp_path / "NMNIST/Test/7/00001.bin", recording(77))
     return tmp_path
 
@@ -70,25 +74,35 @@ def test_nmnist_counts_every_event(steps: int, nmnist: Path) -> None:
     split = load(NMNIST, "train", nmnist, steps=steps)
     assert (split.pixels.dtype, split.pixels.shape) == (torch.uint8, (6, steps, 2, 34, 34))
     assert split.labels.tolist() == [0, 0, 3, 3, 9, 9]
-    expected = [counted(recording(10 * digit + number), steps, 34) for digit in (0, 3, 9) for number in range(2)]
+    expected = [
+        counted(recording(10 * digit + number), steps, 34)
+        for digit in (0, 3, 9)
+        for number in range(2)
+    ]
     assert np.array_equal(split.pixels.numpy(), expected)
     assert split.pixels.sum() >= 6 * (500 - 1) - steps, "but for the last microseconds"
 
 
 def test_nmnist_is_found_by_its_own_folder_too(nmnist: Path) -> None:
     split = load(NMNIST, "test", nmnist / "NMNIST", steps=2)
-    assert split.labels.tolist() == [7] and np.array_equal(split.pixels[0].numpy(), counted(recording(77), 2, 34))
+    assert split.labels.tolist() == [7] and np.array_equal(
+        split.pixels[0].numpy(), counted(recording(77), 2, 34)
+    )
 
 
 def test_nmnist_s_clock_overflows(tmp_path: Path) -> None:
     events = recording(1)
     write_nmnist(tmp_path / "NMNIST/Test/0/0.bin", events, overflows=3)
     events[250:, 3] += 3 * 2**13
-    assert np.array_equal(load(NMNIST, "test", tmp_path, steps=5).pixels[0].numpy(), counted(events, 5, 34))
+    assert np.array_equal(
+        load(NMNIST, "test", tmp_path, steps=5).pixels[0].numpy(), counted(events, 5, 34)
+    )
 
 
 def test_more_events_than_a_byte_counts_are_255(tmp_path: Path) -> None:
-    events = np.array([[3, 4, 1, t] for t in range(1000)] + [[5, 6, 0, t] for t in range(1000, 1010)])
+    events = np.array(
+        [[3, 4, 1, t] for t in range(1000)] + [[5, 6, 0, t] for t in range(1000, 1010)]
+    )
     write_nmnist(tmp_path / "NMNIST/Test/0/0.bin", events)
     frames = load(NMNIST, "test", tmp_path).pixels[0]
     assert (int(frames[0, 1, 4, 3]), int(frames[0, 0, 6, 5])) == (255, 9)
@@ -106,7 +120,9 @@ def test_gestures(tmp_path: Path) -> None:
         recorded[label] = events * (1, 1, 1, 1000)
     split = load(GESTURE, "train", tmp_path, steps=3)
     assert split.labels.tolist() == [0, 7, 10], "in the order of their paths"
-    assert np.array_equal(split.pixels.numpy(), [counted(recorded[label], 3, 128) for label in (0, 7, 10)])
+    assert np.array_equal(
+        split.pixels.numpy(), [counted(recorded[label], 3, 128) for label in (0, 7, 10)]
+    )
 
 
 def test_a_model_of_events_takes_their_number(nmnist: Path) -> None:
@@ -141,12 +157,20 @@ def test_a_label_that_is_no_class_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "DVSGesture/ibmGestureTrain/user01_led/11.npy"
     path.parent.mkdir(parents=True)
     np.save(path, recording(0).astype(np.float64))
-    refused("the label of row 0 is 11; valid for DVS128 Gesture are 0 to 10", GESTURE, "train", tmp_path)
+    refused(
+        "the label of row 0 is 11; valid for DVS128 Gesture are 0 to 10", GESTURE, "train", tmp_path
+    )
 
 
 def test_nothing_but_damaged_recordings_is_an_error(tmp_path: Path) -> None:
     write_nmnist(tmp_path / "NMNIST/Test/0/0.bin", np.empty((0, 4), int))
-    refused(f"none of the 1 recordings in {tmp_path} can be read", NMNIST, "test", tmp_path, skip_bad=True)
+    refused(
+        f"none of the 1 recordings in {tmp_path} can be read",
+        NMNIST,
+        "test",
+        tmp_path,
+        skip_bad=True,
+    )
 
 
 def test_a_missing_extra_is_named(nmnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,13 +26,17 @@ Write = Callable[..., Path]
 def write(tmp_path: Path, tiny: Callable[..., DANet], digits: DatasetSpec) -> Write:
     """`write(name, hours, init)`: a model folder as `zoo train` leaves it, of random weights."""
 
-    def write(name: str, hours: dict[str, Any] | None = None, init: Init | None = None, **config: Any) -> Path:
+    def write(
+        name: str, hours: dict[str, Any] | None = None, init: Init | None = None, **config: Any
+    ) -> Path:
         folder = tmp_path / name
         write_model(folder, tiny(**config), name=name, data=digits)
         if hours is not None:
             (folder / "metrics.json").write_text(json.dumps({"top1": 0.5} | hours))
         if init:
-            (folder / "recipe.json").write_text(json.dumps({"model": {}, "recipe": {}, "init": init.to_dict()}))
+            (folder / "recipe.json").write_text(
+                json.dumps({"model": {}, "recipe": {}, "init": init.to_dict()})
+            )
         return folder
 
     return write
@@ -45,7 +49,9 @@ def claimed(tmp_path: Path, tiny: Callable[..., DANet]) -> Callable[[Path], Path
     def claim(folder: Path) -> Path:
         run = tmp_path / "run"
         run.mkdir()
-        checkpoint.claim(run / "recipe.json", {"init": lineage.start(tiny(), str(folder), run).to_dict()})
+        checkpoint.claim(
+            run / "recipe.json", {"init": lineage.start(tiny(), str(folder), run).to_dict()}
+        )
         return run
 
     return claim
@@ -60,15 +66,27 @@ def test_the_weights_and_their_ancestors_are_recorded(
     second = write("second", {"training_hours": 0.25}, lineage.start(model, str(first), tmp_path))
     init = lineage.start(tiny(num_classes=7), str(second), tmp_path)
     digests = [sha256(folder / "model.safetensors") for folder in (second, first)]
-    assert init.ancestry == (Ancestor("second", digests[0], 0.25, None), Ancestor("first", digests[1], 2.5, 4.0))
+    assert init.ancestry == (
+        Ancestor("second", digests[0], 0.25, None),
+        Ancestor("first", digests[1], 2.5, 4.0),
+    )
     assert (init.name, init.source, init.weights_sha256) == ("second", str(second), digests[0])
-    assert init.new == {"head.fc": "7 classes, was 5"} and init.grown == () and init.taken == init.tensors - 2
+    assert (
+        init.new == {"head.fc": "7 classes, was 5"}
+        and init.grown == ()
+        and init.taken == init.tensors - 2
+    )
     said = [record.getMessage() for record in caplog.records]
-    assert said[-1] == f"initialised from second: {init.taken} of {init.tensors} tensors; new: head.fc (7 classes, was 5)"
+    assert (
+        said[-1]
+        == f"initialised from second: {init.taken} of {init.tensors} tensors; new: head.fc (7 classes, was 5)"
+    )
     assert said[0].startswith("initialised from first: ")
 
 
-def test_what_is_recorded_is_read_again(write: Write, tiny: Callable[..., DANet], tmp_path: Path) -> None:
+def test_what_is_recorded_is_read_again(
+    write: Write, tiny: Callable[..., DANet], tmp_path: Path
+) -> None:
     init = lineage.start(tiny(depths=(2, 2)), str(write("first", {}, depths=(1, 2))), tmp_path)
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps({"init": init.to_dict()}))
@@ -97,7 +115,10 @@ def test_other_weights_than_before_are_refused(
 
 
 def test_a_run_with_a_checkpoint_needs_its_source_no_more(
-    write: Write, claimed: Callable[[Path], Path], tiny: Callable[..., DANet], caplog: pytest.LogCaptureFixture
+    write: Write,
+    claimed: Callable[[Path], Path],
+    tiny: Callable[..., DANet],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = write("first")
     run = claimed(folder)
@@ -139,23 +160,35 @@ def test_a_run_with_a_checkpoint_leaves_the_model_alone(
     assert torch.equal(model.stem.conv.weight, before)
 
 
-@pytest.mark.parametrize("value", ["text", 3, [], {}, {"ancestry": 3, "grown": [], "new": {}}, "none of the keys"], ids=str)
-def test_a_damaged_record_is_refused(value: Any, write: Write, tiny: Callable[..., DANet], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "value",
+    ["text", 3, [], {}, {"ancestry": 3, "grown": [], "new": {}}, "none of the keys"],
+    ids=str,
+)
+def test_a_damaged_record_is_refused(
+    value: Any, write: Write, tiny: Callable[..., DANet], tmp_path: Path
+) -> None:
     folder = write("first", {})
     (folder / "recipe.json").write_text(json.dumps({"init": value}))
-    with pytest.raises(ConfigError, match=r"recipe\.json: init is not what `zoo train --init` writes there") as error:
+    with pytest.raises(
+        ConfigError, match=r"recipe\.json: init is not what `zoo train --init` writes there"
+    ) as error:
         lineage.start(tiny(), str(folder), tmp_path)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("hours", ["2", True, -1, float("nan"), [1]], ids=str)
-def test_hours_that_are_none_are_refused(hours: Any, write: Write, tiny: Callable[..., DANet], tmp_path: Path) -> None:
+def test_hours_that_are_none_are_refused(
+    hours: Any, write: Write, tiny: Callable[..., DANet], tmp_path: Path
+) -> None:
     folder = write("first", {"training_hours": hours})
     with pytest.raises(ConfigError, match=r"metrics\.json: training_hours"):
         lineage.start(tiny(), str(folder), tmp_path)
 
 
-def test_a_folder_without_weights_is_refused(write: Write, tiny: Callable[..., DANet], tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_refused(
+    write: Write, tiny: Callable[..., DANet], tmp_path: Path
+) -> None:
     folder = write("first")
     (folder / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"first holds neither model\.safetensors nor"):
@@ -164,12 +197,18 @@ def test_a_folder_without_weights_is_refused(write: Write, tiny: Callable[..., D
 
 def test_a_file_is_refused(tiny: Callable[..., DANet], tmp_path: Path) -> None:
     (tmp_path / "x.onnx").touch()
-    with pytest.raises(ConfigError, match=r"^--init .*x\.onnx is a file: valid are a name of `zoo list`, a model folder, and hf:"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^--init .*x\.onnx is a file: valid are a name of `zoo list`, a model folder, and hf:",
+    ):
         lineage.start(tiny(), str(tmp_path / "x.onnx"), tmp_path / "run")
 
 
 def test_random_weights_are_not_frozen(tiny: Callable[..., DANet]) -> None:
-    with pytest.raises(ConfigError, match=r"freeze = \['stem'\]: random weights would stay so; name trained ones with --init"):
+    with pytest.raises(
+        ConfigError,
+        match=r"freeze = \['stem'\]: random weights would stay so; name trained ones with --init",
+    ):
         lineage.freeze(tiny(), ["stem"], None)
     lineage.freeze(tiny(), [], None)
 
@@ -181,7 +220,10 @@ INIT = Init("first", "first", "0" * 64, 10, 8, {}, {}, (), ANCESTRY)
 @pytest.mark.parametrize(
     ("part", "said"),
     [
-        ("head", "head cannot be frozen: head.fc is new (7 classes, was 5); freeze the parts without it"),
+        (
+            "head",
+            "head cannot be frozen: head.fc is new (7 classes, was 5); freeze the parts without it",
+        ),
         ("head.fc", "head.fc cannot be frozen: head.fc is new"),
         ("stem.conv", "stem.conv cannot be frozen: stem is new (small, was imagenet)"),
         ("stage2", "stage2 cannot be frozen: stage2.block1 is new (added as the identity)"),
@@ -203,6 +245,11 @@ def test_the_cost_is_told_as_far_as_it_is_known() -> None:
     assert lineage.cost(log, None) == {"training_hours": 1.5, "core_hours": 3.0}
     known = replace(INIT, ancestry=ANCESTRY[:1])
     totals = {"training_hours_total": 3.0, "core_hours_total": 5.0}
-    assert lineage.cost(log, known) == {"initialised_from": "first", "training_hours": 1.5, "core_hours": 3.0} | totals
-    assert lineage.cost(log, INIT).get("training_hours_total") == 3.5 and "core_hours_total" not in lineage.cost(log, INIT)
+    assert (
+        lineage.cost(log, known)
+        == {"initialised_from": "first", "training_hours": 1.5, "core_hours": 3.0} | totals
+    )
+    assert lineage.cost(log, INIT).get(
+        "training_hours_total"
+    ) == 3.5 and "core_hours_total" not in lineage.cost(log, INIT)
     assert lineage.cost([{"seconds": 36.0}, *log], None) == {"training_hours": 1.51}

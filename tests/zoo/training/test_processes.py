@@ -17,13 +17,17 @@ SMALL = Path(__file__).with_name("small.py")
 pytestmark = pytest.mark.slow
 
 
-def run(folder: Path, *flags: str, processes: int = 1, **recipe: Any) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+def run(
+    folder: Path, *flags: str, processes: int = 1, **recipe: Any
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """The weights and the metrics of a run in one process or, started by torchrun, in several."""
     start = [sys.executable]
     if processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [*start, str(SMALL), str(folder), *flags, json.dumps(recipe)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return torch.load(folder / "weights.pt", weights_only=True), metrics
@@ -38,7 +42,8 @@ def test_a_run_killed_at_any_step_ends_with_the_same_weights(step: int, tmp_path
         assert process.stdout is not None
         for line in process.stdout:
             if int(line) == step:
-                process.send_signal(signal.SIGKILL)  # while it computes, evaluates or writes, as it comes
+                # while it computes, evaluates or writes, as it comes
+                process.send_signal(signal.SIGKILL)
                 break
     assert process.returncode == -signal.SIGKILL
     resumed, found = run(tmp_path / "cut", **recipe)
@@ -55,42 +60,72 @@ def test_a_run_killed_at_any_step_ends_with_the_same_weights(step: int, tmp_path
         (["--shard"], {}),
         (["--shard"], {"ema": 0.9, "clip": 1.0, "checkpointing": True, "loss": "tet"}),
         ([], {"freeze": ["stem", "stage1", "stage2.block0"], "ema": 0.9, "norm_bias_rate": 4.0}),
-        (["--shard"], {"freeze": ["stem", "stage1", "stage2.block0"], "ema": 0.9, "norm_bias_rate": 4.0}),
+        (
+            ["--shard"],
+            {"freeze": ["stem", "stage1", "stage2.block0"], "ema": 0.9, "norm_bias_rate": 4.0},
+        ),
         (["--shard"], {"freeze": ["stage2"], "checkpointing": True, "clip": 1.0}),
     ],
-    ids=["ddp", "ddp with everything", "fsdp2", "fsdp2 with everything", "ddp frozen", "fsdp2 frozen", "fsdp2 frozen behind"],
+    ids=[
+        "ddp",
+        "ddp with everything",
+        "fsdp2",
+        "fsdp2 with everything",
+        "ddp frozen",
+        "fsdp2 frozen",
+        "fsdp2 frozen behind",
+    ],
 )
-def test_two_processes_are_one_with_both_their_batches(flags: list[str], recipe: dict[str, Any], tmp_path: Path) -> None:
-    """BatchNorm sees both parts of a batch, no neuron sees the other's images, and each test image counts once."""
+def test_two_processes_are_one_with_both_their_batches(
+    flags: list[str], recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    """BatchNorm sees both parts of a batch, no neuron sees the other's images, and each test image
+    counts once.
+    """
     expected, alone = run(tmp_path / "one", **recipe)
     found, together = run(tmp_path / "two", *flags, processes=2, **recipe)
     assert found.keys() == expected.keys()
-    assert max(float((found[key].float() - expected[key].float()).abs().max()) for key in expected) < 1e-5
+    assert (
+        max(float((found[key].float() - expected[key].float()).abs().max()) for key in expected)
+        < 1e-5
+    )
     parts, start = tuple(f"{part}." for part in recipe.get("freeze", [])), network().state_dict()
     for key, value in start.items():
         assert torch.equal(found[key], value) == (key.startswith(parts) or ".neuron." in key), key
     for one, two in zip(alone, together, strict=True):
         assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-5)
-        assert {k: two[k] for k in ("step", "images", "test_top1")} == {k: one[k] for k in ("step", "images", "test_top1")}
+        assert {k: two[k] for k in ("step", "images", "test_top1")} == {
+            k: one[k] for k in ("step", "images", "test_top1")
+        }
 
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
-def test_a_run_may_go_on_with_another_number_of_processes(first: int, then: int, tmp_path: Path) -> None:
+def test_a_run_may_go_on_with_another_number_of_processes(
+    first: int, then: int, tmp_path: Path
+) -> None:
     expected, metrics = run(tmp_path / "one")
     run(tmp_path / "changed", processes=first)
     for late in sorted((tmp_path / "changed").glob("checkpoint-*"))[-1:]:
         late.unlink()  # so that the last step is still to be done
     found, resumed = run(tmp_path / "changed", *["--shard"] * (then > 1), processes=then)
-    assert max(float((found[key].float() - expected[key].float()).abs().max()) for key in expected) < 1e-5
-    assert resumed[-1]["images"] == metrics[-1]["images"]  # those of the epoch that was begun in other processes too
+    assert (
+        max(float((found[key].float() - expected[key].float()).abs().max()) for key in expected)
+        < 1e-5
+    )
+    # those of the epoch that was begun in other processes too
+    assert resumed[-1]["images"] == metrics[-1]["images"]
     assert resumed[-1]["train_loss"] == pytest.approx(metrics[-1]["train_loss"], abs=1e-5)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="batch_size = 5 cannot be shared evenly by 2 processes"):
+    with pytest.raises(
+        AssertionError, match="batch_size = 5 cannot be shared evenly by 2 processes"
+    ):
         run(tmp_path, processes=2, batch_size=5)
 
 
 def test_sharding_needs_company(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="--shard needs several processes: start them with torchrun"):
+    with pytest.raises(
+        AssertionError, match="--shard needs several processes: start them with torchrun"
+    ):
         run(tmp_path, "--shard")

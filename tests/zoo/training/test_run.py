@@ -17,12 +17,12 @@ from signals import interruptible
 from torch import nn
 
 import zoo
-from zoo.bundle import describe
-from zoo.cards import model_card
 from zoo.danet import DANet
 from zoo.datasets import DATASETS
 from zoo.errors import ConfigError, UnknownName, ZooError
 from zoo.processor import processor
+from zoo.publishing.bundle import describe
+from zoo.publishing.cards import model_card
 from zoo.training import run as module
 from zoo.training.data import Images
 from zoo.training.run import load_teacher, train_name
@@ -45,13 +45,22 @@ def test_a_name_becomes_a_folder_that_loads(eight_images: None, tmp_path: Path) 
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["images"] == 8 and f"{metrics['top1']:.2%}" in said
     assert metrics["trained_on"] == processor() and metrics["training_hours"] >= 0
-    assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "recipe.json", "metrics.jsonl"}
+    assert {path.name for path in folder.iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "recipe.json",
+        "metrics.jsonl",
+    }
 
 
-def test_a_published_recipe_names_no_folder_of_this_machine(eight_images: None, tmp_path: Path) -> None:
+def test_a_published_recipe_names_no_folder_of_this_machine(
+    eight_images: None, tmp_path: Path
+) -> None:
     for data, said in ((str(tmp_path), ""), ("somebody/fashion", "somebody/fashion")):
         train_name("danet20-t1.fmnist", run=tmp_path / said / "run", data=data, overrides=ONE_STEP)
-        recipe = json.loads((tmp_path / said / "run" / "model" / "recipe.json").read_text())["recipe"]
+        recipe = json.loads((tmp_path / said / "run" / "model" / "recipe.json").read_text())[
+            "recipe"
+        ]
         assert (recipe["source"], recipe["epochs"]) == (said, 1)
 
 
@@ -65,19 +74,30 @@ def test_weights_are_float32_where_float16_costs_accuracy(
     monkeypatch.setattr(module, "correct", correct)
     train_name("danet20-t1.fmnist", run=tmp_path, overrides=ONE_STEP)
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
-    assert metrics["weights"] == "weights of the last step, stored as float32" and metrics["top1"] == metrics["top1_float32"] == 1
+    assert (
+        metrics["weights"] == "weights of the last step, stored as float32"
+        and metrics["top1"] == metrics["top1_float32"] == 1
+    )
     monkeypatch.setattr(module, "ROUNDING", 0.2)
     train_name("danet20-t1.fmnist", run=tmp_path, overrides=ONE_STEP)  # nothing is trained again
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
-    assert metrics["weights"].endswith("stored as float16") and (metrics["top1"], metrics["top1_float32"]) == (7 / 8, 1)
+    assert metrics["weights"].endswith("stored as float16") and (
+        metrics["top1"],
+        metrics["top1_float32"],
+    ) == (7 / 8, 1)
 
 
 def test_data_are_named_as_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = Images(torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8), encoding="JPEG")
+    data = Images(
+        torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8), encoding="JPEG"
+    )
     monkeypatch.setattr(module, "load_split", lambda *args, **options: data)
     train_name("danet20-t1.cifar10", run=tmp_path, data="somewhere", overrides=ONE_STEP)
     origin = zoo.load(str(tmp_path / "model")).origin
-    assert origin is not None and origin.data == DATASETS["cifar10"].found("JPEG") != DATASETS["cifar10"]
+    assert (
+        origin is not None
+        and origin.data == DATASETS["cifar10"].found("JPEG") != DATASETS["cifar10"]
+    )
     assert [DATASETS[tag].found(how).title for tag, how in (("cifar10", "PNG"), ("cifar10", ""), ("tin200", "JPEG"))] == [
         "CIFAR-10", "CIFAR-10", "Tiny-ImageNet",
     ]  # fmt: skip
@@ -97,21 +117,46 @@ def test_a_network_starts_from_one_that_started_from_another(
     eight_images: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ROUNDING", -1)  # weights are stored as they were trained
-    train_name("danet20-t1.fmnist", run=tmp_path / "one", overrides=ONE_STEP, init="danet20-t4.fmnist")
+    train_name(
+        "danet20-t1.fmnist", run=tmp_path / "one", overrides=ONE_STEP, init="danet20-t4.fmnist"
+    )
     one = str(tmp_path / "one" / "model")
     frozen = ONE_STEP | {"freeze": '["stem", "stage1"]'}
-    train_name("danet20-t2.fmnist", run=tmp_path / "two", overrides=frozen, init=one, config={"depths": "[3, 4, 3]"})
+    train_name(
+        "danet20-t2.fmnist",
+        run=tmp_path / "two",
+        overrides=frozen,
+        init=one,
+        config={"depths": "[3, 4, 3]"},
+    )
     folder = tmp_path / "two" / "model"
-    metrics, recipe = (json.loads((folder / file).read_text()) for file in ("metrics.json", "recipe.json"))
-    bundled, run = zoo.info("danet20-t4.fmnist").weights, json.loads((tmp_path / "two" / "recipe.json").read_text())
+    metrics, recipe = (
+        json.loads((folder / file).read_text()) for file in ("metrics.json", "recipe.json")
+    )
+    bundled, run = (
+        zoo.info("danet20-t4.fmnist").weights,
+        json.loads((tmp_path / "two" / "recipe.json").read_text()),
+    )
     assert bundled is not None
-    assert [ancestor["name"] for ancestor in recipe["init"]["ancestry"]] == ["danet20-t1.fmnist", "danet20-t4.fmnist"]
-    assert recipe["init"]["ancestry"][1]["weights_sha256"] == bundled.files["model.safetensors"].sha256
-    assert (recipe["init"]["source"], run["init"]["source"]) == ("", one)  # a folder of this machine says nothing elsewhere
-    assert recipe["init"]["grown"] == ["stage2.block3"] and recipe["recipe"]["freeze"] == ["stem", "stage1"]
+    assert [ancestor["name"] for ancestor in recipe["init"]["ancestry"]] == [
+        "danet20-t1.fmnist",
+        "danet20-t4.fmnist",
+    ]
+    assert (
+        recipe["init"]["ancestry"][1]["weights_sha256"] == bundled.files["model.safetensors"].sha256
+    )
+    # a folder of this machine says nothing elsewhere
+    assert (recipe["init"]["source"], run["init"]["source"]) == ("", one)
+    assert recipe["init"]["grown"] == ["stage2.block3"] and recipe["recipe"]["freeze"] == [
+        "stem",
+        "stage1",
+    ]
     assert metrics["initialised_from"] == "danet20-t1.fmnist"
     hours = [ancestor["training_hours"] for ancestor in recipe["init"]["ancestry"]]
-    assert metrics["training_hours_total"] == pytest.approx(metrics["training_hours"] + sum(hours)) and hours[1] == 1.13
+    assert (
+        metrics["training_hours_total"] == pytest.approx(metrics["training_hours"] + sum(hours))
+        and hours[1] == 1.13
+    )
     one_model, two_model = zoo.load(one), zoo.load(str(folder))
     for part in ("stem", "stage1"):
         assert same(one_model.get_submodule(part), two_model.get_submodule(part))
@@ -120,9 +165,15 @@ def test_a_network_starts_from_one_that_started_from_another(
 
 def test_a_start_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
     for options, said in [
-        ({"init": "danet20-t4.fmnist", "overrides": {"freeze": '["steam"]'}}, "'steam' cannot be frozen"),
+        (
+            {"init": "danet20-t4.fmnist", "overrides": {"freeze": '["steam"]'}},
+            "'steam' cannot be frozen",
+        ),
         ({"overrides": {"freeze": '["stem"]'}}, "random weights would stay so"),
-        ({"init": "danet20-t4.fmnist", "config": {"beta": "0.25"}}, r"it has beta 0\.5 instead of 0\.25"),
+        (
+            {"init": "danet20-t4.fmnist", "config": {"beta": "0.25"}},
+            r"it has beta 0\.5 instead of 0\.25",
+        ),
         ({"init": ""}, "config.json does not exist"),
         ({"config": {"name": "danet18"}}, "unknown config field 'name'; valid are depths"),
         ({"config": {"data": "here"}}, "unknown config field 'data'; valid are depths"),
@@ -135,9 +186,13 @@ def test_a_start_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
 def test_a_name_without_data_set_or_recipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match=r"try danet20-t4\.fmnist"):
         train_name("danet20-t4", run=tmp_path)
-    with pytest.raises(ConfigError, match="N-MNIST has no default place: name its folder or hub id with --data"):
+    with pytest.raises(
+        ConfigError, match="N-MNIST has no default place: name its folder or hub id with --data"
+    ):
         train_name("danet20-t4.nmnist", run=tmp_path)
-    with pytest.raises(ConfigError, match=r"dataset = 'cifar10', but danet20-t4\.fmnist is trained on 'fmnist'"):
+    with pytest.raises(
+        ConfigError, match=r"dataset = 'cifar10', but danet20-t4\.fmnist is trained on 'fmnist'"
+    ):
         train_name("danet20-t4.fmnist", run=tmp_path, overrides={"dataset": "cifar10"})
     assert not list(tmp_path.iterdir())
 
@@ -149,14 +204,21 @@ def identity() -> nn.Module:
 def test_a_teacher_is_a_model_of_the_zoo_or_any_module() -> None:
     data = DATASETS["fmnist"]
     danet = load_teacher("danet20-t4.fmnist", data, torch.device("cpu"))
-    assert isinstance(danet, nn.Module) and not danet.training and not any(p.requires_grad for p in danet.parameters())
+    assert (
+        isinstance(danet, nn.Module)
+        and not danet.training
+        and not any(p.requires_grad for p in danet.parameters())
+    )
     assert isinstance(load_teacher(f"{__name__}:identity", data, torch.device("cpu")), nn.Identity)
 
 
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("danet20-t4.fmnist", "teacher 'danet20-t4.fmnist' tells 10 classes; Tiny-ImageNet has 200"),
+        (
+            "danet20-t4.fmnist",
+            "teacher 'danet20-t4.fmnist' tells 10 classes; Tiny-ImageNet has 200",
+        ),
         ("json:dumps_all", "teacher 'json:dumps_all' cannot be imported: "),
         ("collections:OrderedDict", "returned OrderedDict, not a torch.nn.Module"),
     ],
@@ -171,7 +233,10 @@ def test_what_cannot_teach_is_refused(word: str, said: str) -> None:
     ("data", "said"),
     [
         ({}, "takes 1 channels; CIFAR-10 has 3"),
-        ({"channels": 1, "mean": (0.5,), "std": (0.2,)}, "calls class 0 'T-shirt/top'; CIFAR-10 calls it 'airplane'"),
+        (
+            {"channels": 1, "mean": (0.5,), "std": (0.2,)},
+            "calls class 0 'T-shirt/top'; CIFAR-10 calls it 'airplane'",
+        ),
         (
             {"channels": 1, "mean": (0.5,), "std": (0.2,), "classes": DATASETS["fmnist"].classes},
             r"takes images of mean \[0.286\] and std \[0.353\]; those of CIFAR-10 have \[0.5\] and \[0.2\]",
@@ -188,13 +253,21 @@ def test_images_are_not_given_where_they_are_counted(tmp_path: Path) -> None:
         for number in range(6):
             (tmp_path / name).mkdir(exist_ok=True)
             picture(number, 32, 32).save(tmp_path / name / f"{number}.png")
-    with pytest.raises(ConfigError, match=r"^recipe: images = 5, but .* holds 10 training images: leave it out$"):
-        train_name("danet20-t1.pets", run=tmp_path / "run", data=str(tmp_path), overrides={"images": "5"})
+    with pytest.raises(
+        ConfigError, match=r"^recipe: images = 5, but .* holds 10 training images: leave it out$"
+    ):
+        train_name(
+            "danet20-t1.pets", run=tmp_path / "run", data=str(tmp_path), overrides={"images": "5"}
+        )
 
 
 def test_data_have_one_source(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^source is given twice, by --data as 'here' and by --set as 'there': "):
-        train_name("danet20-t1.fmnist", run=tmp_path / "run", data="here", overrides={"source": "there"})
+    with pytest.raises(
+        ConfigError, match=r"^source is given twice, by --data as 'here' and by --set as 'there': "
+    ):
+        train_name(
+            "danet20-t1.fmnist", run=tmp_path / "run", data="here", overrides={"source": "there"}
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -203,10 +276,21 @@ def test_an_interrupted_run_says_how_it_goes_on(tmp_path: Path) -> None:
         for number in range(10):
             (tmp_path / "data" / split / f"{number}").mkdir(parents=True)
             picture(number, 32, 32).save(tmp_path / "data" / split / f"{number}" / "a.png")
-    command = ["train", "danet20-t1.cifar10", "--data", str(tmp_path / "data"), "--run", str(tmp_path / "run"), "--save-every", "1"]
+    command = [
+        "train",
+        "danet20-t1.cifar10",
+        "--data",
+        str(tmp_path / "data"),
+        "--run",
+        str(tmp_path / "run"),
+        "--save-every",
+        "1",
+    ]
     command += ["--set", "epochs=100000", "batch_size=2", "bf16=false"]
     said = [train_until_a_checkpoint_of_its_own(command, tmp_path / "run") for _ in range(2)]
-    assert [text.splitlines()[-1] for text in said] == ["zoo: interrupted; the same command goes on from the last checkpoint"] * 2
+    assert [text.splitlines()[-1] for text in said] == [
+        "zoo: interrupted; the same command goes on from the last checkpoint"
+    ] * 2
     assert "resuming at step" in said[1] and not any("Traceback" in text for text in said)
 
 
@@ -214,7 +298,9 @@ def train_until_a_checkpoint_of_its_own(command: list[str], run: Path) -> str:
     """Start `zoo`, interrupt it when it has written a checkpoint, and return what it said."""
     before = set(run.glob("checkpoint-*.pt"))
     argv = [sys.executable, "-m", "zoo", *command]
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible) as process:
+    with subprocess.Popen(
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
+    ) as process:
         while set(run.glob("checkpoint-*.pt")) <= before and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)

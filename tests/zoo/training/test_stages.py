@@ -44,10 +44,20 @@ def keys(chosen: list[Stage]) -> list[str]:
     return [stage.key for stage in chosen]
 
 
-def leave(folder: Path, *, recipe: dict[str, Any] | None = None, model: dict[str, Any] | None = None, init: bool = False) -> None:
-    """Write what a finished training leaves in a model folder; with `init`, one that started from trained weights."""
+def leave(
+    folder: Path,
+    *,
+    recipe: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
+    init: bool = False,
+) -> None:
+    """Write what a finished training leaves in a model folder; with `init`, one that started from
+    trained weights.
+    """
     folder.mkdir(parents=True)
-    record = {"recipe": recipe or {"epochs": 1}, "model": model or {"links": False}} | ({"init": {"name": "x"}} if init else {})
+    record = {"recipe": recipe or {"epochs": 1}, "model": model or {"links": False}} | (
+        {"init": {"name": "x"}} if init else {}
+    )
     (folder / "recipe.json").write_text(json.dumps(record))
     (folder / "model.safetensors").write_bytes(b"weights")
 
@@ -64,10 +74,19 @@ def test_a_plan_is_read_in_its_order(plan: Plan) -> None:
         ("x = 1", "[x] is no stage: expected a table of name, init, config, set, adopt"),
         ('["../x"]\nname = "danet20-t1.fmnist"', "[../x] is no stage"),
         ('[x]\ninit = ""', "[x] lacks name"),
-        ('[x]\nname = "danet20-t1"', "[x] name = 'danet20-t1' names no data set, as danet20-t1.cifar10 does"),
-        ('[x]\nname = "danet20-t1.fmnist"\nepochs = 3', "[x] has no key 'epochs'; valid are name, init, config, set, adopt"),
+        (
+            '[x]\nname = "danet20-t1"',
+            "[x] name = 'danet20-t1' names no data set, as danet20-t1.cifar10 does",
+        ),
+        (
+            '[x]\nname = "danet20-t1.fmnist"\nepochs = 3',
+            "[x] has no key 'epochs'; valid are name, init, config, set, adopt",
+        ),
         ('[x]\nname = "danet20-t1.fmnist"\nset = 3', "[x] set = 3 is no table, as { epochs = 10 }"),
-        ('[x]\nname = "danet20-t1.fmnist"\ninit = "y"', "[x] init = 'y' is no stage before it; these are none"),
+        (
+            '[x]\nname = "danet20-t1.fmnist"\ninit = "y"',
+            "[x] init = 'y' is no stage before it; these are none",
+        ),
         ('[x]\nname = "danet20-t1.fmnist"\ninit = "x"', "[x] init = 'x' is no stage before it"),
     ],
 )
@@ -89,7 +108,9 @@ def test_what_is_wanted_is_run_and_what_it_starts_from(plan: Plan, tmp_path: Pat
 
 
 def test_what_lies_in_weights_is_trained(plan: Plan, tmp_path: Path) -> None:
-    """A machine without the runs trains no stage again whose weights are there, nor one that only led to them."""
+    """A machine without the runs trains no stage again whose weights are there, nor one that only
+    led to them.
+    """
     leave(tmp_path / "weights" / "danet20-t2.fmnist", init=True)
     leave(tmp_path / "weights" / "danet20b-t1.fmnist", model={"links": True})
     assert keys(plan.to_run(tmp_path / "runs")) == ["other"]
@@ -100,7 +121,9 @@ def test_what_has_another_recipe_is_another_stage(plan: Plan, tmp_path: Path) ->
     assert keys(plan.to_run(tmp_path / "runs")) == ["t1", "t2", "other"]
 
 
-def test_a_later_stage_of_a_name_supersedes_the_earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_stage_of_a_name_supersedes_the_earlier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stages, "weights_folder", lambda: tmp_path / "weights")
     (tmp_path / "plan.toml").write_text(
         '[a]\nname = "danet20-t1.fmnist"\nset = { seed = 1 }\nadopt = true\n'
@@ -133,10 +156,15 @@ def test_stages_run_side_by_side_and_after_what_they_start_from(
 
     monkeypatch.setattr(Runner, "_train", train)
     assert Runner(plan, runs, {}, jobs=2).run()
-    assert sorted(order[:2]) == [("other", ""), ("t1", "")] and order[2] == ("t2", str(runs / "t1" / "model"))
+    assert sorted(order[:2]) == [("other", ""), ("t1", "")] and order[2] == (
+        "t2",
+        str(runs / "t1" / "model"),
+    )
 
 
-def test_a_stage_that_fails_stops_those_after_it_alone(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_fails_stops_those_after_it_alone(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs, order = tmp_path / "runs", []
 
     def train(self: Runner, stage: Stage) -> bool:
@@ -174,7 +202,9 @@ def test_a_stage_that_leaves_no_record_of_itself_failed(
     assert not runner.run() and runner.failed == {"t1"}
 
 
-def test_after_an_interrupt_no_stage_begins(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_interrupt_no_stage_begins(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runner, order, ended = Runner(plan, tmp_path / "runs", {}, jobs=1), [], threading.Event()
 
     def train(self: Runner, stage: Stage) -> bool:
@@ -198,12 +228,22 @@ def test_after_an_interrupt_no_stage_begins(plan: Plan, tmp_path: Path, monkeypa
 
 def test_one_runner_at_a_time(plan: Plan, tmp_path: Path) -> None:
     runner = Runner(plan, tmp_path / "runs", {}, jobs=1)
-    with stages.lock(tmp_path / "runs"), pytest.raises(ConfigError, match="another process trains in"):
+    with (
+        stages.lock(tmp_path / "runs"),
+        pytest.raises(ConfigError, match="another process trains in"),
+    ):
         runner.run()
 
 
 def test_values_reach_the_command_as_toml_writes_them() -> None:
-    stage = Stage("x", "danet20-t1.fmnist", "", {"stem": "medium", "links": False}, {"t_schedule": [[0, 1]], "lr": 0.1}, adopt=True)
+    stage = Stage(
+        "x",
+        "danet20-t1.fmnist",
+        "",
+        {"stem": "medium", "links": False},
+        {"t_schedule": [[0, 1]], "lr": 0.1},
+        adopt=True,
+    )
     command = Runner(Plan((stage,)), Path("runs"), {"fmnist": "somewhere"}, jobs=1)._command(stage)
     text = " ".join(command)
     assert text.endswith(
@@ -212,10 +252,19 @@ def test_values_reach_the_command_as_toml_writes_them() -> None:
     )
 
 
-def test_what_can_be_adopted_is_printed_with_its_data(plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_can_be_adopted_is_printed_with_its_data(
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "runs" / "t2" / "model"
     leave(folder, init=True)
-    arguments = [str(tmp_path / "plan.toml"), "--runs", str(tmp_path / "runs"), "--data", "fmnist=there", "--finished"]
+    arguments = [
+        str(tmp_path / "plan.toml"),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--data",
+        "fmnist=there",
+        "--finished",
+    ]
     assert main(["stages", *arguments]) == 0
     assert capsys.readouterr().out == f"{folder} there\n"
 
@@ -226,10 +275,19 @@ def test_what_can_be_adopted_is_printed_with_its_data(plan: Plan, tmp_path: Path
         (["absent.toml"], "absent.toml cannot be read as a plan"),
         (["plan.toml", "--data", "fmnist"], "--data 'fmnist' is not KEY=VALUE"),
         (["plan.toml", "--data", "fmnist=a", "fmnist=b"], "--data fmnist is given twice"),
-        (["plan.toml", "--data", "cifar10=x"], "--data cifar10=x: no stage has data 'cifar10'; valid are fmnist"),
-        (["own.toml"], "data 'pets' is no data set of the zoo (in1k, tin200, cifar10, fmnist, nmnist, dvsgesture): say where it"),
+        (
+            ["plan.toml", "--data", "cifar10=x"],
+            "--data cifar10=x: no stage has data 'cifar10'; valid are fmnist",
+        ),
+        (
+            ["own.toml"],
+            "data 'pets' is no data set of the zoo (in1k, tin200, cifar10, fmnist, nmnist, dvsgesture): say where it",
+        ),
         (["nothing.toml"], "no stage of the plan has adopt = true, so none would run"),
-        (["plan.toml", "--runs", "damaged"], "damaged/t1/model/recipe.json is not a recipe that a run wrote ('recipe')"),
+        (
+            ["plan.toml", "--runs", "damaged"],
+            "damaged/t1/model/recipe.json is not a recipe that a run wrote ('recipe')",
+        ),
     ],
 )
 def test_a_wrong_command_is_one_line(
@@ -258,8 +316,15 @@ def test_two_stages_from_a_plan_to_models_that_load(plan: Plan, tmp_path: Path) 
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encoded(picture(number)))
     runs = tmp_path / "runs"
-    short = Plan(tuple(Stage(s.key, s.name, s.init, {}, {"epochs": 1, "batch_size": 4}, s.adopt) for s in plan.stages[:2]))
-    assert Runner(short, runs, {"fmnist": str(tmp_path / "images")}, jobs=2).run(), (runs / "t1" / "log").read_text()[-500:]
+    short = Plan(
+        tuple(
+            Stage(s.key, s.name, s.init, {}, {"epochs": 1, "batch_size": 4}, s.adopt)
+            for s in plan.stages[:2]
+        )
+    )
+    assert Runner(short, runs, {"fmnist": str(tmp_path / "images")}, jobs=2).run(), (
+        runs / "t1" / "log"
+    ).read_text()[-500:]
     model = zoo.load(str(runs / "t2" / "model"))
     assert model.config.steps == 2
     record = json.loads((runs / "t2" / "model" / "recipe.json").read_text())

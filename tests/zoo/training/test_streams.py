@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
-from zoo.training.data import Plan, load_split
+from zoo.training.data import BatchSampler, load_split
 from zoo.training.sources import Rows
 from zoo.training.streams import Files, Shards
 
@@ -31,20 +31,28 @@ def take(batches: Iterator[tuple[Tensor, Tensor]], count: int) -> Batches:
 
 def same(one: Batches, other: Batches) -> bool:
     return len(one) == len(other) and all(
-        torch.equal(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True)
+        torch.equal(a, b)
+        for x, y in zip(one, other, strict=True)
+        for a, b in zip(x, y, strict=True)
     )
 
 
 def numbers(batches: Batches) -> list[int]:
     """Which pictures they hold."""
-    assert all((pixels.dtype, labels.dtype) == (torch.uint8, torch.int64) for pixels, labels in batches)
-    assert all(torch.equal(pixels[:, 0, 0, 0] % 3, labels) for pixels, labels in batches), "a label is another image's"
+    assert all(
+        (pixels.dtype, labels.dtype) == (torch.uint8, torch.int64) for pixels, labels in batches
+    )
+    assert all(torch.equal(pixels[:, 0, 0, 0] % 3, labels) for pixels, labels in batches), (
+        "a label is another image's"
+    )
     return [int(number) for pixels, _ in batches for number in pixels[:, 0, 0, 0]]
 
 
 @pytest.fixture
 def files(write_folders: Callable[..., Path], toy: DatasetSpec) -> Callable[..., Files]:
-    """`files(**options)`: 26 pictures in folders; row and number differ, as folders are sorted by class."""
+    """`files(**options)`: 26 pictures in folders; row and number differ, as folders are sorted by
+    class.
+    """
     folder = write_folders(train=range(26))
 
     def load(workers: int = 0, skip_bad: bool = False) -> Files:
@@ -55,20 +63,25 @@ def files(write_folders: Callable[..., Path], toy: DatasetSpec) -> Callable[...,
     return load
 
 
-ROWS = [*range(0, 26, 3), *range(1, 26, 3), *range(2, 26, 3)]  # the pictures in the order of their classes
+# the pictures in the order of their classes
+ROWS = [*range(0, 26, 3), *range(1, 26, 3), *range(2, 26, 3)]
 
 
 def test_files_train_in_the_order_of_the_plan(files: Callable[..., Files]) -> None:
-    plan = Plan(26, 4)
+    plan = BatchSampler(26, 4)
     batches = take(files().training(plan, 0), 14)
-    assert [numbers([batch]) for batch in batches] == [[ROWS[i] for i in plan.indexes(step)] for step in range(14)]
+    assert [numbers([batch]) for batch in batches] == [
+        [ROWS[i] for i in plan.indexes(step)] for step in range(14)
+    ]
     assert {tuple(pixels.shape) for pixels, _ in batches} == {(4, 3, 8, 8)}
 
 
 def test_files_see_another_box_in_each_epoch(files: Callable[..., Files]) -> None:
     def boxes(epoch: int, seed: int = 0) -> dict[int, Tensor]:
-        batches = take(files().training(Plan(26, 13, seed), 2 * epoch), 2)
-        return dict(zip(numbers(batches), torch.cat([pixels for pixels, _ in batches]), strict=True))
+        batches = take(files().training(BatchSampler(26, 13, seed), 2 * epoch), 2)
+        return dict(
+            zip(numbers(batches), torch.cat([pixels for pixels, _ in batches]), strict=True)
+        )
 
     first = boxes(0)
     for other in (boxes(1), boxes(0, seed=1)):
@@ -78,8 +91,11 @@ def test_files_see_another_box_in_each_epoch(files: Callable[..., Files]) -> Non
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("start", [0, 5, 6, 20])
 def test_files_resume_exactly(workers: int, start: int, files: Callable[..., Files]) -> None:
-    plan = Plan(26, 4, seed=2)
-    assert same(take(files(workers).training(plan, start), 9), take(files().training(plan, 0), start + 9)[start:])
+    plan = BatchSampler(26, 4, seed=2)
+    assert same(
+        take(files(workers).training(plan, start), 9),
+        take(files().training(plan, 0), start + 9)[start:],
+    )
 
 
 def test_files_read_nothing_that_came_before(files: Callable[..., Files]) -> None:
@@ -94,16 +110,24 @@ def test_files_read_nothing_that_came_before(files: Callable[..., Files]) -> Non
             read.append(row)
             return dict(split.rows.data[row])
 
-    plan = Plan(26, 4)
+    plan = BatchSampler(26, 4)
     take(replace(split, rows=Rows(Spy(), "train")).training(plan, 5), 2)
     assert read == [*plan.indexes(5).tolist(), *plan.indexes(6).tolist()]
 
 
 def test_ranks_of_files_share_the_batch_of_one(files: Callable[..., Files]) -> None:
     """The same pixels, too: a crop does not depend on the rank that makes it."""
-    whole = take(files().training(Plan(26, 6), 3), 3)
-    parts = [take(files().training(Plan(26, 6, rank=rank, ranks=3), 3), 3) for rank in range(3)]
-    assert same([tuple(torch.cat(both) for both in zip(*step, strict=True)) for step in zip(*parts, strict=True)], whole)
+    whole = take(files().training(BatchSampler(26, 6), 3), 3)
+    parts = [
+        take(files().training(BatchSampler(26, 6, rank=rank, ranks=3), 3), 3) for rank in range(3)
+    ]
+    assert same(
+        [
+            tuple(torch.cat(both) for both in zip(*step, strict=True))
+            for step in zip(*parts, strict=True)
+        ],
+        whole,
+    )
 
 
 @pytest.mark.parametrize("workers", WORKERS)
@@ -116,7 +140,7 @@ def test_files_evaluate_every_image_once(workers: int, files: Callable[..., File
 
 def test_loading_draws_nothing_from_the_model_s_generator(files: Callable[..., Files]) -> None:
     before = torch.get_rng_state()
-    take(files().training(Plan(26, 4), 0), 2)
+    take(files().training(BatchSampler(26, 4), 0), 2)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -127,10 +151,14 @@ def break_one(files: Files, number: int) -> Path:
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_a_bad_file_is_one_line_wherever_it_is_met(workers: int, files: Callable[..., Files]) -> None:
+def test_a_bad_file_is_one_line_wherever_it_is_met(
+    workers: int, files: Callable[..., Files]
+) -> None:
     path = break_one(split := files(workers), 7)
-    message = f"{path} is not an image that can be read ({UNKNOWN}); --skip-bad leaves such images out"
-    for batches in (split.training(Plan(26, 4), 0), split.evaluation(4)):
+    message = (
+        f"{path} is not an image that can be read ({UNKNOWN}); --skip-bad leaves such images out"
+    )
+    for batches in (split.training(BatchSampler(26, 4), 0), split.evaluation(4)):
         with pytest.raises(InputError) as error:
             take(batches, 7)
         assert str(error.value) == message
@@ -143,11 +171,13 @@ def test_a_bad_file_is_replaced_by_the_next_row(
     split = files(workers, skip_bad=True)
     for number in (25, 2):  # the last of its class, and the first of the next
         break_one(split, number)
-    plan = Plan(26, 26)
+    plan = BatchSampler(26, 26)
     with caplog.at_level(logging.WARNING):
         batches = take(split.training(plan, 0), 3)
     replaced = {25: 5, 2: 5}
-    assert numbers(batches) == [replaced.get(ROWS[i], ROWS[i]) for step in range(3) for i in plan.indexes(step).tolist()]
+    assert numbers(batches) == [
+        replaced.get(ROWS[i], ROWS[i]) for step in range(3) for i in plan.indexes(step).tolist()
+    ]
     assert (split.skipped, len(caplog.records)) == (2, 2), "each is counted and told once"
     assert sorted(numbers(list(split.evaluation(4)))) == sorted(set(ROWS) - {25, 2})
 
@@ -157,7 +187,7 @@ def test_nothing_but_bad_files_is_an_error(files: Callable[..., Files]) -> None:
     for number in range(26):
         break_one(split, number)
     with pytest.raises(InputError, match="none of the 26 images of split 'train' can be read"):
-        next(split.training(Plan(26, 4), 0))
+        next(split.training(BatchSampler(26, 4), 0))
 
 
 SIZES = (9, 3, 14, 6, 11, 7)  # of shards: 50 pictures
@@ -168,10 +198,24 @@ TOTAL = sum(SIZES)
 def shards(write_shards: Callable[..., Path], toy: DatasetSpec) -> Callable[..., Shards]:
     """`shards(**options)`: 50 pictures in the first `count` of six tar files of different sizes."""
 
-    def load(workers: int = 0, skip_bad: bool = False, bad: tuple[int, ...] = (), count: int = 6) -> Shards:
-        rows = iter((n, b"broken" if n in bad else encoded(picture(n)), n % 3) for n in range(TOTAL))
-        folder = write_shards({f"train-{i}": list(islice(rows, size)) for i, size in enumerate(SIZES[:count])})
-        split = load_split(toy, "train", folder, crop=CROP, workers=workers, skip_bad=skip_bad, images=sum(SIZES[:count]))
+    def load(
+        workers: int = 0, skip_bad: bool = False, bad: tuple[int, ...] = (), count: int = 6
+    ) -> Shards:
+        rows = iter(
+            (n, b"broken" if n in bad else encoded(picture(n)), n % 3) for n in range(TOTAL)
+        )
+        folder = write_shards(
+            {f"train-{i}": list(islice(rows, size)) for i, size in enumerate(SIZES[:count])}
+        )
+        split = load_split(
+            toy,
+            "train",
+            folder,
+            crop=CROP,
+            workers=workers,
+            skip_bad=skip_bad,
+            images=sum(SIZES[:count]),
+        )
         assert isinstance(split, Shards) and split.images == sum(SIZES[:count])
         return split
 
@@ -179,8 +223,11 @@ def shards(write_shards: Callable[..., Path], toy: DatasetSpec) -> Callable[...,
 
 
 def test_shards_are_shuffled_anew_in_each_epoch(shards: Callable[..., Shards]) -> None:
-    plan = Plan(TOTAL, 5)
-    epochs = [numbers(take(shards().training(plan, epoch * plan.per_epoch), plan.per_epoch)) for epoch in range(3)]
+    plan = BatchSampler(TOTAL, 5)
+    epochs = [
+        numbers(take(shards().training(plan, epoch * plan.per_epoch), plan.per_epoch))
+        for epoch in range(3)
+    ]
     assert all(set(epoch) <= set(range(TOTAL)) and epoch != sorted(epoch) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
     assert epochs[0] != numbers(take(shards().training(replace(plan, seed=1), 0), plan.per_epoch))
@@ -188,7 +235,8 @@ def test_shards_are_shuffled_anew_in_each_epoch(shards: Callable[..., Shards]) -
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_shards_resume_exactly_at_any_step(rank: int, shards: Callable[..., Shards]) -> None:
-    plan = Plan(TOTAL, 6, seed=5, rank=rank, ranks=2)  # eight steps an epoch, lanes of which two wrap around
+    # eight steps an epoch, lanes of which two wrap around
+    plan = BatchSampler(TOTAL, 6, seed=5, rank=rank, ranks=2)
     split = shards()
     whole = take(split.training(plan, 0), 26)
     for start in range(1, 23):
@@ -198,30 +246,45 @@ def test_shards_resume_exactly_at_any_step(rank: int, shards: Callable[..., Shar
 @slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("start", [0, 11])
-def test_shards_are_the_same_for_any_number_of_workers(workers: int, start: int, shards: Callable[..., Shards]) -> None:
-    plan = Plan(TOTAL, 6)
-    assert same(take(shards(workers).training(plan, start), 12), take(shards().training(plan, start), 12))
+def test_shards_are_the_same_for_any_number_of_workers(
+    workers: int, start: int, shards: Callable[..., Shards]
+) -> None:
+    plan = BatchSampler(TOTAL, 6)
+    assert same(
+        take(shards(workers).training(plan, start), 12), take(shards().training(plan, start), 12)
+    )
 
 
-def test_resuming_decodes_nothing_that_came_before(shards: Callable[..., Shards], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_decodes_nothing_that_came_before(
+    shards: Callable[..., Shards], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from zoo.training import streams
 
     decoded: list[object] = []
     decode = streams.decode
-    monkeypatch.setattr(streams, "decode", lambda *args, **kwargs: decoded.append(args) or decode(*args, **kwargs))
-    take(shards().training(Plan(TOTAL, 5), 7), 2)
+    monkeypatch.setattr(
+        streams, "decode", lambda *args, **kwargs: decoded.append(args) or decode(*args, **kwargs)
+    )
+    take(shards().training(BatchSampler(TOTAL, 5), 7), 2)
     assert len(decoded) == 10
 
 
 @pytest.mark.parametrize(("ranks", "count"), [(2, 6), (3, 6), (6, 6), (4, 3)], ids=str)
-def test_ranks_of_shards_are_disjoint_and_equally_long(ranks: int, count: int, shards: Callable[..., Shards]) -> None:
-    """With fewer shards than ranks, too. Where a rank's part is shorter than its epoch, it sees some images again."""
+def test_ranks_of_shards_are_disjoint_and_equally_long(
+    ranks: int, count: int, shards: Callable[..., Shards]
+) -> None:
+    """With fewer shards than ranks, too. Where a rank's part is shorter than its epoch, it sees
+    some images again.
+    """
     split = shards(count=count)
-    plan = Plan(split.images, 2 * ranks)
+    plan = BatchSampler(split.images, 2 * ranks)
     for epoch in range(2):
         seen = []
         for rank in range(ranks):
-            batches = take(split.training(replace(plan, rank=rank, ranks=ranks), epoch * plan.per_epoch), plan.per_epoch)
+            batches = take(
+                split.training(replace(plan, rank=rank, ranks=ranks), epoch * plan.per_epoch),
+                plan.per_epoch,
+            )
             assert len(batches) == plan.per_epoch and all(len(labels) == 2 for _, labels in batches)
             seen.append(set(numbers(batches)))
         assert sum(map(len, seen)) == len(set().union(*seen))
@@ -229,7 +292,9 @@ def test_ranks_of_shards_are_disjoint_and_equally_long(ranks: int, count: int, s
 
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("count", [6, 2])
-def test_shards_evaluate_every_image_once(workers: int, count: int, shards: Callable[..., Shards]) -> None:
+def test_shards_evaluate_every_image_once(
+    workers: int, count: int, shards: Callable[..., Shards]
+) -> None:
     split = shards(workers, count=count)
     parts = [list(split.evaluation(4, rank, 3)) for rank in range(3)]
     assert sorted(numbers([batch for part in parts for batch in part])) == list(range(split.images))
@@ -239,13 +304,16 @@ def test_shards_evaluate_every_image_once(workers: int, count: int, shards: Call
 @pytest.mark.parametrize("workers", WORKERS)
 def test_a_bad_image_in_a_shard_is_one_line(workers: int, shards: Callable[..., Shards]) -> None:
     split = shards(workers, bad=(7,))
-    for batches in (split.training(Plan(TOTAL, 5), 0), split.evaluation(4)):
-        with pytest.raises(InputError, match=rf"^0007\.png is not an image that can be read \({UNKNOWN}\); --skip-bad leaves"):
+    for batches in (split.training(BatchSampler(TOTAL, 5), 0), split.evaluation(4)):
+        with pytest.raises(
+            InputError,
+            match=rf"^0007\.png is not an image that can be read \({UNKNOWN}\); --skip-bad leaves",
+        ):
             take(batches, 30)
 
 
 def test_a_bad_image_in_a_shard_is_replaced_within_its_batch(shards: Callable[..., Shards]) -> None:
-    plan = Plan(TOTAL, 5)
+    plan = BatchSampler(TOTAL, 5)
     whole = take(shards().training(plan, 0), 20)
     split = shards(skip_bad=True, bad=(7, 33))
     batches = take(split.training(plan, 0), 20)
@@ -261,12 +329,18 @@ def test_a_bad_image_in_a_shard_is_replaced_within_its_batch(shards: Callable[..
 
 def test_a_batch_of_bad_images_is_an_error(shards: Callable[..., Shards]) -> None:
     split = shards(skip_bad=True, bad=tuple(range(TOTAL)))
-    with pytest.raises(InputError, match=r"none of the 5 images of step 0 can be read: \d{4}\.png, \.\.\."):
-        next(split.training(Plan(TOTAL, 5), 0))
+    with pytest.raises(
+        InputError, match=r"none of the 5 images of step 0 can be read: \d{4}\.png, \.\.\."
+    ):
+        next(split.training(BatchSampler(TOTAL, 5), 0))
 
 
-def test_a_label_outside_the_classes_is_named(write_shards: Callable[..., Path], toy: DatasetSpec) -> None:
-    folder = write_shards({"train-0": [(n, encoded(picture(n)), 3 if n == 4 else 0) for n in range(6)]})
+def test_a_label_outside_the_classes_is_named(
+    write_shards: Callable[..., Path], toy: DatasetSpec
+) -> None:
+    folder = write_shards(
+        {"train-0": [(n, encoded(picture(n)), 3 if n == 4 else 0) for n in range(6)]}
+    )
     split = load_split(toy, "train", folder, images=6, workers=0)
     with pytest.raises(InputError, match=r"^0004\.png: the label is 3; valid for Toy are 0 to 2$"):
         list(split.evaluation(4))
@@ -277,5 +351,5 @@ def test_a_cut_shard_is_one_line(shards: Callable[..., Shards], tmp_path: Path) 
     path = tmp_path / "shards" / "train-2.tar"
     path.write_bytes(path.read_bytes()[:4000])
     with pytest.raises(InputError, match=r"^a shard of split 'train' cannot be read: .*") as error:
-        take(split.training(Plan(TOTAL, 5), 0), 10)
+        take(split.training(BatchSampler(TOTAL, 5), 0), 10)
     assert "\n" not in str(error.value)

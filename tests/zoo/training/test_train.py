@@ -1,4 +1,6 @@
-"""A run that was killed and resumed is the run that was never killed; a run that cannot go on says why."""
+"""A run that was killed and resumed is the run that was never killed; a run that cannot go on says
+why.
+"""
 
 import json
 import math
@@ -16,12 +18,20 @@ from zoo.danet import DANet
 from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.training import train as loop
 from zoo.training.config import Recipe
-from zoo.training.data import Images, Plan, generator
+from zoo.training.data import BatchSampler, Images, generator
 from zoo.training.lineage import Init
 from zoo.training.train import Options, train
 
 RECIPE = Recipe(
-    dataset="fmnist", epochs=2, batch_size=8, lr=0.05, label_smoothing=0.1, crop_padding=1, flip=True, erase=3, bf16=False
+    dataset="fmnist",
+    epochs=2,
+    batch_size=8,
+    lr=0.05,
+    label_smoothing=0.1,
+    crop_padding=1,
+    flip=True,
+    erase=3,
+    bf16=False,
 )
 STEPS = 6  # 26 images: three batches of eight an epoch, two images left over
 
@@ -31,15 +41,20 @@ def images(n: int) -> Images:
 
 
 @pytest.fixture
-def fit(tiny: Callable[..., DANet], tmp_path: Path) -> Callable[..., tuple[dict[str, Tensor], dict[str, Any]]]:
-    """`fit(run, recipe, progress)`: the weights and the last metrics of a new model, always from the same start and data."""
+def fit(
+    tiny: Callable[..., DANet], tmp_path: Path
+) -> Callable[..., tuple[dict[str, Tensor], dict[str, Any]]]:
+    """`fit(run, recipe, progress)`: the weights and the last metrics of a new model, always from
+    the same start and data.
+    """
 
     def fit(
         run: str = "run", recipe: Recipe = RECIPE, progress: loop.Progress | None = None, poison: bool = False,
         init: Init | None = None, teacher: loop.Teacher | None = None, **options: Any,
     ) -> Any:  # fmt: skip
         torch.manual_seed(7)
-        model = tiny(widths=(8, 8), threshold=0.5)  # so low that the last neurons fire from the start
+        # so low that the last neurons fire from the start
+        model = tiny(widths=(8, 8), threshold=0.5)
         if poison:
             nn.init.constant_(model.head.fc.bias, math.nan)
         last = train(
@@ -84,7 +99,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
 @pytest.mark.parametrize("steps", [[1], [2], [4], [6], [3, 5]], ids=str)
-def test_stopped_and_resumed_is_never_stopped(steps: list[int], variant: dict[str, Any], fit: Any) -> None:
+def test_stopped_and_resumed_is_never_stopped(
+    steps: list[int], variant: dict[str, Any], fit: Any
+) -> None:
     recipe = replace(RECIPE, **variant)
     expected, metrics = fit("whole", recipe)
     for step in steps:
@@ -133,11 +150,20 @@ def test_the_folder_of_a_run(fit: Any, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "recipe.json", "checkpoint-000000003.pt", "checkpoint-000000006.pt", "lock", "metrics.jsonl", "tensorboard",
     }  # fmt: skip
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["epoch"], line["step"], line["images"]) for line in lines] == [(1, 3, 24), (2, 6, 24)]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert [(line["epoch"], line["step"], line["images"]) for line in lines] == [
+        (1, 3, 24),
+        (2, 6, 24),
+    ]
     assert lines[-1] == last
-    assert all(round(line["test_top1"] * 11) / 11 == line["test_top1"] for line in lines)  # of eleven test images
-    assert Recipe.from_dict(json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]) == RECIPE
+    # of eleven test images
+    assert all(round(line["test_top1"] * 11) / 11 == line["test_top1"] for line in lines)
+    assert (
+        Recipe.from_dict(json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"])
+        == RECIPE
+    )
 
 
 def test_the_log_says_what_was_evaluated(fit: Any) -> None:
@@ -151,11 +177,18 @@ def test_evaluating_seldom_changes_nothing_else(fit: Any, tmp_path: Path) -> Non
     seldom, found = fit("seldom", recipe, evaluate_every=2)
     assert all(torch.equal(seldom[key], often[key]) for key in often)
     assert found["test_top1"] == last["test_top1"]
-    lines = [json.loads(line) for line in (tmp_path / "seldom" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "seldom" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert ["test_top1" in line for line in lines] == [False, True, True]  # the last epoch always
 
 
-@pytest.mark.parametrize("variant", [{}, {"ema": 0.5}, {"checkpointing": True}, {"loss": "tet", "norm_bias_rate": 4.0}], ids=str)
+@pytest.mark.parametrize(
+    "variant",
+    [{}, {"ema": 0.5}, {"checkpointing": True}, {"loss": "tet", "norm_bias_rate": 4.0}],
+    ids=str,
+)
 def test_frozen_parts_do_not_train(variant: dict[str, Any], fit: Any) -> None:
     recipe = replace(RECIPE, freeze=("stem", "stage2.block1"), **variant)
     start, _ = fit("start", replace(recipe, lr=1e-30, epochs=1))
@@ -193,13 +226,19 @@ def test_progress_counts_every_step(fit: Any) -> None:
 
     def progress(step: int, total: int, shown: dict[str, float]) -> None:
         seen.append((step, total))
-        assert shown.keys() == {"loss", "top1", "images/s"} and shown["loss"] > 0 and 0 <= shown["top1"] <= 1
+        assert (
+            shown.keys() == {"loss", "top1", "images/s"}
+            and shown["loss"] > 0
+            and 0 <= shown["top1"] <= 1
+        )
 
     fit(progress=progress)
     assert seen == [(step, STEPS) for step in range(1, STEPS + 1)]
 
 
-@pytest.mark.parametrize("change", [{"lr": 0.01}, {"seed": 1}, {"epochs": 3}, {"flip": False}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"lr": 0.01}, {"seed": 1}, {"epochs": 3}, {"flip": False}], ids=str
+)
 def test_a_folder_belongs_to_one_recipe(change: dict[str, Any], fit: Any) -> None:
     fit()
     with pytest.raises(ConfigError, match=r"run holds a run of another recipe, with .* --run"):
@@ -207,7 +246,10 @@ def test_a_folder_belongs_to_one_recipe(change: dict[str, Any], fit: Any) -> Non
 
 
 def test_the_seed_matters(fit: Any) -> None:
-    weights = [fit(run, replace(RECIPE, seed=seed))[0]["head.fc.weight"] for run, seed in (("a", 0), ("b", 0), ("c", 1))]
+    weights = [
+        fit(run, replace(RECIPE, seed=seed))[0]["head.fc.weight"]
+        for run, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
@@ -221,7 +263,8 @@ def test_seed_zero_is_torch_s_own_sequence() -> None:
 
 def test_a_loss_that_is_not_finite_stops_at_once(fit: Any, tmp_path: Path) -> None:
     with pytest.raises(
-        ZooError, match=r"not finite at step 0 \(epoch 0, batch 0, whose first images are \d+, .*--set lr=0.025"
+        ZooError,
+        match=r"not finite at step 0 \(epoch 0, batch 0, whose first images are \d+, .*--set lr=0.025",
     ) as error:
         fit(poison=True)
     assert "\n" not in str(error.value)
@@ -229,7 +272,9 @@ def test_a_loss_that_is_not_finite_stops_at_once(fit: Any, tmp_path: Path) -> No
 
 
 def test_a_run_that_diverges_names_the_step(fit: Any) -> None:
-    with pytest.raises(ZooError, match=r"not finite at step \d \(epoch \d, batch \d, whose first images"):
+    with pytest.raises(
+        ZooError, match=r"not finite at step \d \(epoch \d, batch \d, whose first images"
+    ):
         fit(recipe=replace(RECIPE, lr=1e30))
 
 
@@ -237,7 +282,10 @@ def test_out_of_memory_says_what_to_lower(fit: Any) -> None:
     def exhausted(step: int, total: int, shown: dict[str, float]) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    with pytest.raises(ZooError, match=r"out of memory with batch_size = 8: .*checkpointing=true.* batch_size=4 lr=0.025") as error:
+    with pytest.raises(
+        ZooError,
+        match=r"out of memory with batch_size = 8: .*checkpointing=true.* batch_size=4 lr=0.025",
+    ) as error:
         fit(progress=exhausted)
     assert "\n" not in str(error.value)
 
@@ -258,18 +306,26 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
 
 def test_the_rate_may_fall_along_a_line() -> None:
     recipe = Recipe(dataset="fmnist", epochs=4, lr=0.8, warmup_epochs=1.0, schedule="linear")
-    assert [loop._rate(recipe, step, 10, 40) for step in (9, 10, 25, 40)] == pytest.approx([0.8, 0.8, 0.4, 0.0])
+    assert [loop._rate(recipe, step, 10, 40) for step in (9, 10, 25, 40)] == pytest.approx(
+        [0.8, 0.8, 0.4, 0.0]
+    )
 
 
-def test_biases_of_normalisations_may_have_a_rate_of_their_own(tiny: Callable[..., DANet], tmp_path: Path) -> None:
+def test_biases_of_normalisations_may_have_a_rate_of_their_own(
+    tiny: Callable[..., DANet], tmp_path: Path
+) -> None:
     model = tiny()
     groups = loop._groups(model, replace(RECIPE, norm_bias_rate=16.0))
     names = {id(p): name for name, p in model.named_parameters()}
     assert [group["factor"] for group in groups] == [1.0, 1.0, 16.0]
-    assert {names[id(p)] for p in groups[2]["params"]} == {n for n in names.values() if ".bn" in n and n.endswith("bias")}
+    assert {names[id(p)] for p in groups[2]["params"]} == {
+        n for n in names.values() if ".bn" in n and n.endswith("bias")
+    }
     assert sum(len(group["params"]) for group in groups) == len(names)
     together = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # as on several GPUs
-    rates = [group["factor"] for group in loop._groups(together, replace(RECIPE, norm_bias_rate=16.0))]
+    rates = [
+        group["factor"] for group in loop._groups(together, replace(RECIPE, norm_bias_rate=16.0))
+    ]
     assert rates == [1.0, 1.0, 16.0]
 
     moved = {}
@@ -285,16 +341,24 @@ def test_biases_of_normalisations_may_have_a_rate_of_their_own(tiny: Callable[..
 def test_a_whitened_first_convolution_is_where_training_begins(fit: Any, tmp_path: Path) -> None:
     plain, _ = fit("plain", replace(RECIPE, lr=1e-9))
     whitened, _ = fit("whitened", replace(RECIPE, lr=1e-9, whiten=True))
-    changed = [key for key in plain if plain[key].dim() > 1 and not torch.allclose(plain[key], whitened[key], atol=1e-6)]
+    changed = [
+        key
+        for key in plain
+        if plain[key].dim() > 1 and not torch.allclose(plain[key], whitened[key], atol=1e-6)
+    ]
     assert changed == ["stem.conv.weight"]
     filters = whitened["stem.conv.weight"]
     assert torch.allclose(filters[:4], -filters[4:], atol=1e-5)
 
 
-def test_images_may_be_small_at_first(fit: Any, record: Any, tiny: Callable[..., DANet], tmp_path: Path) -> None:
+def test_images_may_be_small_at_first(
+    fit: Any, record: Any, tiny: Callable[..., DANet], tmp_path: Path
+) -> None:
     shapes: list[tuple[int, ...]] = []
     model = tiny(widths=(8, 8))
-    model.stem.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape[-2:])))
+    model.stem.register_forward_pre_hook(
+        lambda module, args: shapes.append(tuple(args[0].shape[-2:]))
+    )
     recipe = replace(RECIPE, sizes=((0, 14), (1, 28)))
     train(model, recipe, images(26), images(11), tmp_path, options=Options(evaluate_every=2))
     assert shapes[:3] == [(14, 14)] * 3 and (8, 8) in shapes[3:]
@@ -303,14 +367,25 @@ def test_images_may_be_small_at_first(fit: Any, record: Any, tiny: Callable[...,
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"crop_padding": 8, "crop_mode": "reflect", "sizes": ((0, 8),)}, "crop_padding = 8 must be below 8 pixels"),
+        (
+            {"crop_padding": 8, "crop_mode": "reflect", "sizes": ((0, 8),)},
+            "crop_padding = 8 must be below 8 pixels",
+        ),
         ({"sizes": ((0, 4),)}, "sizes are for images, of 8 to 112 pixels a side for Fashion-MNIST"),
-        ({"sizes": ((0, 113),)}, "sizes are for images, of 8 to 112 pixels a side for Fashion-MNIST"),
-        ({"dataset": "nmnist", "whiten": True}, "whiten is for images; N-MNIST has events: set it to false"),
+        (
+            {"sizes": ((0, 113),)},
+            "sizes are for images, of 8 to 112 pixels a side for Fashion-MNIST",
+        ),
+        (
+            {"dataset": "nmnist", "whiten": True},
+            "whiten is for images; N-MNIST has events: set it to false",
+        ),
     ],
     ids=str,
 )
-def test_changes_that_the_images_do_not_allow_are_refused(values: dict[str, Any], said: str, fit: Any) -> None:
+def test_changes_that_the_images_do_not_allow_are_refused(
+    values: dict[str, Any], said: str, fit: Any
+) -> None:
     with pytest.raises(ConfigError, match=f"^recipe: {said}"):
         fit(recipe=replace(RECIPE, **values))
 
@@ -320,7 +395,10 @@ def test_what_trains_and_when_it_ends_is_said(fit: Any, caplog: pytest.LogCaptur
     fit(recipe=replace(RECIPE, epochs=3, t_schedule=((0, 1), (2, 2))))
     said = [record.getMessage() for record in caplog.records]
     assert "training on cpu in float32: 3 epochs of 3 steps, 8 images each" in said
-    estimates = [re.fullmatch(r"[\d.e+]+ images/s at T = (\d); done about \d{4}-\d\d-\d\d \d\d:\d\d", text) for text in said]
+    estimates = [
+        re.fullmatch(r"[\d.e+]+ images/s at T = (\d); done about \d{4}-\d\d-\d\d \d\d:\d\d", text)
+        for text in said
+    ]
     assert [match[1] for match in estimates if match] == ["1", "1"]
 
 
@@ -338,7 +416,9 @@ class Clock:
         self.now += 10
 
 
-def test_the_seconds_of_an_epoch_are_those_of_all_processes(fit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seconds_of_an_epoch_are_those_of_all_processes(
+    fit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = Clock()
     monkeypatch.setattr(loop, "time", clock)
 
@@ -350,21 +430,30 @@ def test_the_seconds_of_an_epoch_are_those_of_all_processes(fit: Any, tmp_path: 
     with pytest.raises(Killed):
         fit(progress=killed_in_the_second_epoch, save_every=1)
     fit(progress=clock.after_step)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [line["seconds"] for line in lines] == [30, 30]
 
 
-def test_the_first_estimate_is_of_all_steps_so_far(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_estimate_is_of_all_steps_so_far(
+    fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also where epochs are shorter than that."""
     clock, estimates = Clock(), []
     monkeypatch.setattr(loop, "time", clock)
     monkeypatch.setattr(loop, "SETTLED", 5)
-    monkeypatch.setattr(loop._Training, "_estimate", lambda self, seconds, steps: estimates.append((seconds, steps)))
+    monkeypatch.setattr(
+        loop._Training, "_estimate", lambda self, seconds, steps: estimates.append((seconds, steps))
+    )
     fit(progress=clock.after_step)
     assert estimates == [(30, 3), (40, 5), (30, 3)]
 
 
-@pytest.mark.parametrize(("flags", "expected"), [("sse2 avx512_bf16 amx_tile", "bfloat16"), ("sse2 avx2 avx512f", "float32")])
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("sse2 avx512_bf16 amx_tile", "bfloat16"), ("sse2 avx2 avx512f", "float32")],
+)
 def test_auto_is_bfloat16_where_the_processor_has_it(
     flags: str, expected: str, fit: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -374,8 +463,11 @@ def test_auto_is_bfloat16_where_the_processor_has_it(
 
 
 def test_an_epoch_takes_every_image_at_most_once() -> None:
-    plan = Plan(26, 8)
-    epochs = [torch.cat([plan.indexes(step) for step in range(3 * e, 3 * e + 3)]).tolist() for e in range(2)]
+    plan = BatchSampler(26, 8)
+    epochs = [
+        torch.cat([plan.indexes(step) for step in range(3 * e, 3 * e + 3)]).tolist()
+        for e in range(2)
+    ]
     assert all(len(set(epoch)) == 24 for epoch in epochs)
     assert epochs[0] != epochs[1]
 
@@ -385,7 +477,9 @@ def test_only_weights_decay(tiny: Callable[..., DANet]) -> None:
     decaying, others = loop._groups(model, replace(RECIPE, weight_decay=0.1))
     names = {id(p): name for name, p in model.named_parameters()}
     assert decaying["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
-    assert all("conv" in names[id(p)] or names[id(p)] == "head.fc.weight" for p in decaying["params"])
+    assert all(
+        "conv" in names[id(p)] or names[id(p)] == "head.fc.weight" for p in decaying["params"]
+    )
     assert all(".bn" in names[id(p)] or names[id(p)] == "head.fc.bias" for p in others["params"])
     assert len(decaying["params"]) + len(others["params"]) == len(names)
 
@@ -393,20 +487,26 @@ def test_only_weights_decay(tiny: Callable[..., DANet]) -> None:
 def test_a_tiny_network_learns_what_is_easy(tiny: Callable[..., DANet], tmp_path: Path) -> None:
     """Five brightnesses, five classes: the loss falls."""
     labels = torch.arange(40) % 5
-    data = Images((labels * 60).to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8).contiguous(), labels)
+    data = Images(
+        (labels * 60).to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8).contiguous(), labels
+    )
     recipe = Recipe(dataset="fmnist", epochs=8, batch_size=10, lr=0.1)
     last = train(tiny(widths=(8, 8)), recipe, data, data, tmp_path)
     first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
     assert last["train_loss"] < 0.7 * first["train_loss"]
 
 
-def test_a_checkpoint_of_another_network_is_refused(fit: Any, tiny: Callable[..., DANet], tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_network_is_refused(
+    fit: Any, tiny: Callable[..., DANet], tmp_path: Path
+) -> None:
     fit("run")
     other = tiny(widths=(16, 8), threshold=0.5)
     train(other, RECIPE, images(26), images(11), tmp_path / "other")
     for path in (tmp_path / "other").glob("checkpoint-*"):
         path.replace(tmp_path / "run" / path.name)
-    with pytest.raises(WeightsError, match=r"the checkpoint is not one of this run \(.*\): delete it") as error:
+    with pytest.raises(
+        WeightsError, match=r"the checkpoint is not one of this run \(.*\): delete it"
+    ) as error:
         fit("run")
     assert "\n" not in str(error.value)
 
@@ -425,7 +525,9 @@ def test_a_teacher_is_followed(fit: Any) -> None:
     assert taught["test_top1"] == pytest.approx(2 / 11)  # of eleven images, those of class 3
 
 
-def test_the_number_of_steps_follows_its_schedule(fit: Any, record: Any, tiny: Callable[..., DANet], tmp_path: Path) -> None:
+def test_the_number_of_steps_follows_its_schedule(
+    fit: Any, record: Any, tiny: Callable[..., DANet], tmp_path: Path
+) -> None:
     shapes: list[int] = []
     model = tiny(widths=(8, 8), steps=3)
     model.head.readout.register_forward_pre_hook(lambda module, args: shapes.append(len(args[0])))

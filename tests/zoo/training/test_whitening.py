@@ -26,7 +26,8 @@ def test_outputs_are_not_correlated_and_have_unit_deviation() -> None:
     kept = conv.weight[54:].detach().clone()
     whiten(conv, images)
     covariance = outputs(conv, images).square().mean(1)
-    assert torch.allclose(covariance[:20], torch.ones(20), atol=0.1)  # along those of large variance
+    # along those of large variance
+    assert torch.allclose(covariance[:20], torch.ones(20), atol=0.1)
     said = outputs(conv, images)[:10]
     assert (said @ said.T / said.shape[1] - torch.eye(10)).abs().max() < 0.15
     assert torch.allclose(conv.weight[:27], -conv.weight[27:54])
@@ -49,7 +50,11 @@ def test_images_without_variance_blow_nothing_up() -> None:
 
 def test_no_more_images_are_needed_than_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = nn.Conv2d(3, 64, 3), nn.Conv2d(3, 64, 7)
-    assert [images_needed(small, 32), images_needed(large, 224), images_needed(large, 5)] == [2000, 256, 2000]
+    assert [images_needed(small, 32), images_needed(large, 224), images_needed(large, 5)] == [
+        2000,
+        256,
+        2000,
+    ]
     monkeypatch.setattr(whitening, "PATCHES", 81 * 4)
     images, again = torch.randn(10, 3, 64, 64), nn.Conv2d(3, 64, 7)
     whiten(large, images)

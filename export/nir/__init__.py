@@ -1,0 +1,1 @@
+"""NIR: graphs written, read, checked, run and verified."""

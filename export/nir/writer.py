@@ -1,0 +1,119 @@
+"""NIR graphs and spike trains as files, in the layout of nir 1.0 (HDF5), verified before they have
+their name.
+
+    danet20-t4.fmnist.nir          the graph
+    danet20-t4.fmnist.trains.nir   its input and every neuron's spikes for a batch, as `nir.read_data` reads them
+
+Weights are stored as they are, as they do not compress; what repeats itself (parameters of neurons,
+pools in convolutions) is gzipped, so that a file is hardly larger than the weights.
+"""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nir
+import numpy as np
+import torch
+
+from export.nir.exporter import DT, Profile, to_nir
+from export.nir.reader import read_nir
+from export.nir.verify import NirVerification, verify_graph
+from zoo.danet import DANet
+from zoo.errors import VerificationError
+from zoo.integrity import beside
+
+__all__ = ["trains_path", "write_graph", "write_nir", "write_trains"]
+
+WORTH_IT = 0.6  # gzip an array if its first bytes shrink to less than this
+CHUNK_BYTES = 1 << 20
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def write_nir(
+    model: DANet,
+    path: str | Path,
+    images: torch.Tensor | None = None,
+    *,
+    profile: Profile = "portable",
+) -> NirVerification:
+    """Write the graph of `model` to `path` and its spike trains for `images` (normalised `[B, C, H,
+    W]`; two of noise if none are given) beside it. The file is read back and verified neuron by
+    neuron; only then do both get their names.
+
+    Raises `ExportError` for what NIR cannot say, `VerificationError` if what was read is not the
+    model.
+    """
+    path = Path(path)
+    with beside(path) as graph_file, beside(trains_path(path)) as trains_file:
+        write_graph(to_nir(model, profile=profile), graph_file)
+        result = verify_graph(model, read_nir(graph_file), images)
+        if not result.ok:
+            raise VerificationError(
+                f"the export is not the model: {result.worst()}; no file was written to {path}"
+            )
+        write_trains(result.inputs, result.trains, trains_file)
+    return result
+
+
+def trains_path(path: str | Path) -> Path:
+    """Where the spike trains of the graph at `path` lie: `x.nir` -> `x.trains.nir`."""
+    path = Path(path)
+    return path.with_name(path.name.removesuffix(".nir") + ".trains.nir")
+
+
+def write_graph(graph: nir.NIRGraph, path: str | Path) -> None:
+    """What `nir.write` writes, quicker and smaller: a filter for each array instead of one for all."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("version", data=nir.version, dtype=h5py.string_dtype())
+        top = nir.NIRGraph({}, graph.edges, metadata=graph.metadata, type_check=False).to_dict()
+        _write_group(file.create_group("node"), top | {"nodes": graph.nodes})
+
+
+def _write_group(group: h5py.Group, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        match value:
+            case nir.NIRNode():
+                # a copy, which is gone before the next node is
+                _write_group(group.create_group(name), value.to_dict())
+            case dict():
+                if value or name != "metadata":
+                    _write_group(group.create_group(name), value)
+            case str():
+                group.create_dataset(name, data=value, dtype=h5py.string_dtype())
+            case np.ndarray():
+                group.create_dataset(name, data=value, **_filters(value))
+            case _:
+                group.create_dataset(name, data=value)
+
+
+def _filters(array: Array) -> dict[str, Any]:
+    sample = np.ascontiguousarray(array[:1] if array.ndim else array).tobytes()[: 1 << 16]
+    if array.nbytes < 1 << 12 or len(zlib.compress(sample, 1)) > WORTH_IT * len(sample):
+        return {}
+    rows = max(1, min(len(array), CHUNK_BYTES * len(array) // array.nbytes))
+    return {"compression": "gzip", "compression_opts": 1, "chunks": (rows, *array.shape[1:])}
+
+
+def write_trains(images: Array, trains: dict[str, Array], path: str | Path) -> None:
+    """`images` `[B, C, H, W]` and spikes `[T, B, ...]` by node as nir's `TimeGriddedData` `[B, T,
+    elements]`, step `DT`.
+    """
+    steps = len(next(iter(trains.values())))
+    given = np.broadcast_to(images, (steps, *images.shape))
+    observed = {"input": {"input": given}} | {
+        name: {"spikes": train.astype(bool)} for name, train in trains.items()
+    }
+    nodes = {
+        name: nir.NIRNodeData({kind: _gridded(values) for kind, values in seen.items()})
+        for name, seen in observed.items()
+    }
+    nir.write_data(path, nir.NIRGraphData(nodes), compression="gzip", compression_opts=1)
+
+
+def _gridded(values: Array) -> nir.TimeGriddedData:
+    steps, batch = values.shape[:2]
+    return nir.TimeGriddedData(
+        np.ascontiguousarray(values.swapaxes(0, 1)).reshape(batch, steps, -1), DT
+    )

@@ -1,0 +1,89 @@
+"""ONNX graphs as files: verified before they have their name, and read with an error of one line
+for what is none.
+
+danet50-t4.in1k.onnx         the graph, and up to 2 GB of weights
+danet50-t4.in1k.onnx.data    more than that: the weights, beside the graph
+"""
+
+import gc
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from export.verification import Verification
+from zoo.errors import InputError, VerificationError
+
+__all__ = ["OPSET", "data_path", "described", "read_file", "write_verified"]
+
+OPSET = 20  # of ONNX's own domain, in every file of the zoo
+LARGEST = 2**31 - 2**20  # bytes of one file, a limit of protobuf
+
+
+def write_verified(
+    path: Path,
+    build: Callable[[], onnx.ModelProto],
+    verify: Callable[[Path], Verification] | None,
+    of: str = "model",
+) -> Verification | None:
+    """Write the graph that `build` makes to `path`, once `verify` has found that the file is what
+    it is to be.
+
+    Raises `VerificationError` if it is not, which names `of`, and leaves what lay there.
+    """
+    data = data_path(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        file = Path(folder) / path.name
+        proto = build()
+        large = proto.ByteSize() > LARGEST
+        onnx.save(proto, file, save_as_external_data=large, location=data.name if large else None)
+        del proto
+        gc.collect()  # the exporter leaves copies of the weights in reference cycles
+        result = verify(file) if verify else None
+        if result and not result.ok:
+            raise VerificationError(
+                f"the export is not the {of}: {result.worst()}; no file was written to {path}"
+            )
+        if large:
+            data_path(file).replace(data)
+        file.replace(path)
+    if not large:
+        data.unlink(missing_ok=True)  # of an earlier export
+    return result
+
+
+def data_path(path: Path) -> Path:
+    """Where the weights of the graph at `path` lie, if they are too many for it."""
+    return path.with_name(path.name + ".data")
+
+
+def read_file(path: str | Path, *, weights: bool = True) -> onnx.ModelProto:
+    """The graph at `path`, with its weights or without those that lie beside it.
+
+    Raises `InputError` for what is no ONNX file, or one of the zoo whose operators are of another
+    version than it writes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: write it with `zoo export NAME --to onnx`")
+    try:
+        proto = onnx.load(path, load_external_data=weights)
+    except (OSError, DecodeError, ValueError, onnx.checker.ValidationError) as error:
+        raise InputError(
+            f"{path} is not an ONNX file: {(str(error) or type(error).__name__).splitlines()[0]}"
+        ) from None
+    if not proto.opset_import:
+        raise InputError(f"{path} is not an ONNX file: it names no operator set")
+    opset = next((entry.version for entry in proto.opset_import if not entry.domain), 0)
+    if opset != OPSET and "zoo_version" in described(proto):
+        raise InputError(
+            f"{path} is of ONNX opset {opset}, files of the zoo are of {OPSET}: write it again with `zoo export`"
+        )
+    return proto
+
+
+def described(proto: onnx.ModelProto) -> dict[str, str]:
+    """What a file says of itself."""
+    return {str(entry.key): str(entry.value) for entry in proto.metadata_props}

@@ -1,0 +1,85 @@
+"""Weights as chips hold them: integers of 8 bits times a scale."""
+
+from dataclasses import replace
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from export.prepare.fold import fold, still_image
+from export.prepare.trace import Call, trace
+from zoo.danet import DANet, Repeat
+from zoo.errors import ConfigError
+from zoo.neurons import Lif
+
+__all__ = ["PRECISIONS", "WeightFormat", "as_precision", "quantize_weights"]
+
+WeightFormat = Literal["float32", "int8", "int8-layer"]
+PRECISIONS: dict[str, str] = {
+    "float32": "weights as they were trained",
+    "int8": "one scale per output channel; biases and neurons as they were",
+    "int8-layer": "one scale per layer, of whose steps biases and thresholds are whole numbers, as on Speck",
+}
+LEVELS = 127  # on either side of zero
+
+
+def as_precision(word: str) -> WeightFormat:
+    """Raises `ConfigError` for a word that is none."""
+    if word not in PRECISIONS:
+        raise ConfigError(f"precision {word[:100]!r} is not one of {', '.join(PRECISIONS)}")
+    return cast(WeightFormat, word)
+
+
+def quantize_weights(model: DANet, precision: WeightFormat = "int8") -> DANet:
+    """A copy of `model` whose weights are integers from -127 to 127 times a scale, its BatchNorms
+    folded before.
+
+    The scale is the largest number that it has to reach over 127 (symmetric, without calibration;
+    Jacob et al. 2018, section 3): the largest weight of each output channel, or with `int8-layer`
+    the largest weight or bias of the layer. Every layer that has weights keeps it, as
+    `weight_scale` `[C_out]`.
+    """
+    if precision == "float32":
+        return model
+    model = fold(model)
+    calls = trace(model, still_image(model))
+    with torch.no_grad():
+        for call in calls:
+            match call.module:
+                case nn.Conv2d() | nn.Linear() as layer if precision == "int8":
+                    layer.weight_scale = _round(layer.weight, layer.weight.abs().flatten(1).amax(1))
+                case nn.Conv2d() | nn.Linear() as layer:
+                    numbers = [p for p in (layer.weight, layer.bias) if p is not None]
+                    largest = torch.stack([p.abs().amax() for p in numbers]).amax()
+                    for parameter in numbers:
+                        scale = _round(parameter, largest)
+                    layer.weight_scale = scale.expand(len(layer.weight)).clone()
+                    for reader in calls:  # of the layer's current alone
+                        if (
+                            isinstance(reader.module, Lif)
+                            and _source(calls, reader.inputs[0]) == call.path
+                        ):
+                            _round(reader.module.neuron.threshold, largest)
+    assert model.origin is not None
+    model.origin = replace(model.origin, precision=precision)
+    return model
+
+
+def _round(numbers: Tensor, largest: Tensor) -> Tensor:
+    """To whole multiples of `largest / 127`, which is returned; `largest` may be one number for
+    each row.
+    """
+    scale = largest.clamp_min(torch.finfo(largest.dtype).tiny) / LEVELS
+    step = scale.view(-1, *[1] * (numbers.dim() - 1))
+    numbers.copy_(((numbers / step).round() * step).view_as(numbers))
+    return scale
+
+
+def _source(calls: list[Call], path: str) -> str:
+    """The path whose value `path` hands on unchanged."""
+    unchanged = {
+        call.path: call.inputs[0] for call in calls if isinstance(call.module, nn.Identity | Repeat)
+    }
+    while path in unchanged:
+        path = unchanged[path]
+    return path

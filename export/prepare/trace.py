@@ -1,0 +1,96 @@
+"""Which module of a network feeds which: one recorded forward pass.
+
+Everything between two modules of a zoo network is a module too (sums, pools, the repetition over
+time), so the recorded calls are the whole computation, in an order in which it can be repeated.
+"""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from export.prepare.neurons import check_modules, check_shapes
+from zoo.danet import DANet
+from zoo.errors import ExportError
+from zoo.neurons import Lif
+
+__all__ = ["INPUT", "Call", "leaves", "trace"]
+
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Call:
+    """`path` is the module's dotted name, `inputs` the paths whose outputs it read, in the order of
+    its arguments.
+    """
+
+    path: str
+    module: nn.Module
+    inputs: tuple[str, ...]
+    in_shape: tuple[int, ...]  # of the first input, [N, C, H, W]
+    out_shape: tuple[int, ...]
+
+
+def leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that compute: those without children, and `Lif`, whose neuron is its own
+    business.
+    """
+    inside = tuple(path + "." for path, module in model.named_modules() if isinstance(module, Lif))
+    for path, module in model.named_modules():
+        if isinstance(module, Lif) or not (any(module.children()) or path.startswith(inside)):
+            yield path, module
+
+
+def trace(model: DANet, x: Tensor) -> list[Call]:
+    """The calls of `model(x)`, for a still image `x` of `[B, C, H, W]`, in the order in which they
+    ran.
+
+    Raises `ExportError` for a module that has no exact export.
+    """
+    check_modules(model)
+    calls: list[Call] = []
+    producer = {id(x): INPUT}
+    # an id is only unique while its tensor lives, so it is forgotten with it
+    forget: list[Any] = []
+
+    def record(path: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        try:
+            inputs = tuple(producer[id(a)] for a in args)
+        except KeyError:
+            raise ExportError(
+                f"{path} reads a tensor that no module made: only networks of modules can be exported"
+            ) from None
+        calls.append(Call(path, module, inputs, tuple(args[0].shape), tuple(output.shape)))
+        key = id(output)
+        producer[key] = path
+        forget.append(weakref.ref(output, lambda _: producer.pop(key, None)))
+
+    with _hooked(model, record), torch.inference_mode():
+        model(x)
+    return calls
+
+
+@contextmanager
+def _hooked(model: nn.Module, record: Any) -> Iterator[None]:
+    def hook(path: str) -> Any:
+        return lambda module, args, output: record(path, module, args, output)
+
+    def fits(path: str) -> Any:
+        return lambda lif, args: check_shapes(path, lif, tuple(args[0].shape[1:]))
+
+    handles = [module.register_forward_hook(hook(path)) for path, module in leaves(model)]
+    handles += [
+        lif.register_forward_pre_hook(fits(path))
+        for path, lif in leaves(model)
+        if isinstance(lif, Lif)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,1 @@
+"""A chip check as a page and as text of the terminal."""

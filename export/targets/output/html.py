@@ -1,0 +1,31 @@
+"""Checks as one HTML page: no script, no font and no picture from elsewhere."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from export import units
+from export.targets.output import text as words
+from export.targets.result import Check
+
+__all__ = ["render"]
+
+
+def render(checks: Sequence["Check"], name: str, about: Sequence[str] = ()) -> str:
+    """The page, as text."""
+    return _template().render(checks=checks, name=name, about=about, units=units, words=words)
+
+
+@cache
+def _template() -> Template:
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")

@@ -1,0 +1,74 @@
+"""A check in a terminal."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from export.targets.output import text as words
+from export.targets.result import Check
+from export.units import count
+from zoo import terminal
+
+__all__ = ["render"]
+
+
+def render(check: Check, console: Console) -> None:
+    """Print the verdict, the layers, what does not fit with the smallest change, and what the check
+    leaves out.
+    """
+    colour = "green" if check.fits else "red"
+    console.print(
+        f"[bold]{escape(check.target.title)}[/bold]: [bold {colour}]{words.verdict(check)}[/bold {colour}]"
+    )
+    terminal.show(_layers(check), console)
+    if check.findings:
+        terminal.show(_findings(check), console)
+    for note in check.notes:
+        console.print(escape(note), highlight=False)
+
+
+def _layers(check: Check) -> Table:
+    table = terminal.table(title=words.cores(check) or "layers")
+    for column in ("layer", "weights"):
+        table.add_column(column, overflow="fold")
+    table.add_column("neuron, reset", no_wrap=True)
+    for column in ("neurons", "core", "use", "findings"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for layer in check.network.layers.values():
+        found = len(check.of(layer.name))
+        table.add_row(
+            escape(layer.name),
+            escape(words.weights(layer)),
+            words.neuron(layer),
+            count(layer.neurons),
+            words.core(check, layer),
+            words.use(check, layer),
+            str(found) if found else "",
+        )
+    host = check.network.host
+    if host.nodes:
+        table.add_row(
+            "on the host",
+            escape(", ".join(host.nodes)),
+            "",
+            "",
+            "host",
+            f"{count(host.macs)} MAC",
+            "",
+        )
+    return table
+
+
+def _findings(check: Check) -> Table:
+    table = terminal.table(
+        "layer", "limit", "found", "allowed", "smallest change known", title="what does not fit"
+    )
+    for rows in words.grouped(check.findings):
+        finding = rows[0]
+        names = escape(words.several(rows))
+        table.add_row(
+            names,
+            words.limit(finding.limit),
+            *map(escape, (finding.found, finding.allowed, finding.change)),
+        )
+    return table

@@ -1,0 +1,94 @@
+"""What a check of a network against a chip found."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from export.targets.layers import Layer, Network
+from export.targets.limits import Target
+from export.targets.placement import Placement
+from export.targets.rules import Finding
+
+__all__ = ["CAVEAT", "Check"]
+
+CAVEAT = "Checked against published limits; not validated on the chip."
+
+
+@dataclass(frozen=True)
+class Check:
+    """What of a network does not fit a target, and where its layers would lie."""
+
+    target: Target
+    network: Network
+    findings: tuple[Finding, ...]
+    placement: Placement | None  # None where no formula for it is published
+    # seconds a step, where neither the graph nor the caller gave them and it matters
+    assumed_dt: float | None = None
+
+    @property
+    def fits(self) -> bool:
+        """No published limit is exceeded."""
+        return not self.findings
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth knowing and breaks no limit."""
+        copies = ", ".join(
+            f"{node} {len(layers)} times" for node, layers in self.network.shared.items()
+        )
+        held = f"Held once for each neuron that it reaches: {copies}." if copies else ""
+        names = ", ".join(self.network.recurrent)
+        back = f"Recurrent: {names}. Each is checked as one more reader; whether spikes can go back to it is not checked."
+        return tuple(note for note in (CAVEAT, self.target.note, held, back * bool(names)) if note)
+
+    def of(self, layer: str) -> tuple[Finding, ...]:
+        """The findings of a layer."""
+        return tuple(finding for finding in self.findings if finding.layer == layer)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dump`."""
+        host, placement = self.network.host, self.placement
+        return {
+            "schema": 1,
+            "target": self.target.name,
+            "title": self.target.title,
+            "fits": self.fits,
+            "assumed_dt": self.assumed_dt,
+            "validated": "published limits only",
+            "cores": {"needed": placement.needed, "present": placement.present}
+            if placement
+            else None,
+            "layers": [self._layer_json(layer) for layer in self.network.layers.values()],
+            "host": {
+                "nodes": list(host.nodes),
+                "reads": list(host.reads),
+                "macs": host.macs,
+                "parameters": host.parameters,
+            },
+            "findings": [asdict(finding) for finding in self.findings],
+            "notes": list(self.notes),
+            "limits": [
+                {
+                    "limit": limit.name,
+                    "value": limit.value,
+                    "source": limit.source,
+                    "secondary": limit.secondary,
+                }
+                for limit in self.target.all_limits()
+            ],
+        }
+
+    def _layer_json(self, layer: Layer) -> dict[str, Any]:
+        spot = self.placement.places[layer.name] if self.placement else None
+        return {
+            "name": layer.name,
+            "weights": [w.node for w in layer.weights],
+            "reads": list(layer.reads),
+            "neuron": layer.neuron.model,
+            "reset": layer.neuron.reset,
+            "neurons": layer.neurons,
+            "core": spot.core if spot else None,
+            "cores": spot.cores if spot else None,
+            "use": round(spot.use, 6) if spot else None,
+            "needs": spot.needs if spot else None,
+        }

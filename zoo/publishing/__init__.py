@@ -1,0 +1,1 @@
+"""How a model gets its card and its place in the manifest, and how it is pushed to the Hub."""
