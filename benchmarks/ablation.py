@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from zoo.integrity import write_whole
+from zoo.files import write_text
 from zoo.processor import processor
 
 RESULTS = Path(__file__).with_name("results") / "ablation.json"
@@ -118,7 +118,7 @@ def train(variant: str, seed: int, options: argparse.Namespace) -> None:
     with WRITING:  # of two runs that end together neither overwrites the other's result
         results = read_results()
         results[f"{title}, {options.epochs} epochs: {variant}, seed {seed}"] = result
-        write_whole(RESULTS, json.dumps({"runs": results}, indent=2) + "\n")
+        write_text(RESULTS, json.dumps({"runs": results}, indent=2) + "\n")
 
 
 def read_results() -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
-"""What can go wrong for a user. Every message is one line: what was given, what is valid, what to
-do.
+"""What can go wrong for a user.
+
+Every message is one line: what was given, what is valid, what to do.
 """
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "VerificationError",
     "WeightsError",
     "ZooError",
+    "first_line",
 ]
 
 
@@ -44,3 +46,8 @@ class ExportError(ZooError):
 
 class VerificationError(ExportError):
     """An export that is not the model."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what another library says, or the kind of its error if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

@@ -17,7 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from zoo.errors import HubError, WeightsError
-from zoo.integrity import check_files, mismatch, remembered_sha256, state_folder, write_whole
+from zoo.files import write_text
+from zoo.integrity import check_files, mismatch, remembered_sha256, state_folder
 from zoo.manifest import COMMIT, FileSpec, WeightsSpec, read_manifest, weights_folder
 from zoo.names import GRAMMAR, ModelSpec
 from zoo.remote import HubRepo, NotThere
@@ -175,7 +176,7 @@ def _foreign(place: HubRepo) -> Path:
     for name, spec in files.items():
         _check_tag(folder / name, spec.sha256)
     with suppress(OSError):  # no place to remember it
-        write_whole(
+        write_text(
             _record(folder),
             json.dumps({name: asdict(spec) for name, spec in files.items()}, indent=2) + "\n",
         )

@@ -9,23 +9,21 @@ import hashlib
 import os
 import re
 import time
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from zoo.errors import WeightsError
+from zoo.files import write_text
 from zoo.manifest import FileSpec
 
 __all__ = [
-    "beside",
     "check_files",
     "digest",
     "mismatch",
     "remembered_sha256",
     "sha256",
     "state_folder",
-    "write_whole",
 ]
 
 # A file changed twice within one tick of the file system's clock keeps its times, so a file this
@@ -52,7 +50,7 @@ def remembered_sha256(path: Path) -> str:
     found = sha256(path)
     if _identity(path) == identity and time.time_ns() - path.stat().st_ctime_ns > TICK:
         with suppress(OSError):  # no place to remember it
-            write_whole(mark, found)
+            write_text(mark, found)
     return found
 
 
@@ -105,27 +103,6 @@ def mismatch(path: Path, kind: str, found: str, expected: str, remedy: str) -> W
 def state_folder() -> Path:
     """Where the zoo remembers what it has verified."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "danet-zoo"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Readers, and other processes that write the same, see the whole text or none of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with beside(path) as file:
-        file.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """A name in the same folder to write to, that becomes `path` if all goes well and is gone if
-    not.
-    """
-    # another process may write the same
-    file = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield file
-        file.replace(path)
-    finally:
-        file.unlink(missing_ok=True)
 
 
 def _identity(path: Path) -> tuple[object, ...]:

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from zoo.danet import WRAPPED, DANet, DANetConfig
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, WeightsError
-from zoo.integrity import beside, sha256
+from zoo.files import replacing
+from zoo.integrity import sha256
 from zoo.manifest import FileSpec
 from zoo.neurons import Lif
 from zoo.provenance import RECORD_FILES, Origin
@@ -134,7 +135,7 @@ def write_model(
     }
     folder.mkdir(parents=True, exist_ok=True)
     # neither replaced before both are whole
-    with beside(folder / CONFIG) as config_file, beside(folder / SINGLE) as weights_file:
+    with replacing(folder / CONFIG) as config_file, replacing(folder / SINGLE) as weights_file:
         config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(tensors, weights_file, metadata={"format": "pt"})
         written = {CONFIG: config_file, SINGLE: weights_file}
@@ -172,7 +173,7 @@ def save_model(
     write_model(folder, model, name=name, data=data, half=half)
     for file in RECORD_FILES:
         if source is not None and not home and (source / file).is_file():
-            with beside(folder / file) as copy:
+            with replacing(folder / file) as copy:
                 shutil.copyfile(source / file, copy)
     return Origin(name, data, (folder / SINGLE,))
 

@@ -122,11 +122,9 @@ def _tree(path: Path, stream: IO[bytes], most: int) -> Tree | None:
                 if most < 0:
                     return None
                 array = np.empty(shape, dtype)
-                # typeshed's IO has no readinto, but a pipe and a BytesIO have
-                if (
-                    array.size
-                    and stream.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes
-                ):  # type: ignore[attr-defined]  # of raw streams
+                target = array.reshape(-1).view(np.uint8).data
+                # A pipe and a BytesIO have readinto, which typeshed's IO has not.
+                if array.size and stream.readinto(target) != array.nbytes:  # type: ignore[attr-defined]
                     return None
                 stack[-1][name] = array if shape else array[()]
             case {"text": str(name), "shape": [*shape], "bytes": int(size)}:

@@ -27,7 +27,7 @@ from export.prepare.trace import INPUT, Call
 from export.verification import LayerCheck, Verification
 from zoo.blocks import Add, And, IAnd
 from zoo.danet import DANet
-from zoo.errors import ExportError, InputError, VerificationError
+from zoo.errors import ExportError, InputError, VerificationError, first_line
 from zoo.neurons import Lif
 
 __all__ = ["NirVerification", "verify_graph", "verify_nir"]
@@ -94,7 +94,7 @@ def verify_graph(
             lines = tuple(_compare(expected, values, x))
         except (ExportError, InputError, RuntimeError) as error:
             raise VerificationError(
-                f"the graph cannot be run as this model: {str(error).splitlines()[0]}"
+                f"the graph cannot be run as this model: {first_line(error)}"
             ) from None
         with torch.inference_mode():
             same = int(

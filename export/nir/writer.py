@@ -22,7 +22,7 @@ from export.nir.reader import read_nir
 from export.nir.verify import NirVerification, verify_graph
 from zoo.danet import DANet
 from zoo.errors import VerificationError
-from zoo.integrity import beside
+from zoo.files import replacing
 
 __all__ = ["trains_path", "write_graph", "write_nir", "write_trains"]
 
@@ -46,7 +46,7 @@ def write_nir(
     model.
     """
     path = Path(path)
-    with beside(path) as graph_file, beside(trains_path(path)) as trains_file:
+    with replacing(path) as graph_file, replacing(trains_path(path)) as trains_file:
         write_graph(to_nir(model, profile=profile), graph_file)
         result = verify_graph(model, read_nir(graph_file), images)
         if not result.ok:

@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from export.verification import Verification
-from zoo.errors import InputError, VerificationError
+from zoo.errors import InputError, VerificationError, first_line
 
 __all__ = ["OPSET", "data_path", "described", "read_file", "write_verified"]
 
@@ -71,9 +71,7 @@ def read_file(path: str | Path, *, weights: bool = True) -> onnx.ModelProto:
     try:
         proto = onnx.load(path, load_external_data=weights)
     except (OSError, DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise InputError(
-            f"{path} is not an ONNX file: {(str(error) or type(error).__name__).splitlines()[0]}"
-        ) from None
+        raise InputError(f"{path} is not an ONNX file: {first_line(error)}") from None
     if not proto.opset_import:
         raise InputError(f"{path} is not an ONNX file: it names no operator set")
     opset = next((entry.version for entry in proto.opset_import if not entry.domain), 0)

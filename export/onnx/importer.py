@@ -27,7 +27,7 @@ from export.prepare.quantize import PRECISIONS
 from export.prepare.trace import Call, trace
 from zoo.danet import DANet, DANetConfig
 from zoo.datasets import DatasetSpec
-from zoo.errors import ConfigError, InputError
+from zoo.errors import ConfigError, InputError, first_line
 from zoo.neurons import Lif
 from zoo.provenance import Origin
 
@@ -200,4 +200,4 @@ def _broadcasts(dims: tuple[int, ...], shape: tuple[int, ...]) -> bool:
 
 
 def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return first_line(error)

@@ -19,7 +19,7 @@ from export.inputs import check_normalised
 from export.onnx.engines import ERRORS, Array, Engine, OnnxRuntime, OpenVino, reason
 from export.onnx.file import described, read_file
 from zoo.datasets import DatasetSpec
-from zoo.errors import InputError
+from zoo.errors import InputError, first_line
 
 __all__ = ["About", "OnnxModel", "OnnxOutput", "Runtime", "load_file", "run_images"]
 
@@ -200,9 +200,7 @@ def load_file(path: str | Path, runtime: Runtime, *, form: str) -> tuple[About, 
             f"{path} is an ONNX file, but none of the zoo's: it has no metadata {error}"
         ) from None
     except ValueError as error:
-        raise InputError(
-            f"{path} has metadata of no network: {str(error).splitlines()[0]}"
-        ) from None
+        raise InputError(f"{path} has metadata of no network: {first_line(error)}") from None
     if meta.get("form", "sequence") != form:
         raise InputError(
             f"{path} is of the form {meta['form']}: write another with `zoo export NAME --form {form}`"

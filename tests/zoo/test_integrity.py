@@ -8,7 +8,7 @@ import pytest
 
 from zoo import integrity
 from zoo.errors import WeightsError
-from zoo.integrity import check_files, digest, remembered_sha256, sha256, state_folder, write_whole
+from zoo.integrity import check_files, digest, remembered_sha256, sha256, state_folder
 from zoo.manifest import FileSpec
 
 
@@ -123,11 +123,3 @@ def test_a_bad_file_that_cannot_be_moved(path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(WeightsError, match="it could not be moved aside"):
         check_files(path.parent, {path.name: FileSpec("0" * 64, 7)}, remedy="")
     assert path.exists()
-
-
-def test_write_whole_leaves_nothing_half(path: Path) -> None:
-    write_whole(path, "whole")
-    assert path.read_text() == "whole"
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "\ud800")
-    assert path.read_text() == "whole" and [p.name for p in path.parent.iterdir()] == [path.name]

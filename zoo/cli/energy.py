@@ -22,8 +22,8 @@ from zoo.cli.common import (
     print_json,
     read_images,
 )
-from zoo.errors import ConfigError, InputError
-from zoo.integrity import beside
+from zoo.errors import ConfigError, InputError, first_line
+from zoo.files import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -183,7 +183,7 @@ def _array(path: Path) -> "Tensor":
         values = np.load(path, allow_pickle=False)
     except ValueError as error:
         raise InputError(
-            f"{path} is not an array of numbers in a .npy file: {str(error).splitlines()[0]}"
+            f"{path} is not an array of numbers in a .npy file: {first_line(error)}"
         ) from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
         raise InputError(f"{path} is not an array of numbers in a .npy file")
@@ -208,4 +208,4 @@ def _write(files: dict[Path, str]) -> None:
     with ExitStack() as renamed:
         for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            renamed.enter_context(beside(path)).write_text(text, encoding="utf-8")
+            renamed.enter_context(replacing(path)).write_text(text, encoding="utf-8")

@@ -324,7 +324,7 @@ def check(args: argparse.Namespace) -> int:
     from export.targets.limits import targets
     from export.targets.output import html
     from export.targets.output import terminal as tables
-    from zoo.integrity import write_whole
+    from zoo.files import write_text
     from zoo.silence import NO_SPIKES, assumed_dt
 
     check_output("--html", args.html, folder=False)
@@ -339,7 +339,7 @@ def check(args: argparse.Namespace) -> int:
             f"{network.about[0].upper()}{network.about[1:]}.",
             *(f"Note: {text}." for text in notes),
         ]
-        write_whole(args.html, html.render(checks, network.name, head))
+        write_text(args.html, html.render(checks, network.name, head))
     if network.silent:
         note(f"{network.name}: {NO_SPIKES}")
     if args.json:

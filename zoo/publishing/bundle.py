@@ -18,7 +18,8 @@ from typing import Any
 
 from zoo.datasets import DATASETS
 from zoo.errors import WeightsError, ZooError
-from zoo.integrity import remembered_sha256, write_whole
+from zoo.files import write_text
+from zoo.integrity import remembered_sha256
 from zoo.manifest import FileSpec, Manifest, WeightsSpec, read_manifest, weights_folder
 from zoo.names import ModelSpec
 from zoo.provenance import CONVERTED, CONVERTED_FILE, ENERGY_FILE, TRAINED, TRAINED_FILES, UNKNOWN
@@ -204,7 +205,7 @@ def write_manifest(path: Path, known: Manifest) -> None:
         name: {k: v for k, v in asdict(entry).items() if k != "name"}
         for name, entry in sorted(known.weights.items())
     }
-    write_whole(
+    write_text(
         path,
         json.dumps({"version": 1, "defaults": known.defaults, "weights": weights}, indent=2) + "\n",
     )

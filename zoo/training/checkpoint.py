@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from zoo.errors import ConfigError, WeightsError
+from zoo.errors import ConfigError, WeightsError, first_line
+from zoo.files import replacing, write_text
 from zoo.training.config import Recipe
 
 __all__ = ["claim", "exists", "latest", "lock", "save"]
@@ -46,9 +47,7 @@ def claim(path: Path, resolved: dict[str, Any]) -> None:
                 "resume that one, or name a new folder with --run"
             )
     else:
-        beside = path.with_suffix(".tmp")
-        beside.write_text(json.dumps(resolved, indent=2) + "\n", encoding="utf-8")
-        beside.replace(path)
+        write_text(path, json.dumps(resolved, indent=2) + "\n")
 
 
 def lock(run: Path) -> FileLock:
@@ -102,12 +101,13 @@ def _without_free(value: Any) -> Any:
 
 def save(run: Path, step: int, state: dict[str, Any]) -> None:
     """Write the checkpoint of `step`, then delete all but the last two."""
-    beside = run / "checkpoint.tmp"
-    with beside.open("wb") as file:
+    with (
+        replacing(run / f"checkpoint-{step:09d}.pt") as path,
+        path.open("wb") as file,
+    ):
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())  # a rename may reach the disk before what was written
-    beside.replace(run / f"checkpoint-{step:09d}.pt")
     for old in _checkpoints(run)[:-KEPT]:
         old.unlink()
 
@@ -130,7 +130,7 @@ def latest(run: Path) -> dict[str, Any] | None:
         return state
     except Exception as error:  # torch raises whatever a damaged file makes it stumble over
         hint = f"to go on from {paths[-2].name}" if len(paths) > 1 else "to start again"
-        what = (str(error) or type(error).__name__).splitlines()[0][:80]
+        what = first_line(error)[:80]
         raise WeightsError(f"{paths[-1]} is damaged ({what}): delete it {hint}") from None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zoo.datasets import DatasetSpec
-from zoo.errors import InputError
+from zoo.errors import InputError, first_line
 from zoo.training.sources import check_labels
 
 __all__ = ["read_events"]
@@ -53,7 +53,7 @@ def read_events(
             frames[kept] = binned(events).clip(0, 255)
             kept += 1
         except (OSError, ValueError, IndexError, EOFError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             message = f"{recordings.data[index]} is not a recording that can be read ({reason})"
             if not skip_bad:
                 raise InputError(f"{message}; --skip-bad leaves such recordings out") from None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ConfigError
+from zoo.files import write_text
 from zoo.neurons import Lif
 
 __all__ = ["FiringRates", "MetricsLogger", "record_firing_rates"]
@@ -72,12 +73,8 @@ class MetricsLogger:
             raise ConfigError("TensorBoard is missing: install danet-zoo[train]") from None
         self.metrics = run / "metrics.jsonl"
         if self.metrics.exists():
-            beside = self.metrics.with_suffix(".tmp")
-            beside.write_text(
-                "".join(f"{json.dumps(line)}\n" for line in self._lines() if line["step"] <= step),
-                encoding="utf-8",
-            )
-            beside.replace(self.metrics)
+            lines = [line for line in self._lines() if line["step"] <= step]
+            write_text(self.metrics, "".join(f"{json.dumps(line)}\n" for line in lines))
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
         self.silent: set[str] = set()
 

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from zoo.blocks import Block
-from zoo.errors import ConfigError, WeightsError
+from zoo.errors import ConfigError, WeightsError, first_line
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -162,5 +162,5 @@ def load_state(
             )
     except (RuntimeError, KeyError, ValueError, AssertionError) as error:
         raise WeightsError(
-            f"the checkpoint is not one of this run ({str(error).splitlines()[0][:100]}): delete it"
+            f"the checkpoint is not one of this run ({first_line(error)[:100]}): delete it"
         ) from None

@@ -18,7 +18,7 @@ import zoo
 from zoo.danet import DANet, DANetConfig
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError, InputError, UnknownName
-from zoo.integrity import write_whole
+from zoo.files import write_text
 from zoo.names import ModelSpec
 from zoo.processor import processor
 from zoo.training import lineage, parallel
@@ -186,7 +186,7 @@ def _write_result(
         **lineage.cost(lines, started),
         "trained_on": device(accelerator),
     }
-    write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     shutil.copyfile(run / "metrics.jsonl", folder / "metrics.jsonl")
     resolved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     for part in (resolved["recipe"], resolved.get("init", {})):
@@ -194,7 +194,7 @@ def _write_result(
         if part and Path(part["source"]).exists():
             part["source"] = ""
     # the last: it says that the folder is whole
-    write_whole(folder / "recipe.json", json.dumps(resolved, indent=2) + "\n")
+    write_text(folder / "recipe.json", json.dumps(resolved, indent=2) + "\n")
     return f"{name}: top-1 {right / seen:.2%} on {seen:,} {split} images"
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from zoo.datasets import DatasetSpec
-from zoo.errors import InputError
+from zoo.errors import InputError, first_line
 
 __all__ = ["NoSplit", "Rows", "check_labels", "has_split", "open_rows", "read_idx", "read_labels"]
 
@@ -86,7 +86,7 @@ def open_rows(
         raise
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         where = f"{source}" if folder.is_dir() else f"{source} is no folder, and"
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         # what `datasets` says of a .cls file in a shard that holds a word
         if reason.startswith("invalid literal for int()"):
             reason = NAMES_IN_SHARDS
