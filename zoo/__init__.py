@@ -209,9 +209,12 @@ def _folder_info(folder: Path) -> ModelInfo:
     from zoo.weights import read_model
 
     model = read_model(folder)
-    assert model.origin is not None
-    provenance = provenance_of(model.origin)
+    provenance = provenance_of(model.known_origin)
     weights = None if provenance == UNKNOWN else describe(folder)
     return ModelInfo(
-        model.origin.name, model.config.to_dict(), model.origin.data, weights, provenance
+        model.known_origin.name,
+        model.config.to_dict(),
+        model.known_origin.data,
+        weights,
+        provenance,
     )

@@ -99,8 +99,7 @@ def convert(
     """
     checkpoint, out = Path(checkpoint), Path(out)
     model = zoo.create(arch)
-    assert model.origin is not None
-    spec = ModelSpec.parse(model.origin.name)
+    spec = ModelSpec.parse(model.known_origin.name)
     if spec.family not in SOURCES:
         raise InputError(
             f"{arch}: checkpoints are known of {', '.join(SOURCES)}, as in sew-resnet18-t4"
@@ -115,7 +114,9 @@ def convert(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
         folder = Path(beside) / out.name
-        write_model(folder, model, name=model.origin.name, data=model.origin.data, half=False)
+        write_model(
+            folder, model, name=model.known_origin.name, data=model.known_origin.data, half=False
+        )
         said = {
             "provenance": "converted",
             "source": source or SOURCES[spec.family],

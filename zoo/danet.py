@@ -430,14 +430,22 @@ class DANet(nn.Module):
             self.origin = replace(self.origin, data=data, weights=())
 
     @property
-    def transform(self) -> Transform:
-        """Turns pictures into this network's input: `model(model.transform("cat.jpg"))`. Raises
-        `ConfigError` without an origin.
-        """
+    def known_origin(self) -> Origin:
+        """Name, data and weights files of this network. Raises `ConfigError` if it has none."""
         if self.origin is None:
-            made = "make it with zoo.create or zoo.load, or set model.origin = zoo.provenance.Origin(name, data)"
-            raise ConfigError(f"this network has neither a name nor data: {made}")
-        return Transform(self.origin.data)
+            raise ConfigError(
+                "this network has neither a name nor data: make it with zoo.create or zoo.load, "
+                "or set model.origin = zoo.provenance.Origin(name, data)"
+            )
+        return self.origin
+
+    @property
+    def transform(self) -> Transform:
+        """Return what turns pictures into input: `model(model.transform("cat.jpg"))`.
+
+        Raises `ConfigError` for a network without an origin.
+        """
+        return Transform(self.known_origin.data)
 
     def summary(self, x: Tensor | None = None) -> "Summary":
         """Shapes, parameters and MACs of each layer, and with images `x` its SynOps; see

@@ -118,12 +118,11 @@ def export_model(model: DANet, profile: Profile = "portable") -> ExportedGraph:
 
 def _metadata(model: DANet, builder: "_Builder") -> dict[str, Any]:
     """Of the graph; each neuron's node has its `beta` and `threshold`, in units of the model."""
-    assert model.origin is not None
     return {
-        "name": model.origin.name,
-        "data": json.dumps(model.origin.data.to_dict()),
-        "weights_sha256": digest(model.origin.weights),
-        "precision": model.origin.precision,
+        "name": model.known_origin.name,
+        "data": json.dumps(model.known_origin.data.to_dict()),
+        "weights_sha256": digest(model.known_origin.weights),
+        "precision": model.known_origin.precision,
         "zoo_version": zoo.__version__,
         "dt": DT,
         "steps": model.config.steps,
@@ -135,7 +134,7 @@ def _metadata(model: DANet, builder: "_Builder") -> dict[str, Any]:
         "sums": f"edges; of more than {MAX_TERMS} terms through a Flatten of one axis"
         if builder.passed_on
         else "edges",
-        "input": "events" if model.origin.data.events else "still image, every step",
+        "input": "events" if model.known_origin.data.events else "still image, every step",
         "readout": "mean over steps",
         "modules": json.dumps({name: " ".join(words) for name, words in builder.modules.items()}),
     }

@@ -334,20 +334,19 @@ def _count(graph: onnx.GraphProto, paths: list[str], steps: int, batch: int | No
 
 
 def _describe(proto: onnx.ModelProto, model: DANet, form: Form) -> None:
-    assert model.origin is not None
-    data = model.origin.data
-    proto.graph.name = model.origin.name
+    data = model.known_origin.data
+    proto.graph.name = model.known_origin.name
     proto.graph.doc_string = proto.doc_string = ""
     helper.set_model_props(
         proto,
         {
-            "name": model.origin.name,
+            "name": model.known_origin.name,
             "config": json.dumps(model.config.to_dict()),
             "form": form,
             "steps": str(model.config.steps),
             "data": json.dumps(data.to_dict()),
-            "weights_sha256": digest(model.origin.weights),
-            "precision": model.origin.precision,
+            "weights_sha256": digest(model.known_origin.weights),
+            "precision": model.known_origin.precision,
             "zoo_version": zoo.__version__,
         },
     )

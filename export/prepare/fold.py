@@ -27,8 +27,7 @@ def still_image(model: DANet, batch: int = 1) -> torch.Tensor:
         raise ExportError(
             f"{type(model).__name__} does not say what images it takes: make a model with zoo.load or zoo.create"
         )
-    assert model.origin is not None
-    data = model.origin.data
+    data = model.known_origin.data
     return torch.zeros(batch, data.channels, data.size, data.size)
 
 
@@ -80,9 +79,9 @@ def _check_settled(model: DANet) -> None:
     if (
         model.origin
         and isinstance(last, nn.Linear)
-        and last.out_features != model.origin.data.num_classes
+        and last.out_features != model.known_origin.data.num_classes
     ):
         raise ExportError(
-            f"head.fc tells {last.out_features} classes, the model's data {model.origin.data.title} have "
-            f"{model.origin.data.num_classes}: write it with zoo.weights.write_model, and export what zoo.load gives"
+            f"head.fc tells {last.out_features} classes, the model's data {model.known_origin.data.title} have "
+            f"{model.known_origin.data.num_classes}: write it with zoo.weights.write_model, and export what zoo.load gives"
         )

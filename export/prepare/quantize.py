@@ -60,8 +60,7 @@ def quantize_weights(model: DANet, precision: WeightFormat = "int8") -> DANet:
                             and _source(calls, reader.inputs[0]) == call.path
                         ):
                             _round(reader.module.neuron.threshold, largest)
-    assert model.origin is not None
-    model.origin = replace(model.origin, precision=precision)
+    model.origin = replace(model.known_origin, precision=precision)
     return model
 
 

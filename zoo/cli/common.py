@@ -45,8 +45,7 @@ def load_model(name: str) -> "tuple[DANet, str]":
             f"{name} is a NIR file, which `zoo energy`, `zoo check` and `zoo export` take, and `zoo.from_nir` runs"
         )
     model = zoo.load(name)
-    assert model.origin is not None
-    return model, model.origin.name
+    return model, model.known_origin.name
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,13 @@ def predictor(model: str, runtime: "Runtime | None" = None) -> Predictor:
     from zoo.silence import watch_spikes
 
     network, name = load_model(model)
-    assert network.origin is not None
     fired = watch_spikes(network)
     return Predictor(
-        torch.inference_mode()(network), network.origin.data, name, network.config.steps, fired
+        torch.inference_mode()(network),
+        network.known_origin.data,
+        name,
+        network.config.steps,
+        fired,
     )
 
 

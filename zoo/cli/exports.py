@@ -172,8 +172,7 @@ def _accuracies(models: "dict[str, DANet]", source: str | None) -> dict[str, Any
     from zoo.training.run import load_for_evaluation
 
     first = next(iter(models.values()))
-    assert first.origin is not None
-    data, found = first.origin.data, {}
+    data, found = first.known_origin.data, {}
     if source is None:
         pixels, labels = samples(data.tag)
         x, seen = normalised(pixels, data), len(labels)
@@ -199,8 +198,7 @@ def _two_images(model: "DANet") -> "Tensor | None":
     """Of those that come with the zoo; None where none do."""
     from zoo.samples import samples
 
-    assert model.origin is not None
-    data = model.origin.data
+    data = model.known_origin.data
     try:
         pixels, _ = samples(data.tag)
     except InputError:
@@ -412,13 +410,12 @@ def _checked_network(args: argparse.Namespace) -> _CheckedNetwork:
     model = quantize_weights(
         zoo.create(args.name).eval() if untrained else zoo.load(args.name), args.weights
     )
-    assert model.origin is not None
     graph = to_nir(model, profile="native")
     return _CheckedNetwork(
         graph,
-        model.origin.name,
-        provenance_of(model.origin),
-        model.origin.precision,
+        model.known_origin.name,
+        provenance_of(model.known_origin),
+        model.known_origin.precision,
         _silent_model(model),
     )
 

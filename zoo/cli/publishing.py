@@ -29,14 +29,13 @@ def convert(args: argparse.Namespace) -> int:
         model = converted(
             args.checkpoint, args.arch, args.out, source=args.source, licence=args.licence
         )
-    assert model.origin is not None
     parameters = sum(p.numel() for p in model.parameters())
     if args.json:
         return print_json(
-            {"name": model.origin.name, "parameters": parameters, "folder": str(args.out)}
+            {"name": model.known_origin.name, "parameters": parameters, "folder": str(args.out)}
         )
     print(
-        f"{args.out}: {model.origin.name}, {parameters:,} parameters, converted; `zoo evaluate {args.out}` measures it"
+        f"{args.out}: {model.known_origin.name}, {parameters:,} parameters, converted; `zoo evaluate {args.out}` measures it"
     )
     return 0
 

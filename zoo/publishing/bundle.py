@@ -51,8 +51,7 @@ def describe(folder: Path) -> WeightsSpec:
             f"{folder} lacks {missing[0]}: it is neither what a finished `zoo train` leaves nor `zoo convert`"
         )
     model = read_model(folder)
-    assert model.origin is not None
-    weights = [path.name for path in model.origin.weights]
+    weights = [path.name for path in model.known_origin.weights]
     names = sorted({CONFIG, ENERGY_FILE, INDEX, *record, *weights})
     files = {name: folder / name for name in names if (folder / name).is_file()}
     for path in files.values():
@@ -62,16 +61,16 @@ def describe(folder: Path) -> WeightsSpec:
             )
     said = _read(folder / CONVERTED_FILE) if converted else {}
     return WeightsSpec(
-        name=model.origin.name,
+        name=model.known_origin.name,
         files={
             name: FileSpec(remembered_sha256(path), path.stat().st_size)
             for name, path in files.items()
         },
-        data=model.origin.data,
+        data=model.known_origin.data,
         metrics=_read(folder / "metrics.json") if "metrics.json" in files else {},
         licence=said.get(
             "licence",
-            "unknown" if unknown or model.origin.data.tag not in DATASETS else "Apache-2.0",
+            "unknown" if unknown or model.known_origin.data.tag not in DATASETS else "Apache-2.0",
         ),
         provenance=CONVERTED if converted else UNKNOWN if unknown else TRAINED,
         recipe="" if converted or unknown else "recipe.json",

@@ -99,8 +99,7 @@ def start(model: DANet, given: str, run: Path) -> Init:
         )
     source = zoo.load(given)
     started = warm_start(model, source)
-    assert source.origin is not None
-    name, sha256 = source.origin.name, digest(source.origin.weights)
+    name, sha256 = source.known_origin.name, digest(source.known_origin.weights)
     log.info("initialised from %s: %s", name, started)
     recipe, metrics = (hub.find_record(given, file) for file in ("recipe.json", "metrics.json"))
     before = Init.read(recipe) if recipe else None

@@ -81,15 +81,14 @@ def train_name(
     run = run or Path("runs") / spec.name
     torch.manual_seed(recipe.seed)
     model = zoo.create(spec.name, data=own.spec if own else None, **_config_fields(config or {}))
-    assert model.origin is not None
     if own:
         check_size(model.config, own.spec)
     started = None if init is None else lineage.start(model, init, run)
     lineage.freeze(model, recipe.freeze, started)
-    taught = load_teacher(teacher, model.origin.data, accelerator.device) if teacher else None
+    taught = load_teacher(teacher, model.known_origin.data, accelerator.device) if teacher else None
     with accelerator.main_process_first():  # likewise
         images, test = (
-            load_data(model.origin.data, recipe, split, spec.steps, skip_bad=options.skip_bad)
+            load_data(model.known_origin.data, recipe, split, spec.steps, skip_bad=options.skip_bad)
             for split in SPLITS
         )
     if "images" in (overrides or {}) and images.images != recipe.images:
@@ -105,10 +104,10 @@ def train_name(
     )  # fmt: skip
     if not accelerator.is_main_process:
         return ""
-    found = model.origin.data.found(test.encoding)
+    found = model.known_origin.data.found(test.encoding)
     if own and not own.splits:
         found = replace(found, held_out=recipe.validation, held_out_of=own.images)
-    model.origin = replace(model.origin, data=found)
+    model.origin = replace(model.known_origin, data=found)
     said = _write_result(model, recipe, run, test, started, accelerator)
     skipped = f" ({images.skipped} unreadable training images left out)" if images.skipped else ""
     return f"{said}{skipped}; load it with zoo.load({str(run / 'model')!r})"
@@ -163,8 +162,7 @@ def _write_result(
     The accuracy is that of the weights as they are stored: float16, or float32 where that costs
     more than `ROUNDING`.
     """
-    assert model.origin is not None
-    name, data = model.origin.name, model.origin.data
+    name, data = model.known_origin.name, model.known_origin.data
     folder, split = run / "model", recipe.evaluated
     test = test.to(accelerator.device)
     whole, seen = count_correct(model, test, data)

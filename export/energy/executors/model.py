@@ -29,7 +29,6 @@ class TorchExecutor(Executor):
 
     def __init__(self, model: DANet) -> None:
         graph = to_nir(model, profile="native")
-        assert model.origin is not None  # or `to_nir` would have refused
         origin, engine = model.origin, f"torch {torch.__version__}"
         made = provenance_of(origin), origin.precision
         super().__init__(

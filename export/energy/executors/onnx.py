@@ -31,7 +31,6 @@ class OnnxExecutor(Executor):
 
     def __init__(self, path: str | Path, runtime: Runtime | None = None) -> None:
         model = read_onnx(path)
-        assert model.origin is not None
         proto = read_file(path)
         meta = described(proto)
         runtime = runtime or Runtime()
@@ -44,7 +43,7 @@ class OnnxExecutor(Executor):
                 meta["name"],
                 str(runtime),
                 model.config.steps,
-                model.origin.data,
+                model.known_origin.data,
                 sha256,
                 made,
                 precision,
