@@ -29,7 +29,7 @@ class TorchExecutor(Executor):
 
     def __init__(self, model: DANet) -> None:
         graph = to_nir(model, profile="native")
-        origin, engine = model.origin, f"torch {torch.__version__}"
+        origin, engine = model.known_origin, f"torch {torch.__version__}"
         made = provenance_of(origin), origin.precision
         super().__init__(
             graph,
