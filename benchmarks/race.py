@@ -32,10 +32,10 @@ import zoo
 from zoo.datasets import DATASETS
 from zoo.images import normalise
 from zoo.neurons import Lif
-from zoo.processor import processor
+from zoo.processor import has_bfloat16, processor
 from zoo.training import augment
 from zoo.training.config import Recipe
-from zoo.training.data import Images, Plan, generator, load_split
+from zoo.training.data import Images, BatchSampler, generator, load_split
 from zoo.training.train import train
 
 LOGS = Path(__file__).parent / "results" / "race"
@@ -77,7 +77,7 @@ def zoo_curve(
         pixels, labels = images.pixels[: recipe.batch_size], images.labels[: recipe.batch_size]
         x = normalise(pixels, DATA).contiguous(memory_format=torch.channels_last)
         net = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
-        seconds = seconds_a_step(lambda: F.cross_entropy(net(x), labels).backward())
+        seconds = seconds_a_step(lambda: loss_of(net, x, labels).backward())
         run.mkdir(parents=True, exist_ok=True)
         epochs.write_text(
             str(epochs_within(minutes, seconds, images.images // recipe.batch_size)),
@@ -117,11 +117,11 @@ def spikingjelly_curve(
         nn.Identity(),
         _linear(512, DATA.num_classes),
     )
-    plan = Plan(images.images, 128, seed)
+    plan = BatchSampler(images.images, 128, seed)
     first = plan.indexes(0)
     x, labels = normalise(images.pixels[first], DATA), images.labels[first]
     epochs = epochs_within(
-        minutes, seconds_a_step(lambda: F.cross_entropy(net(x), labels).backward()), plan.per_epoch
+        minutes, seconds_a_step(lambda: loss_of(net, x, labels).backward()), plan.per_epoch
     )
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
@@ -133,7 +133,7 @@ def spikingjelly_curve(
             index, random = plan.indexes(step), generator(seed, step)
             x = augment.flip(augment.crop(normalise(images.pixels[index], DATA), 4, random), random)
             optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(net(x), images.labels[index]).backward()
+            loss_of(net, x, images.labels[index]).backward()
             optimizer.step()
         schedule.step()
         seconds.append(time.process_time() - begun)
@@ -153,6 +153,16 @@ def _linear(width: int, classes: int) -> nn.Module:
 
     linear: nn.Module = layer.Linear(width, classes, step_mode="m")
     return linear
+
+
+def loss_of(net: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross entropy, of convolutions in bfloat16 where the processor multiplies in it.
+
+    The recipes of the zoo do the same (`bf16 = "auto"`), so that nobody has it for himself.
+    """
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(torch.device("cpu"))):
+        logits = net(x)
+    return F.cross_entropy(logits.float(), labels)
 
 
 @torch.inference_mode()
