@@ -16,9 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from zoo.autograd import call_norm, is_recorded, kept_as_bytes
+from zoo.autograd import average_pool, call_norm, is_recorded, kept_as_bytes, recomputed
 from zoo.neurons import Lif
 from zoo.small_maps import call_conv
 
@@ -29,14 +28,16 @@ __all__ = [
     "And",
     "Block",
     "IAnd",
-    "Neuron",
+    "NeuronFactory",
     "Order",
     "Projection",
     "SamePool",
     "Stage",
+    "children_named",
 ]
 
-Neuron = Callable[[], Lif]
+Layer = nn.Conv2d | nn.BatchNorm2d | Lif
+NeuronFactory = Callable[[], Lif]
 Order = Literal["a", "b", "c", "d", "plain", "post"]
 
 ORDERS: dict[str, tuple[str, ...]] = {
@@ -47,14 +48,24 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "plain": ("conv", "bn", "lif"),  # as c, without shortcuts
     "post": ("conv", "bn", "lif"),  # Spiking ResNet: the block's last neuron fires after the sum
 }
-# orders in which spikes travel from block to block, and not currents
+# The orders in which spikes travel from block to block, and not currents.
 SPIKING_STREAM = ("c", "plain", "post")
+
+
+def children_named(parent: nn.Module, *prefixes: str) -> list[Any]:
+    """Return the children of `parent` whose names begin with one of `prefixes`, in their order.
+
+    Keys of a state, as `stage1.block0.conv1.weight`, say a child's name, so that children lie in no
+    ModuleList, which would number them. They are looked up anew each time, as tools replace them.
+    """
+    return [child for name, child in parent._modules.items() if name.startswith(prefixes)]
 
 
 class Add(nn.Module):
     """The sum of its inputs. A module, so that every sum of the network has a name."""
 
     def forward(self, first: Tensor, *others: Tensor) -> Tensor:
+        """Return the sum of tensors of one shape."""
         for other in others:
             first = first + other
         return first
@@ -64,6 +75,7 @@ class And(nn.Module):
     """`branch * shortcut`, the AND of two spike trains (SEW-ResNet, Fang et al. 2021, table 1)."""
 
     def forward(self, branch: Tensor, shortcut: Tensor) -> Tensor:
+        """Return the product of two tensors of one shape."""
         return branch * shortcut
 
 
@@ -71,6 +83,7 @@ class IAnd(nn.Module):
     """`(1 - branch) * shortcut`, the inhibitory AND (SEW-ResNet, Fang et al. 2021, table 1)."""
 
     def forward(self, branch: Tensor, shortcut: Tensor) -> Tensor:
+        """Return `(1 - branch) * shortcut` of two tensors of one shape."""
         return (1 - branch) * shortcut
 
 
@@ -78,12 +91,11 @@ JOINS: dict[str, type[nn.Module]] = {"add": Add, "and": And, "iand": IAnd}
 
 
 class SamePool(nn.Module):
-    """Average over `window` x `window` pixels, stride `window`: `[N, C, H, W]` -> `[N, C,
-    ceil(H/window), ceil(W/window)]`.
+    """Average over `window` x `window` pixels with stride `window`.
 
-    The output has the size that stride-2 convolutions arrive at, so that a link lines up with the
-    stage it joins. The sum is always divided by `window`^2, so pool and following 1x1 convolution
-    are together one plain convolution.
+    The output, `[N, C, ceil(H/window), ceil(W/window)]`, has the size that stride-2 convolutions
+    arrive at, so that a link lines up with the stage it joins. The sum is always divided by
+    `window`^2, so pool and following 1x1 convolution are together one plain convolution.
     """
 
     def __init__(self, window: int) -> None:
@@ -91,41 +103,23 @@ class SamePool(nn.Module):
         self.window = window
 
     def padding(self, height: int, width: int) -> tuple[int, int]:
-        """Zeros added on each side, as a convolution takes them."""
+        """Return the zeros added on each side of rows and columns, as a convolution takes them."""
         return (-height % self.window + 1) // 2, (-width % self.window + 1) // 2
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the averages of `[N, C, H, W]`."""
         padding = self.padding(x.shape[-2], x.shape[-1])
         if is_recorded(self):
-            pool = _AveragePool.apply  # autograd's apply is untyped
-            averages: Tensor = pool(x, self.window, padding)  # type: ignore[no-untyped-call]
-            return averages
+            return average_pool(x, self.window, padding)
         return F.avg_pool2d(x, self.window, padding=padding)
 
     def extra_repr(self) -> str:
+        """Return the options that `print(model)` shows."""
         return f"window={self.window}"
 
 
-class _AveragePool(torch.autograd.Function):
-    """`F.avg_pool2d` with the same gradient, written once: torch's fills it with zeros, then adds.
-    Keeps nothing of its input.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, window: int, padding: tuple[int, int]) -> Tensor:
-        ctx.size, ctx.window, ctx.padding = x.shape[-2:], window, padding
-        return F.avg_pool2d(x, window, padding=padding)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        spread = F.interpolate(grad / ctx.window**2, scale_factor=ctx.window, mode="nearest")
-        (height, width), (top, left) = ctx.size, ctx.padding
-        return spread[:, :, top : top + height, left : left + width], None, None
-
-
 class Projection(nn.Sequential):
-    """A 1x1 convolution that brings a tensor to another stage's shape: `[pool] - conv - bn [-
-    lif]`.
+    """`[pool -] conv1x1 - bn [- lif]`, which brings a tensor to another stage's shape.
 
     `down="pool"` averages first, so that no spike is dropped; `down="stride"` is ResNet's strided
     convolution.
@@ -138,32 +132,33 @@ class Projection(nn.Sequential):
         stride: int,
         *,
         down: Literal["pool", "stride"] = "pool",
-        neuron: Neuron | None = None,
+        neuron: NeuronFactory | None = None,
     ) -> None:
-        parts: OrderedDict[str, nn.Module] = OrderedDict()
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
         if stride > 1 and down == "pool":
-            parts["pool"] = SamePool(stride)
-        parts["conv"] = nn.Conv2d(
-            cin, cout, 1, stride=stride if down == "stride" else 1, bias=False
-        )
-        parts["bn"] = nn.BatchNorm2d(cout)
+            layers["pool"] = SamePool(stride)
+        conv_stride = stride if down == "stride" else 1
+        layers["conv"] = nn.Conv2d(cin, cout, 1, conv_stride, bias=False)
+        layers["bn"] = nn.BatchNorm2d(cout)
         if neuron:
-            parts["lif"] = neuron()
-        super().__init__(parts)
+            layers["lif"] = neuron()
+        super().__init__(layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        for part in self:
+        """Return `[T*B, cout, ceil(H/stride), ceil(W/stride)]` of `[T*B, cin, H, W]`."""
+        for layer in self:
             with kept_as_bytes(x):
-                x = part(x)
+                x = layer(x)
         return x
 
 
 class Block(nn.Module):
     """One residual block: `[T*B, cin, H, W]` -> `[T*B, cout, H/stride, W/stride]`.
 
-    The parts are `lif1, conv1, bn1, lif2, ...` in the order's sequence, then `shortcut` where the
-    shape changes, then `add` (the join). `open` computes what the convolutions read: in orders a, b
-    and d the first neuron's spikes, which the shortcut and the DA links of later stages read too.
+    The layers are `lif1, conv1, bn1, lif2, ...` in the order's sequence, then `shortcut` where the
+    shape changes, then `add` (the join). The first of them open the block: in orders a, b and d
+    they compute the first neuron's spikes, which the shortcut and the links of later stages read
+    too. In order post the last neuron closes it: it fires after the join.
     """
 
     def __init__(
@@ -174,151 +169,139 @@ class Block(nn.Module):
         *,
         order: Order,
         bottleneck: bool,
-        neuron: Neuron,
+        neuron: NeuronFactory,
         join: str = "add",
         down: Literal["pool", "stride"] = "pool",
         shortcut_reads: Literal["spikes", "stream"] = "spikes",
     ) -> None:
         super().__init__()
         self.shortcut_reads = shortcut_reads
-        # in training, keep only what comes in, and compute the rest again in the backward pass
+        # In training, keep only what comes in, and compute the rest again in the backward pass.
         self.checkpointing = False
-        mid = cout // 4 if bottleneck else cout
-        convs = (
-            [(cin, mid, 1, 1), (mid, mid, 3, stride), (mid, cout, 1, 1)]
-            if bottleneck
-            else [(cin, mid, 3, stride), (mid, cout, 3, 1)]
-        )
-        names: list[str] = []
-        for i, (before, after, kernel, step) in enumerate(convs, 1):
-            for part in ORDERS[order]:
-                if part == "conv":
-                    module: nn.Module = nn.Conv2d(
-                        before, after, kernel, step, padding=kernel // 2, bias=False
-                    )
-                elif part == "bn":
-                    module = nn.BatchNorm2d(before if order == "b" else after)
-                else:
-                    module = neuron()
-                names.append(f"{part}{i}")
-                self.add_module(names[-1], module)
-        opening = 0 if order in SPIKING_STREAM else names.index("lif1") + 1
-        closing = len(names) - 1 if order == "post" else len(names)
-        self._opening, self._branch, self._closing = (
-            names[:opening],
-            names[opening:closing],
-            names[closing:],
-        )
-
-        self.shortcut: nn.Module | None = None
+        layers = _block_layers(cin, cout, stride, order, bottleneck, neuron)
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        # `layers[:opening]` open the block, `layers[closing:]` close it.
+        self.opening = 0 if order in SPIKING_STREAM else [*layers].index("lif1") + 1
+        self.closing = len(layers) - 1 if order == "post" else len(layers)
+        self.shortcut: Projection | None = None
         self.add: nn.Module | None = None
         if order not in ("d", "plain"):
             if stride != 1 or cin != cout:
-                self.shortcut = Projection(
-                    cin, cout, stride, down=down, neuron=neuron if order == "c" else None
-                )
+                spiking = neuron if order == "c" else None
+                self.shortcut = Projection(cin, cout, stride, down=down, neuron=spiking)
             self.add = JOINS[join]()
 
-    def _run(self, names: list[str], x: Tensor) -> Tensor:
-        for name in names:
-            module = self.get_submodule(name)
-            with nullcontext() if self.checkpointing else kept_as_bytes(x):
-                x = self._call(module, x)
-        return x
-
-    def _call(self, module: nn.Module, x: Tensor) -> Tensor:
-        if isinstance(module, nn.Conv2d):
-            return call_conv(module, x)
-        out: Tensor = module(x) if self.checkpointing else call_norm(module, x)
-        return out
+    @property
+    def layers(self) -> list[Layer]:
+        """The convolutions, normalisations and neurons, in the order in which they run."""
+        return children_named(self, "conv", "bn", "lif")
 
     def open(self, x: Tensor) -> Tensor:
-        """What the block's convolutions read of the stream `x`: spikes (a, b, d), or the stream
-        itself (c, plain, post).
+        """Return what the convolutions read of the stream `x`, of its shape.
+
+        These are spikes (orders a, b, d), or the stream itself (c, plain, post).
         """
-        return self._run(self._opening, x)
+        return self._run(self.layers[: self.opening], x)
 
     def forward(self, x: Tensor, opened: Tensor | None = None) -> Tensor:
-        """`opened`, where the caller already has it, is `self.open(x)`."""
+        """Return the block's output; `opened`, where the caller has it, is `self.open(x)`."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            again = (nullcontext(), _WithoutStatistics(self))
-            out: Tensor = checkpoint(
-                self._forward, x, opened, use_reentrant=False, context_fn=lambda: again
-            )
-            return out
+            return recomputed(self, self._forward, x, opened)
         return self._forward(x, opened)
 
     def _forward(self, x: Tensor, opened: Tensor | None) -> Tensor:
         opened = self.open(x) if opened is None else opened
-        branch = self._run(self._branch, opened)
+        branch = self._run(self.layers[self.opening : self.closing], opened)
         if self.add is None:
             return branch
         if self.shortcut is None:
             shortcut = x
         else:
             shortcut = self.shortcut(x if self.shortcut_reads == "stream" else opened)
-        return self._run(self._closing, self.add(branch, shortcut))
+        return self._run(self.layers[self.closing :], self.add(branch, shortcut))
+
+    def _run(self, layers: list[Layer], x: Tensor) -> Tensor:
+        for layer in layers:
+            # What is computed again is not kept, as bytes or otherwise.
+            with nullcontext() if self.checkpointing else kept_as_bytes(x):
+                x = self._call(layer, x)
+        return x
+
+    def _call(self, layer: Layer, x: Tensor) -> Tensor:
+        if isinstance(layer, nn.Conv2d):
+            return call_conv(layer, x)
+        if isinstance(layer, Lif) or self.checkpointing:
+            out: Tensor = layer(x)
+            return out
+        return call_norm(layer, x)
 
 
-class _WithoutStatistics:
-    """Inside, the BatchNorms of `block` normalise by their batch without counting it: it was
-    counted when it came first.
-    """
-
-    def __init__(self, block: Block) -> None:
-        self.norms = [
-            module
-            for module in block.modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        ]
-        self.before: list[tuple[float | None, Tensor | None]] = []
-
-    def __enter__(self) -> None:
-        # Not `track_running_stats = False`, with which autograd keeps other tensors than the first
-        # time.
-        for norm in self.norms:
-            counted = norm.num_batches_tracked
-            self.before.append((norm.momentum, counted if counted is None else counted.clone()))
-            norm.momentum = 0.0
-
-    def __exit__(self, *_: object) -> None:
-        for norm, (momentum, counted) in zip(self.norms, self.before, strict=True):
-            norm.momentum = momentum
-            if norm.num_batches_tracked is not None and counted is not None:
-                norm.num_batches_tracked.copy_(counted)
-        self.before.clear()
+def _block_layers(
+    cin: int, cout: int, stride: int, order: Order, bottleneck: bool, neuron: NeuronFactory
+) -> dict[str, Layer]:
+    """Return the layers of a block by name, `lif1`, `conv1`, `bn1`, ..., as they run."""
+    mid = cout // 4 if bottleneck else cout
+    if bottleneck:
+        convs = [(cin, mid, 1, 1), (mid, mid, 3, stride), (mid, cout, 1, 1)]
+    else:
+        convs = [(cin, mid, 3, stride), (mid, cout, 3, 1)]
+    layers: dict[str, Layer] = {}
+    for i, (before, after, kernel, step) in enumerate(convs, 1):
+        for kind in ORDERS[order]:
+            if kind == "conv":
+                layer: Layer = nn.Conv2d(before, after, kernel, step, kernel // 2, bias=False)
+            elif kind == "bn":
+                layer = nn.BatchNorm2d(before if order == "b" else after)
+            else:
+                layer = neuron()
+            layers[f"{kind}{i}"] = layer
+    return layers
 
 
 class Stage(nn.Module):
-    """Blocks of one width, `block0` to `blockN`, and the DA links that end here: `link0` comes from
-    the stem, `linkJ` from stage J.
+    """Blocks of one width, `block0` to `blockN`, and the DA links that end here.
 
-    The densely additive connection `f'_k = f_k + sum_{j<k} P_jk(f'_j)` (Li, Lei and Yang 2023; see
-    MODEL_CARD.md): `f_k` is what the blocks make, `P_jk` the projection of source `j`, and there is
-    no term of the stage's own.
+    `link0` comes from the stem, `linkJ` from stage J. The densely additive connection is
+
+        f'_k = f_k + sum_{j<k} P_jk(f'_j)
+
+    (Li, Lei and Yang 2023; see MODEL_CARD.md): `f_k` is what the blocks make, `P_jk` the projection
+    of source `j`, and there is no term of the stage's own.
     """
 
     def __init__(self, blocks: list[Block], links: dict[int, Projection]) -> None:
         super().__init__()
-        self.depth = len(blocks)
         for i, block in enumerate(blocks):
             self.add_module(f"block{i}", block)
-        self.sources = tuple(links)
+        self.sources = tuple(links)  # j of each link
         for j, link in links.items():
             self.add_module(f"link{j}", link)
         self.add = Add() if links else None
 
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks, in the order in which they run."""
+        return children_named(self, "block")
+
+    @property
+    def links(self) -> list[Projection]:
+        """The links, in the order of `sources`."""
+        return children_named(self, "link")
+
     def forward(self, x: Tensor, earlier: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """`x`, the stream, and `earlier`, what earlier sources offer to links -> the stream, and
-        the same list with one more.
+        """Return the stream behind the stage, and what later stages' links may read.
+
+        `x` is the stream and `earlier` what earlier stages offered to links; the list that is
+        returned has one more, what the first block opens.
         """
-        first = self.get_submodule("block0")
-        assert isinstance(first, Block)
+        first, *others = self.blocks
         opened = first.open(x)
         sources = [*earlier, opened]
         x = first(x, opened)
-        for i in range(1, self.depth):
-            x = self.get_submodule(f"block{i}")(x)
+        for block in others:
+            x = block(x)
         if self.add is not None:
-            x = self.add(x, *(self.get_submodule(f"link{j}")(sources[j]) for j in self.sources))
+            links = zip(self.links, self.sources, strict=True)
+            x = self.add(x, *(link(sources[j]) for link, j in links))
         return x, sources

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zoo.danet import WRAPPED, DANet, DANetConfig
+from zoo.danet import WRAPPER_PREFIX, DANet, DANetConfig
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, WeightsError
 from zoo.files import replacing
@@ -56,7 +56,7 @@ def read_model(folder: Path) -> DANet:
     files, modules, expected = weight_files(folder), dict(model.named_modules()), model.state_dict()
     missing = dict.fromkeys(expected)
     for path, stored, tensor in _read_tensors(files):
-        key = WRAPPED.sub("", stored)
+        key = WRAPPER_PREFIX.sub("", stored)
         if key not in expected:
             raise WeightsError(
                 f"{path}: unexpected key {stored!r}; the model has none of that name"
@@ -199,7 +199,7 @@ def _stored_in(model: DANet, name: str, config: DANetConfig, data: DatasetSpec) 
     with suppress(WeightsError):
         if files and _read_config(files[0].parent) == (name, config, data):
             for _, key, tensor in _read_tensors([*files]):
-                ours = state.pop(WRAPPED.sub("", key), None)
+                ours = state.pop(WRAPPER_PREFIX.sub("", key), None)
                 if ours is None or not torch.equal(ours.cpu().double(), tensor.double()):
                     return None
             return None if state else files[0].parent

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import blocks
+from zoo import autograd
 from zoo.blocks import ORDERS, SPIKING_STREAM, Add, And, Block, IAnd, Projection, SamePool, Stage
 from zoo.danet import DANet
 from zoo.neurons import Lif
@@ -202,7 +202,7 @@ def test_without_training_nothing_is_computed_again(
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("checkpointed")
 
-    monkeypatch.setattr(blocks, "checkpoint", never)
+    monkeypatch.setattr(autograd, "checkpoint", never)
     block, x = (
         Block(8, 16, 2, order=order, bottleneck=False, neuron=neuron),
         torch.randn(4, 8, 6, 6),

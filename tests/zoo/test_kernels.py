@@ -487,7 +487,7 @@ def test_a_layer_on_a_gpu_is_one_on_a_cpu(
         return spikes, y, inputs.grad, conv.weight.grad, norm.weight.grad
 
     expected = run()
-    monkeypatch.setattr("zoo.neurons._kernels", lambda x: kernels)
+    monkeypatch.setattr("zoo.fused_lif._kernels", lambda x: kernels)
     for found, wanted in zip(run(), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=2e-5, atol=1e-5)
     assert torch.equal(run()[0], expected[0]) and expected[0].any()

@@ -15,7 +15,7 @@ import torch
 from snntorch import surrogate
 from torch import Tensor, nn
 
-from zoo import autograd, neurons
+from zoo import autograd, fused_lif
 from zoo.autograd import call_norm, kept_as_bytes
 from zoo.danet import DANet
 from zoo.errors import ConfigError
@@ -98,8 +98,8 @@ def test_a_batch_larger_than_the_cache_is_cut(
     x = currents(4, batch=7).to(memory_format=layout)
     lif = Lif(4)
     whole, gradient = lif(x), backward(lif, x)
-    monkeypatch.setattr(neurons, "CACHED_ELEMENTS", elements)
-    assert len(neurons._parts(x.unflatten(0, (4, -1)))) == {1: 7, 144: 4, 216: 3}[elements]
+    monkeypatch.setattr(fused_lif, "CACHED_ELEMENTS", elements)
+    assert len(fused_lif._batch_slices(x.unflatten(0, (4, -1)))) == {1: 7, 144: 4, 216: 3}[elements]
     assert torch.equal(lif(x), whole)
     assert torch.equal(backward(lif, x), gradient)
 
@@ -390,7 +390,7 @@ def test_nothing_keeps_the_spikes_alive() -> None:
 def test_the_bytes_are_gone_after_the_backward_pass() -> None:
     x, conv = currents(4).requires_grad_(), nn.Conv2d(6, 4, 3)
     spikes = Lif(4)(x)
-    watched = weakref.ref(getattr(spikes, autograd.BYTES)[0][0])
+    watched = weakref.ref(getattr(spikes, autograd.SPIKES_NOTE)[0][0])
     with kept_as_bytes(spikes):
         loss = conv(spikes).sum()
     del spikes
@@ -421,7 +421,9 @@ def test_without_training_there_are_no_bytes(mode: str) -> None:
     }[mode]
     with context, torch.autograd.profiler.profile(profile_memory=True) as profile:
         spikes = lif(x)
-    assert not hasattr(spikes, autograd.BYTES) and isinstance(kept_as_bytes(spikes), nullcontext)
+    assert not hasattr(spikes, autograd.SPIKES_NOTE) and isinstance(
+        kept_as_bytes(spikes), nullcontext
+    )
     assert torch.equal(spikes, expected)
     assert sum(event.self_cpu_memory_usage for event in profile.function_events) <= x.nbytes + SLACK
 
@@ -509,7 +511,7 @@ def test_only_a_batch_s_own_normalisation_is_repeated(mode: str) -> None:
     norm, x = nn.BatchNorm2d(6).train(mode != "eval"), currents(4).requires_grad_()
     with torch.no_grad() if mode == "no_grad" else nullcontext():
         current = call_norm(norm, x)
-    assert not hasattr(current, autograd.NORMALISED)
+    assert not hasattr(current, autograd.NORM_NOTE)
 
 
 def test_currents_that_were_changed_in_place_are_not_what_was_normalised() -> None:
