@@ -1,5 +1,4 @@
-"""The spikes inside a network: what each layer of neurons sends for given images, and how often it
-fires.
+"""The spikes inside a network: which each layer of neurons sends, and how often it fires.
 
 Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels of the layer.
 """
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from zoo.errors import InputError
 from zoo.neurons import Lif
 
-__all__ = ["LayerSpikes", "evaluating", "layer_spikes", "watching"]
+__all__ = ["LayerSpikes", "eval_mode", "forward_hooks", "layer_spikes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,34 +35,36 @@ class LayerSpikes:
 def layer_spikes(
     model: nn.Module, x: Tensor, layers: str | Sequence[str] = "*"
 ) -> dict[str, LayerSpikes]:
-    """The spikes of each layer of neurons, by name, in the order in which they are computed: see
-    `zoo.features`.
+    """Return the spikes of each layer of neurons by name, in the order in which they are computed.
+
+    `layers` are names or patterns of names, and `x` is input of the model. See `zoo.features`.
+
+    Raises:
+        InputError: for a pattern that matches no layer, or input that the model cannot take.
     """
     neurons = {name: module for name, module in model.named_modules() if isinstance(module, Lif)}
-    chosen = _matching([*neurons], [layers] if isinstance(layers, str) else layers)
-    found: dict[str, LayerSpikes] = {}
+    patterns = [layers] if isinstance(layers, str) else layers
+    chosen = {name: neurons[name] for name in _matching_names([*neurons], patterns)}
+    by_layer: dict[str, LayerSpikes] = {}
 
-    def keep(name: str) -> Callable[[Lif, Any, Tensor], None]:
+    def record(name: str) -> Callable[[Lif, Any, Tensor], None]:
         def hook(module: Lif, args: Any, spikes: Tensor) -> None:
-            found[name] = LayerSpikes(
-                name, spikes.gt(0).reshape(module.steps, -1, *spikes.shape[1:])
-            )
+            fired = spikes.gt(0).reshape(module.steps, -1, *spikes.shape[1:])  # [T, B, C, H, W]
+            by_layer[name] = LayerSpikes(name, fired)
 
         return hook
 
-    with (
-        evaluating(model),
-        watching({name: neurons[name] for name in chosen}, keep),
-        torch.no_grad(),
-    ):
+    with eval_mode(model), forward_hooks(chosen, record), torch.no_grad():
         model(x)
-    return found
+    return by_layer
 
 
 @contextmanager
-def watching(modules: dict[str, Any], hook: Callable[[str], Callable[..., None]]) -> Iterator[None]:
-    """Inside, `hook(name)` is the forward hook of each of `modules`."""
-    handles = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
+def forward_hooks(
+    modules: dict[str, Any], make_hook: Callable[[str], Callable[..., None]]
+) -> Iterator[None]:
+    """Give each of `modules` the forward hook `make_hook(name)` inside the context."""
+    handles = [module.register_forward_hook(make_hook(name)) for name, module in modules.items()]
     try:
         yield
     finally:
@@ -72,8 +73,8 @@ def watching(modules: dict[str, Any], hook: Callable[[str], Callable[..., None]]
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, every module of `model` is in eval mode; afterwards, each in the mode it was in."""
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module of `model` in eval mode inside the context, and back afterwards."""
     before = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -83,19 +84,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _matching(names: list[str], patterns: Sequence[str]) -> list[str]:
-    """The names that match any of the patterns. Raises `InputError` for a pattern that matches
-    none.
-    """
+def _matching_names(names: list[str], patterns: Sequence[str]) -> list[str]:
+    """Return the names that match any pattern; raise `InputError` for one that matches none."""
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.0)
-            raise InputError(
-                f"{pattern!r} is no layer of neurons of this model"
-                + (
-                    f"; nearest are {', '.join(near)}"
-                    if near
-                    else ", which has none that the zoo knows (zoo.neurons.Lif)"
-                )
-            )
+            remedy = ", which has none that the zoo knows (zoo.neurons.Lif)"
+            if near:
+                remedy = f"; nearest are {', '.join(near)}"
+            raise InputError(f"{pattern!r} is no layer of neurons of this model{remedy}")
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]

@@ -1,11 +1,12 @@
-"""The families of networks: DANet, and the spiking ResNets that it is compared with, built from the
-same parts.
+"""The families of networks: DANet, and the spiking ResNets that it is compared with.
 
-    danet            LIF-Conv-BN twice, densely additive links between stages
-    speck-danet      a DANet for the nine cores of the chip Speck 2e
-    spiking-resnet   Conv-BN-LIF-Conv-BN, add, LIF          as built by Fang et al. 2021 for comparison
-    sew-resnet       Conv-BN-LIF-Conv-BN-LIF, then a join   Fang et al., NeurIPS 2021, table 1: ADD, AND, IAND
-    ms-resnet        LIF-Conv-BN twice, then add            Hu et al. 2021; the shortcut reads the real-valued stream
+    danet           LIF-Conv-BN twice, densely additive links between stages
+    speck-danet     a DANet for the nine cores of the chip Speck 2e
+    spiking-resnet  Conv-BN-LIF-Conv-BN, add, LIF (as built by Fang et al. 2021 for comparison)
+    sew-resnet      Conv-BN-LIF-Conv-BN-LIF, then a join: ADD, AND or IAND (Fang et al., NeurIPS
+                    2021, table 1)
+    ms-resnet       LIF-Conv-BN twice, then add; the shortcut reads the real-valued stream (Hu et
+                    al. 2021)
 
 A family is one entry of `FAMILIES`: its depths, its variants, and the fields of `DANetConfig` in
 which it differs. Names, listings and the command line follow from it. Imports no torch.
@@ -30,18 +31,21 @@ class Depth:
     width: int = 64  # output channels of the first stage; each later one has twice as many
 
 
+# (variant, depth, data) -> fields of `DANetConfig`
+Fields = Callable[[str, int, DatasetSpec], dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Family:
-    """Networks that differ in depth and variant alone."""
+    """A family of networks, which differ in depth and variant alone."""
 
     depths: dict[int, Depth]
-    # (variant, depth, data) -> fields of `DANetConfig`
-    fields: Callable[[str, int, DatasetSpec], dict[str, Any]]
+    fields: Fields  # in which the family differs
     variants: tuple[str, ...] = ("",)  # "" is the default variant, which a name leaves out
     default_variant: str = ""  # the word that may be written for it
 
     def config(self, variant: str, depth: int, data: DatasetSpec) -> dict[str, Any]:
-        """The fields of `DANetConfig` of one network, but for its time steps, on `data`."""
+        """Return the fields of `DANetConfig` for one network on `data`, but for its time steps."""
         shape = self.depths[depth]
         common = {
             "depths": shape.blocks,
@@ -54,7 +58,7 @@ class Family:
         return common | self.fields(variant, depth, data)
 
 
-# up to how many pixels a side each serves
+# Pixels a side up to which each stem serves.
 STEMS = ((40, "small"), (96, "medium"), (math.inf, "imagenet"))
 
 
@@ -71,8 +75,8 @@ RESNETS = {
     152: Depth((3, 8, 36, 3), bottleneck=True, width=256),
 }
 
-# snnTorch fires strictly above the threshold; the largest float32 below one makes it fire at one
-# (SEW, Spiking ResNet).
+# snnTorch fires strictly above the threshold; with the largest float32 below one it fires at one,
+# as SEW and Spiking ResNet do.
 JUST_BELOW_ONE = 1 - 2**-24
 IF: dict[str, Any] = {"links": False, "down": "stride", "beta": 1.0, "threshold": JUST_BELOW_ONE}
 
@@ -111,7 +115,7 @@ def _ms_resnet(variant: str, depth: int, data: DatasetSpec) -> dict[str, Any]:
 
 
 def _large_stem(data: DatasetSpec, stem: str) -> dict[str, str]:
-    """A family's own stem for images of ImageNet's size."""
+    """Return the field of a family's own stem, if images are of ImageNet's size."""
     return {"stem": stem} if _stem(data) == "imagenet" else {}
 
 

@@ -1,8 +1,8 @@
-"""The GPU kernels of the fused neuron: all time steps of `zoo.neurons.Lif` in one launch, forward
-and backward.
+"""The GPU kernels of the fused neuron: all time steps of `zoo.neurons.Lif` in one launch.
 
-    mem[t] = keep[t-1] mem[t-1] + x[t]        keep[t] = beta (mem[t] <= threshold)        spk[t] = mem[t] > threshold
-    d/dx[t] = d/dmem[t] = height grad[t] H'(mem[t] - threshold) + keep[t] d/dmem[t+1]
+    mem[t] = decay[t] mem[t-1] + x[t]
+    spk[t] = mem[t] > threshold                     decay[t+1] = beta (mem[t] <= threshold)
+    d/dx[t] = d/dmem[t] = spike_height grad[t] H'(mem[t] - threshold) + decay[t+1] d/dmem[t+1]
 
 There is next to no arithmetic in this, so its time is that of the bytes it moves. The forward
 kernel reads `x` and writes the spikes; the backward kernel reads `x` and the gradient of the spikes
@@ -17,7 +17,7 @@ Written in Triton, which is not installed everywhere: import this module only wh
 comes in.
 """
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-# What a Triton kernel takes has no Python type, and its decorator is untyped.
+# The arguments of a Triton kernel have no Python type, and its decorator is untyped.
 
 import math
 from typing import Any
@@ -29,61 +29,83 @@ from torch import Tensor
 
 from zoo.surrogates import Rectangle, Surrogate
 
-# the loops over time are unrolled: beyond, the compiler takes minutes and runs out of registers
+# The loops over time are unrolled: beyond, the compiler takes minutes and runs out of registers.
 MAX_STEPS = 64
 WARPS = 4
-VECTOR = 16  # bytes, the widest load of a thread
-# that a thread of the backward kernel holds; it then has at most 128 registers, and 16 warps fit on
-# a processor
-MEMBRANES = 32
-# steps that are loaded before the first of them is used: a load takes as long as hundreds of
-# additions
-AHEAD = tl.constexpr(8)
+MAX_LOAD_BYTES = 16  # of a thread at once
+# A thread of the backward kernel that holds no more has at most 128 registers, and 16 warps fit on
+# a processor.
+MAX_MEMBRANES = 32
+# Steps that are loaded before the first of them is used: a load takes as long as hundreds of
+# additions.
+STEPS_AHEAD = tl.constexpr(8)
 
 __all__ = ["MAX_STEPS", "lif_backward", "lif_forward"]
 
 
 def lif_forward(
-    x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, packed: Tensor | None = None
+    x: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    spike_height: Tensor,
+    spike_bytes: Tensor | None = None,
 ) -> Tensor:
-    """Spikes (0 or `height`) of the currents `x`, `[T, B, ...]` -> `[T, B, ...]` of the same dtype
-    and strides.
+    """Return the spikes (0 or `spike_height`) of the currents `x`, `[T, B, ...]`.
 
-    `beta`, `threshold` and `height` hold one element each, on the device of `x`: nothing waits for
-    their values. `packed`, uint8 with the shape and strides of `x`, is filled with the spikes as 0
-    and 1 in the same pass.
+    The spikes have the shape, dtype and strides of `x`. `beta`, `threshold` and `spike_height` hold
+    one element each, on the device of `x`: nothing waits for their values. `spike_bytes`, uint8
+    with the shape and strides of `x`, is filled with the spikes as 0 and 1 in the same pass.
+
+    Raises:
+        ValueError: if `spike_bytes` is of another kind, or there are more than `MAX_STEPS` steps.
     """
     x, spikes = _dense(x)
-    if packed is not None and (
-        packed.dtype != torch.uint8 or packed.shape != x.shape or _strides(packed) != _strides(x)
-    ):
-        raise ValueError(
-            f"packed is {packed.dtype} of shape {tuple(packed.shape)} and strides {packed.stride()}; "
-            f"it must be torch.uint8 of shape {tuple(x.shape)} and strides {x.stride()}"
-        )
-    _launch(_forward, x, 1, spikes, packed, beta, threshold, height)
+    if spike_bytes is not None:
+        _check_bytes(spike_bytes, x)
+    _launch(_forward, x, 1, spikes, spike_bytes, beta, threshold, spike_height)
     return spikes
 
 
 def lif_backward(
-    grad: Tensor, x: Tensor, beta: Tensor, threshold: Tensor, height: Tensor, surrogate: Surrogate
+    grad: Tensor,
+    x: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    spike_height: Tensor,
+    surrogate: Surrogate,
 ) -> Tensor:
-    """Gradient of the currents `x`, `[T, B, ...]` with the dtype and strides of `x`, from `grad`,
-    that of the spikes.
+    """Return the gradient of the currents `x`, `[T, B, ...]`, from `grad`, that of the spikes.
 
-    `grad` may have any float dtype; it is copied only if its strides are not those of `x`.
+    It has the dtype and strides of `x`. `grad` may have any float dtype; it is copied only if its
+    strides are not those of `x`. Raises `ValueError` for more than `MAX_STEPS` steps.
     """
     assert grad.shape == x.shape
     x, grad_x = _dense(x)
     if _strides(grad) != _strides(x):
         grad = torch.empty_like(x, dtype=grad.dtype).copy_(grad)
-    _launch(_backward, x, len(x), grad, grad_x, beta, threshold, height, *_coefficients(surrogate))
+    constants = (beta, threshold, spike_height, *_coefficients(surrogate))
+    _launch(_backward, x, len(x), grad, grad_x, *constants)
     return grad_x
 
 
+def _check_bytes(spike_bytes: Tensor, x: Tensor) -> None:
+    """Raise `ValueError` unless `spike_bytes` is uint8 of the shape and strides of `x`."""
+    if (
+        spike_bytes.dtype != torch.uint8
+        or spike_bytes.shape != x.shape
+        or _strides(spike_bytes) != _strides(x)
+    ):
+        raise ValueError(
+            f"spike_bytes is {spike_bytes.dtype} of shape {tuple(spike_bytes.shape)} and strides "
+            f"{spike_bytes.stride()}; it must be torch.uint8 of shape {tuple(x.shape)} and strides "
+            f"{x.stride()}"
+        )
+
+
 def _dense(x: Tensor) -> tuple[Tensor, Tensor]:
-    """`x`, or a copy of it if its memory is not step after step without a gap; and an unfilled
-    tensor like it.
+    """Return `x` with its memory step after step without a gap, and an unfilled tensor like it.
+
+    `x` is copied only if its memory is not so.
     """
     like = torch.empty_like(x)  # has the strides of x only if x has no gaps
     if _strides(like) == _strides(x) and x.stride(0) * len(x) == x.numel():
@@ -93,21 +115,23 @@ def _dense(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _strides(x: Tensor) -> list[int]:
-    """The strides that matter: that of a dimension of one element does not."""
+    """Return the strides that matter: that of a dimension of one element does not."""
     return [stride for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1]
 
 
 def _coefficients(surrogate: Surrogate) -> tuple[float, float, bool]:
-    """What `_derivative` takes."""
+    """Return the arguments of `_derivative` but for `u`."""
     if isinstance(surrogate, Rectangle):
-        # an int would be another type of kernel
+        # An int would be another type of kernel.
         return float(surrogate.half_width), float(surrogate.height), False
-    return 2 / surrogate.alpha, 2 / surrogate.alpha * (math.pi / 2 * surrogate.alpha) ** 2, True
+    a = 2 / surrogate.alpha
+    return a, a * (math.pi / 2 * surrogate.alpha) ** 2, True
 
 
-def _launch(kernel: Any, x: Tensor, held: int, *arguments: Tensor | float | None) -> None:
-    """Run `kernel`, of which a thread holds `held` membranes of each of its elements, on all
-    elements of a step of `x`.
+def _launch(kernel: Any, x: Tensor, membranes: int, *arguments: Tensor | float | None) -> None:
+    """Run `kernel` on all elements of a step of `x`.
+
+    A thread of it holds as many `membranes` of each of its elements.
     """
     if len(x) > MAX_STEPS:
         raise ValueError(
@@ -116,7 +140,8 @@ def _launch(kernel: Any, x: Tensor, held: int, *arguments: Tensor | float | None
     if not x.numel():
         return
     n = x[0].numel()
-    elements = max(1, min(VECTOR // x.itemsize, MEMBRANES // triton.next_power_of_2(held)))
+    loaded, held = MAX_LOAD_BYTES // x.itemsize, MAX_MEMBRANES // triton.next_power_of_2(membranes)
+    elements = max(1, min(loaded, held))
     block = 32 * WARPS * elements
     with torch.cuda.device_of(x):  # Triton launches on the current device
         # Without fp_fusion: a fused multiply-add rounds mem * keep + x[t] once where torch rounds
@@ -127,22 +152,33 @@ def _launch(kernel: Any, x: Tensor, held: int, *arguments: Tensor | float | None
 
 
 @triton.jit
-def _forward(x, spikes, packed, beta, threshold, height, n, T: tl.constexpr, BLOCK: tl.constexpr):
+def _forward(
+    x,
+    spikes,
+    spike_bytes,
+    beta,
+    threshold,
+    spike_height,
+    n,
+    T: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Write the spikes of a block of elements, at every step."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < n
-    beta, threshold, height = _parameters(beta, threshold, height)
+    beta, threshold, spike_height = _parameters(beta, threshold, spike_height)
     mem = tl.full((BLOCK,), 0.0, tl.float32)
-    for first in tl.static_range(0, T, AHEAD):
+    for first in tl.static_range(0, T, STEPS_AHEAD):
         currents = _load(x, at, inside, n, first, T)
-        for i in tl.static_range(AHEAD):
+        for i in tl.static_range(STEPS_AHEAD):
             if first + i < T:
                 mem += currents[i].to(tl.float32)
                 fired = mem > threshold
                 to = _step(at, first + i, n)
-                tl.store(spikes + to, tl.where(fired, height, 0.0), mask=inside)
-                if packed is not None:
-                    tl.store(packed + to, fired, mask=inside)
-                mem *= _keep(mem, beta, threshold)
+                tl.store(spikes + to, tl.where(fired, spike_height, 0.0), mask=inside)
+                if spike_bytes is not None:
+                    tl.store(spike_bytes + to, fired, mask=inside)
+                mem *= _decay(mem, beta, threshold)
 
 
 @triton.jit
@@ -152,7 +188,7 @@ def _backward(
     grad_x,
     beta,
     threshold,
-    height,
+    spike_height,
     a,
     b,
     ARCTAN: tl.constexpr,
@@ -160,42 +196,43 @@ def _backward(
     T: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    """Write the gradient of the currents of a block of elements, at every step."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < n
-    beta, threshold, height = _parameters(beta, threshold, height)
+    beta, threshold, spike_height = _parameters(beta, threshold, spike_height)
     mem = tl.full((BLOCK,), 0.0, tl.float32)
     mems = ()
-    for first in tl.static_range(0, T, AHEAD):
+    for first in tl.static_range(0, T, STEPS_AHEAD):
         currents = _load(x, at, inside, n, first, T)
-        for i in tl.static_range(AHEAD):
+        for i in tl.static_range(STEPS_AHEAD):
             if first + i < T:
                 mem += currents[i].to(tl.float32)
                 mems += (mem,)  # type: ignore[assignment]  # of the growing type
-                mem *= _keep(mem, beta, threshold)
+                mem *= _decay(mem, beta, threshold)
     grad_mem = tl.full((BLOCK,), 0.0, tl.float32)
-    for first in tl.static_range((T - 1) // AHEAD * AHEAD, -1, -AHEAD):
+    for first in tl.static_range((T - 1) // STEPS_AHEAD * STEPS_AHEAD, -1, -STEPS_AHEAD):
         grads = _load(grad, at, inside, n, first, T)
-        for i in tl.static_range(AHEAD - 1, -1, -1):
+        for i in tl.static_range(STEPS_AHEAD - 1, -1, -1):
             if first + i < T:
                 u = mems[first + i] - threshold
-                # This is `_keep`, in other words so that the compiler does not hold on to every
+                # This is `_decay`, written otherwise so that the compiler does not hold on to every
                 # result of it since the loop above.
                 grad_mem *= tl.where(u <= 0, beta, 0.0)
-                grad_mem += grads[i].to(tl.float32) * height * _derivative(u, a, b, ARCTAN)
+                grad_mem += grads[i].to(tl.float32) * spike_height * _derivative(u, a, b, ARCTAN)
                 tl.store(grad_x + _step(at, first + i, n), grad_mem, mask=inside)
 
 
 @triton.jit
-def _parameters(beta, threshold, height):
+def _parameters(beta, threshold, spike_height):
     beta = tl.minimum(tl.maximum(tl.load(beta).to(tl.float32), 0.0), 1.0)  # as snn.Leaky clamps it
-    return beta, tl.load(threshold).to(tl.float32), tl.load(height).to(tl.float32)
+    return beta, tl.load(threshold).to(tl.float32), tl.load(spike_height).to(tl.float32)
 
 
 @triton.jit
 def _load(x, at, inside, n, first: tl.constexpr, T: tl.constexpr):
-    """Steps `first` to `first + AHEAD`, as far as there are any."""
+    """Load steps `first` to `first + STEPS_AHEAD`, as far as there are any."""
     steps = ()
-    for i in tl.static_range(AHEAD):
+    for i in tl.static_range(STEPS_AHEAD):
         if first + i < T:
             steps += (tl.load(x + _step(at, first + i, n), mask=inside),)  # type: ignore[assignment]  # as above
     return steps
@@ -203,23 +240,25 @@ def _load(x, at, inside, n, first: tl.constexpr, T: tl.constexpr):
 
 @triton.jit
 def _step(at, t: tl.constexpr, n):
-    """Where step `t` of the elements `at` lies: in 64 bits, for a large batch of large images has
-    more than 2^31 elements.
+    """Return the offsets of step `t` of the elements `at`.
+
+    They have 64 bits, for a large batch of large images has more than 2^31 elements.
     """
     return at + t * tl.cast(n, tl.int64)
 
 
 @triton.jit
-def _keep(mem, beta, threshold):
-    """What is left of a membrane at the next step. It is multiplied with, so that NaN stays NaN, as
-    in torch.
+def _decay(mem, beta, threshold):
+    """Return the factor of a membrane at the next step.
+
+    The membrane is multiplied with it, so that NaN stays NaN, as in torch.
     """
     return tl.where(mem <= threshold, beta, 0.0)
 
 
 @triton.jit
 def _derivative(u, a, b, ARCTAN: tl.constexpr):
-    """H'(u), in the order of operations of `ATan.derivative` and `Rectangle.derivative`."""
+    """Return H'(u), in the order of operations of `ATan.derivative` and `Rectangle.derivative`."""
     if ARCTAN:
         return 1 / (a + b * u * u)
     else:

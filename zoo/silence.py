@@ -1,5 +1,6 @@
-"""What a result must say beside its figures: neurons that never fired, and a time step that nobody
-gave. One place decides it, in one sentence, for every command and report.
+"""Warnings beside the figures of a result: neurons that never fired, and an assumed time step.
+
+Every command and report takes its sentence from here.
 
 Where no neuron of a network fires, its output does not depend on its input, so that accuracies,
 energies and comparisons of it mean little, however exact they are.
@@ -16,62 +17,64 @@ __all__ = [
     "NO_SPIKES",
     "assumed_dt",
     "is_silent",
+    "silence_note",
     "silent_layers",
     "watch_spikes",
-    "what_is_silent",
 ]
 
 NO_SPIKES = (
-    "no neuron fired on this input, so that this result proves little: try another scaling of the input, lower thresholds, or for "
-    "a NIR graph another time step dt, as 1 for IF neurons in units of steps"
+    "no neuron fired on this input, so that this result proves little: try another scaling of the "
+    "input, lower thresholds, or for a NIR graph another time step dt, as 1 for IF neurons in "
+    "units of steps"
 )
-NAMED = 3  # silent layers that a sentence names
+MAX_NAMED = 3  # silent layers that a sentence names
 
 
 def assumed_dt(dt: float) -> str:
-    """A sentence about a time step in seconds that neither a graph nor its user gave."""
-    return f"a time step of {dt:g} s was assumed, as neither the graph's metadata nor dt says one, and its neurons depend on it"
+    """Return a sentence about a time step, in seconds, that neither a graph nor its user gave."""
+    return (
+        f"a time step of {dt:g} s was assumed, as neither the graph's metadata nor dt says one, "
+        "and its neurons depend on it"
+    )
 
 
 def silent_layers(spikes: Mapping[str, int]) -> tuple[str, ...]:
-    """The layers of neurons that never fired; `spikes` has how often each did."""
+    """Return the layers of neurons that never fired, of spikes by layer."""
     return tuple(name for name, fired in spikes.items() if not fired)
 
 
 def is_silent(spikes: Mapping[str, int]) -> bool:
-    """Whether there are neurons, and none of any layer fired."""
+    """Return whether there are neurons, and none of any layer fired."""
     return bool(spikes) and not any(spikes.values())
 
 
-def what_is_silent(spikes: Mapping[str, int]) -> str:
-    """A sentence about the layers that never fired; empty where every layer did."""
+def silence_note(spikes: Mapping[str, int]) -> str:
+    """Return a sentence about the layers that never fired; empty where every layer did."""
     if is_silent(spikes):
         return NO_SPIKES
     silent = silent_layers(spikes)
-    more = ", ..." if len(silent) > NAMED else ""
-    return (
-        f"{len(silent)} of {len(spikes)} layers of neurons never fired: {', '.join(silent[:NAMED])}{more}"
-        if silent
-        else ""
-    )
+    if not silent:
+        return ""
+    named = ", ".join(silent[:MAX_NAMED]) + (", ..." if len(silent) > MAX_NAMED else "")
+    return f"{len(silent)} of {len(spikes)} layers of neurons never fired: {named}"
 
 
 def watch_spikes(model: "nn.Module") -> Callable[[], bool]:
-    """Look at what a model's neurons send from now on. The function returned says whether any has
-    fired; with the first spike the looking ends, and costs nothing more.
+    """Watch a model's neurons from now on, and return a function that says whether any has fired.
+
+    With the first spike the watch ends, and costs nothing more.
     """
-    from zoo.neurons import Lif  # whose import of torch those do not need who only read sentences
+    from zoo.neurons import Lif  # imports torch, which who only reads sentences does not need
 
     fired: list[bool] = []
     handles: list[RemovableHandle] = []
 
-    def look(module: "nn.Module", args: object, train: "Tensor") -> None:
-        if not fired and bool(train.any()):
+    def watch(module: "nn.Module", args: object, spikes: "Tensor") -> None:
+        if not fired and bool(spikes.any()):
             fired.append(True)
             for handle in handles:
                 handle.remove()
 
-    handles += [
-        module.register_forward_hook(look) for module in model.modules() if isinstance(module, Lif)
-    ]
+    layers = [module for module in model.modules() if isinstance(module, Lif)]
+    handles += [layer.register_forward_hook(watch) for layer in layers]
     return lambda: bool(fired)

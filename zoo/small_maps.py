@@ -1,5 +1,6 @@
-"""Convolutions 3x3 on maps of a few pixels, computed in training as matrix products over the taps
-that meet the map.
+"""Convolutions 3x3 on maps of a few pixels, computed in training as matrix products.
+
+The products are over the taps that meet the map.
 
 On 2x2 pixels only 16 of the 36 pairs of an output pixel and a tap read the image, the others read
 padding, which libraries of convolutions compute all the same; and their weight gradients are slow
@@ -22,8 +23,7 @@ __all__ = ["SmallConv", "call_conv"]
 
 
 def call_conv(conv: nn.Module, x: Tensor) -> Tensor:
-    """`conv(x)`, by products over used taps where `conv` is a plain 3x3 convolution in training and
-    they are faster.
+    """Return `conv(x)`, for a plain 3x3 convolution in training by products where they are faster.
 
     The class is torch's own, as tools find convolutions by their exact type: a parametrised one has
     another.
@@ -43,12 +43,15 @@ def call_conv(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 class SmallConv(torch.autograd.Function):
-    """`F.conv2d(x, weight, stride=stride, padding=1)`: `[N, C, H, W]`, `[O, C, 3, 3]` -> `[N, O,
-    ceil(H/stride), ceil(W/stride)]`, channels last in memory.
+    """`F.conv2d(x, weight, stride=stride, padding=1)` by products over used taps.
+
+    `[N, C, H, W]`, `[O, C, 3, 3]` -> `[N, O, ceil(H/stride), ceil(W/stride)]`, channels last in
+    memory.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        """Return the convolution, and keep `x` and `weight`."""
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         if not _all_by_products(x, weight, stride):
@@ -62,24 +65,26 @@ class SmallConv(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """Return the gradients of `x` and `weight` that are needed."""
         x, weight = ctx.saved_tensors
-        wants_x, wants_weight, _ = ctx.needs_input_grad
-        # products in place are none of theirs
+        needs_x, needs_weight, _ = ctx.needs_input_grad
+        # Those who differentiate or trace the gradient cannot take products in place.
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or is_transformed():
-            return *_library_gradients(grad, x, weight, ctx.stride, wants_x, wants_weight), None
+            return *_library_gradients(grad, x, weight, ctx.stride, needs_x, needs_weight), None
         grad_x = grad_weight = None
-        if wants_x and _all_by_products(x, weight, ctx.stride):
+        if needs_x and _all_by_products(x, weight, ctx.stride):
             grad_x = _input_gradient(grad, x, weight, ctx.stride)
-        elif wants_x:
+        elif needs_x:
             grad_x, _ = _library_gradients(grad, x, weight, ctx.stride, True, False)
-        if wants_weight:
+        if needs_weight:
             grad_weight = _weight_gradient(grad, x, weight, ctx.stride)
         return grad_x, grad_weight, None
 
 
 class _Run(NamedTuple):
-    """A run of taps in one row of the kernel, which for one output pixel meets neighbouring pixels
-    in one row of the input.
+    """A run of taps in one row of the kernel, and the pixels of one row that they meet.
+
+    It is of one output pixel.
     """
 
     output: tuple[int, int]  # row and column
@@ -87,21 +92,21 @@ class _Run(NamedTuple):
     kernel: tuple[int, slice]  # row and columns
 
     def of_output(self, maps: Tensor) -> Tensor:
-        """The output pixel, `[N, O]`, a view."""
+        """Return the output pixel, `[N, O]`, a view."""
         return maps[:, *self.output]
 
     def of_input(self, maps: Tensor) -> Tensor:
-        """The pixels under the taps, `[N, taps*C]`, a view."""
+        """Return the pixels under the taps, `[N, taps*C]`, a view."""
         return maps[:, *self.input].flatten(1)
 
     def of_kernel(self, weight: Tensor) -> Tensor:
-        """The taps, `[O, taps*C]`, a view."""
+        """Return the taps, `[O, taps*C]`, a view."""
         return weight[:, *self.kernel].flatten(1)
 
 
 @cache
 def _runs(height: int, width: int, stride: int) -> list[_Run]:
-    """All runs of a 3x3 kernel with padding 1 over a map of `height` x `width` pixels."""
+    """Return all runs of a 3x3 kernel with padding 1 over a map of `height` x `width` pixels."""
     runs = []
     for i, top in enumerate(range(-1, height - 1, stride)):
         for j, left in enumerate(range(-1, width - 1, stride)):
@@ -131,18 +136,18 @@ def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Te
 
 
 def _library_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, stride: int, wants_x: bool, wants_weight: bool
+    grad: Tensor, x: Tensor, weight: Tensor, stride: int, needs_x: bool, needs_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Torch's own gradients of the input and the weight, which can be differentiated themselves."""
-    wants = [wants_x, wants_weight, False]
+    """Return torch's gradients of input and weight, which can be differentiated themselves."""
+    needs = [needs_x, needs_weight, False]  # of a bias there is none
     gradients = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, [stride, stride], [1, 1], [1, 1], False, [0, 0], 1, wants
+        grad, x, weight, None, [stride, stride], [1, 1], [1, 1], False, [0, 0], 1, needs
     )
     return gradients[0], gradients[1]
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """`[N, C, H, W]` -> `[N, H, W, C]`, contiguous: a view where memory has it so already."""
+    """Return `[N, C, H, W]` as contiguous `[N, H, W, C]`, a view where memory has it so already."""
     return x.permute(0, 2, 3, 1).contiguous()
 
 
@@ -152,12 +157,14 @@ def _output_size(x: Tensor, stride: int) -> tuple[int, int]:
 
 
 def _is_eager(x: Tensor, weight: Tensor) -> bool:
-    """Whether nothing but autograd itself looks at the operations: no tracer, transform, subclass
-    of tensors, or autocast.
+    """Return whether nothing but autograd itself looks at the operations.
+
+    A tracer, a transform, a subclass of tensors or autocast would.
     """
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # torch's own
+    is_tracing = torch.jit.is_tracing  # type: ignore[attr-defined]  # torch's own
     watched = (
-        traced
+        torch.compiler.is_compiling()
+        or is_tracing()  # type: ignore[no-untyped-call]  # as said
         or is_transformed()
         or torch._C._len_torch_dispatch_stack()
         or torch.is_autocast_enabled("cpu")
@@ -166,43 +173,38 @@ def _is_eager(x: Tensor, weight: Tensor) -> bool:
 
 
 def _is_small(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether `conv` is a 3x3 convolution of float32 on a CPU, and `x` and the weight have a shape
-    for which products are faster (measured on a Zen 3 core, against oneDNN): 2x2 pixels leave that
-    are of many channels, or 4x4 of more.
+    """Return whether `conv` is a 3x3 convolution whose shapes make products faster than a library.
+
+    It has to be of float32 on a CPU, and to give 2x2 pixels of many channels or 4x4 of more
+    (measured on a Zen 3 core, against oneDNN).
     """
     w = conv.weight
-    if (
-        conv.bias is not None
-        or x.device.type != "cpu"
-        or not x.dtype == w.dtype == torch.float32
-        or x.dim() != 4
-        or not x.numel()
-    ):
+    is_float_on_cpu = x.device.type == "cpu" and x.dtype == w.dtype == torch.float32
+    if not (is_float_on_cpu and x.dim() == 4 and x.numel() and _is_plain(conv)):
         return False
-    plain = (conv.kernel_size, conv.padding, conv.dilation, conv.groups, conv.padding_mode) == (
-        (3, 3),
-        (1, 1),
-        (1, 1),
-        1,
-        "zeros",
-    )
-    if (
-        not plain
-        or conv.stride not in ((1, 1), (2, 2))
-        or not w.is_contiguous(memory_format=torch.channels_last)
-    ):
+    if not w.is_contiguous(memory_format=torch.channels_last):
         return False
     height, width = _output_size(x, conv.stride[0])
-    weights = len(w) * x.shape[1]
-    return (height * width <= 4 and weights >= 64 * 64) or (
-        height * width <= 16 and weights >= 128 * 128
+    pixels, weights = height * width, len(w) * x.shape[1]
+    return (pixels <= 4 and weights >= 64 * 64) or (pixels <= 16 and weights >= 128 * 128)
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Return whether `conv` is 3x3 with padding 1 and stride 1 or 2, and has no other option."""
+    return (
+        conv.kernel_size == (3, 3)
+        and conv.padding == conv.dilation == (1, 1)
+        and conv.stride in ((1, 1), (2, 2))
+        and conv.groups == 1
+        and conv.padding_mode == "zeros"
+        and conv.bias is None
     )
 
 
 def _all_by_products(x: Tensor, weight: Tensor, stride: int) -> bool:
-    """Whether output and input gradient come by products as well, and not the weight gradient
-    alone: on more than 2x2 pixels the library loses to them only with the widest kernels and many
-    images.
+    """Return whether output and input gradient come by products too, not the weight gradient alone.
+
+    On more than 2x2 pixels the library loses to them only with the widest kernels and many images.
     """
     height, width = _output_size(x, stride)
     return height * width <= 4 or (len(weight) * x.shape[1] >= 512 * 512 and len(x) >= 128)

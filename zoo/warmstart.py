@@ -1,11 +1,12 @@
 """Start a network from the trained weights of another one of its family.
 
-What two networks may differ in, and what then happens to the weights:
+Two networks may differ in the following, and then the weights are treated so:
 
     classes                 `head.fc` stays new
-    stem, input channels    the stem is taken if its convolutions have the same shapes, else all of it
-                            stays new; from colour to grey the first convolution's filters are summed
-    T, surrogate            nothing: no weight depends on them
+    stem, input channels    the stem is taken if its convolutions have the same shapes, else all of
+                            it stays new; from colour to grey the first convolution's filters are
+                            summed
+    T, surrogate            no weight depends on them
     depth                   the source's blocks keep their places at the start of each stage; those
                             appended start as the identity
 
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor, nn
 
+from zoo.blocks import Block
 from zoo.danet import DANet, DANetConfig
 from zoo.errors import ConfigError
 from zoo.names import GRAMMAR
@@ -28,17 +30,17 @@ from zoo.surrogates import Rectangle
 
 __all__ = ["WarmStart", "warm_start"]
 
-# fields that may differ
-FREE = ("depths", "num_classes", "stem", "in_channels", "steps", "surrogate")
+# Fields of the config that may differ.
+MAY_DIFFER = ("depths", "num_classes", "stem", "in_channels", "steps", "surrogate")
 STEM, CLASSIFIER = "stem", "head.fc"
-NAMED = 3  # differing tensors that an error names
+MAX_NAMED = 3  # differing tensors that an error names
 
 State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What of a network came from another one, by paths of its modules and keys of its state."""
+    """The parts of a network that came from another one: paths of modules and keys of its state."""
 
     taken: tuple[str, ...]  # tensors that are the source's
     tensors: int  # in the network's state
@@ -62,14 +64,17 @@ class WarmStart:
 
 @torch.no_grad()
 def warm_start(target: DANet, source: DANet) -> WarmStart:
-    """Copy the weights and BatchNorm statistics of `source` into `target`; returns what was taken.
+    """Copy the weights and BatchNorm statistics of `source` into `target`.
 
-    What is not taken stays as it was, except appended blocks, which become the identity. Raises
-    `ConfigError`, and changes nothing, if the networks are of different families or widths, if
-    `target` is the shallower one, or if the weights of `source` were rounded for a chip.
+    Modules that are not taken stay as they were, except appended blocks, which become the identity.
+
+    Raises:
+        ConfigError: if the networks are of different families or widths, if `target` is the
+            shallower one, or if the weights of `source` were rounded for a chip; `target` is then
+            unchanged.
     """
     _check_fields(target, source)
-    grown = _appended_blocks(target.config.depths, source.config.depths)
+    grown = _appended_blocks(target, source)
     constant = _neutral_constant(target.config) if grown else 0.0
     ours, theirs = target.state_dict(), source.state_dict()
     summed = _sum_colours(ours, theirs)
@@ -80,20 +85,20 @@ def warm_start(target: DANet, source: DANet) -> WarmStart:
 
     for key, tensor in ours.items():
         tensor.copy_(theirs[key])
-    for path in grown:
-        _make_identity(target.get_submodule(path), constant)
+    for block in grown.values():
+        _make_identity(block, constant)
     taken = tuple(_without(ours, adapted))
-    return WarmStart(taken, len(target.state_dict()), new, adapted, grown)
+    return WarmStart(taken, len(target.state_dict()), new, adapted, tuple(grown))
 
 
 def _check_fields(target: DANet, source: DANet) -> None:
-    """Raises `ConfigError` for networks that compute something else, or a target of fewer blocks."""
+    """Raise `ConfigError` for networks that compute something else, or a target of fewer blocks."""
     if source.origin and source.origin.precision != "float32":
         precision = source.origin.precision
         reason = f"its weights were rounded to {precision}: start from those that were trained"
         raise _refused(target, source, reason)
     ours, theirs = target.config, source.config
-    names = [f.name for f in fields(DANetConfig) if f.name not in FREE]
+    names = [f.name for f in fields(DANetConfig) if f.name not in MAY_DIFFER]
     pairs = [(name, getattr(theirs, name), getattr(ours, name)) for name in names]
     differing = [f"{name} {a} instead of {b}" for name, a, b in pairs if a != b]
     families = [_family(network) for network in (source, target)]
@@ -103,28 +108,33 @@ def _check_fields(target: DANet, source: DANet) -> None:
         shapes = _shapes(target.state_dict(), source.state_dict())
         raise _refused(target, source, "it has " + ", ".join([*differing, *shapes]))
     if any(a > b for a, b in zip(theirs.depths, ours.depths, strict=True)):
-        given = f"it has depths {list(theirs.depths)}, and blocks beyond {list(ours.depths)} would be lost"
-        raise _refused(
-            target, source, f"{given}: start from a network that is as deep or shallower"
+        reason = (
+            f"it has depths {list(theirs.depths)}, and blocks beyond {list(ours.depths)} would be "
+            "lost: start from a network that is as deep or shallower"
         )
+        raise _refused(target, source, reason)
 
 
 def _check_shapes(target: DANet, source: DANet, ours: State, theirs: State) -> None:
-    """Raises `ConfigError` unless the two states have the same tensors of the same shapes."""
+    """Raise `ConfigError` unless the two states have the same tensors of the same shapes."""
     if differing := _shapes(ours, theirs):
         raise _refused(target, source, "it has " + ", ".join(differing))
 
 
 def _shapes(ours: State, theirs: State) -> list[str]:
-    """The first tensors in which the states differ, in words; constants of neurons last."""
+    """Return the first tensors in which the states differ, in words; constants of neurons last."""
 
     def shape(state: State, key: str) -> list[int] | None:
         return list(state[key].shape) if key in state else None
 
     keys = [key for key in {**ours, **theirs} if shape(ours, key) != shape(theirs, key)]
     keys.sort(key=lambda key: not (shape(theirs, key) or shape(ours, key)))
-    listed = [f"{key} {shape(theirs, key)} instead of {shape(ours, key)}" for key in keys[:NAMED]]
-    return [*listed, f"and {len(keys) - NAMED} more"] if len(keys) > NAMED else listed
+    listed = [
+        f"{key} {shape(theirs, key)} instead of {shape(ours, key)}" for key in keys[:MAX_NAMED]
+    ]
+    if len(keys) > MAX_NAMED:
+        listed.append(f"and {len(keys) - MAX_NAMED} more")
+    return listed
 
 
 def _refused(target: DANet, source: DANet, reason: str) -> ConfigError:
@@ -132,44 +142,44 @@ def _refused(target: DANet, source: DANet, reason: str) -> ConfigError:
 
 
 def _name(network: DANet) -> str:
-    return (
-        network.origin.name
-        if network.origin
-        else f"a network of depths {list(network.config.depths)}"
-    )
+    if network.origin:
+        return network.origin.name
+    return f"a network of depths {list(network.config.depths)}"
 
 
 def _family(network: DANet) -> str:
-    """The family in the network's name; empty for a name that is not the zoo's."""
+    """Return the family in the network's name; empty for a name that is not the zoo's."""
     match = GRAMMAR.fullmatch(network.origin.name) if network.origin else None
     return match["family"] if match else ""
 
 
-def _appended_blocks(ours: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[str, ...]:
-    return tuple(
-        f"stage{stage}.block{block}"
-        for stage, (depth, before) in enumerate(zip(ours, theirs, strict=True), 1)
-        for block in range(before, depth)
-    )
+def _appended_blocks(target: DANet, source: DANet) -> dict[str, Block]:
+    """Return the blocks that `target` has beyond those of `source`, by path."""
+    return {
+        f"stage{k}.block{i}": block
+        for k, (stage, depth) in enumerate(zip(target.stages, source.config.depths, strict=True), 1)
+        for i, block in enumerate(stage.blocks)
+        if i >= depth
+    }
 
 
 def _new_modules(target: DANet, source: DANet, ours: State, theirs: State) -> dict[str, str]:
-    """The modules that are about other images or classes than the source's, and in what they
-    differ.
+    """Return the modules that read other images or give other classes than the source's, and why.
 
     A stem whose convolution is new is new as a whole: its BatchNorm has the statistics of the old.
     """
     new, now, before = {}, target.config, source.config
-    stem = [key for key in {**ours, **theirs} if _is_within(key, [STEM])]
-    if any(
-        key not in ours or key not in theirs or ours[key].shape != theirs[key].shape for key in stem
-    ):
-        words = [
-            *[f"{now.stem}, was {before.stem}"] * (now.stem != before.stem),
-            *[f"{now.in_channels} input channels, was {before.in_channels}"]
-            * (now.in_channels != before.in_channels),
-        ]
-        new[STEM] = ", ".join(words) or "other shapes"
+    shapes = [
+        {key: tensor.shape for key, tensor in state.items() if _is_within(key, [STEM])}
+        for state in (ours, theirs)
+    ]
+    if shapes[0] != shapes[1]:
+        reasons = []
+        if now.stem != before.stem:
+            reasons.append(f"{now.stem}, was {before.stem}")
+        if now.in_channels != before.in_channels:
+            reasons.append(f"{now.in_channels} input channels, was {before.in_channels}")
+        new[STEM] = ", ".join(reasons) or "other shapes"
     if now.num_classes != before.num_classes:
         new[CLASSIFIER] = f"{now.num_classes} classes, was {before.num_classes}"
     elif len(set(_class_names(target, source))) == 2:
@@ -178,15 +188,16 @@ def _new_modules(target: DANet, source: DANet, ours: State, theirs: State) -> di
 
 
 def _class_names(*networks: DANet) -> list[tuple[str, ...]]:
-    """The names of the classes, of networks that have them."""
+    """Return the names of the classes of each network that has them."""
     data = [network.origin.data for network in networks if network.origin]
     return [spec.classes for spec in data if spec.classes]
 
 
 def _sum_colours(ours: State, theirs: State) -> dict[str, str]:
-    """From RGB to grey, sum the filters of the source's first convolution in place of its state.
+    """Sum the filters of the source's first convolution, in its state, if it is RGB and ours grey.
 
     A grey picture shown as RGB then gives the same currents, if all channels are normalised alike.
+    Returns how the module was adapted, by its path.
     """
     key = next(key for key in theirs if _is_within(key, [STEM]))
     if key not in ours or (ours[key].shape[1], theirs[key].shape[1]) != (1, 3):
@@ -196,7 +207,7 @@ def _sum_colours(ours: State, theirs: State) -> dict[str, str]:
 
 
 def _neutral_constant(config: DANetConfig) -> float:
-    """Find what a branch's last layer has to give for the join to return its shortcut.
+    """Return the constant of a branch's last layer with which the join returns its shortcut.
 
     Raises `ConfigError` for blocks that cannot be the identity, or could never learn to be another.
     """
@@ -210,23 +221,25 @@ def _neutral_constant(config: DANetConfig) -> float:
         raise ConfigError(
             "order 'b' joined by 'and': no block can be added as the identity, keep depths"
         )
-    # In order c a neuron reads it, and has to fire at each step, also where it resets by
-    # subtraction.
-    constant = (2.5 * config.threshold if order == "c" else 1.0) if join == "and" else 0.0
+    # In order c a neuron reads the constant, and for 'and' has to fire at each step, also where it
+    # resets by subtraction.
+    constant = 0.0
+    if join == "and":
+        constant = 2.5 * config.threshold if order == "c" else 1.0
     far = abs(constant - config.threshold) >= Rectangle().half_width
     if order == "c" and config.surrogate == "rectangle" and far:
         raise ConfigError(
-            "an added block of order 'c' would stay the identity, as the rectangle surrogate has no "
-            "gradient so far from the threshold: use surrogate = 'atan', or keep depths"
+            "an added block of order 'c' would stay the identity, as the rectangle surrogate has "
+            "no gradient so far from the threshold: use surrogate = 'atan', or keep depths"
         )
     return constant
 
 
-def _make_identity(block: nn.Module, constant: float) -> None:
-    """Have the last layer of the block's branch give `constant`, whatever it reads."""
-    last = [
+def _make_identity(block: Block, constant: float) -> None:
+    """Let the last layer of the block's branch give `constant`, whatever it reads."""
+    *_, last = (
         module for module in block.children() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
-    ][-1]
+    )
     nn.init.zeros_(last.weight)
     if last.bias is not None:
         nn.init.constant_(last.bias, constant)

@@ -16,7 +16,7 @@ from export.energy.executors import Source
 from export.energy.profiles import Profile
 from export.energy.totals import Energy, LayerTotals, Tally, energy
 from zoo.provenance import provenance_in_words
-from zoo.silence import assumed_dt, is_silent, silent_layers, what_is_silent
+from zoo.silence import assumed_dt, is_silent, silent_layers, silence_note
 
 __all__ = ["EnergyCounts"]
 
@@ -45,7 +45,7 @@ class EnergyCounts:
         nobody gave.
         """
         assumed = [] if self.source.assumed_dt is None else [assumed_dt(self.source.assumed_dt)]
-        return tuple(note for note in (what_is_silent(self._spikes), *assumed) if note)
+        return tuple(note for note in (silence_note(self._spikes), *assumed) if note)
 
     @property
     def silent(self) -> bool:

@@ -3,21 +3,21 @@
 import torch
 from networks import lively
 
-from zoo.silence import NO_SPIKES, is_silent, silent_layers, watch_spikes, what_is_silent
+from zoo.silence import NO_SPIKES, is_silent, silent_layers, watch_spikes, silence_note
 
 
 def test_a_network_is_silent_if_it_has_neurons_and_none_fires() -> None:
-    assert is_silent({"a": 0, "b": 0}) and what_is_silent({"a": 0}) == NO_SPIKES
-    assert not is_silent({}) and what_is_silent({}) == ""
+    assert is_silent({"a": 0, "b": 0}) and silence_note({"a": 0}) == NO_SPIKES
+    assert not is_silent({}) and silence_note({}) == ""
     assert not is_silent({"a": 0, "b": 1})
 
 
 def test_silent_layers_are_named_and_not_too_many() -> None:
     assert silent_layers({"a": 0, "b": 1}) == ("a",)
-    assert what_is_silent({"a": 0, "b": 1}) == "1 of 2 layers of neurons never fired: a"
+    assert silence_note({"a": 0, "b": 1}) == "1 of 2 layers of neurons never fired: a"
     spikes = dict.fromkeys("vwxyz", 0) | {"a": 3}
-    assert what_is_silent(spikes) == "5 of 6 layers of neurons never fired: v, w, x, ..."
-    assert what_is_silent({"a": 3}) == ""
+    assert silence_note(spikes) == "5 of 6 layers of neurons never fired: v, w, x, ..."
+    assert silence_note({"a": 3}) == ""
 
 
 def test_the_first_spike_ends_the_watch() -> None:
