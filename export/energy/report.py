@@ -16,7 +16,7 @@ from export.energy.executors import Source
 from export.energy.profiles import Profile
 from export.energy.totals import Energy, LayerTotals, Tally, energy
 from zoo.provenance import provenance_in_words
-from zoo.silence import assumed_dt, is_silent, silent_layers, silence_note
+from zoo.silence import assumed_dt, is_silent, silence_note, silent_layers
 
 __all__ = ["EnergyCounts"]
 

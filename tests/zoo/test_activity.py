@@ -57,7 +57,8 @@ def test_only_the_layers_that_are_asked_for_are_kept(tiny: Build) -> None:
     [
         (
             "stage1.block0.lif",
-            "'stage1.block0.lif' is no layer of neurons of this model; nearest are stage1.block0.lif",
+            "'stage1.block0.lif' is no layer of neurons of this model; "
+            "nearest are stage1.block0.lif",
         ),
         (["head.lif", "stage1.block0.conv1"], "'stage1.block0.conv1' is no layer of neurons"),
         ("stage9.*", "'stage9.*' is no layer of neurons"),

@@ -27,7 +27,7 @@ IF = {"beta": 1.0, "threshold": JUST_BELOW_ONE}
 
 
 class Reference:
-    """One time step of a published network; `spikes` collects the output of every neuron over time."""
+    """One time step of a published network; `spikes` has the output of each neuron over time."""
 
     def __init__(self, model: DANet, *, decay: float, fires: Callable[[Tensor], Tensor]) -> None:
         self.weights, self.depths = model.state_dict(), model.config.depths

@@ -1,4 +1,4 @@
-"""The network: parameter counts, shapes, what each convolution reads, and the densely additive sum."""
+"""The network: parameter counts, shapes, inputs of convolutions, the densely additive sum."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -249,7 +249,8 @@ def test_input_of_a_wrong_shape_is_refused(shape: tuple[int, ...], tiny: Build) 
     [
         (
             torch.zeros(2, 1, 8, 8, dtype=torch.uint8),
-            r"input of type torch\.uint8: a network takes a tensor of floats, as `model\.transform\(pixels\)` makes of bytes",
+            r"input of type torch\.uint8: a network takes a tensor of floats, "
+            r"as `model\.transform\(pixels\)` makes of bytes",
         ),
         (torch.zeros(2, 1, 8, 8, dtype=torch.bool), r"input of type torch\.bool"),
         (torch.zeros(2, 1, 8, 8).numpy(), "input of type ndarray"),

@@ -3,7 +3,7 @@
 import torch
 from networks import lively
 
-from zoo.silence import NO_SPIKES, is_silent, silent_layers, watch_spikes, silence_note
+from zoo.silence import NO_SPIKES, is_silent, silence_note, silent_layers, watch_spikes
 
 
 def test_a_network_is_silent_if_it_has_neurons_and_none_fires() -> None:

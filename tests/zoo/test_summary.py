@@ -1,4 +1,4 @@
-"""`DANet.summary`: shapes, parameters and work of every layer, counted by hand and by `zoo energy`."""
+"""`DANet.summary`: shapes, parameters and work of layers, counted by hand and by `zoo energy`."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -178,11 +178,29 @@ def test_a_grey_picture_gives_the_logits_of_its_colours(
     )
 
 
+# fields of the network, fields of its source, and the message
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({}, {"widths": (16, 16)}, r"it has widths \(16, 16\) instead of \(16, 32\), stage2\.\S+ \[16, .* and \d+ more$"),
-    ({}, {"widths": (32, 32)}, r"it has widths \(32, 32\) instead of \(16, 32\), stem\.conv\.weight \[32, .* instead of \[16, "),
-    ({}, {"depths": (1, 2, 1), "widths": (16, 32, 32)}, r"widths \(16, 32, 32\) instead of \(16, 32\)"),
-    ({}, {"bottleneck": True}, r"it has bottleneck True instead of False, stem\.conv\.weight \[4, .* instead of \[16, "),
+    (
+        {},
+        {"widths": (16, 16)},
+        r"it has widths \(16, 16\) instead of \(16, 32\), stage2\.\S+ \[16, .* and \d+ more$",
+    ),
+    (
+        {},
+        {"widths": (32, 32)},
+        r"it has widths \(32, 32\) instead of \(16, 32\), "
+        r"stem\.conv\.weight \[32, .* instead of \[16, ",
+    ),
+    (
+        {},
+        {"depths": (1, 2, 1), "widths": (16, 32, 32)},
+        r"widths \(16, 32, 32\) instead of \(16, 32\)",
+    ),
+    (
+        {},
+        {"bottleneck": True},
+        r"it has bottleneck True instead of False, stem\.conv\.weight \[4, .* instead of \[16, ",
+    ),
     ({}, {"order": "b"}, "it has order b instead of a, "),
     ({}, {"links": False}, "it has links False instead of True, .*link0.* None instead of"),
     ({}, {"dense": False}, "it has dense False instead of True"),
@@ -191,18 +209,48 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"reset": "subtract"}, "it has reset subtract instead of zero$"),
     ({}, {"join": "iand"}, "it has join iand instead of add$"),
     ({}, {"down": "stride"}, "it has down stride instead of pool$"),
-    ({}, {"stem": "ms"}, r"it has stage1\.block0\.shortcut\.conv\.weight \[16, 16, 1, 1\] instead of None"),
-    ({}, {"depths": (1, 3)}, r"it has depths \[1, 3\], and blocks beyond \[1, 2\] would be lost: start from a network"),
-    ({"depths": (1, 3)}, {"depths": (2, 2)}, r"it has depths \[2, 2\], and blocks beyond \[1, 3\] would be lost"),
-    ({"order": "d", "depths": (2, 2)}, {"order": "d"}, "order 'd' has no shortcut: no block can be added as the identity"),
-    ({"order": "plain", "depths": (2, 2)}, {"order": "plain"}, "order 'plain' has no shortcut: no block can be added"),
-    ({"order": "post", "depths": (2, 2)}, {"order": "post"}, "order 'post' has a neuron after the sum: no block can be added"),
-    ({"order": "b", "join": "and", "depths": (2, 2)}, {"order": "b", "join": "and"}, "order 'b' joined by 'and': no block can be"),
     (
-        {"order": "c", "surrogate": "rectangle", "depths": (2, 2)}, {"order": "c"},
-        "an added block of order 'c' would stay the identity, as the rectangle surrogate has no gradient",
+        {},
+        {"stem": "ms"},
+        r"it has stage1\.block0\.shortcut\.conv\.weight \[16, 16, 1, 1\] instead of None",
     ),
-]  # fmt: skip
+    (
+        {},
+        {"depths": (1, 3)},
+        r"it has depths \[1, 3\], and blocks beyond \[1, 2\] would be lost: start from a network",
+    ),
+    (
+        {"depths": (1, 3)},
+        {"depths": (2, 2)},
+        r"it has depths \[2, 2\], and blocks beyond \[1, 3\] would be lost",
+    ),
+    (
+        {"order": "d", "depths": (2, 2)},
+        {"order": "d"},
+        "order 'd' has no shortcut: no block can be added as the identity",
+    ),
+    (
+        {"order": "plain", "depths": (2, 2)},
+        {"order": "plain"},
+        "order 'plain' has no shortcut: no block can be added",
+    ),
+    (
+        {"order": "post", "depths": (2, 2)},
+        {"order": "post"},
+        "order 'post' has a neuron after the sum: no block can be added",
+    ),
+    (
+        {"order": "b", "join": "and", "depths": (2, 2)},
+        {"order": "b", "join": "and"},
+        "order 'b' joined by 'and': no block can be",
+    ),
+    (
+        {"order": "c", "surrogate": "rectangle", "depths": (2, 2)},
+        {"order": "c"},
+        "an added block of order 'c' would stay the identity, "
+        "as the rectangle surrogate has no gradient",
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -233,8 +281,10 @@ def test_orders_without_the_identity_start_at_their_own_depth(
 def test_another_family_is_named() -> None:
     with pytest.raises(ConfigError) as error:
         warm_start(zoo.create("sew-resnet20-t1.fmnist"), zoo.create("danet20-t4.fmnist"))
-    said = "sew-resnet20-t1.fmnist cannot start from danet20-t4.fmnist: it has family danet instead of sew-resnet, order a"
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(
+        "sew-resnet20-t1.fmnist cannot start from danet20-t4.fmnist: "
+        "it has family danet instead of sew-resnet, order a"
+    )
 
 
 def test_rounded_weights_are_refused(tiny: Callable[..., DANet], digits: DatasetSpec) -> None:
@@ -242,7 +292,8 @@ def test_rounded_weights_are_refused(tiny: Callable[..., DANet], digits: Dataset
     source.origin = Origin("five-digits", digits, precision="int8")
     with pytest.raises(
         ConfigError,
-        match="cannot start from five-digits: its weights were rounded to int8: start from those that",
+        match="cannot start from five-digits: its weights were rounded to int8: start from those "
+        "that",
     ):
         warm_start(tiny(), source)
 
@@ -320,7 +371,8 @@ def test_calls_of_freeze_add_up(tiny: Callable[..., DANet]) -> None:
     [
         (
             ["steam"],
-            "'steam' cannot be frozen: valid are stem, stage1, stage2, head, and their parts, as stage1.block0",
+            "'steam' cannot be frozen: valid are stem, stage1, stage2, head, and their parts, "
+            "as stage1.block0",
         ),
         (["stem", "stage9"], "'stage9' cannot be frozen"),
         ([""], "'' cannot be frozen"),
