@@ -222,7 +222,7 @@ def side_by_side(rounds: int) -> None:
             path = Path(folder) / "model.onnx"
             write_onnx(model, path, outputs="none", verify=False)
             ways = {
-                f"{kind}, {n} streams": Runtime(kind, threads=2, streams=n)
+                f"{kind}, {n} streams": Runtime(kind, threads=2, workers=n)
                 for kind in ("onnxruntime", "openvino")
                 for n in (1, 2)
             }

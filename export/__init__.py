@@ -1,10 +1,11 @@
-"""What a model becomes: a NIR graph, an ONNX file, an energy figure, a check against a chip.
+"""Exports of a model: a NIR graph, an ONNX file, an energy estimate, a check against a chip.
 
-    to_nir(model)                        its NIR graph; `read_nir(path)` reads anyone's
-    to_onnx(model)                       its ONNX graph, verified by `zoo export`
-    OnnxModel(path), StreamingSession(path)   an exported file that runs: all time steps at once, or one a call
-    estimate(model_or_graph, images)     what it does on images, counted and priced
-    check(graph, "speck2e")              whether it fits a neuromorphic chip
+    to_nir(model)                      returns its NIR graph; `read_nir(path)` reads anyone's
+    to_onnx(model)                     returns its ONNX graph, which `zoo export` writes verified
+    OnnxModel(path)                    runs an exported file, all time steps at once
+    StreamingSession(path)             runs an exported file, one time step a call
+    estimate(model_or_graph, images)   counts and prices the operations on images
+    check(graph, "speck2e")            says whether a graph fits a neuromorphic chip
 
 `export` imports `zoo`, never the other way, and nothing is imported before it is asked for.
 """
@@ -32,8 +33,8 @@ __all__ = [
     "to_onnx",
 ]
 
-PROJECT = "danet-zoo"  # by which the command tells this package from another of the same name
-HOMES = {
+PROJECT = "danet-zoo"  # tells the command this package from another of the same name
+MODULES = {
     "EnergyReport": "export.energy.estimation",
     "OnnxModel": "export.onnx.runtime",
     "StreamingSession": "export.onnx.streaming",
@@ -46,6 +47,6 @@ HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in HOMES:
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(HOMES[name]), name)
+    return getattr(importlib.import_module(MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""A check of what networks are given, which needs no torch: for runtimes as for models."""
+"""Checks of the images that a network is given; they need no torch, for runtimes as for models."""
 
 from typing import Any
 
@@ -7,24 +7,56 @@ import numpy as np
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
 
-__all__ = ["check_normalised"]
+__all__ = ["as_network_input", "check_normalised"]
 
-LARGEST = 16  # normalised pixels of known data stay below 5
+Array = np.ndarray[Any, np.dtype[Any]]
+MAX_NORMALISED = 16  # normalised pixels of the data sets in `zoo.datasets` stay below 5
 
 
-def check_normalised(images: np.ndarray[Any, Any], data: DatasetSpec) -> None:
-    """Raises `InputError` for images that are bytes, `zoo.images.normalise` of which was forgotten:
-    integers, or numbers from 0 to far beyond what a pixel can become. Counts of events pass.
+def as_network_input(
+    images: Array, *, name: str, data: DatasetSpec, batch: int | None = None
+) -> Array:
+    """Return `images` as float32, to which numbers of any other type are rounded.
+
+    `name` is the network's, for messages. Raises `InputError` for anything but a numpy array
+    `[B, C, H, W]` of finite real numbers, normalised, of the size of `data`, and with `batch` of
+    so many images.
+    """
+    if not isinstance(images, np.ndarray) or images.dtype.kind not in "fiub":
+        is_array = isinstance(images, np.ndarray)
+        kind = f"an array of {images.dtype}" if is_array else f"a {type(images).__name__}"
+        raise InputError(
+            f"input is {kind}: {name} takes a numpy array of float32, "
+            "or of numbers to be rounded to it"
+        )
+    size = (data.channels, data.size, data.size)
+    if images.ndim != 4 or images.shape[1:] != size or len(images) != (batch or len(images)):
+        shape = ", ".join(map(str, [batch or "B", *size]))
+        raise InputError(f"input of shape {list(images.shape)}: {name} takes [{shape}]")
+    check_normalised(images, data)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, found below
+        images = images.astype(np.float32)
+    if not np.isfinite(images).all():
+        raise InputError("input holds NaN, or values that are infinite in float32")
+    return images
+
+
+def check_normalised(images: Array, data: DatasetSpec) -> None:
+    """Raise `InputError` for images that `zoo.images.normalise` was not applied to.
+
+    Those are integers, or numbers from 0 to far beyond what a pixel can become. Counts of events
+    pass.
     """
     if data.events:
         return
-    given = str(images.dtype)
+    pixels = str(images.dtype)
     if images.dtype.kind == "f":
-        # nor where one is NaN
-        if not (images.size and images.min() >= 0 and images.max() >= LARGEST):
+        # both comparisons are false where a pixel is NaN
+        if not (images.size and images.min() >= 0 and images.max() >= MAX_NORMALISED):
             return
-        given = f"numbers from {images.min():g} to {images.max():g}"
+        pixels = f"numbers from {images.min():g} to {images.max():g}"
     raise InputError(
-        f"images of {given} are bytes of pixels: networks of {data.title} take normalised ones, as `zoo.images.normalise(pixels, "
-        "data)` makes of them, with the data of the network's origin"
+        f"images of {pixels} are bytes of pixels: networks of {data.title} take normalised ones, "
+        "as `zoo.images.normalise(pixels, data)` makes of them, with the data of the network's "
+        "origin"
     )

@@ -1,6 +1,4 @@
-"""`export.streaming.StreamingSession` is `export.StreamingSession`; the old place stays until
-version 1.0.
-"""
+"""`export.streaming.StreamingSession` is `export.StreamingSession`, here until version 1.0."""
 
 from export.onnx.streaming import StreamingSession
 

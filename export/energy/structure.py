@@ -24,7 +24,6 @@ largest sums that already exist (`Layer.terms`), and a chain of residual blocks 
 block.
 """
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ import numpy as np
 
 from export.energy.counting.fanout import FanOut, fan_out
 from export.energy.counting.windows import Array, windows
+from export.metadata import EVENTS, STILL_IMAGE, Metadata
 from export.nir.cycles import cycles
 from export.nir.graph import (
     CheckedGraph,
@@ -44,7 +44,7 @@ from export.nir.graph import (
 )
 from zoo.errors import InputError
 
-__all__ = ["CURRENTS", "EVENTS", "MOST_EVENTS", "POOLS", "STILL_IMAGE", "Layer", "structure"]
+__all__ = ["MOST_EVENTS", "POOLS", "Layer", "structure"]
 
 POOLS = (nir.SumPool2d, nir.AvgPool2d)
 WEIGHTED = (nir.Conv2d, nir.Affine, nir.Linear)
@@ -61,8 +61,6 @@ COUNTED = (
     nir.Delay,
     *NEURONS,
 )
-# Metadata "input" of a graph: what does not change, counts of events, and what is neither.
-STILL_IMAGE, EVENTS, CURRENTS = "still image, every step", "events", "currents"
 UNSEEN = 2.0**-24  # share of a membrane whose loss a float32 does not show
 MOST_EVENTS = 255  # of a pixel and step: frames of events are bytes
 
@@ -154,12 +152,13 @@ def _layers(ready: CheckedGraph, graph: nir.NIRGraph, late: dict[str, Sent]) -> 
     """The layers, given what the Delays that come before their sources send. Those that `late`
     lacks are entered as silent.
     """
-    kind = str(graph.metadata.get("input"))
-    width = 1 if str(graph.metadata.get("precision", "")).startswith("int8") else 4
+    metadata = Metadata.from_graph(graph)
+    kind = metadata.input_kind
+    width = 1 if metadata.get_weight_format("").startswith("int8") else 4
     membranes = {
         loop.threshold: membrane for membrane, loop in find_subtractive_resets(ready).items()
     }
-    constants, modules, again = _constants(ready), _modules(graph), find_recurrent_nodes(ready)
+    constants, modules, again = _constants(ready), metadata.modules, find_recurrent_nodes(ready)
     layers: dict[str, Layer] = {}
     sums: list[frozenset[str]] = []
     for name, sources in _ordered(ready, [*graph.nodes], membranes):
@@ -205,19 +204,6 @@ def _layers(ready: CheckedGraph, graph: nir.NIRGraph, late: dict[str, Sent]) -> 
                 layer, out_bound=MOST_EVENTS if kind == EVENTS else None, currents=kind != EVENTS
             )
     return layers
-
-
-def _modules(graph: nir.NIRGraph) -> dict[str, tuple[str, ...]]:
-    """Read from the metadata what nodes stand for: a convolution with the BatchNorm it took in, the
-    parts of a max pool.
-    """
-    said = graph.metadata.get("modules", "{}")
-    try:
-        return {str(name): tuple(str(words).split()) for name, words in json.loads(said).items()}
-    except (AttributeError, TypeError, ValueError):
-        raise InputError(
-            "the graph's metadata `modules` must be JSON of an object, node -> names of modules"
-        ) from None
 
 
 def _read_out(layers: list[Layer]) -> list[Layer]:

@@ -26,7 +26,6 @@ A profile is a way of saying the same function (docs/interop.md says who takes w
 `stage1.block0.lif1` is the node `stage1_block0_lif1`, whose output are its spikes.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,14 +34,13 @@ import numpy as np
 import torch
 from torch import nn
 
-import zoo
+from export.metadata import Metadata
 from export.prepare.fold import Folded, fold, still_image
 from export.prepare.neurons import lif_constants
 from export.prepare.trace import INPUT, Call, trace
 from zoo.blocks import Add, And, IAnd, SamePool
 from zoo.danet import DANet, Readout, Repeat
 from zoo.errors import ExportError
-from zoo.integrity import digest
 from zoo.neurons import Lif
 
 __all__ = [
@@ -117,27 +115,18 @@ def export_model(model: DANet, profile: Profile = "portable") -> ExportedGraph:
 
 
 def _metadata(model: DANet, builder: "_Builder") -> dict[str, Any]:
-    """Of the graph; each neuron's node has its `beta` and `threshold`, in units of the model."""
-    return {
-        "name": model.known_origin.name,
-        "data": json.dumps(model.known_origin.data.to_dict()),
-        "weights_sha256": digest(model.known_origin.weights),
-        "precision": model.known_origin.precision,
-        "zoo_version": zoo.__version__,
-        "dt": DT,
-        "steps": model.config.steps,
-        "profile": model.config.reset
-        if model.config.reset == "subtract"
-        else "portable"
-        if builder.portable
-        else "native",
-        "sums": f"edges; of more than {MAX_TERMS} terms through a Flatten of one axis"
-        if builder.passed_on
-        else "edges",
-        "input": "events" if model.known_origin.data.events else "still image, every step",
-        "readout": "mean over steps",
-        "modules": json.dumps({name: " ".join(words) for name, words in builder.modules.items()}),
-    }
+    """Return the graph's metadata.
+
+    Each neuron's node has its own: `beta` and `threshold`, in units of the model.
+    """
+    profile = "portable" if builder.portable else "native"
+    if model.config.reset == "subtract":
+        profile = "subtract"
+    sums = "edges"
+    if builder.passed_on:
+        sums = f"edges; of more than {MAX_TERMS} terms through a Flatten of one axis"
+    modules = {name: " ".join(words) for name, words in builder.modules.items()}
+    return Metadata.of_nir(model, dt=DT, profile=profile, sums=sums, modules=modules).to_dict()
 
 
 class _Builder:

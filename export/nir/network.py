@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Any
 
 import nir
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from export.metadata import Metadata
 from export.nir.graph import check_graph, find_subtractive_resets
 from export.nir.modules import Cuba, Delay, Neuron, SpikeGrad, Threshold, node_module
 from export.nir.nodes import Shape
@@ -136,12 +136,7 @@ class NirNetwork(nn.Module):
         """How many steps a still image is shown; 0 if the metadata do not say that the network is
         for still images.
         """
-        said, steps = self.metadata, self.metadata.get("steps")
-        still = (
-            str(said.get("input")).startswith("still image")
-            and str(said.get("readout")) == "mean over steps"
-        )
-        return int(steps) if still and isinstance(steps, int | np.integer) and steps > 0 else 0
+        return Metadata(self.metadata).still_image_steps
 
     def _run(self, x: Tensor, wanted: set[str]) -> dict[str, Tensor]:
         shape = self.input_shape

@@ -7,7 +7,7 @@ comparing the graph with that of the model.
 """
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from export.metadata import Metadata
 from export.nir.exporter import ExportedGraph, OutputMapping, export_model
 from export.nir.graph import check_graph, find_subtractive_resets
 from export.nir.interpreter import run
 from export.nir.reader import read_nir
 from export.prepare.fold import still_image
-from export.prepare.quantize import PRECISIONS, quantize_weights
+from export.prepare.quantize import PRECISIONS, as_precision, quantize_weights
 from export.prepare.trace import INPUT, Call
 from export.verification import LayerCheck, Verification
 from zoo.blocks import Add, And, IAnd
@@ -62,16 +63,15 @@ def verify_nir(model: DANet, path: str | Path, images: Tensor | None = None) -> 
     what is no NIR file, and `ExportError` for a graph that is not sound.
     """
     graph = read_nir(path)
-    return verify_graph(
-        quantize_weights(model, _said(graph, "precision", PRECISIONS)), graph, images
-    )
+    weight_format = Metadata.from_graph(graph).exported_weight_format(PRECISIONS)
+    return verify_graph(quantize_weights(model, as_precision(weight_format)), graph, images)
 
 
 def verify_graph(
     model: DANet, graph: nir.NIRGraph, images: Tensor | None = None
 ) -> NirVerification:
     """`verify_nir` of a graph in memory; `model` is what it has to be, rounded or not."""
-    profile = _said(graph, "profile", ("portable", "native", "subtract"))
+    profile = Metadata.from_graph(graph).exported_profile()
     expected = export_model(model, "portable" if profile == "portable" else "native")
     x = (
         torch.randn(still_image(model, 2).shape, generator=torch.Generator().manual_seed(0))
@@ -106,16 +106,6 @@ def verify_graph(
     )
 
 
-def _said(graph: nir.NIRGraph, key: str, valid: Iterable[str]) -> Any:
-    """What the graph's metadata say of itself."""
-    word = graph.metadata.get(key)
-    if not isinstance(word, str) or word not in valid:
-        raise ExportError(
-            f"the graph's metadata say {key} = {word!r}; an export of the zoo says one of {', '.join(valid)}"
-        )
-    return word
-
-
 def _differences(expected: nir.NIRGraph, found: nir.NIRGraph) -> Iterator[str]:
     """In words, what `found` has and should not have, or has not and should. The order of nodes and
     edges means nothing.
@@ -132,9 +122,8 @@ def _differences(expected: nir.NIRGraph, found: nir.NIRGraph) -> Iterator[str]:
         for field in sorted(ours.keys() - {"metadata", "input_type", "output_type"}):
             if not _close(ours[field], theirs.get(field)):
                 yield f"another {field} for {name}"
-    for key in ("dt", "steps"):
-        if not np.array_equal(found.metadata.get(key), expected.metadata[key]):
-            yield f"another {key} in its metadata"
+    for key in Metadata.from_graph(found).time_differences(Metadata.from_graph(expected)):
+        yield f"another {key} in its metadata"
 
 
 def _close(ours: Any, theirs: Any) -> bool:

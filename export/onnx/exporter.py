@@ -1,7 +1,9 @@
 """A model as ONNX, of any batch size or of one, in one of two forms.
 
-    sequence   images [B, C, H, W] -> logits [B, K]; all T time steps inside, time folded into the batch
-    step       images [B, C, H, W] and for every neuron layer `<path>.membrane` -> logits [B, K] of one step, `<path>.membrane.next`
+    sequence   images [B, C, H, W] -> logits [B, K]; all T time steps inside, time folded into the
+               batch
+    step       images [B, C, H, W] and for every neuron layer `<path>.membrane` -> logits [B, K] of
+               one step, `<path>.membrane.next`
 
 Every value that is a module's output carries that module's dotted path, and may be an output too:
 `counts` gives `<path>.count` [B], a layer's spikes summed over time and space, `trains` the spikes
@@ -18,7 +20,6 @@ import ast
 import contextlib
 import copy
 import io
-import json
 import logging
 import math
 import warnings
@@ -34,7 +35,7 @@ from onnx.reference import ReferenceEvaluator
 from onnxscript import opset20 as op
 from torch import Tensor, nn
 
-import zoo
+from export.metadata import Form, Metadata
 from export.onnx.engines import TIME_PARTS
 from export.onnx.file import OPSET, write_verified
 from export.onnx.qdq import with_integers
@@ -46,12 +47,10 @@ from export.prepare.trace import Call, leaves, trace
 from export.verification import Verification
 from zoo.danet import DANet, set_steps
 from zoo.errors import ExportError
-from zoo.integrity import digest
 from zoo.neurons import Lif
 
 __all__ = ["COUNT", "Form", "Outputs", "to_onnx", "write_onnx"]
 
-Form = Literal["sequence", "step"]
 Outputs = Literal["none", "counts", "trains"]
 COUNT = ".count"
 
@@ -59,29 +58,56 @@ COUNT = ".count"
 def to_onnx(
     model: DANet, *, form: Form = "sequence", outputs: Outputs = "counts", batch: int | None = None
 ) -> onnx.ModelProto:
-    """`model` as a graph for images of its own size, any number of them or `batch` at a time.
+    """Return `model` as a graph for images of its own size.
 
-    Raises `ExportError` for a neuron that ONNX has no form for.
+    It takes any number of images, or `batch` at a time. Raises `ExportError` for a neuron that
+    ONNX has no form for.
     """
     if batch is not None and batch < 1:
         raise ExportError(f"batch {batch}: it is 1 or more, or None for one that is free")
     check_modules(model)
-    whole = model
+    metadata = Metadata.of_onnx(model, form)
     if form == "step":
         model = copy.deepcopy(model)
         set_steps(model, 1)
-    steps = 1 if form == "step" else model.config.steps
+    steps = model.config.steps
     folded = fold(model)
-    neurons = [(path, module) for path, module in folded.named_modules() if isinstance(module, Lif)]
-    for path, lif in neurons:
+    scales = {
+        f"{path}.weight": module.weight_scale.numpy()
+        for path, module in folded.named_modules()
+        if isinstance(getattr(module, "weight_scale", None), Tensor)
+    }
+    neurons = {path: module for path, module in folded.named_modules() if isinstance(module, Lif)}
+    for path, lif in neurons.items():
         folded.set_submodule(path, _Neuron(lif, free=batch is None))
-    last = "head.fc"
+    proto = _translate(folded, still_image(model, batch=batch or 2), free=batch is None)
+    graph = proto.graph
+    # The last module's output keeps the name `logits`.
+    _name(graph, {path for path, _ in leaves(folded)} - {"head.fc"})
+    _store_constants(graph)
+    _split_sizes(graph, steps, batch or 1)
+    _declare_shapes(graph, trace(model, still_image(model)), steps, batch)
+    if form == "step":
+        add_state(graph, neurons)
+    if model.origin and model.origin.precision != "float32":
+        with_integers(graph, scales)
+    if outputs == "counts":
+        _count(graph, [*neurons], steps, batch)
+    elif outputs == "trains":
+        values = {value.name: value for value in graph.value_info}
+        graph.output.extend(values[path] for path in neurons)
+    _describe(proto, metadata)
+    return proto
+
+
+def _translate(model: nn.Module, images: Tensor, *, free: bool) -> onnx.ModelProto:
+    """Return what `torch.onnx` makes of a model for such images, with a `free` batch or this."""
     with _quiet():
         program = torch.onnx.export(
-            folded,
-            (still_image(model, batch=batch or 2),),
+            model,
+            (images,),
             dynamo=True,
-            dynamic_shapes=None if batch else ({0: torch.export.Dim("batch")},),
+            dynamic_shapes=({0: torch.export.Dim("batch")},) if free else None,
             opset_version=OPSET,
             custom_translation_table=TRANSLATIONS,
             input_names=["images"],
@@ -90,28 +116,7 @@ def to_onnx(
             verbose=False,
         )
     assert program is not None
-    proto = program.model_proto
-    _name(proto.graph, {path for path, _ in leaves(folded)} - {last})
-    _store_constants(proto.graph)
-    _split_sizes(proto.graph, steps, batch or 1)
-    _shapes(proto.graph, trace(model, still_image(model)), steps, batch)
-    if form == "step":
-        add_state(proto.graph, dict(neurons))
-    if model.origin and model.origin.precision != "float32":
-        layers = (
-            (path, getattr(module, "weight_scale", None)) for path, module in folded.named_modules()
-        )
-        with_integers(
-            proto.graph,
-            {f"{path}.weight": scale.numpy() for path, scale in layers if scale is not None},
-        )
-    if outputs == "counts":
-        _count(proto.graph, [path for path, _ in neurons], steps, batch)
-    elif outputs == "trains":
-        known = {value.name: value for value in proto.graph.value_info}
-        proto.graph.output.extend(known[path] for path, _ in neurons)
-    _describe(proto, whole, form)
-    return proto
+    return program.model_proto
 
 
 def write_onnx(
@@ -123,10 +128,10 @@ def write_onnx(
     batch: int | None = None,
     verify: bool = True,
 ) -> Verification | None:
-    """Write `path`, verified against `model` unless told otherwise; weights of more than 2 GB go to
-    `path` with `.data` behind it.
+    """Write `model` to `path`, verified against it unless told otherwise.
 
-    Raises `VerificationError`, and leaves what lay there, if it is not the model.
+    Weights of more than 2 GB go to a file beside it, `path` with `.data` appended. Raises
+    `VerificationError`, and leaves what lay at `path`, if the file is not the model.
     """
     build = partial(to_onnx, model, form=form, outputs=outputs, batch=batch)
     return write_verified(Path(path), build, partial(verify_onnx, model) if verify else None)
@@ -147,7 +152,7 @@ def _(
 
 
 class _Neuron(nn.Module):
-    """A `Lif` as the custom operator; with a `free` batch size, time gets an axis of its own."""
+    """A `Lif` as the custom operator; if the batch is `free`, time gets an axis of its own."""
 
     def __init__(self, lif: Lif, *, free: bool) -> None:
         super().__init__()
@@ -173,7 +178,7 @@ def _translate_lif(
 ) -> Any:
     if unfolded:
         x = op.Reshape(x, _integers(unfolded))
-    # of what sizes is for `_split_sizes`
+    # `_split_sizes` says later of what sizes the parts are.
     currents = op.Split(x, axis=0, num_outputs=steps) if steps > 1 else x
     one = op.Constant(value_float=1.0)
     mem: Any = None
@@ -184,10 +189,10 @@ def _translate_lif(
         elif subtract:
             mem = op.Sub(op.Add(op.Mul(beta, mem), current), op.Mul(spikes[-1], threshold))
         else:
-            # A Where would say it in fewer nodes, but onnxruntime does not vectorise it: 1.5 to 1.9
+            # A Where would take fewer nodes, but onnxruntime does not vectorise it: 1.5 to 1.9
             # times slower.
-            keep = op.Mul(op.Sub(one, spikes[-1]), beta)
-            mem = op.Add(op.Mul(mem, keep), current)
+            decay = op.Mul(op.Sub(one, spikes[-1]), beta)
+            mem = op.Add(op.Mul(mem, decay), current)
         spikes.append(op.Cast(op.Greater(mem, threshold), to=TensorProto.FLOAT))
     together = op.Concat(*spikes, axis=0) if steps > 1 else spikes[0]
     return op.Reshape(together, _integers([-1, *unfolded[2:]])) if unfolded else together
@@ -205,8 +210,8 @@ def _translate_mean(x: Any, dim: Sequence[int], keepdim: bool = False) -> Any:
     return op.ReduceMean(x, _integers(dim), keepdims=int(keepdim))
 
 
-# torch.onnx has nodes compute the shapes and axes of the last three, which no compiling importer
-# takes.
+# Of the last three, torch.onnx would compute shapes and axes in the graph, which no compiling
+# importer takes.
 TRANSLATIONS: dict[Callable[..., Any], Any] = {
     torch.ops.zoo.lif.default: _translate_lif,
     torch.ops.aten.repeat.default: _translate_repeat,
@@ -216,20 +221,19 @@ TRANSLATIONS: dict[Callable[..., Any], Any] = {
 
 
 def _name(graph: onnx.GraphProto, paths: set[str]) -> None:
-    """Give every module's output the module's path, and every node a name under it; drop what the
-    exporter left of this machine.
+    """Give every module's output the module's path, and every node a name under it.
+
+    Traces of this machine, which the exporter leaves, are removed.
     """
-    renamed: dict[str, str] = {}
+    last_outputs: dict[str, str] = {}  # path -> the output of the module's last node
     for node in graph.node:
         scopes = [p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"]
         path = ast.literal_eval(scopes[0])[-2] if scopes else ""
         node.name = f"{path}/{node.name.removeprefix('node_')}"
         if path in paths:
-            # the module's last node
-            renamed = {old: new for old, new in renamed.items() if new != path} | {
-                node.output[0]: path
-            }
+            last_outputs[path] = node.output[0]
         del node.metadata_props[:]
+    renamed = {output: path for path, output in last_outputs.items()}
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
@@ -241,8 +245,9 @@ def _name(graph: onnx.GraphProto, paths: set[str]) -> None:
 
 
 def _store_constants(graph: onnx.GraphProto) -> None:
-    """Store what Constant nodes say, equal ones once, as `constant.0` and so on: some importers
-    know few of their attributes.
+    """Store the values of Constant nodes, equal ones once, as `constant.0` and so on.
+
+    Some importers know few of the attributes of these nodes.
     """
     named: dict[tuple[int, tuple[int, ...], bytes], str] = {}
     renamed: dict[str, str] = {}
@@ -264,8 +269,9 @@ def _store_constants(graph: onnx.GraphProto) -> None:
 
 
 def _split_sizes(graph: onnx.GraphProto, steps: int, size: int) -> None:
-    """Say how large the parts of every Split over time are; from their number alone, not every
-    runtime knows it.
+    """Store how large the parts of every Split over time are.
+
+    Not every runtime derives the size from their number alone.
     """
     splits = [node for node in graph.node if node.op_type == "Split"]
     for node in splits:
@@ -278,13 +284,16 @@ def _split_sizes(graph: onnx.GraphProto, steps: int, size: int) -> None:
         )
 
 
-def _shapes(graph: onnx.GraphProto, calls: list[Call], steps: int, batch: int | None) -> None:
-    """Declare the shape of every module's output, for viewers, and for onnxruntime, which fuses
-    more of a graph that it knows.
+def _declare_shapes(
+    graph: onnx.GraphProto, calls: list[Call], steps: int, batch: int | None
+) -> None:
+    """Declare the shape of every module's output.
+
+    Viewers show it, and onnxruntime fuses more of a graph whose shapes it knows.
     """
     values = {name for node in graph.node for name in node.output}
     for call in calls:
-        images, *rest = call.out_shape  # of a single one
+        images, *rest = call.out_shape  # 1, or T where time is folded into the batch
         if call.path in values:
             free = "batch" if images == 1 else f"{steps}*batch"
             shape: list[str | int | None] = [images * batch if batch else free, *rest]
@@ -294,67 +303,50 @@ def _shapes(graph: onnx.GraphProto, calls: list[Call], steps: int, batch: int | 
 
 
 def _count(graph: onnx.GraphProto, paths: list[str], steps: int, batch: int | None) -> None:
-    """Add the outputs `<path>.count`: `[T*B, C, H, W]` -> `[T*B]` -> `[T, B]` -> `[B]`. Raises
-    `ExportError` for so many neurons and steps that a float32 might round their spikes.
+    """Add the outputs `<path>.count`: `[T*B, C, H, W]` -> `[T*B]` -> `[T, B]` -> `[B]`.
+
+    Raises `ExportError` for so many neurons and steps that a float32 might round their spikes.
     """
     sizes = {
-        v.name: math.prod(d.dim_value for d in v.type.tensor_type.shape.dim[1:])
-        for v in graph.value_info
+        value.name: math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:])
+        for value in graph.value_info
     }
     for path in paths:
         if steps * sizes[path] >= 2**24:
             raise ExportError(
-                f"{path}: {sizes[path]} neurons in {steps} steps may send more spikes than a float32 counts (2^24): "
-                "take the outputs 'trains' or 'none' in place of 'counts'"
+                f"{path}: {sizes[path]} neurons in {steps} steps may send more spikes than a "
+                "float32 counts (2^24): take the outputs 'trains' or 'none' in place of 'counts'"
             )
-    for name, values in {
-        "count.space": [1, 2, 3],
-        "count.fold": [steps, batch or -1],
-        "count.time": [0],
-    }.items():
+    axes = {"count.space": [1, 2, 3], "count.fold": [steps, batch or -1], "count.time": [0]}
+    for name, values in axes.items():
         graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
     for path in paths:
-        name = path + COUNT
+        count = path + COUNT
+        by_step, unfolded = f"{count}.steps", f"{count}.fold"
         graph.node.extend(
             [
                 helper.make_node(
-                    "ReduceSum", [path, "count.space"], [name + ".steps"], f"{path}/sum", keepdims=0
+                    "ReduceSum", [path, "count.space"], [by_step], f"{path}/sum", keepdims=0
                 ),
+                helper.make_node("Reshape", [by_step, "count.fold"], [unfolded], f"{path}/fold"),
                 helper.make_node(
-                    "Reshape", [name + ".steps", "count.fold"], [name + ".fold"], f"{path}/fold"
-                ),
-                helper.make_node(
-                    "ReduceSum", [name + ".fold", "count.time"], [name], f"{path}/count", keepdims=0
+                    "ReduceSum", [unfolded, "count.time"], [count], f"{path}/count", keepdims=0
                 ),
             ]
         )
-        graph.output.append(
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch or "batch"])
-        )
+        shape = [batch or "batch"]
+        graph.output.append(helper.make_tensor_value_info(count, TensorProto.FLOAT, shape))
 
 
-def _describe(proto: onnx.ModelProto, model: DANet, form: Form) -> None:
-    data = model.known_origin.data
-    proto.graph.name = model.known_origin.name
+def _describe(proto: onnx.ModelProto, metadata: Metadata) -> None:
+    proto.graph.name = metadata.name
     proto.graph.doc_string = proto.doc_string = ""
-    helper.set_model_props(
-        proto,
-        {
-            "name": model.known_origin.name,
-            "config": json.dumps(model.config.to_dict()),
-            "form": form,
-            "steps": str(model.config.steps),
-            "data": json.dumps(data.to_dict()),
-            "weights_sha256": digest(model.known_origin.weights),
-            "precision": model.known_origin.precision,
-            "zoo_version": zoo.__version__,
-        },
-    )
+    helper.set_model_props(proto, metadata.to_strings())
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch.onnx warns of torchvision's absence and prints its progress; neither is for our users."""
+    """Silence torch.onnx, which warns of torchvision's absence and prints its progress."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,5 +1,4 @@
-"""ONNX graphs as files: verified before they have their name, and read with an error of one line
-for what is none.
+"""ONNX graphs as files: verified before they get their name, and refused in one line if damaged.
 
 danet50-t4.in1k.onnx         the graph, and up to 2 GB of weights
 danet50-t4.in1k.onnx.data    more than that: the weights, beside the graph
@@ -13,38 +12,39 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from export.metadata import Metadata
 from export.verification import Verification
 from zoo.errors import InputError, VerificationError, first_line
 
-__all__ = ["OPSET", "data_path", "described", "read_file", "write_verified"]
+__all__ = ["OPSET", "data_path", "read_file", "read_metadata", "write_verified"]
 
 OPSET = 20  # of ONNX's own domain, in every file of the zoo
-LARGEST = 2**31 - 2**20  # bytes of one file, a limit of protobuf
+MAX_FILE_BYTES = 2**31 - 2**20  # a limit of protobuf
 
 
 def write_verified(
     path: Path,
     build: Callable[[], onnx.ModelProto],
     verify: Callable[[Path], Verification] | None,
-    of: str = "model",
+    source: str = "model",
 ) -> Verification | None:
-    """Write the graph that `build` makes to `path`, once `verify` has found that the file is what
-    it is to be.
+    """Write the graph that `build` makes to `path`, once `verify` has approved the file.
 
-    Raises `VerificationError` if it is not, which names `of`, and leaves what lay there.
+    `source` says what the graph was made of, for the message. Raises `VerificationError` if the
+    file is not that, and leaves what lay at `path`.
     """
     data = data_path(path)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         file = Path(folder) / path.name
         proto = build()
-        large = proto.ByteSize() > LARGEST
+        large = proto.ByteSize() > MAX_FILE_BYTES
         onnx.save(proto, file, save_as_external_data=large, location=data.name if large else None)
         del proto
         gc.collect()  # the exporter leaves copies of the weights in reference cycles
         result = verify(file) if verify else None
         if result and not result.ok:
             raise VerificationError(
-                f"the export is not the {of}: {result.worst()}; no file was written to {path}"
+                f"the export is not the {source}: {result.worst()}; no file was written to {path}"
             )
         if large:
             data_path(file).replace(data)
@@ -55,15 +55,15 @@ def write_verified(
 
 
 def data_path(path: Path) -> Path:
-    """Where the weights of the graph at `path` lie, if they are too many for it."""
+    """Return the file for the weights of the graph at `path` that are too large for it."""
     return path.with_name(path.name + ".data")
 
 
 def read_file(path: str | Path, *, weights: bool = True) -> onnx.ModelProto:
-    """The graph at `path`, with its weights or without those that lie beside it.
+    """Return the graph at `path`, with its weights or without those that lie beside it.
 
-    Raises `InputError` for what is no ONNX file, or one of the zoo whose operators are of another
-    version than it writes.
+    Raises `InputError` for anything but an ONNX file, and for a file of the zoo whose operators
+    are of another version than it writes.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,13 +75,15 @@ def read_file(path: str | Path, *, weights: bool = True) -> onnx.ModelProto:
     if not proto.opset_import:
         raise InputError(f"{path} is not an ONNX file: it names no operator set")
     opset = next((entry.version for entry in proto.opset_import if not entry.domain), 0)
-    if opset != OPSET and "zoo_version" in described(proto):
+    if opset != OPSET and read_metadata(proto, path).written_by_zoo:
         raise InputError(
-            f"{path} is of ONNX opset {opset}, files of the zoo are of {OPSET}: write it again with `zoo export`"
+            f"{path} is of ONNX opset {opset}, files of the zoo are of {OPSET}: "
+            "write it again with `zoo export`"
         )
     return proto
 
 
-def described(proto: onnx.ModelProto) -> dict[str, str]:
-    """What a file says of itself."""
-    return {str(entry.key): str(entry.value) for entry in proto.metadata_props}
+def read_metadata(proto: onnx.ModelProto, path: str | Path) -> Metadata:
+    """Return what the file at `path` says of itself."""
+    strings = {str(entry.key): str(entry.value) for entry in proto.metadata_props}
+    return Metadata.from_strings(strings, str(path))

@@ -1,17 +1,17 @@
 """Any NIR graph, ours or not, as ONNX: verified against the NIR interpreter, node by node.
 
-    step       `input` [B, ...] and the state of every node that has one -> `output` [B, ...], each state's `.next`
-    sequence   `input` [T, B, ...] -> `output` [T, B, ...]; a Scan of the step, from a state of zero, so T and B are free
+    step       `input` [B, ...] and the state of every node that has one -> `output` [B, ...],
+               each state's `.next`
+    sequence   `input` [T, B, ...] -> `output` [T, B, ...]; a Scan of the step, from a state of
+               zero, so T and B are free
 
-A value has its NIR node's name. States: `<node>.membrane` and `<node>.synapse` `[B, ...]`, and of a
-Delay `<node>.past` `[B, D, ...]`, its last D inputs, the latest first. Equations and rounding are
-those of `export.nir.interpreter`.
+`export.onnx.nir_step` says how nodes are written, and what values and states are called.
 """
 
-import math
+from collections.abc import Iterable
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nir
 import numpy as np
@@ -19,13 +19,13 @@ import onnx
 from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper, numpy_helper
 
-import zoo
+from export.metadata import Form, Metadata
 from export.nir.graph import CheckedGraph, check_graph
 from export.nir.interpreter import run, step_of
-from export.nir.modules import euler
-from export.nir.nodes import CONVS, POOLS
+from export.nir.nodes import SPIKING
 from export.onnx.engines import ERRORS, reason
-from export.onnx.file import OPSET, described, read_file, write_verified
+from export.onnx.file import OPSET, read_file, read_metadata, write_verified
+from export.onnx.nir_step import StepNodes, input_name
 from export.onnx.runtime import Runtime
 from export.verification import LayerCheck, Verification
 from zoo.errors import InputError, VerificationError
@@ -33,11 +33,10 @@ from zoo.errors import InputError, VerificationError
 __all__ = ["nir_to_onnx", "noise_spikes", "verify_nir_onnx", "write_nir_onnx"]
 
 IR_VERSION = 10  # of that opset
-STEPS, BATCH = 8, 2  # of a verification
+STEPS, BATCH = 8, 2  # of the noise on which a file is verified
 Array = np.ndarray[Any, np.dtype[Any]]
-Form = Literal["sequence", "step"]
+Shape = tuple[int, ...]
 FLOAT = TensorProto.FLOAT
-SPIKING = (nir.LIF, nir.IF, nir.CubaLIF, nir.Threshold)
 
 
 def write_nir_onnx(
@@ -48,12 +47,15 @@ def write_nir_onnx(
     form: Form = "sequence",
     dt: float | None = None,
 ) -> Verification:
-    """Write `path`, verified. Raises `ExportError` for a graph that is not sound or has no such
-    form, and `VerificationError`, and leaves what lay there, if onnxruntime does not compute of the
-    file what the interpreter does of the graph.
+    """Write a NIR graph to `path` as ONNX, verified.
+
+    Raises `ExportError` for a graph that is not sound or has no such form. Raises
+    `VerificationError`, and leaves what lay at `path`, if onnxruntime computes of the file
+    something else than the interpreter of the graph.
     """
     build = partial(nir_to_onnx, graph, name=name, form=form, dt=dt)
-    result = write_verified(Path(path), build, partial(verify_nir_onnx, graph, dt=dt), of="graph")
+    verify = partial(verify_nir_onnx, graph, dt=dt)
+    result = write_verified(Path(path), build, verify, source="graph")
     assert result is not None
     return result
 
@@ -61,22 +63,93 @@ def write_nir_onnx(
 def nir_to_onnx(
     graph: nir.NIRGraph, *, name: str = "graph", form: Form = "sequence", dt: float | None = None
 ) -> onnx.ModelProto:
-    """The ONNX form of a graph whose nodes `export.nir.graph` accepts.
+    """Return the ONNX form of a graph that `export.nir.graph.check_graph` accepts.
 
-    `dt`, in seconds, is as `export.nir.graph.flow` takes it. Raises `ExportError`.
+    `dt`, in seconds, is as `check_graph` takes it. Raises `ExportError` for any other graph.
     """
-    ready = check_graph(graph, dt=dt)
-    body = _Body(ready)
-    wanted = [node for node in ready.nodes if type(ready.nodes[node]) is nir.Output]
-    made = _step(body, wanted) if form == "step" else _scan(body, wanted)
-    opset = [helper.make_opsetid("", OPSET)]
+    checked = check_graph(graph, dt=dt)
+    step = StepNodes(checked)
+    outputs = [node for node in checked.nodes if type(checked.nodes[node]) is nir.Output]
     proto = helper.make_model(
-        made, opset_imports=opset, ir_version=IR_VERSION, producer_name="danet-zoo"
+        _step_graph(step, outputs) if form == "step" else _scan_graph(step, outputs),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="danet-zoo",
     )
-    helper.set_model_props(
-        proto, {"name": name, "form": form, "dt": repr(ready.dt), "zoo_version": zoo.__version__}
-    )
+    metadata = Metadata.of_onnx_graph(name, form, checked.dt)
+    helper.set_model_props(proto, metadata.to_strings())
     return proto
+
+
+def _step_graph(step: StepNodes, outputs: list[str]) -> onnx.GraphProto:
+    graph = step.graph
+    next_states = {f"{name}.next": shape for name, shape in step.states.items()}
+    inputs = {input_name(graph): graph.shapes[graph.entry], **step.states}
+    results = {name: graph.shapes[name] for name in outputs} | next_states
+    stored = list(step.stored.values())
+    return helper.make_graph(step.nodes, "step", _of_batch(inputs), _of_batch(results), stored)
+
+
+def _scan_graph(step: StepNodes, outputs: list[str]) -> onnx.GraphProto:
+    """Return the step as the body of a Scan over the first axis.
+
+    Its weights are the outer graph's, so that they are stored once.
+    """
+    graph, entry = step.graph, input_name(step.graph)
+    frame = f"{entry}.now"
+    body = helper.make_graph(
+        step.nodes,
+        "step",
+        _untyped([*step.states, frame]),
+        _untyped([*(f"{name}.next" for name in step.states), *outputs]),
+    )
+    for node in body.node:
+        node.input[:] = [frame if value == entry else value for value in node.input]
+    outer = _StateOfZeros(entry)
+    starts = [outer.add(name, shape) for name, shape in step.states.items()]
+    results = [*(f"{name}.last" for name in step.states), *outputs]
+    scan = helper.make_node("Scan", [*starts, entry], results, "time", body=body, num_scan_inputs=1)
+    return helper.make_graph(
+        [*outer.nodes, scan],
+        "sequence",
+        _of_batch({entry: graph.shapes[graph.entry]}, "time"),
+        _of_batch({name: graph.shapes[name] for name in outputs}, "time"),
+        [*step.stored.values(), *outer.stored],
+    )
+
+
+def _of_batch(shapes: dict[str, Shape], *before: str) -> list[onnx.ValueInfoProto]:
+    """Declare values of these shapes, with an axis for the batch, and those `before` it."""
+    return [
+        helper.make_tensor_value_info(name, FLOAT, [*before, "batch", *shape])
+        for name, shape in shapes.items()
+    ]
+
+
+def _untyped(names: Iterable[str]) -> list[onnx.ValueInfoProto]:
+    return [helper.make_tensor_value_info(name, FLOAT, None) for name in names]
+
+
+class _StateOfZeros:
+    """The nodes before a Scan: states of zeros for as many images as there are."""
+
+    def __init__(self, entry: str) -> None:
+        self.stored = [numpy_helper.from_array(np.array([1], np.int64), "state.axis")]
+        shape, axis, batch = "state.shape", "state.axis", "state.batch"
+        self.nodes = [
+            helper.make_node("Shape", [entry], [shape], shape),
+            helper.make_node("Gather", [shape, axis], [batch], batch),
+        ]
+
+    def add(self, name: str, shape: Shape) -> str:
+        """Add the first state of this name; return the name of its value."""
+        dims, full, start = f"{name}.dims", f"{name}.shape", f"{name}.start"
+        self.stored.append(numpy_helper.from_array(np.array(shape, np.int64), dims))
+        self.nodes += [
+            helper.make_node("Concat", ["state.batch", dims], [full], full, axis=0),
+            helper.make_node("ConstantOfShape", [full], [start], start),
+        ]
+        return start
 
 
 def verify_nir_onnx(
@@ -86,67 +159,65 @@ def verify_nir_onnx(
     dt: float | None = None,
     runtime: Runtime | None = None,
 ) -> Verification:
-    """Run the file at `path` on random numbers, and every node of `graph` in the interpreter on
-    that run's own values; compare.
+    """Compare the ONNX file at `path` with the interpreter of `graph`, node by node.
 
-    A file of the `step` form is run so many times. Raises `InputError` if it is no ONNX file,
-    `VerificationError` if it cannot even be run as this graph.
+    The file is run on noise, of 8 steps, and every node is computed on that run's own values.
+    Raises `InputError` if it is no ONNX file, `VerificationError` if it cannot even be run as this
+    graph.
     """
-    ready = check_graph(graph, dt=dt)
-    entry = _value(ready.entry, "in")
-    x = _noise(ready)
+    checked = check_graph(graph, dt=dt)
     proto = read_file(path)
-    step = described(proto).get("dt", repr(ready.dt))
-    altered = (
-        ()
-        if step == repr(ready.dt)
-        else (f"a time step of {step} s, where the graph's is {ready.dt!r} s",)
-    )
+    file_dt, graph_dt = read_metadata(proto, path).dt, repr(checked.dt)
+    changed: tuple[str, ...] = ()
+    if file_dt not in (None, graph_dt):
+        changed = (f"a time step of {file_dt} s, where the graph's is {graph_dt} s",)
     try:
-        _observe(proto.graph, [_value(name) for name in ready.nodes])
-        engine = (runtime or Runtime()).load(proto.SerializeToString())
-        states = {name: f"{name}.next" for name in engine.inputs if name != entry}
-        if any(node.op_type == "Scan" for node in proto.graph.node):
-            found = dict(zip(engine.outputs, engine.run(None, {entry: x}), strict=True))
-        else:
-            stream = engine.stream(BATCH, states)
-            steps = [stream.step({entry: frame}) for frame in x]
-            found = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
-        values = {name: found[_value(name)] for name in ready.nodes}
-    except InputError:  # the runtime's, not the file's
+        values = _run_file(proto, checked, runtime or Runtime())
+    except InputError:  # of a graph that the runtime cannot compile
         raise
-    except (*ERRORS, KeyError, ValueError, EncodeError) as error:  # the last two: of more than 2 GB
+    # The last two are raised for a graph of more than 2 GB.
+    except (*ERRORS, KeyError, ValueError, EncodeError) as error:
         raise VerificationError(f"{path} cannot be run as this graph: {reason(error)}") from None
-    lines = [_line(ready, name, values) for name in ready.nodes if name != ready.entry]
-    return Verification(tuple(lines), (), altered, (BATCH,), 0, 0)
+    checks = [_compare(checked, name, values) for name in checked.nodes if name != checked.entry]
+    return Verification(tuple(checks), (), changed, (BATCH,), 0, 0)
+
+
+def _run_file(proto: onnx.ModelProto, graph: CheckedGraph, runtime: Runtime) -> dict[str, Array]:
+    """Return the values `[T, B, ...]` of all nodes that a file computes on noise."""
+    entry, x = input_name(graph), _noise(graph)
+    _observe(proto.graph, graph.nodes)
+    engine = runtime.load(proto.SerializeToString())
+    if any(node.op_type == "Scan" for node in proto.graph.node):
+        values = dict(zip(engine.outputs, engine.run(None, {entry: x}), strict=True))
+    else:
+        next_states = {name: f"{name}.next" for name in engine.inputs if name != entry}
+        stateful = engine.start(BATCH, next_states)
+        steps = [stateful.step({entry: frame}) for frame in x]
+        values = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
+    return {name: values[name] for name in graph.nodes}
 
 
 def noise_spikes(graph: nir.NIRGraph, *, dt: float | None = None) -> dict[str, int]:
-    """How often the neurons of each node fire in the interpreter, on the random numbers of a
-    verification.
-    """
-    ready = check_graph(graph, dt=dt)
-    values = run(graph, _noise(ready), dt=dt)
+    """Return the spikes of each neuron node in the interpreter, on the noise of a verification."""
+    checked = check_graph(graph, dt=dt)
+    values = run(graph, _noise(checked), dt=dt)
     return {
         name: int(np.count_nonzero(values[name]))
-        for name, node in ready.nodes.items()
+        for name, node in checked.nodes.items()
         if type(node) in SPIKING
     }
 
 
-def _noise(ready: CheckedGraph) -> Array:
-    """Random numbers from 0 to 2, `[T, B, ...]`."""
-    return (
-        np.random.default_rng(0)
-        .uniform(0, 2, (STEPS, BATCH, *ready.shapes[ready.entry]))
-        .astype(np.float32)
-    )
+def _noise(graph: CheckedGraph) -> Array:
+    """Return random numbers from 0 to 2 as the graph's input, `[T, B, ...]`."""
+    shape = (STEPS, BATCH, *graph.shapes[graph.entry])
+    return np.random.default_rng(0).uniform(0, 2, shape).astype(np.float32)
 
 
-def _observe(graph: onnx.GraphProto, names: list[str]) -> None:
+def _observe(graph: onnx.GraphProto, names: Iterable[str]) -> None:
     """Make the values of these names outputs, those of a Scan's body at every step."""
-    known = {output.name for output in graph.output}
-    more = [helper.make_tensor_value_info(name, FLOAT, None) for name in names if name not in known]
+    outputs = {output.name for output in graph.output}
+    more = _untyped(name for name in names if name not in outputs)
     for node in graph.node:
         if node.op_type == "Scan":
             body = next(attribute.g for attribute in node.attribute if attribute.name == "body")
@@ -155,320 +226,22 @@ def _observe(graph: onnx.GraphProto, names: list[str]) -> None:
     graph.output.extend(more)
 
 
-def _line(ready: CheckedGraph, name: str, values: dict[str, Array]) -> LayerCheck:
-    given = reduce(np.add, (values[source] for source in ready.sources[name]))
-    if type(ready.nodes[name]) is nir.Delay:
-        back = ready.delay_steps(name)
-        expected = np.zeros_like(given)
-        for d in np.unique(back[back < STEPS]):
-            expected[d:, :, back == d] = given[: STEPS - d][:, :, back == d]
+def _compare(graph: CheckedGraph, name: str, values: dict[str, Array]) -> LayerCheck:
+    """Compare a node's value in the file with what the interpreter makes of the node's inputs."""
+    node = graph.nodes[name]
+    inputs = reduce(np.add, (values[source] for source in graph.sources[name]))
+    if type(node) is nir.Delay:
+        expected = _delayed(inputs, graph.delay_steps(name))
     else:
-        step = step_of(ready, name)
-        expected = np.stack([step(x) for x in given])
-    found, spiking = values[name], type(ready.nodes[name]) in SPIKING
-    differ = int((found != expected).sum())
-    deviation = (
-        float(np.abs(found - expected).max() / max(float(expected.std()), 1e-12))
-        if not spiking and differ
-        else 0.0
-    )
-    fired = int(np.count_nonzero(found)) if spiking else 0
-    return LayerCheck(name, spiking, BATCH, found.size, differ if spiking else 0, deviation, fired)
+        step = step_of(graph, name)
+        expected = np.stack([step(x) for x in inputs])
+    is_neuron = type(node) in SPIKING
+    return LayerCheck.compare(name, values[name], expected, batch=BATCH, is_neuron=is_neuron)
 
 
-class _Body:
-    """The nodes of one time step, under construction."""
-
-    def __init__(self, ready: CheckedGraph) -> None:
-        self.flow = ready
-        self.nodes: list[onnx.NodeProto] = []
-        self.stored: dict[str, onnx.TensorProto] = {}
-        self.states: dict[str, tuple[int, ...]] = {}  # without the batch
-        self.sums: dict[str, str] = {}  # by who reads them
-        delays = [name for name, node in ready.nodes.items() if type(node) is nir.Delay]
-        for name in ready.nodes:
-            if name == ready.entry:
-                self.op("Identity", [_value(name, "in")], _value(name))
-            elif name in delays:
-                self.past(name)
-            else:
-                self.add(name)
-        for name in delays:  # what they read may be made after they are read
-            self.remember(name)
-
-    def op(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
-        return output
-
-    def constant(self, name: str, values: Any, dtype: Any = np.float32) -> str:
-        self.stored[name] = numpy_helper.from_array(np.array(values, dtype, order="C"), name)
-        return name
-
-    def spread(self, name: str, values: Any) -> str:
-        """A number for each element of a value, stored once where it is the same along an axis."""
-        found = np.asarray(values)
-        for axis in range(found.ndim):
-            if (found == found.take([0], axis)).all():
-                found = found.take([0], axis)
-        return self.constant(name, found)
-
-    def reads(self, name: str) -> str:
-        """The sum of what a node reads, in the order of the edges."""
-        if name not in self.sums:
-            total, *others = (_value(source) for source in self.flow.sources[name])
-            for i, other in enumerate(others):
-                total = self.op("Add", [total, other], f"{_value(name)}/sum{i}")
-            self.sums[name] = total
-        return self.sums[name]
-
-    def add(self, name: str) -> None:
-        node: Any = self.flow.nodes[name]
-        x, out = self.reads(name), _value(name)
-        match node:
-            case nir.Input() | nir.Output():
-                self.op("Identity", [x], out)
-            case nir.Flatten():
-                self.op(
-                    "Reshape",
-                    [x, self.constant(f"{out}/shape", (-1, *self.flow.shapes[name]), np.int64)],
-                    out,
-                )
-            case nir.Scale():
-                self.op("Mul", [self.spread(f"{out}/scale", node.scale), x], out)
-            case nir.Threshold():
-                self.spikes(x, self.spread(f"{out}/threshold", node.threshold), out)
-            case nir.Affine() | nir.Linear():
-                self.matrix(name, node, x)
-            case nir.I() | nir.IF():
-                self.neuron(name, node, x, None, node.r)
-            case nir.LI() | nir.LIF():
-                self.neuron(name, node, x, node.tau, node.v_leak)
-            case nir.CubaLI() | nir.CubaLIF():
-                constants = euler(
-                    name, self.flow.dt, node.tau_syn, node.w_in, np.zeros_like(node.w_in)
-                )
-                current = self.integrate(name, "synapse", x, *constants)
-                self.op("Identity", [current], f"{out}.synapse.next")
-                self.neuron(name, node, current, node.tau_mem, node.v_leak)
-            case _ if type(node) in POOLS:
-                self.pool(name, node, x)
-            case _ if type(node) in CONVS:
-                self.convolution(name, node, x)
-
-    def integrate(self, name: str, state: str, x: str, keep: Any, gain: Any, drive: Any) -> str:
-        """`keep * state + (gain * x + drive)`, in that order of rounding."""
-        out = _value(name)
-        self.states[f"{out}.{state}"] = self.flow.shapes[name]
-        named = {"keep": keep, "gain": gain, "drive": drive}
-        keep, gain, drive = (
-            self.spread(f"{out}/{state}/{key}", value) for key, value in named.items()
-        )
-        kept = self.op("Mul", [keep, f"{out}.{state}"], f"{out}/{state}/kept")
-        driven = self.op(
-            "Add",
-            [self.op("Mul", [gain, x], f"{out}/{state}/gained"), drive],
-            f"{out}/{state}/driven",
-        )
-        return self.op("Add", [kept, driven], f"{out}/{state}/now")
-
-    def neuron(self, name: str, node: Any, x: str, tau: Array | None, leak: Array) -> None:
-        out = _value(name)
-        v = self.integrate(name, "membrane", x, *euler(name, self.flow.dt, tau, node.r, leak))
-        if not hasattr(node, "v_threshold"):
-            self.op("Identity", [v], out)
-            self.op("Identity", [v], f"{out}.membrane.next")
-            return
-        fired = self.spikes(v, self.spread(f"{out}/threshold", node.v_threshold), out)
-        self.op(
-            "Where", [fired, self.spread(f"{out}/reset", node.v_reset), v], f"{out}.membrane.next"
-        )
-
-    def spikes(self, v: str, threshold: str, out: str) -> str:
-        fired = self.op("Greater", [v, threshold], f"{out}/fired")
-        self.op("Cast", [fired], out, to=FLOAT)
-        return fired
-
-    def matrix(self, name: str, node: Any, x: str) -> None:
-        out = _value(name)
-        if node.weight.ndim == 2:
-            product = self.op(
-                "MatMul", [x, self.constant(f"{out}/weight", node.weight.T)], f"{out}/product"
-            )
-        else:
-            last = self.constant(f"{out}/last", [-1], np.int64)
-            column = self.op("Unsqueeze", [x, last], f"{out}/column")
-            columns = self.op(
-                "MatMul", [self.constant(f"{out}/weight", node.weight), column], f"{out}/columns"
-            )
-            product = self.op("Squeeze", [columns, last], f"{out}/product")
-        bias = getattr(node, "bias", None)
-        if bias is None:
-            self.op("Identity", [product], out)
-        else:
-            self.op("Add", [product, self.constant(f"{out}/bias", bias)], out)
-
-    def convolution(self, name: str, node: Any, x: str) -> None:
-        out, kernel = _value(name), node.weight.shape[2:]
-        begins = ends = node.padding
-        if node.padding == "same":  # as torch pads
-            reach = [d * (k - 1) for d, k in zip(node.dilation, kernel, strict=True)]
-            begins, ends = [r // 2 for r in reach], [r - r // 2 for r in reach]
-        weights = [
-            self.constant(f"{out}/weight", node.weight),
-            self.constant(f"{out}/bias", node.bias),
-        ]
-        self.op(
-            "Conv",
-            [x, *weights],
-            out,
-            strides=node.stride,
-            dilations=node.dilation,
-            group=node.groups,
-            pads=[*begins, *ends],
-        )
-
-    def pool(self, name: str, node: Any, x: str) -> None:
-        """As a convolution of each channel: the sum of spikes stays a whole number."""
-        out, channels = _value(name), self.flow.shapes[name][0]
-        ones = self.constant(f"{out}/ones", np.ones((channels, 1, *node.kernel_size)))
-        average = type(node) is nir.AvgPool2d
-        summed = self.op(
-            "Conv",
-            [x, ones],
-            f"{out}/sums" if average else out,
-            group=channels,
-            strides=node.stride,
-            pads=[*node.padding] * 2,
-        )
-        if average:
-            self.op("Div", [summed, self.constant(f"{out}/area", math.prod(node.kernel_size))], out)
-
-    def past(self, name: str) -> None:
-        """A Delay's output, of its past inputs; where it delays by no step, of its input, which is
-        then made before.
-        """
-        out, back = _value(name), self.flow.delay_steps(name)
-        depth, shape = int(back.max(initial=0)), self.flow.shapes[name]
-        if depth:
-            self.states[f"{out}.past"] = (depth, *shape)
-        chosen = self.reads(name) if (back == 0).any() else ""
-        for d in np.unique(back[back > 0]):
-            index = self.constant(f"{out}/step{d}", d - 1, np.int64)
-            then = self.op("Gather", [f"{out}.past", index], f"{out}/back{d}", axis=1)
-            if chosen:
-                mask = self.constant(f"{out}/mask{d}", back == d, np.bool_)
-                then = self.op("Where", [mask, then, chosen], f"{out}/upto{d}")
-            chosen = then
-        self.op("Identity", [chosen], out)
-
-    def remember(self, name: str) -> None:
-        out = _value(name)
-        if f"{out}.past" not in self.states:
-            return
-        depth = self.states[f"{out}.past"][0]
-        x = self.reads(name)
-        one = self.constant(f"{out}/one", [1], np.int64)
-        newest = self.op("Unsqueeze", [x, one], f"{out}/newest")
-        if depth == 1:
-            self.op("Identity", [newest], f"{out}.past.next")
-            return
-        bounds = [
-            self.constant(f"{out}/{key}", [v], np.int64)
-            for key, v in (("from", 0), ("to", depth - 1))
-        ]
-        kept = self.op("Slice", [f"{out}.past", *bounds, one], f"{out}/kept")
-        self.op("Concat", [newest, kept], f"{out}.past.next", axis=1)
-
-
-def _value(name: str, what: str = "") -> str:
-    """The ONNX name of a node's value; `in` is what the graph's Input is given."""
-    return f"{name}.{what}" if what else name
-
-
-def _step(body: _Body, wanted: list[str]) -> onnx.GraphProto:
-    ready = body.flow
-    inputs = [
-        helper.make_tensor_value_info(
-            _value(ready.entry, "in"), FLOAT, ["batch", *ready.shapes[ready.entry]]
-        )
-    ]
-    inputs += [
-        helper.make_tensor_value_info(name, FLOAT, ["batch", *shape])
-        for name, shape in body.states.items()
-    ]
-    outputs = [
-        helper.make_tensor_value_info(_value(name), FLOAT, ["batch", *ready.shapes[name]])
-        for name in wanted
-    ]
-    outputs += [
-        helper.make_tensor_value_info(f"{name}.next", FLOAT, ["batch", *shape])
-        for name, shape in body.states.items()
-    ]
-    return helper.make_graph(body.nodes, "step", inputs, outputs, list(body.stored.values()))
-
-
-def _scan(body: _Body, wanted: list[str]) -> onnx.GraphProto:
-    """The step as the body of a Scan over the first axis. Its weights are the outer graph's, so
-    that they are stored once.
-    """
-    ready, entry = body.flow, _value(body.flow.entry, "in")
-    shape = ready.shapes[ready.entry]
-    carried = list(body.states.items())
-    before = [*(name for name, _ in carried), f"{entry}.now"]
-    after = [*(f"{name}.next" for name, _ in carried), *map(_value, wanted)]
-    untyped = [
-        [helper.make_tensor_value_info(name, FLOAT, None) for name in names]
-        for names in (before, after)
-    ]
-    inner = helper.make_graph(body.nodes, "step", untyped[0], untyped[1])
-    for node in inner.node:
-        node.input[:] = [f"{entry}.now" if value == entry else value for value in node.input]
-    outer = _Outer(entry)
-    starts = [outer.zeros(name, dims) for name, dims in carried]
-    outputs = [f"{name}.last" for name, _ in carried] + [_value(name) for name in wanted]
-    scan = helper.make_node(
-        "Scan", [*starts, entry], outputs, "time", body=inner, num_scan_inputs=1
-    )
-    return helper.make_graph(
-        [*outer.nodes, scan],
-        "sequence",
-        [helper.make_tensor_value_info(entry, FLOAT, ["time", "batch", *shape])],
-        [
-            helper.make_tensor_value_info(
-                _value(name), FLOAT, ["time", "batch", *ready.shapes[name]]
-            )
-            for name in wanted
-        ],
-        [*body.stored.values(), *outer.stored],
-    )
-
-
-class _Outer:
-    """What comes before a Scan: a state of zeros for as many images as there are."""
-
-    def __init__(self, entry: str) -> None:
-        self.stored = [numpy_helper.from_array(np.array([1], np.int64), "state.axis")]
-        self.nodes = [
-            helper.make_node("Shape", [entry], ["state.shape"], "state.shape"),
-            helper.make_node(
-                "Gather", ["state.shape", "state.axis"], ["state.batch"], "state.batch"
-            ),
-        ]
-
-    def zeros(self, name: str, dims: tuple[int, ...]) -> str:
-        self.stored.append(numpy_helper.from_array(np.array(dims, np.int64), f"{name}.dims"))
-        self.nodes.append(
-            helper.make_node(
-                "Concat",
-                ["state.batch", f"{name}.dims"],
-                [f"{name}.shape"],
-                f"{name}.shape",
-                axis=0,
-            )
-        )
-        self.nodes.append(
-            helper.make_node(
-                "ConstantOfShape", [f"{name}.shape"], [f"{name}.start"], f"{name}.start"
-            )
-        )
-        return f"{name}.start"
+def _delayed(inputs: Array, steps: Array) -> Array:
+    """Return `[T, B, ...]`, each element delayed by its number of steps; zero before the start."""
+    output = np.zeros_like(inputs)
+    for d in np.unique(steps[steps < STEPS]):
+        output[d:, :, steps == d] = inputs[: STEPS - d][:, :, steps == d]
+    return output

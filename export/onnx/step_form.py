@@ -1,5 +1,4 @@
-"""Neurons of an ONNX graph of one time step, with the state that they carry to the next as inputs
-and outputs.
+"""Neurons of an ONNX graph of one time step, their state as inputs and outputs of the graph.
 
     <path>.membrane       [B, ...]   zeros before the first step
     <path>.membrane.next  [B, ...]   for the next; of a neuron that resets to zero, after the reset
@@ -9,6 +8,7 @@ spike of 0 or 1 is exact, so it does not matter in which step the reset is done.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,26 +20,30 @@ from zoo.neurons import Lif
 __all__ = ["NEXT", "STATE", "add_state"]
 
 STATE, NEXT = ".membrane", ".membrane.next"
+ONE = "state.one"  # the stored number 1
 
 
 def add_state(graph: onnx.GraphProto, neurons: Mapping[str, Lif]) -> None:
-    """Rewrite `graph`, whose neurons (module's path -> neuron) compute a first step, in place."""
+    """Rewrite `graph` in place, whose neurons compute a first step from a membrane of zero.
+
+    `neurons` maps the path of each to its module.
+    """
     shapes = {value.name: value.type.tensor_type.shape for value in graph.value_info}
-    fires: dict[str, tuple[str, Lif]] = {}  # by the comparison's output
-    casts = {node.output[0]: node for node in graph.node}
-    for path, lif in neurons.items():
-        fires[casts[path].input[0]] = path, lif
-    graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), "state.one"))
+    producers = {node.output[0]: node for node in graph.node}
+    # A neuron's spikes are a Cast of its comparison with the threshold.
+    paths = {producers[path].input[0]: path for path in neurons}
+    graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), ONE))
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.output[0] in fires:
-            path, lif = fires[node.output[0]]
+        output = node.output[0]
+        if output in paths:
+            path = paths[output]
             current, threshold = node.input
-            nodes += _membrane(graph, path, lif, current, threshold)
+            nodes += _integrate(graph, path, neurons[path], current, threshold)
             node.input[0] = f"{path}.potential"
         nodes.append(node)
-        if node.output[0] in neurons:
-            nodes += _carried(node.output[0], neurons[node.output[0]])
+        if output in neurons:
+            nodes += _next_membrane(output, neurons[output])
     del graph.node[:]
     graph.node.extend(nodes)
     for path in neurons:
@@ -48,46 +52,41 @@ def add_state(graph: onnx.GraphProto, neurons: Mapping[str, Lif]) -> None:
         graph.output.append(helper.make_tensor_value_info(path + NEXT, TensorProto.FLOAT, dims))
 
 
-def _membrane(
+def _integrate(
     graph: onnx.GraphProto, path: str, lif: Lif, current: str, threshold: str
 ) -> list[onnx.NodeProto]:
-    """`<path>.potential`: what the membrane is before it is compared with the threshold."""
+    """Return the nodes of `<path>.potential`, the membrane that is compared with the threshold.
+
+    It is `beta membrane + current`, less the threshold where the neuron resets by subtraction and
+    fired in the step before.
+    """
     beta, _ = lif_constants(lif)
     if f"{path}.beta" not in {tensor.name for tensor in graph.initializer}:
         graph.initializer.append(numpy_helper.from_array(beta.numpy(), f"{path}.beta"))
-    decayed = helper.make_node(
-        "Mul", [path + STATE, f"{path}.beta"], [f"{path}.decayed"], f"{path}/decay"
-    )
+
+    def node(kind: str, inputs: list[str], value: str, name: str, **more: Any) -> onnx.NodeProto:
+        return helper.make_node(kind, inputs, [f"{path}.{value}"], f"{path}/{name}", **more)
+
+    state, decayed = path + STATE, f"{path}.decayed"
+    decay = node("Mul", [state, f"{path}.beta"], "decayed", "decay")
     if lif.reset == "zero":
-        return [
-            decayed,
-            helper.make_node(
-                "Add", [f"{path}.decayed", current], [f"{path}.potential"], f"{path}/integrate"
-            ),
-        ]
+        return [decay, node("Add", [decayed, current], "potential", "integrate")]
     return [
-        decayed,
-        helper.make_node(
-            "Add", [f"{path}.decayed", current], [f"{path}.charged"], f"{path}/integrate"
-        ),
-        helper.make_node("Greater", [path + STATE, threshold], [f"{path}.fired"], f"{path}/fired"),
-        helper.make_node(
-            "Cast", [f"{path}.fired"], [f"{path}.last"], f"{path}/last", to=TensorProto.FLOAT
-        ),
-        helper.make_node("Mul", [f"{path}.last", threshold], [f"{path}.drop"], f"{path}/drop"),
-        helper.make_node(
-            "Sub", [f"{path}.charged", f"{path}.drop"], [f"{path}.potential"], f"{path}/reset"
-        ),
+        decay,
+        node("Add", [decayed, current], "charged", "integrate"),
+        node("Greater", [state, threshold], "fired", "fired"),
+        node("Cast", [f"{path}.fired"], "last", "last", to=TensorProto.FLOAT),
+        node("Mul", [f"{path}.last", threshold], "drop", "drop"),
+        node("Sub", [f"{path}.charged", f"{path}.drop"], "potential", "reset"),
     ]
 
 
-def _carried(path: str, lif: Lif) -> list[onnx.NodeProto]:
-    """`<path>.membrane.next`."""
+def _next_membrane(path: str, lif: Lif) -> list[onnx.NodeProto]:
+    """Return the nodes of `<path>.membrane.next`."""
+    potential, silent, after = f"{path}.potential", f"{path}.silent", path + NEXT
     if lif.reset != "zero":
-        return [helper.make_node("Identity", [f"{path}.potential"], [path + NEXT], f"{path}/next")]
+        return [helper.make_node("Identity", [potential], [after], f"{path}/next")]
     return [
-        helper.make_node("Sub", ["state.one", path], [f"{path}.silent"], f"{path}/silent"),
-        helper.make_node(
-            "Mul", [f"{path}.potential", f"{path}.silent"], [path + NEXT], f"{path}/next"
-        ),
+        helper.make_node("Sub", [ONE, path], [silent], f"{path}/silent"),
+        helper.make_node("Mul", [potential, silent], [after], f"{path}/next"),
     ]

@@ -1,11 +1,11 @@
-"""An ONNX file against its model: it is run in a runtime piece by piece, each piece on the file's
-own values.
+"""An ONNX file is verified against its model, layer by layer.
 
-A file of the `step` form is run T times, from membranes of zero, and its values are put together
-over time.
+It is run in a runtime piece by piece, each piece on the file's own values. A file of the `step`
+form is run T times, from membranes of zero, and its values are joined over time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from export.onnx.engines import ERRORS, Engine, reason
-from export.onnx.file import described, read_file
+from export.onnx.file import read_file, read_metadata
 from export.onnx.qdq import integer_weights
 from export.onnx.runtime import Runtime
 from export.onnx.step_form import NEXT, STATE
@@ -31,23 +31,26 @@ __all__ = ["verify_onnx"]
 
 BATCHES = (1, 2)  # of a file of any batch; its export was made with 2
 PIECE_BYTES = 1 << 26  # of values held at once
+Shape = tuple[int, ...]
 
 
 def verify_onnx(
     model: DANet, path: str | Path, images: Tensor | None = None, *, runtime: Runtime | None = None
 ) -> Verification:
-    """Compare the ONNX file at `path`, computed by `runtime` (onnxruntime), with `model` on
-    `images` (normalised, at least 3, or as many as a file of a fixed batch takes; noise if none are
-    given).
+    """Compare the ONNX file at `path` with `model` on normalised `images` `[B, C, H, W]`.
+
+    The file is computed by `runtime` (onnxruntime), and `model` rounded as the file's weights are.
+    There must be at least 3 images, or as many as a file of a fixed batch takes; noise is taken if
+    none are given.
 
     Raises `InputError` if it is no ONNX file, `ExportError` if it is no export of the zoo,
     `VerificationError` if it cannot even be run as this model.
     """
     path = Path(path)
     proto = _read(path)
-    said = described(proto).get("precision", "float32")
-    if model.origin and model.origin.precision != said:
-        model = quantize_weights(model, as_precision(said))
+    weight_format = read_metadata(proto, path).get_weight_format("float32")
+    if model.origin and model.origin.precision != weight_format:
+        model = quantize_weights(model, as_precision(weight_format))
     try:
         return _verify(model.eval(), proto, path, images, runtime or Runtime())
     except ERRORS as error:
@@ -56,14 +59,13 @@ def verify_onnx(
 
 def _read(path: Path) -> onnx.ModelProto:
     proto = read_file(path)
-    inputs, outputs = (
-        [value.name for value in values] for values in (proto.graph.input, proto.graph.output)
-    )
-    if [name for name in inputs if not name.endswith(STATE)] != [
-        "images"
-    ] or "logits" not in outputs:
+    inputs = [value.name for value in proto.graph.input]
+    outputs = [value.name for value in proto.graph.output]
+    others = [name for name in inputs if not name.endswith(STATE)]
+    if others != ["images"] or "logits" not in outputs:
         raise ExportError(
-            f"{path} is none of the zoo's exports: those go from images to logits, this from {inputs} to {outputs[:3]}"
+            f"{path} is none of the zoo's exports: those go from images to logits, "
+            f"this from {inputs} to {outputs[:3]}"
         )
     return proto
 
@@ -71,135 +73,42 @@ def _read(path: Path) -> onnx.ModelProto:
 def _verify(
     model: DANet, proto: onnx.ModelProto, path: Path, images: Tensor | None, runtime: Runtime
 ) -> Verification:
-    sizes = _batches(proto)
+    sizes = _batch_sizes(proto)
     needed = sum(sizes)
     if images is None:
-        images = torch.randn(
-            still_image(model, needed).shape, generator=torch.Generator().manual_seed(0)
-        )
+        noise = torch.Generator().manual_seed(0)
+        images = torch.randn(still_image(model, needed).shape, generator=noise)
     if len(images) < needed:
         raise InputError(
-            f"{len(images)} images: {path} is verified at batch {' and '.join(map(str, sizes))}, give {needed} or more"
+            f"{len(images)} images: {path} is verified at batch {' and '.join(map(str, sizes))}, "
+            f"give {needed} or more"
         )
-    exported = {name for node in proto.graph.node for name in node.output}
+    batches = [*torch.split(images[:needed], list(sizes))]
     calls = trace(model, still_image(model))
-    names = _exported_names(calls, exported)
-    batches: list[Tensor] = []
-    same = start = 0
-    for batch in sizes:
-        batches.append(images[start : start + batch])
-        start += batch
-    stepped = any(value.name.endswith(STATE) for value in proto.graph.input)
-    steps = model.config.steps if stepped else 1
-    lines = tuple(_compare(proto, calls, names, batches, runtime, steps))
-    whole, states = runtime.load(path), _states(proto)
-    with torch.inference_mode():
-        for x in batches:
-            logits = _run(whole, ["logits"], {"images": x}, states, steps, set())["logits"]
-            same += int((model(x).argmax(1) == logits.argmax(1)).sum())
-    weighted = {c.path for c in calls if isinstance(c.module, nn.Conv2d | nn.Linear)}
-    covered = {line.path for line in lines}
-    # conv inside its bn
-    covered |= {
-        c.inputs[0] for c in calls if c.path in covered and isinstance(c.module, nn.BatchNorm2d)
-    }
-    wanted = weighted | {c.path for c in calls if isinstance(c.module, Lif)}
-    missing = tuple(sorted(wanted - covered))
-    return Verification(lines, missing, _altered(calls, proto), sizes, same, needed)
+    export = _Export(
+        proto, _states(proto), model.config.steps, _exported_names(calls, proto), runtime
+    )
+    checks = tuple(_compare(export, calls, batches))
+    return Verification(
+        checks,
+        _missing(calls, {check.path for check in checks}),
+        _changed_parameters(calls, proto),
+        sizes,
+        _same_predictions(model, export, path, batches),
+        needed,
+    )
 
 
-def _batches(proto: onnx.ModelProto) -> tuple[int, ...]:
-    """The sizes at which a file is verified: its own, if that is fixed."""
+def _batch_sizes(proto: onnx.ModelProto) -> tuple[int, ...]:
+    """Return the sizes at which a file is verified: its own, if that is fixed."""
     (images,) = (
         value.type.tensor_type.shape for value in proto.graph.input if value.name == "images"
     )
     return (fixed,) if images.dim and (fixed := images.dim[0].dim_value) > 0 else BATCHES
 
 
-def _altered(calls: list[Call], proto: onnx.ModelProto) -> tuple[str, ...]:
-    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
-    integers = {name: weight for name, (weight, _) in integer_weights(proto.graph).items()}
-    norms = {conv: norm for norm, conv in folded_norms(calls).items()}
-    modules = {call.path: call.module for call in calls}
-    altered = []
-    for path, layer in modules.items():
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
-            continue
-        expected = (fused(layer, modules[norms[path]]) if path in norms else layer).weight
-        name = f"{path}.weight"
-        found = numpy_helper.to_array(stored[name]) if name in stored else integers.get(name)
-        if found is None or not np.array_equal(found, expected.detach().numpy()):
-            altered.append(f"other weights for {path}")
-    return tuple(altered)
-
-
-def _exported_names(calls: list[Call], exported: set[str]) -> dict[str, str]:
-    """The export's name for each module's output, where it has one: a folded BatchNorm's output is
-    its convolution's.
-    """
-    merged = folded_norms(calls)
-    names = (
-        {call.path: call.path for call in calls if call.path not in merged.values()}
-        | merged
-        | {calls[-1].path: "logits"}
-    )
-    return {INPUT: "images"} | {path: name for path, name in names.items() if name in exported}
-
-
-def _compare(
-    proto: onnx.ModelProto,
-    calls: list[Call],
-    names: dict[str, str],
-    batches: list[Tensor],
-    runtime: Runtime,
-    steps: int,
-) -> Iterator[LayerCheck]:
-    """Run the export piece by piece, each piece on the export's own values, and every module on the
-    same; compare their outputs.
-    """
-    states = _states(proto)
-    # of one image
-    folded = {
-        names[c.path]
-        for c in calls
-        if c.path in names and len(c.out_shape) == 4 and c.out_shape[0] > 1
-    }
-    batch_values = [{"images": x} for x in batches]
-    last_use = {
-        names[path]: i for i, call in enumerate(calls) for path in call.inputs if path in names
-    }
-    done = 0
-    for piece in _pieces(calls, sum(map(len, batches))):
-        wanted = sorted({names[call.path] for call in piece if call.path in names})
-        own = {
-            name: shape
-            for name, shape in states.items()
-            if name.removesuffix(STATE) in {call.path for call in piece}
-        }
-        known = {name: value.dim() for name, value in batch_values[0].items()} | {
-            name: len(shape) for name, shape in own.items()
-        }
-        inputs, cut = _cut(
-            proto, known, [*wanted, *(name.removesuffix(STATE) + NEXT for name in own)], runtime
-        )
-        done += len(piece)
-        for i, values in enumerate(batch_values):
-            values |= _run(
-                cut,
-                wanted,
-                {name: values[name] for name in inputs - own.keys()},
-                own,
-                steps,
-                folded,
-            )
-            yield from _compare_piece(piece, names, values)
-            batch_values[i] = {
-                name: value for name, value in values.items() if last_use.get(name, 0) >= done
-            }
-
-
-def _states(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """The membranes that are inputs, with the shape of one image's, `[1, ...]`."""
+def _states(proto: onnx.ModelProto) -> dict[str, Shape]:
+    """Return the membranes that are inputs, with the shape of one image's, `[1, ...]`."""
     inputs = {value.name: value.type.tensor_type.shape.dim for value in proto.graph.input}
     return {
         name: (1, *(dim.dim_value for dim in dims[1:]))
@@ -208,48 +117,172 @@ def _states(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _run(
-    engine: Engine,
-    wanted: list[str],
-    values: dict[str, Tensor],
-    states: dict[str, tuple[int, ...]],
-    steps: int,
-    folded: set[str],
-) -> dict[str, Tensor]:
-    """The wanted values of `steps` calls. Those `folded`, `[T*B, ...]`, are dealt to the calls, and
-    put together of them; of others, which are the same in each call but for what the head reads
-    out, the mean.
+def _exported_names(calls: list[Call], proto: onnx.ModelProto) -> dict[str, str]:
+    """Return the export's name for each module's output, where it has one.
+
+    The output of a folded BatchNorm is its convolution's.
     """
-    if steps == 1 and not states:
-        found = engine.run(wanted, {name: value.numpy() for name, value in values.items()})
-        return {name: torch.from_numpy(value) for name, value in zip(wanted, found, strict=True)}
-    parts = {
-        name: value.chunk(steps) if name in folded else (value,) * steps
-        for name, value in values.items()
+    exported = {name for node in proto.graph.node for name in node.output}
+    merged = folded_norms(calls)
+    names = {call.path: call.path for call in calls if call.path not in merged.values()}
+    names |= merged | {calls[-1].path: "logits"}
+    return {INPUT: "images"} | {path: name for path, name in names.items() if name in exported}
+
+
+def _missing(calls: list[Call], compared: set[str]) -> tuple[str, ...]:
+    """Return the neurons and weighted layers that no comparison covers."""
+    # A convolution that has no value of its own is covered by the BatchNorm behind it.
+    folded = {
+        call.inputs[0]
+        for call in calls
+        if call.path in compared and isinstance(call.module, nn.BatchNorm2d)
     }
-    batch = len(next(iter(parts.values()))[0])
-    carried = {name: np.zeros((batch, *shape[1:]), np.float32) for name, shape in states.items()}
-    after = [name.removesuffix(STATE) + NEXT for name in states]
-    calls: list[list[Tensor]] = []
-    for step in range(steps):
-        found = engine.run(
-            [*wanted, *after],
-            {name: value[step].numpy() for name, value in parts.items()} | carried,
-        )
-        carried = dict(zip(states, found[len(wanted) :], strict=True))
-        calls.append([torch.from_numpy(value) for value in found[: len(wanted)]])
-    together: dict[str, Tensor] = {}
-    for name, *over in zip(wanted, *calls, strict=True):
-        same = all(torch.equal(over[0], value) for value in over[1:])
-        together[name] = (
-            torch.cat(over) if name in folded else over[0] if same else torch.stack(over).mean(0)
-        )
-    return together
+    required = {call.path for call in calls if isinstance(call.module, nn.Conv2d | nn.Linear | Lif)}
+    return tuple(sorted(required - compared - folded))
+
+
+def _changed_parameters(calls: list[Call], proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Return in words the layers whose stored weights are not the model's."""
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    integers = {name: weight for name, (weight, _) in integer_weights(proto.graph).items()}
+    norms = {conv: norm for norm, conv in folded_norms(calls).items()}
+    modules = {call.path: call.module for call in calls}
+    changed = []
+    for path, layer in modules.items():
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        expected = (fused(layer, modules[norms[path]]) if path in norms else layer).weight
+        name = f"{path}.weight"
+        weight = numpy_helper.to_array(stored[name]) if name in stored else integers.get(name)
+        if weight is None or not np.array_equal(weight, expected.detach().numpy()):
+            changed.append(f"other weights for {path}")
+    return tuple(changed)
+
+
+@dataclass(frozen=True)
+class _Export:
+    """The file that is verified: its graph, how it is run, and what it calls its values."""
+
+    proto: onnx.ModelProto
+    states: dict[str, Shape]  # of the `step` form; of the `sequence` form none
+    steps: int  # T
+    names: dict[str, str]  # a module's path -> the name of its output
+    runtime: Runtime
+
+    def run(
+        self,
+        engine: Engine,
+        outputs: list[str],
+        values: Mapping[str, Tensor],
+        states: Mapping[str, Shape],
+        folded: set[str],
+    ) -> dict[str, Tensor]:
+        """Return the outputs of a graph with these states: of one call, or of T joined.
+
+        Values named in `folded`, `[T*B, ...]`, are divided among the T calls of the `step` form,
+        and joined from them. Others are the same in each call, but for what the head reads out:
+        of that, the mean.
+        """
+        if not self.states:
+            arrays = engine.run(outputs, {name: value.numpy() for name, value in values.items()})
+            return {
+                name: torch.from_numpy(array) for name, array in zip(outputs, arrays, strict=True)
+            }
+        steps = self._run_steps(engine, outputs, values, states, folded)
+        joined: dict[str, Tensor] = {}
+        for name in outputs:
+            first, *others = by_step = [step[name] for step in steps]
+            if name in folded:
+                joined[name] = torch.cat(by_step)
+            elif all(torch.equal(first, value) for value in others):
+                joined[name] = first
+            else:
+                joined[name] = torch.stack(by_step).mean(0)
+        return joined
+
+    def _run_steps(
+        self,
+        engine: Engine,
+        outputs: list[str],
+        values: Mapping[str, Tensor],
+        states: Mapping[str, Shape],
+        folded: set[str],
+    ) -> list[dict[str, Tensor]]:
+        """Return the outputs of each of T calls, the first of which begins with states of zero."""
+        by_step = {
+            name: value.chunk(self.steps) if name in folded else (value,) * self.steps
+            for name, value in values.items()
+        }
+        batch = len(next(iter(by_step.values()))[0])
+        carried = {
+            name: np.zeros((batch, *shape[1:]), np.float32) for name, shape in states.items()
+        }
+        next_states = [name.removesuffix(STATE) + NEXT for name in states]
+        steps: list[dict[str, Tensor]] = []
+        for t in range(self.steps):
+            inputs = {name: value[t].numpy() for name, value in by_step.items()} | carried
+            arrays = engine.run([*outputs, *next_states], inputs)
+            carried = dict(zip(states, arrays[len(outputs) :], strict=True))
+            steps.append(
+                {name: torch.from_numpy(a) for name, a in zip(outputs, arrays, strict=False)}
+            )
+        return steps
+
+
+def _same_predictions(model: DANet, export: _Export, path: Path, batches: list[Tensor]) -> int:
+    """Return for how many images the file predicts what the model does."""
+    engine = export.runtime.load(path)
+    same = 0
+    with torch.inference_mode():
+        for images in batches:
+            output = export.run(engine, ["logits"], {"images": images}, export.states, set())
+            same += int((model(images).argmax(1) == output["logits"].argmax(1)).sum())
+    return same
+
+
+def _compare(export: _Export, calls: list[Call], batches: list[Tensor]) -> Iterator[LayerCheck]:
+    """Run the export piece by piece, and every module on the export's own values.
+
+    Yields the comparison of their outputs. A value is held until no later piece needs it.
+    """
+    names = export.names
+    folded = {
+        names[call.path]
+        for call in calls
+        if call.path in names and len(call.out_shape) == 4 and call.out_shape[0] > 1
+    }
+    last_use = {
+        names[path]: i for i, call in enumerate(calls) for path in call.inputs if path in names
+    }
+    values_of_batch = [{"images": images} for images in batches]
+    done = 0
+    for piece in _pieces(calls, sum(map(len, batches))):
+        paths = {call.path for call in piece}
+        outputs = sorted({names[path] for path in paths if path in names})
+        states = {
+            name: shape
+            for name, shape in export.states.items()
+            if name.removesuffix(STATE) in paths
+        }
+        axes = {name: value.dim() for name, value in values_of_batch[0].items()}
+        axes |= {name: len(shape) for name, shape in states.items()}
+        next_states = [name.removesuffix(STATE) + NEXT for name in states]
+        inputs, graph = _cut(export.proto, axes, [*outputs, *next_states])
+        engine = export.runtime.load(graph)
+        done += len(piece)
+        for i, values in enumerate(values_of_batch):
+            needed = {name: values[name] for name in inputs - states.keys()}
+            values |= export.run(engine, outputs, needed, states, folded)
+            yield from _compare_piece(piece, names, values)
+            values_of_batch[i] = {
+                name: value for name, value in values.items() if last_use.get(name, 0) >= done
+            }
 
 
 def _pieces(calls: list[Call], batch: int) -> Iterator[list[Call]]:
-    """Consecutive calls whose values fit into `PIECE_BYTES` together; a convolution stays with its
-    BatchNorm.
+    """Yield consecutive calls whose values fit into `PIECE_BYTES` together.
+
+    A convolution stays with its BatchNorm.
     """
     piece: list[Call] = []
     size = 0
@@ -263,39 +296,40 @@ def _pieces(calls: list[Call], batch: int) -> Iterator[list[Call]]:
 
 
 def _cut(
-    proto: onnx.ModelProto, known: dict[str, int], wanted: list[str], runtime: Runtime
-) -> tuple[set[str], Engine]:
-    """The part of the export that computes `wanted` from values `known`, with so many axes, and
-    which of these it needs.
+    proto: onnx.ModelProto, axes: Mapping[str, int], outputs: list[str]
+) -> tuple[set[str], bytes]:
+    """Return the part of a graph that computes `outputs` of values at hand, and which it needs.
+
+    `axes` has the number of axes of every value at hand.
     """
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
-    maker = {output: i for i, node in enumerate(proto.graph.node) for output in node.output}
+    producers = {output: i for i, node in enumerate(proto.graph.node) for output in node.output}
     nodes: set[int] = set()
     inputs: set[str] = set()
     weights: set[str] = set()
-    queue = list(wanted)
+    queue = list(outputs)
     while queue:
         name = queue.pop()
-        if name in known:
+        if name in axes:
             inputs.add(name)
         elif name in stored:
             weights.add(name)
-        # a name that nobody makes is onnxruntime's to refuse
-        elif name in maker and maker[name] not in nodes:
-            nodes.add(maker[name])
-            queue += proto.graph.node[maker[name]].input
+        # A name that no node makes is the runtime's to refuse.
+        elif name in producers and producers[name] not in nodes:
+            nodes.add(producers[name])
+            queue += proto.graph.node[producers[name]].input
     graph = helper.make_graph(
         [proto.graph.node[i] for i in sorted(nodes)],
         "piece",
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * known[name])
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * axes[name])
             for name in inputs
         ],
-        [helper.make_empty_tensor_value_info(name) for name in wanted],
+        [helper.make_empty_tensor_value_info(name) for name in outputs],
         [stored[name] for name in weights],
     )
     piece = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
-    return inputs, runtime.load(piece.SerializeToString())
+    return inputs, piece.SerializeToString()
 
 
 @torch.inference_mode()
@@ -304,24 +338,21 @@ def _compare_piece(
 ) -> Iterator[LayerCheck]:
     local: dict[str, Tensor] = {}  # outputs that the export does not have
     for call in calls:
-        expected = call.module(*(values[names[p]] if p in names else local[p] for p in call.inputs))
+        inputs = [values[names[path]] if path in names else local[path] for path in call.inputs]
+        expected = call.module(*inputs)
         if call.path not in names:
             local[call.path] = expected
             continue
-        found = values[names[call.path]]
-        if found.shape != expected.shape:
+        exported = values[names[call.path]]
+        if exported.shape != expected.shape:
             raise VerificationError(
-                f"{call.path}: the export's value has shape {list(found.shape)}, the model's {list(expected.shape)}"
+                f"{call.path}: the export's value has shape {list(exported.shape)}, "
+                f"the model's {list(expected.shape)}"
             )
-        neuron = isinstance(call.module, Lif)
-        deviation = (
-            0.0
-            if neuron
-            else float((found - expected).abs().max() / expected.std().clamp_min(1e-12))
-        )
-        wrong, fired = (
-            (int((found != expected).sum()), int(found.count_nonzero())) if neuron else (0, 0)
-        )
-        yield LayerCheck(
-            call.path, neuron, len(expected), expected.numel(), wrong, deviation, fired
+        yield LayerCheck.compare(
+            call.path,
+            exported.numpy(),
+            expected.numpy(),
+            batch=len(expected),
+            is_neuron=isinstance(call.module, Lif),
         )

@@ -3,7 +3,6 @@
 Shapes: `T` time steps, `B` images, `K` classes.
 """
 
-import json
 from copy import copy
 from typing import Any
 
@@ -14,12 +13,10 @@ from torch import Tensor
 
 from export.energy.counting.spikes import Spikes
 from export.energy.executors.base import Executor, Source
-from export.energy.structure import CURRENTS, EVENTS, STILL_IMAGE
+from export.metadata import CURRENTS, EVENTS, STILL_IMAGE, Metadata
 from export.nir.graph import CheckedGraph, check_graph
 from export.nir.interpreter import run
-from zoo.datasets import DatasetSpec
-from zoo.errors import ConfigError, InputError, ZooError
-from zoo.provenance import provenance_of_digest
+from zoo.errors import ConfigError, InputError
 
 __all__ = ["NirExecutor"]
 
@@ -38,28 +35,28 @@ class NirExecutor(Executor):
         like: Tensor | None = None,
         dt: float | None = None,
     ) -> None:
-        ready, meta = check_graph(graph, dt=dt), graph.metadata
-        more: dict[str, Any] = {"dt": ready.dt}
-        if "input" not in meta:
-            more["input"] = kind = _kind(ready, like)
+        ready, metadata = check_graph(graph, dt=dt), Metadata.from_graph(graph)
+        completed = metadata.with_entries(dt=ready.dt)
+        if metadata.input_kind is None:
+            kind = _kind(ready, like)
+            completed = completed.with_entries(input=kind)
             if like is not None and kind != STILL_IMAGE:
                 steps = _agreed(len(like), steps, "the frames")
         graph = copy(graph)
-        graph.metadata = meta | more
-        said = _agreed(meta.get("steps"), steps, "the graph's metadata")
+        graph.metadata = completed.to_dict()
+        said = _agreed(metadata.declared_steps, steps, "the graph's metadata")
         if not isinstance(said, int | np.integer) or said < 1:
             raise ConfigError(
                 "the graph does not say for how many time steps it runs: give their number with --steps"
             )
-        sha256 = str(meta.get("weights_sha256", ""))
         source = Source(
-            name=str(meta.get("name", name or "graph")),
+            name=metadata.get_name(name or "graph"),
             engine="NIR interpreter",
             steps=int(said),
-            data=_data(meta),
-            weights_sha256=sha256,
-            weights=provenance_of_digest(sha256 if "weights_sha256" in meta else None),
-            precision=str(meta.get("precision", "as stored")),
+            data=metadata.get_data(),
+            weights_sha256=metadata.get_weights_sha256(),
+            weights=metadata.provenance,
+            precision=metadata.get_weight_format("as stored"),
             assumed_dt=ready.dt if ready.dt_assumed else None,
         )
         super().__init__(graph, source)
@@ -87,15 +84,3 @@ def _kind(ready: CheckedGraph, like: Tensor | None) -> str:
     if like is None or like.dim() < len(ready.shapes[ready.entry]) + 2:
         return STILL_IMAGE
     return CURRENTS if like.is_floating_point() else EVENTS
-
-
-def _data(meta: dict[str, Any]) -> DatasetSpec | None:
-    """The data set that a graph's metadata speak of."""
-    if "data" not in meta:
-        return None
-    try:
-        return DatasetSpec.from_dict(json.loads(str(meta["data"])))
-    except (ValueError, ZooError) as error:
-        raise InputError(
-            f"the graph's metadata name no data set that can be used: {error}"
-        ) from None

@@ -15,11 +15,10 @@ from export.energy.counting.spikes import Spikes
 from export.energy.executors.base import Executor, Source
 from export.nir.exporter import node_name, to_nir
 from export.onnx.engines import ERRORS, reason
-from export.onnx.file import described, read_file
+from export.onnx.file import read_file, read_metadata
 from export.onnx.importer import read_onnx
 from export.onnx.runtime import Runtime, run_images
 from zoo.errors import InputError
-from zoo.provenance import provenance_of_digest
 
 __all__ = ["OnnxExecutor"]
 
@@ -32,21 +31,19 @@ class OnnxExecutor(Executor):
     def __init__(self, path: str | Path, runtime: Runtime | None = None) -> None:
         model = read_onnx(path)
         proto = read_file(path)
-        meta = described(proto)
+        metadata = read_metadata(proto, path)
         runtime = runtime or Runtime()
         graph = to_nir(model, profile="native")
-        sha256 = meta["weights_sha256"]
-        made, precision = provenance_of_digest(sha256), meta.get("precision", "float32")
         super().__init__(
             graph,
             Source(
-                meta["name"],
+                metadata.name,
                 str(runtime),
                 model.config.steps,
-                model.known_origin.data,
-                sha256,
-                made,
-                precision,
+                metadata.data,
+                metadata.weights_sha256,
+                metadata.provenance,
+                metadata.weight_format,
             ),
         )
         self.paths = {node_name(value): value for node in proto.graph.node for value in node.output}

@@ -179,9 +179,7 @@ def test_neurons_read_the_spikes_of_the_step_before(make: Any, tmp_path: Path) -
     session = onnxruntime.InferenceSession(proto, providers=["CPUExecutionProvider"])
     assert np.array_equal(session.run(None, {"input.in": X.astype(np.float32)})[0][:, 0], expected)
     engine = Runtime().load((tmp_path / "x.onnx").read_bytes())
-    stream = engine.stream(
-        1, {name: f"{name}.next" for name in engine.inputs if name != "input.in"}
-    )
+    stream = engine.start(1, {name: f"{name}.next" for name in engine.inputs if name != "input.in"})
     found = [stream.step({"input.in": frame})["output"][0] for frame in X.astype(np.float32)]
     assert np.array_equal(found, expected)
 

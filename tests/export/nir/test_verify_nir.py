@@ -94,10 +94,10 @@ def test_no_edge_can_be_deleted_unnoticed(name: str) -> None:
             result = verify_graph(model, graph)
         except ZooError:  # a node that reads nothing, or is not reached
             continue
-        assert not result.ok and f"no edge {edge[0]!r} -> {edge[1]!r}" in result.altered
+        assert not result.ok and f"no edge {edge[0]!r} -> {edge[1]!r}" in result.changed_parameters
         # Not only as a difference of the graphs: where the sum has other terms left, spikes differ
         # too.
-        assert any(not line.ok for line in result.lines), edge
+        assert any(not check.ok for check in result.checks), edge
 
 
 def other_weight(graph: nir.NIRGraph) -> None:

@@ -320,8 +320,8 @@ def test_text_that_is_no_text_is_refused(
     text: bytes, whole: onnx.ModelProto, tmp_path: Path
 ) -> None:
     (tmp_path / "odd.onnx").write_bytes(whole.SerializeToString().replace(text, b"\xff" + text[1:]))
-    with pytest.raises(
-        InputError,
-        match=r"lacks the tensor stage1\.block0\.conv1\.weight|name .* is not one of|precision .* is not",
-    ):
+    message = (
+        r"lacks the tensor stage1\.block0\.conv1\.weight|name .* is not one of|precision .* is not"
+    )
+    with pytest.raises(InputError, match=message):
         read_onnx(tmp_path / "odd.onnx")

@@ -19,8 +19,11 @@ from export.onnx.verify import verify_onnx
 from export.prepare.quantize import quantize_weights
 
 FAMILIES = [
-    "danet18-t3.cifar10", "danet18b-t3.cifar10", "danet18c-t3.cifar10", "danet18d-t3.cifar10", "danet50-t2.cifar10",
-    "sew-resnet18-t3.cifar10", "sew-resnet18and-t3.cifar10", "spiking-resnet18-t3.cifar10", "ms-resnet18-t3.cifar10",
+    f"{name}.cifar10"
+    for name in (
+        "danet18-t3", "danet18b-t3", "danet18c-t3", "danet18d-t3", "danet50-t2", "sew-resnet18-t3",
+        "sew-resnet18and-t3", "spiking-resnet18-t3", "ms-resnet18-t3",
+    )
 ]  # fmt: skip
 NARROW = {"widths": (8, 16, 16, 16)}
 
@@ -101,6 +104,10 @@ def graph_of(*nodes: onnx.NodeProto) -> onnx.GraphProto:
     return helper.make_graph([greater, cast, *nodes], "g", [x], [y])
 
 
+def average_pool(**attributes: int) -> onnx.NodeProto:
+    return helper.make_node("AveragePool", ["s"], ["y"], kernel_shape=[2, 2], **attributes)
+
+
 @pytest.mark.parametrize(
     ("nodes", "grid"),
     [
@@ -109,15 +116,8 @@ def graph_of(*nodes: onnx.NodeProto) -> onnx.GraphProto:
         ([helper.make_node("Add", ["s", "x"], ["y"])], None),
         ([helper.make_node("Mul", ["s", "s"], ["y"])], (1.0, 1)),
         ([helper.make_node("MaxPool", ["s"], ["y"], kernel_shape=[3, 3])], (1.0, 1)),
-        (
-            [
-                helper.make_node(
-                    "AveragePool", ["s"], ["y"], kernel_shape=[2, 2], count_include_pad=1
-                )
-            ],
-            (0.25, 4),
-        ),
-        ([helper.make_node("AveragePool", ["s"], ["y"], kernel_shape=[2, 2])], None),
+        ([average_pool(count_include_pad=1)], (0.25, 4)),
+        ([average_pool()], None),
         (
             [
                 helper.make_node("Split", ["s"], ["a", "b"]),

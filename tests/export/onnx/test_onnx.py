@@ -55,7 +55,7 @@ def test_every_family_is_verified_spike_for_spike(name: str, tmp_path: Path) -> 
     model = lively(f"{name}.fmnist", 13, **SMALL)
     result = write_onnx(model, tmp_path / "model.onnx")
     assert result is not None and result.ok
-    assert result.neurons == sum(isinstance(m, Lif) for m in model.modules())
+    assert result.neuron_layers == sum(isinstance(m, Lif) for m in model.modules())
     onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
 
 
@@ -242,10 +242,8 @@ def test_foreign_onnx_is_named_as_such(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="none of the zoo's"):
         OnnxModel(tmp_path / "f.onnx")
-    with pytest.raises(
-        ExportError,
-        match=r"none of the zoo's exports: those go from images to logits, this from \['x'\] to \['y'\]",
-    ):
+    message = r"exports: those go from images to logits, this from \['x'\] to \['y'\]"
+    with pytest.raises(ExportError, match=f"none of the zoo's {message}"):
         verify_onnx(lively("danet20-t2.fmnist", 12, **SMALL), tmp_path / "f.onnx")
 
 
@@ -320,7 +318,10 @@ def test_what_are_no_images_is_one_line(given: Any, said: str, file: Path) -> No
 
 
 def test_running_an_export_needs_no_torch(file: Path) -> None:
-    code = "import sys, pathlib, export.onnx.runtime as r; r.OnnxModel(pathlib.Path(sys.argv[1])); print('torch' in sys.modules)"
+    code = (
+        "import sys, pathlib, export.onnx.runtime as runtime; "
+        "runtime.OnnxModel(pathlib.Path(sys.argv[1])); print('torch' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True
     )
@@ -330,7 +331,7 @@ def test_running_an_export_needs_no_torch(file: Path) -> None:
 def test_weights_beyond_the_limit_of_a_file_lie_beside_it(
     model: DANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("export.onnx.file.LARGEST", 1000)
+    monkeypatch.setattr("export.onnx.file.MAX_FILE_BYTES", 1000)
     path = tmp_path / "large.onnx"
     for _ in range(2):  # the second replaces the first
         result = write_onnx(model, path)
@@ -350,16 +351,19 @@ def test_another_opset_is_named(version: int, model: DANet, file: Path, tmp_path
     proto = onnx.load(file)
     proto.opset_import[0].version = version
     onnx.save(proto, tmp_path / "other.onnx")
-    said = f"other.onnx is of ONNX opset {version}, files of the zoo are of 20: write it again with `zoo export`"
+    message = (
+        f"other.onnx is of ONNX opset {version}, files of the zoo are of 20: "
+        "write it again with `zoo export`"
+    )
     for read in (OnnxModel, read_onnx, OnnxExecutor, lambda path: verify_onnx(model, path)):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             read(tmp_path / "other.onnx")
 
 
 def test_an_earlier_file_and_its_weights_outlive_a_failure(
     model: DANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("export.onnx.file.LARGEST", 1000)
+    monkeypatch.setattr("export.onnx.file.MAX_FILE_BYTES", 1000)
     path = tmp_path / "large.onnx"
     write_onnx(model, path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}

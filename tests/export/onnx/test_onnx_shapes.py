@@ -134,12 +134,12 @@ def test_openvino_splits_time_off_the_batch_with_the_same_numbers(
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("count", [1, BATCH, 7])
 def test_a_file_of_a_fixed_batch_takes_any_number_of_images(
-    name: Any, streams: int, count: int, files: dict[str, Path]
+    name: Any, workers: int, count: int, files: dict[str, Path]
 ) -> None:
-    runtime, x = Runtime(name, threads=1, streams=streams), images(count)
+    runtime, x = Runtime(name, threads=1, workers=workers), images(count)
     free, fixed = (OnnxModel(files[f"sequence.{batch}"], runtime).run(x) for batch in (None, BATCH))
     np.testing.assert_allclose(fixed.logits, free.logits, atol=1e-5)
     assert fixed.spikes.keys() == free.spikes.keys()
@@ -161,9 +161,12 @@ def test_a_session_of_a_fixed_batch(files: dict[str, Path]) -> None:
     for _ in range(STEPS):
         a, b = (session.step(images(BATCH)) for session in (free, fixed))
         assert all(np.array_equal(a.spikes[path], train) for path, train in b.spikes.items())
-    said = r"takes a batch of 3, not 1 streams: give streams=3, or write a file of any batch with `zoo export NAME --form step`"
+    message = (
+        "takes a batch of 3, not 1 streams: give streams=3, "
+        "or write a file of any batch with `zoo export NAME --form step`"
+    )
     for runtime in (Runtime(threads=1), Runtime("openvino", threads=1)):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             StreamingSession(files[f"step.{BATCH}"], runtime=runtime)
 
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from export.energy import estimate, executor
 from export.energy.executors.onnx import OnnxExecutor
 from export.onnx.exporter import write_onnx
-from export.onnx.file import described, read_file
+from export.onnx.file import read_file, read_metadata
 from export.onnx.runtime import OnnxModel, Runtime
 from export.onnx.streaming import StreamingSession
 from export.onnx.verify import verify_onnx
@@ -77,11 +77,11 @@ def test_the_same_names_and_any_batch(files: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("outputs", ["counts", "trains"])
-def test_streams_divide_a_batch(name: Any, outputs: Any, model: DANet, tmp_path: Path) -> None:
+def test_workers_divide_a_batch(name: Any, outputs: Any, model: DANet, tmp_path: Path) -> None:
     write_onnx(model, tmp_path / "model.onnx", outputs=outputs)
     one, several = (
-        OnnxModel(tmp_path / "model.onnx", Runtime(name, threads=2, streams=streams))
-        for streams in (1, 3)
+        OnnxModel(tmp_path / "model.onnx", Runtime(name, threads=2, workers=workers))
+        for workers in (1, 3)
     )
     for batch in (1, 7):
         x = torch.randn(batch, 3, 16, 16).numpy()
@@ -120,8 +120,8 @@ def test_bfloat16_or_one_line(files: dict[str, Path]) -> None:
         logits = OnnxModel(files["int8"], runtime).run(torch.randn(2, 3, 16, 16).numpy()).logits
     except InputError as error:
         assert re.fullmatch(
-            r"(this processor does not compute in bfloat16|openvino cannot compile this graph in bfloat16 .*): "
-            "leave the precision at float32",
+            r"(this processor does not compute in bfloat16|"
+            r"openvino cannot compile this graph in bfloat16 .*): leave the precision at float32",
             str(error),
         )
     else:
@@ -136,11 +136,15 @@ def test_what_cannot_be_asked() -> None:
     ):
         with pytest.raises(InputError, match=said):
             Runtime(name, precision)  # type: ignore[arg-type]  # a parameter of the test
-    for wrong in ({"threads": -1}, {"streams": 0}):
+    for wrong in ({"threads": -1}, {"workers": 0}, {"streams": 0}):
         with pytest.raises(
-            InputError, match=r"threads are 0 \(one a core\) or more, streams 1 or more"
+            InputError, match=r"threads are 0 \(one a core\) or more, workers 1 or more"
         ):
             Runtime(**wrong)  # type: ignore[arg-type]
+
+
+def test_streams_is_the_former_name_of_workers() -> None:
+    assert Runtime(threads=2, streams=3) == Runtime(threads=2, workers=3)
 
 
 def test_a_runtime_that_is_not_installed(
@@ -157,16 +161,21 @@ def test_a_runtime_that_is_not_installed(
 def test_a_graph_that_openvino_cannot_compile(
     model: DANet, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is compiled, and so refused, when its shapes are known: in `run` and in `stream`."""
+    """It is compiled, and so refused, when its shapes are known: in `run` and in `start`."""
 
     def refuse(*_: object) -> None:
         raise RuntimeError(
-            "Exception from src/core.cpp:117:\nCheck 'any' failed at src/node.cpp:345:\nno form of Pooling\n\n"
+            "Exception from src/core.cpp:117:\n"
+            "Check 'any' failed at src/node.cpp:345:\n"
+            "no form of Pooling\n\n"
         )
 
     write_onnx(model, tmp_path / "step.onnx", form="step")
     monkeypatch.setattr("openvino.Core.compile_model", refuse)
-    said = r"^openvino cannot compile this graph in float32 for this processor \(no form of Pooling\): take the runtime onnxruntime$"
+    message = (
+        r"^openvino cannot compile this graph in float32 for this processor "
+        r"\(no form of Pooling\): take the runtime onnxruntime$"
+    )
     x = torch.randn(3, 3, 16, 16)
     for call in (
         lambda: OnnxModel(files["float32"], OPENVINO).run(x.numpy()),
@@ -174,7 +183,7 @@ def test_a_graph_that_openvino_cannot_compile(
         lambda: verify_onnx(model, files["float32"], x, runtime=OPENVINO),
         lambda: estimate(executor(files["float32"], runtime=OPENVINO), x),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             call()
 
 
@@ -202,8 +211,8 @@ def test_what_is_no_export(tmp_path: Path) -> None:
         helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [value])
     )
     onnx.save(other, tmp_path / "other.onnx")
-    assert described(read_file(tmp_path / "other.onnx")) == {}
-    with pytest.raises(InputError, match="none of the zoo's: it has no metadata 'name'"):
+    assert read_metadata(read_file(tmp_path / "other.onnx"), "other.onnx").to_strings() == {}
+    with pytest.raises(InputError, match="has no metadata 'name': it is none of the zoo's"):
         OnnxModel(tmp_path / "other.onnx")
 
 
