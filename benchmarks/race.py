@@ -35,7 +35,7 @@ from zoo.neurons import Lif
 from zoo.processor import has_bfloat16, processor
 from zoo.training import augment
 from zoo.training.config import Recipe
-from zoo.training.data import Images, BatchSampler, generator, load_split
+from zoo.training.data import BatchSampler, Images, generator, load_split
 from zoo.training.train import train
 
 LOGS = Path(__file__).parent / "results" / "race"

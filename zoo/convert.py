@@ -1,34 +1,33 @@
-"""Checkpoints of the published SEW, Spiking and MS ResNets as model folders of ours. They are
-pickles: nothing of them is run.
+"""Checkpoints of the published SEW, Spiking and MS ResNets become model folders of ours.
 
-A child process with limited memory and time reads the tensors with torch's restricted unpickler and
-writes them as safetensors; here they are renamed, and must then fit the network key for key.
+They are pickles: nothing of them is run. A child process with limited memory and time
+(`zoo.sandbox`) reads the tensors with torch's restricted unpickler and sends each as safetensors;
+here they are renamed, and must then fit the network key for key.
 
-| family | keys of | in the form of | |---|---|---| | sew-resnet, spiking-resnet |
-github.com/fangwei123456/Spike-Element-Wise-ResNet | SpikingJelly's, of 2021 (`module.k`) and since
-| | ms-resnet | github.com/Ariande1/MS-ResNet | its own (`residual_function.k`) |
-"""
+| family | keys of | in the form of |
+|---|---|---|
+| sew-resnet, spiking-resnet | github.com/fangwei123456/Spike-Element-Wise-ResNet | SpikingJelly's, of 2021 (`module.k`) and since |
+| ms-resnet | github.com/Ariande1/MS-ResNet | its own (`residual_function.k`) |
+"""  # noqa: E501 -- a table
 
 import argparse
-import contextlib
 import json
-import os
 import pickle
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import zoo
+from zoo import sandbox
 from zoo.danet import DANet
-from zoo.errors import InputError, WeightsError
+from zoo.errors import InputError, WeightsError, first_line
 from zoo.integrity import sha256
 from zoo.names import ModelSpec
 from zoo.provenance import CONVERTED_FILE
@@ -36,9 +35,10 @@ from zoo.weights import write_model
 
 __all__ = ["SOURCES", "convert", "rename"]
 
+_FANG = "Fang et al., NeurIPS 2021, github.com/fangwei123456/Spike-Element-Wise-ResNet"
 SOURCES = {  # who published checkpoints with these keys
-    "sew-resnet": "Fang et al., NeurIPS 2021, github.com/fangwei123456/Spike-Element-Wise-ResNet",
-    "spiking-resnet": "Fang et al., NeurIPS 2021, github.com/fangwei123456/Spike-Element-Wise-ResNet",
+    "sew-resnet": _FANG,
+    "spiking-resnet": _FANG,
     "ms-resnet": "Hu et al. 2021, github.com/Ariande1/MS-ResNet",
 }
 
@@ -77,8 +77,8 @@ _MS104: Rules = (  # whose stem has three convolutions
     *_MS[2:],
 )
 
-MARGIN = 512 * 2**20  # bytes that the child may take beside the checkpoint
-PATIENCE = 600  # seconds
+SPARE_BYTES = 512 * 2**20  # that the child may take besides thrice the checkpoint
+MAX_SECONDS = 600
 
 
 def convert(
@@ -89,13 +89,12 @@ def convert(
     source: str | None = None,
     licence: str = "unknown",
 ) -> DANet:
-    """Write the model folder `out` from a published checkpoint of architecture `arch`
-    (`sew-resnet18-t4`), and return the model.
+    """Write the model folder `out` from a published checkpoint, and return the model.
 
-    `source` says who trained it, if not the authors in `SOURCES`; `licence` is an identifier of
-    SPDX. The weights are kept in the precision they have. Raises `InputError` for an architecture
-    without published checkpoints or an `out` that exists, `WeightsError` for a file that is no such
-    checkpoint; then there is no `out`.
+    `arch` is a name of the zoo, as `sew-resnet18-t4`. `source` says who trained it, if not the
+    authors in `SOURCES`; `licence` is an identifier of SPDX. The weights are kept in the precision
+    they have. Raises `InputError` for an architecture without published checkpoints or an `out`
+    that exists, `WeightsError` for a file that is no such checkpoint; then there is no `out`.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     model = zoo.create(arch)
@@ -108,131 +107,119 @@ def convert(
         raise InputError(f"{out} exists already: name a folder that does not")
     if not checkpoint.is_file():
         raise WeightsError(f"{checkpoint} is not a file: expected a checkpoint saved by torch.save")
-    with tempfile.TemporaryDirectory() as scratch:
-        tensors = _read_apart(checkpoint, Path(scratch) / "tensors")
-        _fill(model, rename(tensors, spec), checkpoint)
+    _fill(model, rename(_read_tensors(checkpoint), spec), checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
         folder = Path(beside) / out.name
         write_model(
             folder, model, name=model.known_origin.name, data=model.known_origin.data, half=False
         )
-        said = {
+        provenance = {
             "provenance": "converted",
             "source": source or SOURCES[spec.family],
             "licence": licence,
             "checkpoint": checkpoint.name,
             "sha256": sha256(checkpoint),
         }
-        (folder / CONVERTED_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(provenance, indent=2) + "\n"
+        (folder / CONVERTED_FILE).write_text(text, encoding="utf-8")
         folder.rename(out)
     return model.eval()
 
 
 def rename(tensors: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
-    """Keys of the published code -> keys of ours. Raises `WeightsError` naming a key that the code
-    does not have.
+    """Return the tensors of the published code by our keys.
+
+    Raises `WeightsError` that names a key which that code does not have.
     """
     rules = _SEW
     if spec.family == "ms-resnet":
         rules = _MS104 if spec.depth == 104 else _MS
-    # saved from within DistributedDataParallel
+    # DistributedDataParallel puts "module." before every key.
     parallel = bool(tensors) and all(key.startswith("module.") for key in tensors)
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
-        theirs = key.removeprefix("module.") if parallel else key
-        ours = next(
-            (
-                re.sub(pattern, into, theirs)
-                for pattern, into in rules
-                if re.fullmatch(pattern, theirs)
-            ),
-            None,
-        )
-        if ours is None or ours in found:
+        ours = _our_key(key.removeprefix("module.") if parallel else key, rules)
+        if ours is None or ours in renamed:
             raise WeightsError(f"key {key!r} is not one of a published {spec.family}")
-        found[ours] = tensor
-    return found
+        renamed[ours] = tensor
+    return renamed
+
+
+def _our_key(theirs: str, rules: Rules) -> str | None:
+    """Return our key for one of theirs, by the first rule that matches all of it."""
+    for pattern, into in rules:
+        if re.fullmatch(pattern, theirs):
+            return re.sub(pattern, into, theirs)
+    return None
 
 
 def _fill(model: DANet, tensors: dict[str, Tensor], checkpoint: Path) -> None:
-    """Strictly: only what a neuron is made of is the network's own."""
+    """Load exactly the tensors of the network; only what a neuron is made of is its own.
+
+    Raises `WeightsError` for a key that is missing, or too many, and for another shape.
+    """
     state = model.state_dict()
     expected = {key for key in state if ".neuron." not in key}
     for key in sorted(expected ^ tensors.keys()):
-        whose = (
-            "is missing in the checkpoint"
-            if key in expected
-            else "of the checkpoint is none of the network"
-        )
-        raise WeightsError(f"{checkpoint}: {key} {whose}: is it another depth or family?")
+        if key in expected:
+            wrong = f"{key} is missing in the checkpoint"
+        else:
+            wrong = f"{key} of the checkpoint is none of the network"
+        raise WeightsError(f"{checkpoint}: {wrong}: is it another depth or family?")
     for key, tensor in tensors.items():
         if tensor.shape != state[key].shape:
-            raise WeightsError(
-                f"{checkpoint}: {key} has shape {list(tensor.shape)}, expected {list(state[key].shape)}"
-            )
+            shape, valid = list(tensor.shape), list(state[key].shape)
+            raise WeightsError(f"{checkpoint}: {key} has shape {shape}, expected {valid}")
     model.load_state_dict(state | tensors)
 
 
-def _read_apart(checkpoint: Path, out: Path) -> dict[str, Tensor]:
-    """The tensors of a pickle, read in a child process."""
-    environment = os.environ | {"PYTHONPATH": str(Path(zoo.__file__).parent.parent)}
-    command = [sys.executable, "-P", "-m", "zoo.convert", str(checkpoint.resolve()), str(out)]
+def _read_tensors(checkpoint: Path) -> dict[str, Tensor]:
+    """Return the tensors of a pickle, which a child process reads."""
+    most = 3 * checkpoint.stat().st_size + SPARE_BYTES
+    limits = sandbox.Limits(memory_bytes=most, result_bytes=most, seconds=MAX_SECONDS)
+    tensors: dict[str, Tensor] = {}
     try:
-        child = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-        said = child.stderr.strip().splitlines() or [f"exit status {child.returncode}"]
-        if child.returncode:
-            raise WeightsError(f"{checkpoint} cannot be read: {said[-1]}")
-        return load_file(out)
-    except subprocess.TimeoutExpired:
-        raise WeightsError(f"{checkpoint} cannot be read within {PATIENCE} seconds") from None
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{checkpoint} cannot be read: {error}") from None
+        for packed in sandbox.run(_send_tensors, checkpoint, limits).values():
+            tensors |= safetensors.torch.load(packed.tobytes())
+    except sandbox.Crashed as error:
+        why = f" within {MAX_SECONDS} seconds" if error.too_slow else f": {error}"
+        raise WeightsError(f"{checkpoint} cannot be read{why}") from None
+    except (sandbox.Refused, SafetensorError, AttributeError) as error:
+        raise WeightsError(f"{checkpoint} cannot be read: {first_line(error)}") from None
+    return tensors
 
 
-def _child(checkpoint: Path, out: Path) -> None:
-    """In a process of its own: from the checkpoint's state dict to safetensors, or one line on
-    stderr.
-    """
-    _limit_memory(3 * checkpoint.stat().st_size + MARGIN)
+def _send_tensors(checkpoint: Path, sender: sandbox.Sender) -> None:
+    """Send each tensor of a checkpoint's state dict as safetensors, from the child process."""
     try:
-        # Training scripts keep their command line beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        for name in ("model", "state_dict"):
-            content = content.get(name, content)
-        tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-        if len(tensors) < len(content) or not tensors:
-            raise ValueError(
-                "it holds no state dict: expected tensors by name, or those under 'model' or 'state_dict'"
-            )
-        save_file(
-            {key: tensor.detach().clone().contiguous() for key, tensor in tensors.items()}, out
-        )
+        for number, (key, tensor) in enumerate(_state_dict(checkpoint).items()):
+            packed = safetensors.torch.save({key: tensor.detach().clone().contiguous()})
+            sender.array(str(number), np.frombuffer(packed, np.uint8))
     except MemoryError:
-        sys.exit("it needs more memory than its size explains")
+        raise sandbox.Refused("it needs more memory than its size explains") from None
     except pickle.UnpicklingError as error:  # whose own advice is to run what the file says
         strange = re.search(r"[Gg]lobal:?\s+(?:GLOBAL )?([\w.]+)", str(error))
-        sys.exit(
+        raise sandbox.Refused(
             f"it holds {strange[1]}, and only tensors are read"
             if strange
             else "it is not a checkpoint saved by torch.save"
-        )
+        ) from None
     except Exception as error:  # whatever a hostile file makes the reader raise
-        sys.exit(" ".join(str(error).split())[:300] or type(error).__name__)
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        raise sandbox.Refused(why) from None
 
 
-def _limit_memory(more: int) -> None:
-    """Let this process take so many bytes more, where the system can limit it."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + more
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-if __name__ == "__main__":
-    _child(*map(Path, sys.argv[1:]))
+def _state_dict(checkpoint: Path) -> dict[str, Tensor]:
+    # Training scripts keep their command line beside the weights.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    for name in ("model", "state_dict"):
+        content = content.get(name, content)
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if len(tensors) < len(content) or not tensors:
+        raise ValueError(
+            "it holds no state dict: expected tensors by name, or those under 'model' or "
+            "'state_dict'"
+        )
+    return tensors

@@ -1,8 +1,7 @@
-"""Cycles of a NIR graph: which edge of a recurrent connection is late, where the graph does not say
-it by a `Delay`.
+"""Cycles of a NIR graph: they say which edge of a recurrent connection is late.
 
-Simulators agree that a neuron on a cycle reads the spikes of the step before. `sources` are the
-nodes that each node reads.
+A graph says it by a `Delay`, or not at all. Simulators agree that a neuron on a cycle reads the
+spikes of the step before. `sources` are the nodes that each node reads.
 """
 
 from collections import deque
@@ -16,30 +15,26 @@ import numpy as np
 from export.nir.nodes import NEURONS, SPIKING, delay_steps, shown
 from zoo.errors import ExportError
 
-__all__ = ["cycles", "delay_feedback", "in_order", "reached"]
+__all__ = ["cycles", "delay_feedback", "in_order", "reached", "readers_of"]
 
 
 def delay_feedback(nodes: dict[str, Any], sources: dict[str, tuple[str, ...]], dt: float) -> None:
     """Add a `Delay` of one step to each cycle that has none, behind its neuron.
 
-        input -> neuron -> delay -> weights -> neuron          the next layer reads the neuron itself, and so this step's spikes
+        input -> neuron -> delay -> weights -> neuron
 
-    What is late are the spikes, not the weighted current, so that a bias acts from the first step
-    on. Only nodes that others outside of the cycle read too, and that the input reaches through the
-    neuron alone, come before the `Delay`. Raises `ExportError` for a cycle that leaves open which
-    edge is late.
+    The next layer reads the neuron itself, and so the spikes of this step. What is late are the
+    spikes, not the weighted current, so that a bias acts from the first step on. Only nodes that
+    others outside of the cycle read too, and that the input reaches through the neuron alone, come
+    before the `Delay`. Raises `ExportError` for a cycle that leaves open which edge is late.
     """
-    now = _now(nodes, sources, dt)
-    readers: dict[str, list[str]] = {name: [] for name in nodes}
-    for name, read in sources.items():
-        for source in read:
-            readers[source].append(name)
-    for cycle in cycles(now):
+    readers = readers_of(sources)
+    for cycle in cycles(_this_step(nodes, sources, dt)):
         entries = {name for name in cycle if not cycle.issuperset(sources[name])}
         if (neuron := _last_neuron(nodes, sources, readers, cycle, entries)) is None:
             continue
         others = cycle - {neuron}
-        ahead = reached(entries, readers, others)  # they read the input of this step
+        ahead = reached(entries, readers, others)  # nodes that read the input of this step
         exits = {name for name in others - ahead if not cycle.issuperset(readers[name])}
         behind = reached(exits, sources, others) | {neuron}
         for name in [name for name in sources if name in behind]:
@@ -66,13 +61,13 @@ def _last_neuron(
     cycle: set[str],
     entries: set[str],
 ) -> str | None:
-    """The neuron of a cycle whose past spikes are read, or None for a cycle without one.
+    """Return the neuron of a cycle whose past spikes are read, or None for a cycle without one.
 
     That is the only neuron; or in a ring of several that is entered at one node, the last one
     before this entry, as nirtorch reads it. A membrane that a `Threshold` reads is one neuron with
     it, and its spikes are those of the `Threshold`.
     """
-    neurons = {name for name in cycle if type(nodes[name]) in (*NEURONS, nir.Threshold)}
+    neurons = {name for name in cycle if type(nodes[name]) in (*NEURONS, *SPIKING)}
     neurons -= {
         name for name in neurons if _fires_elsewhere(nodes, name, cycle.intersection(readers[name]))
     }
@@ -87,33 +82,37 @@ def _last_neuron(
     one, other = [name for name in nodes if name in neurons][:2]
     path = _named([*_way(one, other, readers, cycle), *_way(other, one, readers, cycle)[1:]])
     raise ExportError(
-        f"a cycle through several neurons, in which nothing says which edge is late: {path}; put a Delay of one step on that edge"
+        f"a cycle through several neurons, in which nothing says which edge is late: {path}; put a "
+        "Delay of one step on that edge"
     )
 
 
 def _fires_elsewhere(nodes: dict[str, Any], name: str, readers: set[str]) -> bool:
-    """Whether a membrane has its spikes in the `Threshold`s that read it."""
+    """Return whether a membrane has its spikes in the `Threshold`s that read it."""
     return type(nodes[name]) not in SPIKING and all(
         type(nodes[reader]) is nir.Threshold for reader in readers
     )
 
 
 def in_order(nodes: dict[str, Any], sources: dict[str, tuple[str, ...]], dt: float) -> list[str]:
-    """Every node after those that it reads; a `Delay` of a step or more reads only the past."""
-    now = _now(nodes, sources, dt)
+    """Return every node after those that it reads; a `Delay` of a step or more reads the past.
+
+    Raises `ExportError` for a cycle without such a `Delay`.
+    """
     try:
-        return [*TopologicalSorter(now).static_order()]
+        return [*TopologicalSorter(_this_step(nodes, sources, dt)).static_order()]
     except CycleError as error:
         path = _named(error.args[1])
         raise ExportError(
-            f"a cycle without a Delay of a step or more: {path}; as it has no neuron, put one on the edge that is late"
+            f"a cycle without a Delay of a step or more: {path}; as it has no neuron, put one on "
+            "the edge that is late"
         ) from None
 
 
-def _now(
+def _this_step(
     nodes: dict[str, Any], sources: dict[str, tuple[str, ...]], dt: float
 ) -> dict[str, tuple[str, ...]]:
-    """Name what each node reads of this step: a `Delay` of a step or more reads only the past."""
+    """Return what each node reads of this step: nothing, for a `Delay` of a step or more."""
     delays = {
         name: delay_steps(name, node, dt) for name, node in nodes.items() if type(node) is nir.Delay
     }
@@ -121,9 +120,19 @@ def _now(
     return {name: () if name in late else read for name, read in sources.items()}
 
 
+def readers_of(sources: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Return which nodes read each node, in order."""
+    readers: dict[str, list[str]] = {name: [] for name in sources}
+    for name, read in sources.items():
+        for source in read:
+            readers[source].append(name)
+    return readers
+
+
 def cycles(sources: Mapping[str, Iterable[str]]) -> list[set[str]]:
-    """The largest sets of nodes that all reach each other (Kosaraju's strongly connected components
-    of more than a lone node).
+    """Return the largest sets of nodes that all reach each other.
+
+    They are the strongly connected components of more than a lone node, by Kosaraju's algorithm.
     """
     finished: dict[str, None] = {}
     seen: set[str] = set()
@@ -138,35 +147,32 @@ def cycles(sources: Mapping[str, Iterable[str]]) -> list[set[str]]:
             else:
                 seen.add(following)
                 path.append((following, iter(sources[following])))
-    readers: dict[str, list[str]] = {name: [] for name in sources}
-    for name, read in sources.items():
-        for source in read:
-            readers[source].append(name)
-    found, left = [], set(sources)
+    readers = readers_of(sources)
+    components, left = [], set(sources)
     for name in reversed(finished):
         if name in left:
             component = reached([name], readers, left)
             left -= component
             if len(component) > 1 or name in readers[name]:
-                found.append(component)
-    return found
+                components.append(component)
+    return components
 
 
 def reached(
     starts: Iterable[str], following: Mapping[str, Iterable[str]], within: set[str]
 ) -> set[str]:
-    """The nodes of `within` that are reached from those of `starts` that lie in it, and these."""
-    found = {name for name in starts if name in within}
-    waiting = [*found]
+    """Return the `starts` that lie `within`, and the nodes `within` that are reached from them."""
+    names = {name for name in starts if name in within}
+    waiting = [*names]
     while waiting:
-        fresh = {name for name in following[waiting.pop()] if name in within} - found
-        found |= fresh
+        fresh = {name for name in following[waiting.pop()] if name in within} - names
+        names |= fresh
         waiting += fresh
-    return found
+    return names
 
 
 def _way(start: str, end: str, readers: Mapping[str, Iterable[str]], within: set[str]) -> list[str]:
-    """The nodes on a shortest way from `start` to `end` through those `within`, both ends included."""
+    """Return the nodes on a shortest way `within` from `start` to `end`, both included."""
     came = {start: start}
     waiting = deque([start])
     while end not in came:
@@ -182,5 +188,6 @@ def _way(start: str, end: str, readers: Mapping[str, Iterable[str]], within: set
 
 
 def _named(path: list[str]) -> str:
+    """Return the nodes of a path for a message."""
     names = [shown(name) for name in path]
     return " -> ".join(names if len(names) <= 8 else [*names[:4], "...", *names[-3:]])

@@ -6,20 +6,22 @@ gathered piece by piece. Time: `tau dv/dt = v_leak - v + r I`, integrated by Eul
 scaled by `1 - beta`, `r` = 1 and a constant current in `v_leak`, `v / (1 - beta)` is snnTorch's
 membrane.
 
-    Lif            LIF, or IF where beta is 1; with a reset by subtraction LI or I -> Threshold -> Scale -> Delay -> LI or I
+    Lif            LIF, or IF where beta is 1; with a reset by subtraction
+                   LI or I -> Threshold -> Scale -> Delay -> LI or I
     conv [+ bn]    Conv2d with bias
-    pool + conv    Conv2d as large as the pool's window (a convolution of spikes stays one of spikes)
+    pool + conv    Conv2d as large as the pool's window (a convolution of spikes stays one)
     avg pool       AvgPool2d
     max pool       AvgPool2d and a LIF that fires for any spike; of spikes only
     and            a LIF that fires where both do; of spikes only
-    iand           a LIF that fires where the shortcut does and the branch (through a Scale of -1) does not; of spikes only
+    iand           a LIF that fires where the shortcut does and the branch (through a Scale of -1)
+                   does not; of spikes only
     bn of a sum    Scale, and `v_leak` of the neuron that reads it
     readout, fc    SumPool2d, Flatten, Affine; the logits are the mean of the output over time
 
 A profile is a way of saying the same function (docs/interop.md says who takes which):
 
-    portable       gain 1, and nothing but what snnTorch and SpikingJelly take: an IF is a LIF that loses 2^-30 a step, a Scale is a
-                   Conv2d of 1x1 with a diagonal
+    portable       gain 1, and nothing but what snnTorch and SpikingJelly take: an IF is a LIF that
+                   loses 2^-30 a step, a Scale is a Conv2d of 1x1 with a diagonal
     native         as the table says; what chips and operation counts read
     subtract       native, of a model that resets by subtraction: no other form is exact
 
@@ -35,6 +37,7 @@ import torch
 from torch import nn
 
 from export.metadata import Metadata
+from export.nir.nodes import SPIKING, Array
 from export.prepare.fold import Folded, fold, still_image
 from export.prepare.neurons import lif_constants
 from export.prepare.trace import INPUT, Call, trace
@@ -56,19 +59,19 @@ __all__ = [
 
 DT = 1e-4  # seconds a step; what snnTorch and SpikingJelly assume
 MAX_TERMS = 16  # edges into one node; the sum of more goes through nodes that pass it on
-# A decay of almost nothing would need tau = dt, which some importers refuse; a thousandth more
-# changes no spike.
-FORGETFUL = DT * (1 + 1e-3)
-# steps; what such a membrane loses in one is less than half the last bit of a float32
-LASTING = 2.0**30
-Array = np.ndarray[Any, np.dtype[Any]]
+# Seconds. A decay of almost nothing would need tau = dt, which some importers refuse; a thousandth
+# more changes no spike.
+MEMORYLESS_TAU = DT * (1 + 1e-3)
+# What a membrane with this decay loses in one step is less than half the last bit of a float32.
+UNSEEN_LOSS = 2.0**-30
 Profile = Literal["portable", "native"]
 
 
 @dataclass(frozen=True)
 class OutputMapping:
-    """Where a module's output stands in the graph: it is `factor * node + shift`, or the mean of
-    that over time.
+    """A module's output in terms of the graph: `factor * node + shift`.
+
+    If `over_time`, it is the mean of that over all steps.
     """
 
     node: str
@@ -79,39 +82,41 @@ class OutputMapping:
 
 @dataclass(frozen=True)
 class ExportedGraph:
-    """A graph, and how to compare it with the model that it was made of."""
+    """A graph, with what a comparison with its model needs."""
 
     graph: nir.NIRGraph
     calls: list[Call]  # of the folded model
-    # by path; a module whose output is nowhere in the graph has none
+    # By path; a module whose output is nowhere in the graph has none.
     readings: dict[str, OutputMapping]
 
 
 def node_name(path: str) -> str:
-    """The NIR node of a dotted path: `stage1.block0.lif1` -> `stage1_block0_lif1`."""
+    """Return the NIR node of a dotted path: `stage1.block0.lif1` -> `stage1_block0_lif1`."""
     return path.replace(".", "_")
 
 
 def to_nir(model: DANet, *, profile: Profile = "portable") -> nir.NIRGraph:
-    """The graph of `model` for images of its own size. Raises `ExportError` for what NIR cannot
-    say.
+    """Return the graph of `model` for images of its own size.
+
+    Raises `ExportError` for what NIR cannot say.
     """
     return export_model(model, profile).graph
 
 
 def export_model(model: DANet, profile: Profile = "portable") -> ExportedGraph:
-    """`to_nir`, with the readings. Raises `ExportError` likewise."""
+    """Return `to_nir` with what a comparison with the model needs.
+
+    Raises `ExportError` for what NIR cannot say.
+    """
     folded = fold(model)
     calls = trace(folded, still_image(model))
     builder = _Builder(calls, portable=profile == "portable" and model.config.reset == "zero")
     for call in calls:
         builder.add(call)
     builder.end()
-    return ExportedGraph(
-        nir.NIRGraph(builder.nodes, builder.edges, metadata=_metadata(model, builder)),
-        calls,
-        builder.readings,
-    )
+    metadata = _metadata(model, builder)
+    graph = nir.NIRGraph(builder.nodes, builder.edges, metadata=metadata)
+    return ExportedGraph(graph, calls, builder.readings)
 
 
 def _metadata(model: DANet, builder: "_Builder") -> dict[str, Any]:
@@ -130,8 +135,9 @@ def _metadata(model: DANet, builder: "_Builder") -> dict[str, Any]:
 
 
 class _Builder:
-    """Walks the calls of a folded model once. `values` says, for every path, which nodes' outputs
-    its value is the sum of.
+    """Walks the calls of a folded model once.
+
+    `values` has for every path the nodes whose outputs its value is the sum of.
     """
 
     def __init__(self, calls: list[Call], *, portable: bool) -> None:
@@ -143,26 +149,24 @@ class _Builder:
         self.edges: list[tuple[str, str]] = []
         self.readings: dict[str, OutputMapping] = {}
         self.values: dict[str, tuple[str, ...]] = {INPUT: ("input",)}
-        # SamePool awaiting its convolution: source, window, padding
+        # A SamePool that awaits its convolution: source, window, padding.
         self.pools: dict[str, tuple[str, int, tuple[int, int]]] = {}
-        # the model's modules that a node stands for, where these are not its own kind
+        # The model's modules that a node stands for, where these are not its own kind.
         self.modules: dict[str, list[str]] = {}
-        # constant current that a path's value carries besides its nodes, [C]
+        # The constant current that a path's value carries besides its nodes, [C].
         self.leaks: dict[str, Array] = {}
         self.passed_on = False
 
     def add(self, call: Call) -> None:
+        """Add what stands for a call. Raises `ExportError` for a module that NIR cannot say."""
         match call.module:
             case Lif():
                 self._lif(call, call.module)
             case nn.Conv2d():
                 self._conv(call, call.module)
             case SamePool():
-                self.pools[call.path] = (
-                    call.inputs[0],
-                    call.module.window,
-                    call.module.padding(*call.in_shape[2:]),
-                )
+                padding = call.module.padding(*call.in_shape[2:])
+                self.pools[call.path] = (call.inputs[0], call.module.window, padding)
             case nn.BatchNorm2d():
                 self._norm(call, call.module)
             case nn.AvgPool2d():
@@ -181,27 +185,27 @@ class _Builder:
             case Readout():
                 self._readout(call)
             case nn.Linear():
-                weight, bias = (
-                    _array(call.module.weight) / np.float32(self.area),
-                    _array(call.module.bias),
-                )
-                self._node(call.path, nir.Affine(weight, bias), self.values[call.inputs[0]])
+                # The node before it is a sum of pixels, where the readout takes their mean.
+                weight = _array(call.module.weight) / np.float32(self.area)
+                affine = nir.Affine(weight, _array(call.module.bias))
+                self._node(call.path, affine, self.values[call.inputs[0]])
                 self.readings[call.path] = OutputMapping(node_name(call.path), over_time=True)
             case _:
                 raise ExportError(f"{call.path}: {type(call.module).__name__} has no NIR form")
 
     def end(self) -> None:
+        """Add the graph's Output, which reads the last call."""
         self.nodes["output"] = nir.Output({"output": np.array(self.calls[-1].out_shape[1:])})
         self._connect(self.values[self.calls[-1].path], "output")
 
     def _node(self, path: str, node: nir.NIRNode, sources: tuple[str, ...]) -> None:
-        """A node whose output is the module's."""
+        """Add a node whose output is the module's."""
         self._part(path, node, sources)
         self.values[path] = (node_name(path),)
         self.readings[path] = OutputMapping(node_name(path))
 
     def _part(self, path: str, node: nir.NIRNode, sources: tuple[str, ...]) -> tuple[str, ...]:
-        """A node on the way to a module's output."""
+        """Add a node on the way to a module's output, and return its name as sources."""
         name = node_name(path)
         assert name not in self.nodes, name
         self.nodes[name] = node
@@ -220,8 +224,8 @@ class _Builder:
             raise ExportError(
                 f"{call.path}: a decay of 1 has no LIF in NIR, and an IF takes no constant current"
             )
-        said = {"metadata": {"beta": _said(beta), "threshold": _said(threshold)}}
-        lost = np.where(beta == 1, np.float32(1 / LASTING), 1 - beta)
+        metadata = {"metadata": {"beta": _compact(beta), "threshold": _compact(threshold)}}
+        lost = np.where(beta == 1, np.float32(UNSEEN_LOSS), 1 - beta)
         integrates = integrates and not self.portable
         scaled = np.ascontiguousarray(threshold if integrates else threshold * lost)
         charge: dict[str, Array] = {"r": _full(1 / DT, shape)}
@@ -230,26 +234,17 @@ class _Builder:
             charge = {"tau": tau, "r": _full(1, shape), "v_leak": np.broadcast_to(leak, shape)}
         if lif.reset == "zero":
             kind = nir.IF if integrates else nir.LIF
-            self._node(
-                call.path,
-                kind(**charge, v_threshold=scaled, v_reset=_full(0, shape), **said),
-                sources,
-            )
+            neuron = kind(**charge, v_threshold=scaled, v_reset=_full(0, shape), **metadata)
+            self._node(call.path, neuron, sources)
             return
         # A spike takes the threshold off the membrane one step later. Membrane and reset are parts;
         # the spikes are the value.
         delay = node_name(call.path + ".delay")
-        membrane = (nir.I if integrates else nir.LI)(**charge, **said)
-        self._node(
-            call.path,
-            nir.Threshold(scaled),
-            self._part(call.path + ".membrane", membrane, (*sources, delay)),
-        )
-        back = self._part(
-            call.path + ".reset",
-            nir.Scale(-np.ascontiguousarray(threshold)),
-            self.values[call.path],
-        )
+        integrator = (nir.I if integrates else nir.LI)(**charge, **metadata)
+        membrane = self._part(call.path + ".membrane", integrator, (*sources, delay))
+        self._node(call.path, nir.Threshold(scaled), membrane)
+        minus = nir.Scale(-np.ascontiguousarray(threshold))
+        back = self._part(call.path + ".reset", minus, self.values[call.path])
         self._part(call.path + ".delay", nir.Delay(np.full(shape, DT)), back)
 
     def _conv(self, call: Call, conv: nn.Conv2d) -> None:
@@ -264,10 +259,8 @@ class _Builder:
                     f"{call.path}: only a 1x1 convolution can take in the pool before it"
                 )
             weight = np.broadcast_to(weight / window**2, (*weight.shape[:2], window, window))
-            stride, size = (
-                (window, window),
-                next(c.in_shape[2:] for c in self.calls if c.path == pool),
-            )
+            stride = (window, window)
+            size = next(c.in_shape[2:] for c in self.calls if c.path == pool)
             self.modules[node_name(call.path)] = ["SamePool", "Conv2d"]
         node = nir.Conv2d(
             input_shape=(size[0], size[1]),
@@ -288,22 +281,18 @@ class _Builder:
         if not all(isinstance(c.module, Lif) for c in readers):
             raise ExportError(f"{call.path}: a BatchNorm that is not folded must feed a neuron")
         self.modules[node_name(call.path)] = ["BatchNorm2d"]
+        sources = self.values[call.inputs[0]]
         if self.portable:
-            self._node(
-                call.path,
-                self._diagonal(call, _array(scale), _array(shift)),
-                self.values[call.inputs[0]],
-            )
+            self._node(call.path, self._diagonal(call, _array(scale), _array(shift)), sources)
             return
         full = np.broadcast_to(_array(scale)[:, None, None], call.out_shape[1:])
-        self._node(call.path, nir.Scale(full), self.values[call.inputs[0]])
+        self._node(call.path, nir.Scale(full), sources)
         self.leaks[call.path] = _array(shift)
-        self.readings[call.path] = OutputMapping(
-            node_name(call.path), shift=_array(shift)[:, None, None]
-        )
+        pixels = _array(shift)[:, None, None]
+        self.readings[call.path] = OutputMapping(node_name(call.path), shift=pixels)
 
     def _diagonal(self, call: Call, scale: Array, shift: Array) -> nir.Conv2d:
-        """`scale x + shift` for each channel."""
+        """Return a convolution that is `scale x + shift` for each channel."""
         size = (call.in_shape[2], call.in_shape[3])
         return nir.Conv2d(size, np.diag(scale)[:, :, None, None], (1, 1), (0, 0), (1, 1), 1, shift)
 
@@ -314,19 +303,17 @@ class _Builder:
         self.values[call.path] = sources
         if len(sources) > MAX_TERMS:
             # Every importer knows a Flatten, and one of a single axis does nothing.
-            self._node(
-                call.path, nir.Flatten({"input": np.array(call.out_shape[1:])}, -3, -3), sources
-            )
+            passing = nir.Flatten({"input": np.array(call.out_shape[1:])}, -3, -3)
+            self._node(call.path, passing, sources)
             self.passed_on = True
 
     def _spikes(self, call: Call, path: str, hint: str) -> str:
-        """The node of spikes that is the value of `path`."""
+        """Return the node of spikes that is the value of `path`."""
         sources = self.values[path]
-        if len(sources) != 1 or not isinstance(
-            self.nodes[sources[0]], nir.LIF | nir.IF | nir.Threshold
-        ):
+        if len(sources) != 1 or not isinstance(self.nodes[sources[0]], SPIKING):
+            kind = type(call.module).__name__
             raise ExportError(
-                f"{call.path}: NIR has no {type(call.module).__name__} but of the spikes of two neurons: {hint}"
+                f"{call.path}: NIR has no {kind} but of the spikes of two neurons: {hint}"
             )
         return sources[0]
 
@@ -334,18 +321,18 @@ class _Builder:
         hint = "use the additive join (sew-resnet...-t4)"
         branch, shortcut = (self._spikes(call, path, hint) for path in call.inputs)
         self.modules[node_name(call.path)] = [type(call.module).__name__]
+        shape = call.out_shape[1:]
         if isinstance(call.module, And):
-            self._node(call.path, _coincidence(call.out_shape[1:], 1.5), (branch, shortcut))
+            self._node(call.path, _coincidence(shape, 1.5), (branch, shortcut))
+            return
+        if self.portable:
+            ones = np.ones(shape[0], np.float32)
+            minus = self._diagonal(call, -ones, 0 * ones)
         else:
-            ones = np.ones(call.out_shape[1], np.float32)
-            minus = (
-                self._diagonal(call, -ones, 0 * ones)
-                if self.portable
-                else nir.Scale(_full(-1, call.out_shape[1:]))
-            )
-            (inverse,) = self._part(call.path + ".inverse", minus, (branch,))
-            self.modules[inverse] = ["IAnd"]
-            self._node(call.path, _coincidence(call.out_shape[1:], 0.5), (inverse, shortcut))
+            minus = nir.Scale(_full(-1, shape))
+        (inverse,) = self._part(call.path + ".inverse", minus, (branch,))
+        self.modules[inverse] = ["IAnd"]
+        self._node(call.path, _coincidence(shape, 0.5), (inverse, shortcut))
 
     def _avg_pool(self, call: Call, pool: nn.AvgPool2d) -> None:
         if pool.ceil_mode or not pool.count_include_pad or pool.divisor_override:
@@ -353,32 +340,25 @@ class _Builder:
         self._node(call.path, nir.AvgPool2d(*_window(pool)), self.values[call.inputs[0]])
 
     def _max_pool(self, call: Call, pool: nn.MaxPool2d) -> None:
-        source, window = (
-            self._spikes(call, call.inputs[0], "use an average pool (danet...-t4)"),
-            _window(pool),
-        )
+        source = self._spikes(call, call.inputs[0], "use an average pool (danet...-t4)")
+        window = _window(pool)
         share = self._part(call.path + ".share", nir.AvgPool2d(*window), (source,))
-        self._node(
-            call.path, _coincidence(call.out_shape[1:], 0.5 / float(window[0].prod())), share
-        )
+        any_spike = _coincidence(call.out_shape[1:], 0.5 / float(window[0].prod()))
+        self._node(call.path, any_spike, share)
         self.modules |= {name: ["MaxPool2d"] for name in (*share, node_name(call.path))}
 
     def _readout(self, call: Call) -> None:
         _, channels, height, width = call.in_shape
         self.area, window = height * width, np.array([height, width])
-        sums = self._part(
-            call.path + ".pool",
-            nir.SumPool2d(window, window, np.zeros(2, int)),
-            self.values[call.inputs[0]],
-        )
+        pool = nir.SumPool2d(window, window, np.zeros(2, int))
+        sums = self._part(call.path + ".pool", pool, self.values[call.inputs[0]])
         self._node(call.path, nir.Flatten({"input": np.array([channels, 1, 1])}, -3, -1), sums)
-        self.readings[call.path] = OutputMapping(
-            node_name(call.path), factor=1 / self.area, over_time=True
-        )
+        mean = OutputMapping(node_name(call.path), factor=1 / self.area, over_time=True)
+        self.readings[call.path] = mean
 
 
 def _window(pool: nn.AvgPool2d | nn.MaxPool2d) -> tuple[Array, Array, Array]:
-    """Kernel, stride and padding of both axes."""
+    """Return kernel, stride and padding of both axes."""
     kernel, stride, padding = (
         np.broadcast_to(value, 2).copy() for value in (pool.kernel_size, pool.stride, pool.padding)
     )
@@ -386,10 +366,10 @@ def _window(pool: nn.AvgPool2d | nn.MaxPool2d) -> tuple[Array, Array, Array]:
 
 
 def _coincidence(shape: tuple[int, ...], threshold: float) -> nir.LIF:
-    """A neuron that remembers nothing: it fires while its input is above `threshold`."""
+    """Return a neuron that remembers nothing: it fires while its input is above `threshold`."""
     zero = _full(0, shape)
     return nir.LIF(
-        tau=_full(FORGETFUL, shape),
+        tau=_full(MEMORYLESS_TAU, shape),
         r=_full(1, shape),
         v_leak=zero,
         v_reset=zero,
@@ -398,17 +378,17 @@ def _coincidence(shape: tuple[int, ...], threshold: float) -> nir.LIF:
 
 
 def _full(value: float, shape: tuple[int, ...]) -> Array:
-    """The same number everywhere, which takes no memory; not to be written to."""
+    """Return the same number everywhere, which takes no memory; not to be written to."""
     return np.broadcast_to(np.float32(value), shape)
 
 
-def _said(values: Array) -> float | Array:
-    """One number where all are the same."""
-    return (
-        float(values.flat[0]) if (values == values.flat[0]).all() else np.ascontiguousarray(values)
-    )
+def _compact(values: Array) -> float | Array:
+    """Return one number where all are the same."""
+    same = (values == values.flat[0]).all()
+    return float(values.flat[0]) if same else np.ascontiguousarray(values)
 
 
 def _array(tensor: torch.Tensor | None) -> Array:
+    """Return a tensor in float32, without a copy where it is that already."""
     assert tensor is not None
     return tensor.detach().cpu().float().numpy()

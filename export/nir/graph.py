@@ -3,15 +3,19 @@
 A NIR graph may be nested, cyclic or plainly wrong; a `CheckedGraph` is none of it. Whoever runs,
 imports or places a graph starts from it:
 
-    nested      a graph `sub` inside is flattened into nodes `sub.name`; an `Input` or `Output` inside passes its value on
+    nested      a graph `sub` inside is flattened into nodes `sub.name`; an `Input` or `Output`
+                inside passes its value on
     edges       several edges into a node are a sum, in the order of the edges
-    cycles      through a `Delay` of at least one step, which reads the past; to one without, a `Delay` of one step is added, so
-                that its neuron reads the spikes of the step before, as every simulator does (`export.nir.cycles` says which)
-    scalars     a neuron's, Scale's, Threshold's or Delay's parameter of shape () or (1,) holds for every element of the input, and
-                one with an axis of 1 where the input is longer, for all of that axis
-    shapes      without time and batch; nothing is computed or allocated to find them. Axes of 1 that a declared shape has before
-                the graph's own, as of a batch, are left out where the graph cannot be read with them
-    biases      one that is missing is zero
+    cycles      go through a `Delay` of at least one step, which reads the past; to one without, a
+                `Delay` of one step is added, so that its neuron reads the spikes of the step
+                before, as every simulator does (`export.nir.cycles` says which)
+    scalars     a neuron's, Scale's, Threshold's or Delay's parameter of shape () or (1,) holds for
+                every element of the input, and one with an axis of 1 where the input is longer,
+                for all of that axis
+    shapes      are without time and batch; nothing is computed or allocated to find them. Axes of 1
+                that a declared shape has before the graph's own, as of a batch, are left out where
+                the graph cannot be read with them
+    biases      are zero where they are missing
 """
 
 import math
@@ -19,27 +23,29 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import nir
 import numpy as np
 
-from export.nir.cycles import cycles, delay_feedback, in_order, reached
+from export.nir.cycles import cycles, delay_feedback, in_order, reached, readers_of
 from export.nir.nodes import (
     MAX_ELEMENTS,
     NEURONS,
     SCALAR,
+    SPIKING,
     Array,
     Shape,
     declared_shape,
     delay_steps,
+    nodes_of,
     output_shape,
     prepared,
     refused,
     shown,
-)  # fmt: skip
+)
 from zoo.errors import ExportError, InputError
 
 __all__ = [
@@ -53,54 +59,61 @@ __all__ = [
 DEFAULT_DT = 1e-4  # seconds a step, where nobody says it; what snnTorch and SpikingJelly assume
 MAX_DEPTH = 32  # of graphs in graphs
 MAX_NODES = 100_000
-TIMED = (*NEURONS, nir.Delay)  # what dt decides something of
-
-
-@dataclass(frozen=True)
-class CheckedGraph:
-    """A flat graph whose nodes fit each other. Every node is reached from the only `Input`, or from
-    a `Delay` of known shape.
-
-    Parameters are finite numbers: arrays of the input's shape for the elementwise nodes (read-only
-    views where a scalar was given: copy before you write), and for convolutions and pools `stride`,
-    `padding`, `dilation` and `kernel_size` are tuples with an integer for each axis, `groups` an
-    integer; `padding` may be "same".
-    """
-
-    nodes: dict[str, nir.NIRNode]  # each after those that it reads, Delays of a step or more aside
-    # what each node reads, in the order of the edges; () for the Input
-    sources: dict[str, tuple[str, ...]]
-    shapes: dict[str, Shape]  # each node's output, without time and batch
-    dt: float  # seconds a step
-    entry: str  # the only Input
-    # a node integrates or delays by `dt`, and neither the metadata nor the caller gave it
-    dt_assumed: bool
-
-    def inputs(self, name: str) -> Shape:
-        """The shape that a node reads; for the Input, that of what it is given."""
-        return self.shapes[self.sources[name][0]] if self.sources[name] else self.shapes[name]
-
-    @cached_property
-    def readers(self) -> dict[str, tuple[str, ...]]:
-        """Who reads each node, in order."""
-        readers: dict[str, list[str]] = {name: [] for name in self.nodes}
-        for name, read in self.sources.items():
-            for source in read:
-                readers[source].append(name)
-        return {name: tuple(names) for name, names in readers.items()}
-
-    def delay_steps(self, name: str) -> Array:
-        """The delay of each element of a `Delay`, in whole steps, as int64."""
-        return delay_steps(name, self.nodes[name], self.dt)
+TIMED = nodes_of("neuron", "delay")  # nodes whose output depends on dt
 
 
 @dataclass(frozen=True)
 class ResetBySubtraction:
-    """The nodes that subtract a membrane's threshold from it one step after a spike."""
+    """A neuron whose spike takes the threshold off its membrane one step later; NIR says a loop.
 
+    The loop is `membrane -> threshold -> scale -> delay -> membrane`.
+    """
+
+    membrane: str
     threshold: str  # its output is the neuron's spikes
     scale: str
     delay: str
+    inputs: tuple[str, ...]  # what the neuron reads: the membrane's sources without the loop
+    readers: tuple[str, ...]  # which nodes read its spikes, besides the loop
+
+
+@dataclass(frozen=True)
+class CheckedGraph:
+    """A flat graph whose nodes fit each other.
+
+    Every node is reached from the only `Input`, or from a `Delay` of known shape. Parameters are
+    finite numbers: arrays of the input's shape for the elementwise nodes (read-only views where a
+    scalar was given: copy before you write), and for convolutions and pools `stride`, `padding`,
+    `dilation` and `kernel_size` are tuples with an integer for each axis, `groups` an integer;
+    `padding` may be "same".
+    """
+
+    nodes: dict[str, nir.NIRNode]  # each after those that it reads, Delays of a step or more aside
+    # What each node reads, in the order of the edges; () for the Input.
+    sources: dict[str, tuple[str, ...]]
+    shapes: dict[str, Shape]  # each node's output, without time and batch
+    dt: float  # seconds a step
+    entry: str  # the only Input
+    # A node integrates or delays by `dt`, and neither the metadata nor the caller gave it.
+    dt_assumed: bool
+
+    def inputs(self, name: str) -> Shape:
+        """Return the shape that a node reads; for the Input, that of what it is given."""
+        return self.shapes[self.sources[name][0]] if self.sources[name] else self.shapes[name]
+
+    @cached_property
+    def readers(self) -> dict[str, tuple[str, ...]]:
+        """The nodes that read each node, in order."""
+        return {name: tuple(names) for name, names in readers_of(self.sources).items()}
+
+    @cached_property
+    def subtractive_resets(self) -> dict[str, ResetBySubtraction]:
+        """The neurons that are reset by subtraction, by membrane; see `find_subtractive_resets`."""
+        return find_subtractive_resets(self)
+
+    def delay_steps(self, name: str) -> Array:
+        """Return the delay of each element of a `Delay`, in whole steps, as int64."""
+        return delay_steps(name, self.nodes[name], self.dt)
 
 
 def check_graph(
@@ -117,81 +130,67 @@ def check_graph(
     """
     if not isinstance(graph, nir.NIRGraph):
         raise ExportError(f"a nir.NIRGraph is needed, but {shown(graph)} was given")
-    given = _time_step("", graph, dt)
-    dt = DEFAULT_DT if given is None else given
+    step = _time_step("", graph, dt)
+    dt = DEFAULT_DT if step is None else step
     nodes: dict[str, Any] = {}
     edges: list[tuple[str, str]] = []
     _flatten("", graph, dt, 0, nodes, edges)
     entry, sources = _wiring(graph, nodes, edges)
     nodes = {name: prepared(name, node) for name, node in nodes.items()}
-    assumed = given is None and any(isinstance(node, TIMED) for node in nodes.values())
+    assumed = step is None and any(isinstance(node, TIMED) for node in nodes.values())
     delay_feedback(nodes, sources, dt)
     order = in_order(nodes, sources, dt)
-    ready = CheckedGraph(
-        {name: nodes[name] for name in order},
-        {name: sources[name] for name in order},
-        {},
-        dt,
-        entry,
-        assumed,
-    )
-    return _shaped(ready, shape)
+    nodes, sources = ({name: part[name] for name in order} for part in (nodes, sources))
+    return _with_shapes(CheckedGraph(nodes, sources, {}, dt, entry, assumed), shape)
 
 
 def find_subtractive_resets(checked: CheckedGraph) -> dict[str, ResetBySubtraction]:
-    """The membranes that are reset by subtraction, which NIR says as a loop, and the nodes of that
-    loop.
+    """Return the neurons that are reset by subtraction, by membrane; NIR says one as a loop.
 
         M (I or LI) -> Threshold(theta) -> Scale(-theta / gain) -> Delay(one step) -> M
 
     The gain is what a current of 1 adds to `M` in a step: `dt r`, or `dt r / tau`. The three read
     nothing else, `M` reads more than them, and `M` has only one such loop. What other nodes read as
     the neuron's spikes is the `Threshold`'s output; whether they read `M`, the `Scale` or the
-    `Delay` too is in `check_graph.readers`.
+    `Delay` too is in `CheckedGraph.readers`.
     """
-    found: dict[str, ResetBySubtraction] = {}
+    resets: dict[str, ResetBySubtraction] = {}
     for membrane, node in checked.nodes.items():
         if type(node) not in (nir.I, nir.LI) or len(checked.sources[membrane]) < 2:
             continue
-        loops = [
-            loop for delay in checked.sources[membrane] if (loop := _loop(checked, membrane, delay))
-        ]
+        sources = checked.sources[membrane]
+        loops = [loop for delay in sources if (loop := _loop(checked, membrane, delay))]
         if len(loops) == 1:
-            found[membrane] = loops[0]
-    return found
+            resets[membrane] = loops[0]
+    return resets
 
 
 def find_recurrent_nodes(checked: CheckedGraph) -> frozenset[str]:
-    """The nodes of recurrent connections: what lies on a cycle between the neuron whose past spikes
-    are read and the next neuron.
+    """Return the nodes of recurrent connections.
 
-    A loop that resets a neuron by subtraction is no such connection.
+    They lie on a cycle between the neuron whose past spikes are read and the next neuron. A loop
+    that resets a neuron by subtraction is no such connection.
     """
     inside = {
-        name
-        for loop in find_subtractive_resets(checked).values()
-        for name in (loop.scale, loop.delay)
+        name for reset in checked.subtractive_resets.values() for name in (reset.scale, reset.delay)
     }
-    found: set[str] = set()
+    recurrent: set[str] = set()
     for cycle in cycles(checked.sources):
         between = {
-            name
-            for name in cycle - inside
-            if type(checked.nodes[name]) not in (*NEURONS, nir.Threshold)
+            name for name in cycle - inside if type(checked.nodes[name]) not in (*NEURONS, *SPIKING)
         }
         delays = [
             name
             for name in between
             if type(checked.nodes[name]) is nir.Delay and checked.delay_steps(name).min() > 0
         ]
-        found |= reached(delays, checked.sources, between) | reached(
-            delays, checked.readers, between
-        )
-    return frozenset(found)
+        for following in (checked.sources, checked.readers):
+            recurrent |= reached(delays, following, between)
+    return frozenset(recurrent)
 
 
 def _loop(checked: CheckedGraph, membrane: str, delay: str) -> ResetBySubtraction | None:
-    """The loop through `delay` that subtracts the threshold of `membrane`, if it is one."""
+    """Return the loop through `delay` that subtracts the threshold of `membrane`, if it is one."""
     names = [delay]
     for kind in (nir.Delay, nir.Scale, nir.Threshold):
         if type(checked.nodes[names[-1]]) is not kind or len(checked.sources[names[-1]]) != 1:
@@ -200,22 +199,30 @@ def _loop(checked: CheckedGraph, membrane: str, delay: str) -> ResetBySubtractio
     _, scale, threshold, read = names
     if read != membrane or (checked.delay_steps(delay) != 1).any():
         return None
-    taken = _gain(checked, membrane) * checked.nodes[scale].scale.astype(np.float64)
-    if not np.allclose(taken, -checked.nodes[threshold].threshold, rtol=1e-6, atol=0):
+    subtracted = _gain(checked, membrane) * checked.nodes[scale].scale.astype(np.float64)
+    if not np.allclose(subtracted, -checked.nodes[threshold].threshold, rtol=1e-6, atol=0):
         return None
-    return ResetBySubtraction(threshold, scale, delay)
+    return ResetBySubtraction(
+        membrane,
+        threshold,
+        scale,
+        delay,
+        inputs=tuple(source for source in checked.sources[membrane] if source != delay),
+        readers=tuple(reader for reader in checked.readers[threshold] if reader != scale),
+    )
 
 
 def _gain(checked: CheckedGraph, membrane: str) -> Array:
-    """What a current of 1 adds to an `I` or `LI` in one step."""
+    """Return what a current of 1 adds to an `I` or `LI` in one step."""
     node = checked.nodes[membrane]
     rate = checked.dt if type(node) is nir.I else checked.dt / np.asarray(node.tau, np.float64)
     return np.asarray(rate * node.r, np.float64)
 
 
 def _time_step(name: str, graph: nir.NIRGraph, dt: float | None) -> float | None:
-    """The time step of a graph: what its metadata say, or else `dt`. Raises `InputError` where they
-    say another than `dt`.
+    """Return the time step of a graph: what its metadata say, or else `dt`.
+
+    Raises `InputError` where they say another than `dt`.
     """
     metadata = getattr(graph, "metadata", None)
     if not isinstance(metadata, dict):
@@ -230,14 +237,15 @@ def _time_step(name: str, graph: nir.NIRGraph, dt: float | None) -> float | None
             raise ExportError(
                 f"dt = {shown(step)} is no time step: it must be a positive number of seconds"
             )
-    said = dt if metadata.get("dt") is None else metadata["dt"]
-    # of a float32, perhaps
-    if dt is not None and said is not None and not math.isclose(said, dt, rel_tol=1e-6):
+    step = dt if metadata.get("dt") is None else metadata["dt"]
+    # The tolerance is for a file that has it in float32.
+    if dt is not None and step is not None and not math.isclose(step, dt, rel_tol=1e-6):
         which = f"graph {shown(name)}" if name else "the graph"
         raise InputError(
-            f"dt = {float(dt):g} contradicts {which}, whose metadata say dt = {float(said):g}: leave dt out"
+            f"dt = {float(dt):g} contradicts {which}, whose metadata say dt = {float(step):g}: "
+            "leave dt out"
         )
-    return None if said is None else float(said)
+    return None if step is None else float(step)
 
 
 def _flatten(
@@ -248,16 +256,15 @@ def _flatten(
     nodes: dict[str, Any],
     edges: list[tuple[str, str]],
 ) -> None:
-    """Add the nodes and edges of `graph` to `nodes` and `edges`, every nested graph in the place of
-    its node.
-    """
+    """Add the nodes and edges of `graph`, every nested graph in the place of its node."""
     ends: dict[str, tuple[str, str]] = {}  # where a node is entered and left
     inner, wires = (getattr(graph, part, None) for part in ("nodes", "edges"))
     if not isinstance(inner, Mapping) or not all(isinstance(key, str) for key in inner):
         raise ExportError(f"the nodes of graph {shown(prefix)} must be a dict with names as keys")
     if not isinstance(wires, list | tuple | set):
         raise ExportError(
-            f"the edges of graph {shown(prefix)} are {shown(wires)}: they must be a list of pairs of names"
+            f"the edges of graph {shown(prefix)} are {shown(wires)}: they must be a list of pairs "
+            "of names"
         )
     for key, node in inner.items():
         name = prefix + key
@@ -277,13 +284,7 @@ def _flatten(
         if len(nodes) > MAX_NODES:
             raise ExportError(f"the graph has more than {MAX_NODES} nodes: split it")
     for edge in wires:
-        if not (
-            isinstance(edge, list | tuple)
-            and len(edge) == 2
-            and all(isinstance(end, str) for end in edge)
-        ):
-            raise ExportError(f"the edge {shown(edge)} is no pair of names")
-        a, b = edge
+        a, b = _checked_edge(edge)
         if a not in ends or b not in ends:
             raise ExportError(
                 f"the edge {shown(prefix + a)} -> {shown(prefix + b)} has an end that is no node"
@@ -291,34 +292,38 @@ def _flatten(
         edges.append((ends[a][1], ends[b][0]))
 
 
+def _checked_edge(edge: Any) -> tuple[str, str]:
+    """Return an edge, or raise `ExportError` if it is no pair of names."""
+    pair = isinstance(edge, list | tuple) and len(edge) == 2
+    if not pair or not all(isinstance(end, str) for end in edge):
+        raise ExportError(f"the edge {shown(edge)} is no pair of names")
+    return edge[0], edge[1]
+
+
 def _ends(name: str, graph: nir.NIRGraph) -> tuple[str, str]:
-    """The `Input` and the `Output` of a nested graph."""
+    """Return the `Input` and the `Output` of a nested graph."""
     inner = getattr(graph, "nodes", None)
     inner = inner if isinstance(inner, Mapping) else {}
-    ways = [
+    entries, exits = (
         [key for key, node in inner.items() if type(node) is kind]
         for kind in (nir.Input, nir.Output)
-    ]
-    if any(len(way) != 1 for way in ways):
+    )
+    if len(entries) != 1 or len(exits) != 1:
         raise refused(name, "is a graph with other than one Input and one Output")
-    return f"{name}.{ways[0][0]}", f"{name}.{ways[1][0]}"
+    return f"{name}.{entries[0]}", f"{name}.{exits[0]}"
 
 
 def _wiring(
     graph: nir.NIRGraph, nodes: dict[str, Any], edges: list[tuple[str, str]]
 ) -> tuple[str, dict[str, tuple[str, ...]]]:
-    """The node that takes the inputs, and for every node those that it reads, in the order of the
-    edges.
-    """
+    """Return the node that takes the inputs, and every node's sources in order of the edges."""
     entries = [name for name, node in graph.nodes.items() if type(node) is nir.Input]
     if len(entries) != 1:
-        named = (
-            f" ({', '.join(map(shown, entries[:4]))}{', ...' if len(entries) > 4 else ''})"
-            if entries
-            else ""
-        )
+        names = ", ".join([*map(shown, entries[:4]), *["..."] * (len(entries) > 4)])
+        named = f" ({names})" if entries else ""
         raise ExportError(
-            f"the graph has {len(entries)} Input nodes{named}: exactly one can be used; let one Input feed all its readers"
+            f"the graph has {len(entries)} Input nodes{named}: exactly one can be used; let one "
+            "Input feed all its readers"
         )
     sources: dict[str, dict[str, None]] = {name: {} for name in nodes}
     for a, b in edges:
@@ -329,32 +334,30 @@ def _wiring(
         sources[b][a] = None
     for name, read in sources.items():
         if bool(read) == (name == entries[0]):
-            raise refused(
-                name,
-                "reads another node, but is the graph's Input" if read else "reads no other node",
-            )
+            is_entry = "reads another node, but is the graph's Input"
+            raise refused(name, is_entry if read else "reads no other node")
     return entries[0], {name: tuple(read) for name, read in sources.items()}
 
 
-def _shaped(checked: CheckedGraph, shape: Shape | None) -> CheckedGraph:
-    """`check_graph` with all shapes, and with parameters of the shape of the input."""
+def _with_shapes(checked: CheckedGraph, shape: Shape | None) -> CheckedGraph:
+    """Return the graph with all shapes, and with parameters of the shape of the input."""
     declared = declared_shape(checked.entry, checked.nodes[checked.entry])
     if shape is None:
         if declared is None:
             raise refused(checked.entry, "declares no shape: give it one, as in shape=(1, 28, 28)")
-        return _read_as_declared(checked, declared)
+        return _with_declared_shapes(checked, declared)
     declared = shape if declared is None else declared
-    if declared[len(declared) - len(shape) :] != shape or len(declared) < len(shape):
-        name, wrong = shown(checked.entry), shown(list(declared))
+    ahead = len(declared) - len(shape)
+    if declared[ahead:] != shape or ahead < 0:
         raise InputError(
-            f"NIR node {name} reads {list(shape)}, but declares {wrong}: only first axes, of batch or time, may be left out"
+            f"NIR node {shown(checked.entry)} reads {list(shape)}, but declares "
+            f"{shown(list(declared))}: only first axes, of batch or time, may be left out"
         )
-    return _find_shapes(checked, shape, declared[: len(declared) - len(shape)])
+    return _find_shapes(checked, shape, declared[:ahead])
 
 
-def _read_as_declared(checked: CheckedGraph, declared: Shape) -> CheckedGraph:
-    """`check_graph` with the shape that its `Input` declares, or else with that without first axes
-    of 1.
+def _with_declared_shapes(checked: CheckedGraph, declared: Shape) -> CheckedGraph:
+    """Return the graph with the shape that its `Input` declares, or with that less first ones.
 
     Raises `ExportError` that says which axes may be those of batch or time, where the graph could
     be read without them.
@@ -363,53 +366,47 @@ def _read_as_declared(checked: CheckedGraph, declared: Shape) -> CheckedGraph:
     for skipped in range(max(1, min(3, len(declared)))):
         extra, shape = declared[:skipped], declared[skipped:]
         try:
-            found = _find_shapes(checked, shape, extra)
+            shaped = _find_shapes(checked, shape, extra)
         except ExportError as error:
             first = first or error
             continue
         if set(extra) <= {1}:
-            return found
+            return shaped
         axes = "axis is" if skipped == 1 else f"{skipped} axes are"
         raise ExportError(
-            f"{first}; NIR node {shown(checked.entry)} declares {shown(list(declared))}: if the first {axes} of batch or time, "
-            f"give shape={shape}"
+            f"{first}; NIR node {shown(checked.entry)} declares {shown(list(declared))}: if the "
+            f"first {axes} of batch or time, give shape={shape}"
         )
     assert first is not None
     raise first
 
 
-def _find_shapes(checked: CheckedGraph, given: Shape, extra: Shape) -> CheckedGraph:
-    """`check_graph` with shapes, from the Input and the delays of known shape onwards, and with
-    parameters of the input's shape.
+def _find_shapes(checked: CheckedGraph, shape: Shape, extra: Shape) -> CheckedGraph:
+    """Return the graph with shapes, found from the Input and the delays of known shape onwards.
 
-    `extra` are the axes that the Input declares before those that are `given`.
+    Parameters get the shape of the input. The Input reads `shape`, and declares the axes `extra`
+    before it.
     """
-    checked = CheckedGraph(
-        {name: copy(node) for name, node in checked.nodes.items()},
-        checked.sources,
-        {},
-        checked.dt,
-        checked.entry,
-        checked.dt_assumed,
-    )
-    delays = {
-        name: node.delay.shape for name, node in checked.nodes.items() if type(node) is nir.Delay
-    }
-    reads = {checked.entry: given} | {
-        name: shape for name, shape in delays.items() if shape not in SCALAR
+    nodes = {name: copy(node) for name, node in checked.nodes.items()}
+    checked = replace(checked, nodes=nodes, shapes={})
+    reads = {checked.entry: shape} | {
+        name: node.delay.shape
+        for name, node in nodes.items()
+        if type(node) is nir.Delay and node.delay.shape not in SCALAR
     }
     waiting = deque(reads)
     while waiting:
         name = waiting.popleft()
-        checked.shapes[name] = shape = output_shape(name, checked.nodes[name], reads[name], extra)
-        if math.prod(shape) > MAX_ELEMENTS:
+        checked.shapes[name] = gives = output_shape(name, nodes[name], reads[name], extra)
+        if math.prod(gives) > MAX_ELEMENTS:
             raise refused(
                 name,
-                f"would take {math.prod(shape):.1e} numbers; at most {MAX_ELEMENTS:.1e} are allowed",
+                f"would take {math.prod(gives):.1e} numbers; at most {MAX_ELEMENTS:.1e} are "
+                "allowed",
             )
         for reader in checked.readers[name]:
             if reader not in reads:
-                reads[reader] = shape
+                reads[reader] = gives
                 waiting.append(reader)
     for name, read in checked.sources.items():
         if name not in reads:
@@ -418,6 +415,7 @@ def _find_shapes(checked: CheckedGraph, given: Shape, extra: Shape) -> CheckedGr
             if checked.shapes[source] != reads[name]:
                 raise refused(
                     name,
-                    f"reads {list(reads[name])}, but {shown(source)} gives {list(checked.shapes[source])}",
+                    f"reads {list(reads[name])}, but {shown(source)} gives "
+                    f"{list(checked.shapes[source])}",
                 )
     return checked

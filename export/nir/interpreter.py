@@ -1,24 +1,24 @@
-"""A plain reading of NIR: any graph of its 1.0.8 primitives, run step by step in numpy. It shares
-no code with the exporter.
+"""A plain interpreter of NIR: it runs any graph of the 1.0.8 primitives step by step in numpy.
 
-Time is integrated by explicit Euler with `dt`; every state is zero before the first step. With `a =
-dt / tau`:
+It shares no code with the exporter. Time is integrated by explicit Euler with `dt`; every state is
+zero before the first step. With `a = dt / tau`:
 
     LI              v[t] = (1 - a) v[t-1] + a v_leak + a r x[t]         tau dv/dt = (v_leak - v) + r x
     I               v[t] = v[t-1] + dt r x[t]                           dv/dt = r x
     LIF, IF         the same, then z[t] = v[t] > v_threshold, and v[t] becomes v_reset where z[t] = 1
-    CubaLI(F)       i[t] = (1 - a_syn) i[t-1] + a_syn w_in x[t], and i[t], of the same step, is the x[t] of a LI(F)
+    CubaLI(F)       i[t] = (1 - a_syn) i[t-1] + a_syn w_in x[t], and i[t], of the same step, is the
+                    x[t] of a LI(F)
     Delay           y[t] = x[t - delay / dt], zero before the start; whole steps only
-    Threshold       y = x > threshold;   Scale  y = scale x;   Affine  y = W x + b;   Linear  y = W x
+    Threshold       y = x > threshold;   Scale  y = scale x
+    Affine          y = W x + b;         Linear y = W x
     AvgPool2d       SumPool2d over the area of its whole window, padding included
 
-Nested graphs, sums and cycles are as `export.nir.graph` reads them. `a` is rounded to the precision
-in which its node stores `tau`, so that a decay which is a power of two comes back without an error
-whatever `dt` is.
+Nested graphs, sums and cycles are as `export.nir.graph` reads them, and the constants of neurons
+as `export.nir.integration` rounds them.
 
 Shapes: `T` time steps, `B` batch; a value is `[T, B, ...]`, where `...` is the shape that the graph
 speaks of.
-"""
+"""  # noqa: E501 -- equations in columns
 
 import math
 from collections.abc import Callable
@@ -33,13 +33,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from export.nir.graph import CheckedGraph, check_graph
-from export.nir.nodes import CONVS, PARAMETERS, POOLS
+from export.nir.integration import Constants, neuron_constants
+from export.nir.nodes import CONVS, PARAMETERS, POOLS, Array
 from zoo.errors import ExportError, InputError
 
 __all__ = ["MAX_BYTES", "run", "step_of"]
 
 MAX_BYTES = 1 << 32  # of all values together, and of what one convolution or pool works on
-Array = np.ndarray[Any, np.dtype[Any]]
 Step = Callable[[Array], Array]  # a node's input at one step, [B, ...] -> its output
 
 
@@ -50,41 +50,42 @@ def run(
     dt: float | None = None,
     dtype: type[np.floating[Any]] = np.float32,
 ) -> dict[str, Array]:
-    """Every node's output `[T, B, ...]` for `inputs` `[T, B, ...]` of the graph's only `Input`,
-    computed in float32 or float64.
+    """Return every node's output `[T, B, ...]` for `inputs` `[T, B, ...]` of the graph's `Input`.
 
-    `dt` is as `export.nir.graph.flow` takes it. Raises `InputError` for inputs and `ExportError`
-    for a graph that cannot be run.
+    It is computed in `dtype`, which is float32 or float64. `dt`, in seconds, is as
+    `export.nir.graph.check_graph` takes it. Raises `InputError` for inputs and `ExportError` for a
+    graph that cannot be run.
     """
     x = np.asarray(inputs)
     if dtype not in (np.float32, np.float64):
         raise InputError(f"dtype {dtype!r}: valid are numpy.float32 and numpy.float64")
     if x.ndim < 2 or 0 in x.shape or x.dtype.kind not in "fiub":
         raise InputError(
-            f"inputs of shape {list(x.shape)} and type {x.dtype}: expected numbers [T, B, ...], none of them 0"
+            f"inputs of shape {list(x.shape)} and type {x.dtype}: expected numbers [T, B, ...], "
+            "none of them 0"
         )
-    ready = check_graph(graph, dt=dt, shape=x.shape[2:])
-    _bounded("all values", math.prod(x.shape[:2]) * sum(map(math.prod, ready.shapes.values())))
-    for name in ready.nodes:
-        _bounded(f"NIR node {name!r}", x.shape[1] * _work(ready, name))
+    checked = check_graph(graph, dt=dt, shape=x.shape[2:])
+    _check_size("all values", math.prod(x.shape[:2]) * sum(map(math.prod, checked.shapes.values())))
+    for name in checked.nodes:
+        _check_size(f"NIR node {name!r}", x.shape[1] * _work_elements(checked, name))
     delays = {
-        name: ready.delay_steps(name)
-        for name, node in ready.nodes.items()
+        name: checked.delay_steps(name)
+        for name, node in checked.nodes.items()
         if type(node) is nir.Delay
     }
     with np.errstate(over="ignore"):
-        steps = {name: _step(ready, name, dtype) for name in ready.nodes if name not in delays}
+        steps = {name: _step(checked, name, dtype) for name in checked.nodes if name not in delays}
     outputs = {
-        name: np.zeros((*x.shape[:2], *shape), dtype) for name, shape in ready.shapes.items()
+        name: np.zeros((*x.shape[:2], *shape), dtype) for name, shape in checked.shapes.items()
     }
 
     def total(name: str, t: int) -> Array:
-        return reduce(np.add, (outputs[source][t] for source in ready.sources[name]))
+        return reduce(np.add, (outputs[source][t] for source in checked.sources[name]))
 
-    # what a precision cannot hold is an infinity, as in every other engine
+    # What a precision cannot hold is an infinity, as in every other engine.
     with np.errstate(over="ignore", invalid="ignore"):
-        for t, name in product(range(len(x)), ready.nodes):
-            if name == ready.entry:
+        for t, name in product(range(len(x)), checked.nodes):
+            if name == checked.entry:
                 outputs[name][t] = x[t]
             elif name not in delays:
                 outputs[name][t] = steps[name](total(name, t))
@@ -95,42 +96,49 @@ def run(
     return outputs
 
 
-def _bounded(name: str, elements: int) -> None:
+def step_of(checked: CheckedGraph, name: str) -> Step:
+    """Return a node's own computation in float32: its input `[B, ...]` of one step -> its output.
+
+    A neuron begins with a state of zero.
+    """
+    return _step(checked, name, np.float32)
+
+
+def _check_size(name: str, elements: int) -> None:
+    """Raise `ExportError` for more numbers than `MAX_BYTES` hold."""
     if 8 * elements > MAX_BYTES:
         raise ExportError(
-            f"{name} would take {8 * elements:.1e} bytes; at most {MAX_BYTES:.1e} are allowed: smaller inputs, fewer steps"
+            f"{name} would take {8 * elements:.1e} bytes; at most {MAX_BYTES:.1e} are allowed: "
+            "smaller inputs, fewer steps"
         )
 
 
-def _work(checked: CheckedGraph, name: str) -> int:
-    """The numbers that a node of a flow works on at one step of one image, besides its input and
-    output.
-    """
+def _work_elements(checked: CheckedGraph, name: str) -> int:
+    """Return how many numbers a node works on for one image besides its input and output."""
     node, takes = checked.nodes[name], checked.inputs(name)
     if type(node) not in CONVS + POOLS:
         return 0
     kernel = node.kernel_size if type(node) in POOLS else node.weight.shape[2:]
-    pads = [2 * p for p in node.padding] if node.padding != "same" else _same(node)
-    padded = takes[0] * math.prod(n + p for n, p in zip(takes[1:], pads, strict=True))
+    if node.padding == "same":
+        pads = _same(node)
+    else:
+        pads = [2 * pad for pad in node.padding]
+    padded = takes[0] * math.prod(size + pad for size, pad in zip(takes[1:], pads, strict=True))
     return padded + takes[0] * math.prod((*checked.shapes[name][1:], *kernel))
 
 
 def _same(node: Any) -> list[int]:
-    """How much longer each axis of a convolution's input must be for an output of its own size."""
+    """Return how much longer each axis of the input must be for an output of its own size."""
     return [d * (k - 1) for d, k in zip(node.dilation, node.weight.shape[2:], strict=True)]
 
 
 def _slide(node: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """A convolution, or a pool, of `[B, C, ...]`."""
+    """Return a convolution, or a pool, of `[B, C, ...]`."""
     if weight is None:
-        height, width = node.padding
+        pad_y, pad_x = node.padding
+        padded = F.pad(x, (pad_x, pad_x, pad_y, pad_y))
         area = math.prod(node.kernel_size) if type(node) is nir.AvgPool2d else 1
-        return F.avg_pool2d(
-            F.pad(x, (width, width, height, height)),
-            node.kernel_size,
-            node.stride,
-            divisor_override=area,
-        )
+        return F.avg_pool2d(padded, node.kernel_size, node.stride, divisor_override=area)
     pads = node.padding
     if pads == "same":  # as torch pads, which may warn of it
         x, pads = F.pad(x, [pad for r in reversed(_same(node)) for pad in (r // 2, r - r // 2)]), 0
@@ -138,67 +146,40 @@ def _slide(node: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> 
     return conv(x, weight, bias, node.stride, pads, node.dilation, node.groups)
 
 
-def step_of(checked: CheckedGraph, name: str) -> Step:
-    """A node's own computation in float32: its input `[B, ...]` of one step -> its output; a neuron
-    begins with a state of zero.
-    """
-    return _step(checked, name, np.float32)
+class _State:
+    """A state `v[t] = decay v[t-1] + (input_gain x[t] + bias_current)`, from step to step.
 
-
-class _Membrane:
-    """`v[t] = keep v[t-1] + gain x[t] + drive`; with `fire`, a threshold and a reset, the output is
-    spikes instead of `v`.
+    With `fire`, a threshold and the value after a reset, the output is spikes instead of `v`.
     """
 
-    def __init__(
-        self,
-        dtype: Any,
-        keep: Array,
-        gain: Array,
-        drive: Array,
-        fire: tuple[Array, Array] | None = None,
-    ) -> None:
-        self.keep, self.gain, self.drive = (
-            np.asarray(value, dtype) for value in (keep, gain, drive)
+    def __init__(self, constants: Constants, fire: tuple[Array, Array] | None, dtype: Any) -> None:
+        self.decay, self.input_gain, self.bias_current = (
+            np.asarray(value, dtype) for value in constants
         )
         self.v, self.fire = np.zeros((), dtype), fire
 
     def __call__(self, x: Array) -> Array:
-        self.v = self.keep * self.v + (self.gain * x + self.drive)
+        self.v = self.decay * self.v + (self.input_gain * x + self.bias_current)
         if self.fire is None:
             return self.v
-        fired = self.v > self.fire[0]
-        self.v = np.where(fired, self.fire[1], self.v)
+        threshold, reset = self.fire
+        fired = self.v > threshold
+        self.v = np.where(fired, reset, self.v)
         return fired.astype(x.dtype)
 
 
-def _euler(
-    name: str, dt: float, tau: Array | None, gain: Array, leak: Array
-) -> tuple[Array, Array, Array]:
-    """`keep`, `gain` and `drive` of a membrane: `1 - a`, `a r`, `a v_leak`, or `1`, `dt r`, `0` for
-    one without a leak.
-    """
-    if tau is None:
-        return (
-            np.ones_like(gain),
-            np.asarray(dt, np.result_type(gain, np.float32)) * gain,
-            np.zeros_like(gain),
-        )
-    if not (tau >= dt * (1 - 1e-6)).all():
-        raise ExportError(
-            f"NIR node {name!r} has a time constant below the time step, {dt} seconds"
-        )
-    a = np.minimum(np.asarray(dt, np.result_type(tau, np.float32)) / tau, 1)
-    return 1 - a, a * gain, a * leak
-
-
 def _step(checked: CheckedGraph, name: str, dtype: type[np.floating[Any]]) -> Step:
-    """What a node does to its input `[B, ...]` of one time step; a neuron remembers its state from
-    call to call.
+    """Return what a node does to its input `[B, ...]` of one time step.
+
+    A neuron remembers its state from call to call.
     """
     node: Any = checked.nodes[name]
-    p = {field: getattr(node, field).astype(dtype) for field in PARAMETERS.get(type(node), ())}
-    fire = (p["v_threshold"], p["v_reset"]) if "v_threshold" in p else None
+    p = {field: getattr(node, field).astype(dtype) for field in PARAMETERS[type(node)]}
+    if constants := neuron_constants(name, node, checked.dt):
+        fire = (p["v_threshold"], p["v_reset"]) if "v_threshold" in p else None
+        states = [_State(terms, None, dtype) for terms in constants[:-1]]
+        states.append(_State(constants[-1], fire, dtype))
+        return lambda x: reduce(lambda value, state: state(value), states, x)
     match node:
         case nir.Input() | nir.Output():
             return lambda x: x
@@ -210,18 +191,6 @@ def _step(checked: CheckedGraph, name: str, dtype: type[np.floating[Any]]) -> St
             return lambda x: (x > p["threshold"]).astype(dtype)
         case nir.Affine() | nir.Linear():
             return lambda x: (p["weight"] @ x[..., None])[..., 0] + p.get("bias", dtype(0))
-        case nir.I() | nir.IF():
-            return _Membrane(dtype, *_euler(name, checked.dt, None, node.r, node.r), fire)
-        case nir.LI() | nir.LIF():
-            return _Membrane(dtype, *_euler(name, checked.dt, node.tau, node.r, node.v_leak), fire)
-        case nir.CubaLI() | nir.CubaLIF():
-            synapse = _Membrane(
-                dtype, *_euler(name, checked.dt, node.tau_syn, node.w_in, 0 * node.v_leak)
-            )
-            membrane = _Membrane(
-                dtype, *_euler(name, checked.dt, node.tau_mem, node.r, node.v_leak), fire
-            )
-            return lambda x: membrane(synapse(x))
         case _:
             weight, bias = (
                 torch.from_numpy(p[key]) if key in p else None for key in ("weight", "bias")

@@ -1,57 +1,44 @@
-"""NIR files of anyone. The file is read by a process of its own (`export.nir.hdf5_process`), which
-hands over numbers and strings, no objects.
+"""NIR files of anyone. The file is read by a child process, which sends numbers and strings alone.
 
-What comes back is what `nir.read(path, type_check=False)` would make of a good file. What NIR
-refuses and other tools write is read too, where it can mean one thing only: scalars beside arrays
-among the parameters of one neuron node, which are spread; a convolution or matrix without a bias;
-"SAME" and "VALID"; declared types of nodes, which follow from the parameters; and an Input or
-Output without a shape, or with one as `input_type` or `output_type`.
+`export.nir.hdf5_process` is what runs there. What comes back is what
+`nir.read(path, type_check=False)` would make of a good file. What NIR refuses and other tools
+write is read too, where it can mean one thing only: scalars beside arrays among the parameters of
+one neuron node, which are spread; a convolution or matrix without a bias; "SAME" and "VALID";
+declared types of nodes, which follow from the parameters; and an Input or Output without a shape,
+or with one as `input_type` or `output_type`.
 """
 
 import dataclasses
-import json
-import math
-import os
-import subprocess
-import sys
 from pathlib import Path
-from threading import Timer
 from types import NoneType
-from typing import IO, Any
+from typing import Any
 
 import nir
 import numpy as np
 
 from export.nir import hdf5_process as hdf5
+from export.nir.nodes import MAX_AXES, NODE_KINDS, SCALAR
+from zoo import sandbox
 from zoo.errors import InputError
+from zoo.sandbox import Tree
 
 __all__ = ["read_nir"]
 
-NAMES = "Affine AvgPool2d Conv1d Conv2d CubaLI CubaLIF Delay Flatten I IF Input LI LIF Linear NIRGraph Output Scale SumPool2d Threshold"
-KINDS: dict[str, type] = {name: getattr(nir, name) for name in NAMES.split()}
-MAX_LINE = 1 << 16
-DTYPES = [
-    f"<{kind}{size}"
-    for kind, sizes in (("f", (2, 4, 8)), ("i", (2, 4, 8)), ("u", (2, 4, 8)))
-    for size in sizes
-]
-DTYPES += ["|i1", "|u1", "|b1"]
-TYPES = ("input_type", "output_type")
-MAX_AXES = 32
+TYPES: dict[str, type] = {kind.__name__: kind for kind in (*NODE_KINDS, nir.NIRGraph)}
+DECLARED = ("input_type", "output_type")  # which follow from the parameters of most nodes
 WINDOWS = {"kernel_size", "stride", "padding", "dilation", "groups", "input_shape"}
-WORDS = [
+# Values other than arrays that a field of a node may have; None is one that is not there.
+OTHER_VALUES = [
     ("padding", "same"),
     ("padding", "valid"),
     ("shape", None),
     ("bias", None),
     ("input_shape", None),
 ]
-Tree = dict[str, Any]  # of a group: groups, arrays or numpy scalars, strings or lists of strings
 
 
 def read_nir(path: str | Path) -> nir.NIRGraph:
-    """The graph in a NIR file. It is whole, but whether its nodes fit each other is for `flow` to
-    say.
+    """Return the graph in a NIR file; whether its nodes fit each other is for `check_graph` to say.
 
     Takes as much memory as the arrays in it, at most 4 GiB and 1100 times the size of the file.
     Raises `InputError` of one line for anything else than a NIR graph.
@@ -66,98 +53,34 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
 
 
 def _read_tree(path: Path) -> Tree:
-    """The group `node` of an HDF5 file."""
+    """Return the group `node` of an HDF5 file."""
     if not path.is_file():
         raise InputError(f"{path} is no file: give the path of a NIR file")
-    size = path.stat().st_size
-    # One thread, and no plugins: HDF5 would load the code that a file names.
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "HDF5_PLUGIN_PRELOAD": "::",
-    }
-    command = [sys.executable, "-P", hdf5.__file__, str(path.absolute())]
-    seconds = hdf5.allowed_seconds(size)
-    with subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as reader:
-        # on a busy machine a second of a processor takes several
-        clock = Timer(10 * seconds, reader.kill)
-        clock.start()
-        try:
-            assert reader.stdout is not None
-            tree = _tree(path, reader.stdout, hdf5.allowed_bytes(size))
-        except InputError:
-            raise
-        except (ValueError, TypeError, LookupError):  # no stream of ours
-            tree = None
-        finally:
-            clock.cancel()
-            reader.kill()
-    if tree is None:
+    try:
+        tree = sandbox.run(hdf5.send_graph, path, hdf5.limits_for(path.stat().st_size)).get("node")
+    except sandbox.Refused as error:
+        raise InputError(f"{path} {error}") from None
+    except sandbox.Crashed:
+        tree = None
+    if not isinstance(tree, dict):
         raise InputError(
             f"{path} is damaged: HDF5 crashed on it, or does not come to its end; write it again"
         )
     return tree
 
 
-def _tree(path: Path, stream: IO[bytes], most: int) -> Tree | None:
-    """The tree that a stream of `export.nir.hdf5_process` describes, or None for a stream that
-    breaks off.
-    """
-    stack: list[Tree] = [{}]
-    while (line := stream.readline(MAX_LINE)).endswith(b"\n"):
-        match json.loads(line):
-            case {"open": str(name)}:
-                stack[-1][name] = {}
-                stack.append(stack[-1][name])
-            case {"close": True}:
-                stack.pop()
-            case {"numbers": str(name), "dtype": str(dtype), "shape": [*shape]} if dtype in DTYPES:
-                most -= math.prod(shape) * np.dtype(dtype).itemsize
-                if most < 0:
-                    return None
-                array = np.empty(shape, dtype)
-                target = array.reshape(-1).view(np.uint8).data
-                # A pipe and a BytesIO have readinto, which typeshed's IO has not.
-                if array.size and stream.readinto(target) != array.nbytes:  # type: ignore[attr-defined]
-                    return None
-                stack[-1][name] = array if shape else array[()]
-            case {"text": str(name), "shape": [*shape], "bytes": int(size)}:
-                strings = json.loads(stream.read(size))
-                stack[-1][name] = strings if shape else strings[0]
-                if len(shape) > 1:
-                    stack[-1][name] = np.array(strings, object).reshape(shape).tolist()
-            case {"error": str(why)}:
-                raise InputError(f"{path} {why}")
-            case {"end": True}:
-                return dict(stack[0]["node"])
-    return None
-
-
 def _node(path: Path, name: str, tree: Tree) -> Any:
-    """A node, or a graph with all its nodes."""
+    """Return a node, or a graph with all its nodes."""
     label = f"{path}: NIR node {name!r}" if name else f"{path}: the graph"
-    kind = KINDS.get(tree["type"]) if isinstance(tree.get("type"), str) else None
+    kind = TYPES.get(tree["type"]) if isinstance(tree.get("type"), str) else None
     if kind is None:
-        raise InputError(
-            f"{label} has the type {str(tree.get('type'))[:80]!r}; valid are {', '.join(KINDS)}"
-        )
+        valid = ", ".join(sorted(TYPES))
+        raise InputError(f"{label} has the type {str(tree.get('type'))[:80]!r}; valid are {valid}")
     label += f" ({kind.__name__})"
     required, optional = _fields(kind)
-    values = {
-        key: value for key, value in tree.items() if key not in ("type", *TYPES) or key in optional
-    }
-    missing, unknown = required - values.keys(), values.keys() - required - optional
-    if missing or unknown:
-        raise InputError(
-            f"{label} has no {', '.join(sorted(missing)) or 'place for'} {', '.join(sorted(unknown))[:200]}".rstrip()
-            + f"; valid are {', '.join(sorted(required | optional))}"
-        )
+    ignored = {"type", *DECLARED} - optional
+    values = {key: value for key, value in tree.items() if key not in ignored}
+    _check_fields(label, values, required, optional)
     if not isinstance(values.get("metadata", {}), dict):
         raise InputError(f"{label} has metadata that are no group")
     if kind is nir.NIRGraph:
@@ -167,101 +90,104 @@ def _node(path: Path, name: str, tree: Tree) -> Any:
     values |= {key: _window(values[key]) for key in WINDOWS & values.keys()}
     for key, value in values.items():
         word = value if isinstance(value, str | NoneType) else ""
-        if (
-            key != "metadata"
-            and not isinstance(value, np.ndarray | np.generic)
-            and (key, word) not in WORDS
-        ):
+        numbers = isinstance(value, np.ndarray | np.generic)
+        if key != "metadata" and not numbers and (key, word) not in OTHER_VALUES:
             raise InputError(f"{label} has a {key} that is no array of numbers")
     values = dict.fromkeys(sorted(optional & {"bias", "input_shape"})) | values
-    return _built(label, kind, _spread(values) if "r" in values else values)
+    return _construct(label, kind, _spread(values) if "r" in values else values)
+
+
+def _check_fields(label: str, values: Tree, required: set[str], optional: set[str]) -> None:
+    """Raise `InputError` for a field that is missing, or that the node does not have."""
+    missing, unknown = required - values.keys(), values.keys() - required - optional
+    if missing or unknown:
+        lacks = ", ".join(sorted(missing)) or "place for"
+        valid = ", ".join(sorted(required | optional))
+        wrong = f"{label} has no {lacks} {', '.join(sorted(unknown))[:200]}".rstrip()
+        raise InputError(f"{wrong}; valid are {valid}")
 
 
 def _window(value: Any) -> Any:
-    """A size of a window, whole numbers as integers, a word in small letters, and None for NaN, by
-    which some tools say nothing.
+    """Return a size of a window with whole numbers as integers, and a word in small letters.
+
+    It is None for NaN, by which some tools say that there is none.
     """
     if isinstance(value, str):
         return value.lower()
-    if (
-        not isinstance(value, np.ndarray | np.generic)
-        or value.dtype.kind != "f"
-        or not 0 < value.size <= MAX_AXES
-    ):
+    if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind != "f":
+        return value
+    if not 0 < value.size <= MAX_AXES:
         return value
     if np.isnan(value).all():
         return None
     numbers = value.astype(np.float64)
-    whole = (np.abs(numbers) < 2**31).all() and (numbers == np.rint(numbers)).all()
-    return numbers.astype(np.int64) if whole else value
+    integers = (np.abs(numbers) < 2**31).all() and (numbers == np.rint(numbers)).all()
+    return numbers.astype(np.int64) if integers else value
 
 
 def _declared(tree: Tree) -> Tree:
-    """What an Input or Output says: its shape, by whichever name it has one, or None."""
-    shapes = [tree[key] for key in ("shape", *TYPES) if key in tree]
-    shapes = [
-        next(iter(shape.values())) if isinstance(shape, dict) and len(shape) == 1 else shape
-        for shape in shapes
-    ]
-    return {"shape": shapes[0] if shapes else None} | {
-        key: value for key, value in tree.items() if key == "metadata"
-    }
+    """Return the fields of an Input or Output: its shape, by whichever name it has one, or None."""
+    shape = next((tree[key] for key in ("shape", *DECLARED) if key in tree), None)
+    if isinstance(shape, dict) and len(shape) == 1:
+        shape = next(iter(shape.values()))
+    return {"shape": shape} | ({"metadata": tree["metadata"]} if "metadata" in tree else {})
 
 
 def _fields(kind: type) -> tuple[set[str], set[str]]:
-    """What a node of a kind has in a file: what it must have, and what it may have."""
+    """Return the fields that a node of a type must have in a file, and those that it may have."""
     if kind in (nir.Input, nir.Output):
         return set(), {"shape", "metadata"}
-    given = [field for field in dataclasses.fields(kind) if field.name not in ("metadata", *TYPES)]
+    fields = [f for f in dataclasses.fields(kind) if f.name not in ("metadata", *DECLARED)]
     optional = {
         field.name
-        for field in given
+        for field in fields
         if field.default is not dataclasses.MISSING or field.name in ("bias", "input_shape")
     }
-    return {field.name for field in given} - optional, optional | {"metadata"} | (
-        {"input_type"} if kind is nir.Flatten else set()
-    )
+    required = {field.name for field in fields} - optional
+    return required, optional | {"metadata"} | ({"input_type"} if kind is nir.Flatten else set())
 
 
 def _graph(path: Path, label: str, name: str, values: Tree) -> Any:
+    """Return a graph, of whose edges only the form is checked."""
     nodes, edges = values["nodes"], values["edges"]
     if not isinstance(nodes, dict) or not all(isinstance(node, dict) for node in nodes.values()):
         raise InputError(f"{label} has nodes that are not groups")
     if isinstance(edges, np.ndarray) and edges.size == 0:
-        edges = []  # of no type
-    if not isinstance(edges, list) or not all(
-        isinstance(e, list) and len(e) == 2 and isinstance(e[0], str) for e in edges
-    ):
+        edges = []  # which has no type in the file
+    if not isinstance(edges, list) or not all(map(_is_pair, edges)):
         raise InputError(f"{label} has edges that are no pairs of names")
-    built = {
+    nodes = {
         key: _node(path, f"{name}.{key}" if name else key, node) for key, node in nodes.items()
     }
-    return _built(
-        label, nir.NIRGraph, values | {"nodes": built, "edges": [(a, b) for a, b in edges]}
-    )
+    return _construct(label, nir.NIRGraph, values | {"nodes": nodes, "edges": [*map(tuple, edges)]})
+
+
+def _is_pair(edge: Any) -> bool:
+    return isinstance(edge, list) and len(edge) == 2 and isinstance(edge[0], str)
 
 
 def _spread(values: Tree) -> Tree:
-    """A neuron's parameters, scalars in the shape of those that are none, if these have one; else
-    as many axes as any has.
+    """Return a neuron's parameters with scalars in the shape of those that are none.
+
+    Where all are scalars, they get as many axes as any has.
     """
     shapes = {key: np.shape(value) for key, value in values.items() if key != "metadata"}
-    arrays = set(shapes.values()) - {(), (1,)} or set(shapes.values()) - {()}
+    arrays = set(shapes.values()) - {*SCALAR} or set(shapes.values()) - {()}
     if len(arrays) != 1:
         return values
     (shape,) = arrays
     return values | {
-        key: np.full(shape, values[key]) for key, own in shapes.items() if own in ((), (1,))
+        key: np.full(shape, values[key]) for key, own in shapes.items() if own in SCALAR
     }
 
 
-def _built(label: str, kind: Any, values: Tree) -> Any:
+def _construct(label: str, kind: Any, values: Tree) -> Any:
+    """Return the node of these fields. Raise `InputError` where nir does not make one of them."""
     try:
         with np.errstate(all="ignore"):
             if kind is nir.NIRGraph:
                 return nir.NIRGraph(**values, type_check=False)
             return kind.from_dict({**values, "type": kind.__name__})
     except Exception as error:  # nir checks little, and fails as numpy does
-        raise InputError(
-            f"{label} does not fit together: {' '.join(str(error).split())[:200]}"
-        ) from None
+        why = " ".join(str(error).split())[:200]
+        raise InputError(f"{label} does not fit together: {why}") from None

@@ -1,8 +1,10 @@
-"""NIR graphs and spike trains as files, in the layout of nir 1.0 (HDF5), verified before they have
-their name.
+"""NIR graphs and spike trains as files, in the layout of nir 1.0 (HDF5).
+
+A file is verified before it has its name.
 
     danet20-t4.fmnist.nir          the graph
-    danet20-t4.fmnist.trains.nir   its input and every neuron's spikes for a batch, as `nir.read_data` reads them
+    danet20-t4.fmnist.trains.nir   its input and every neuron's spikes for a batch, as
+                                   `nir.read_data` reads them
 
 Weights are stored as they are, as they do not compress; what repeats itself (parameters of neurons,
 pools in convolutions) is gzipped, so that a file is hardly larger than the weights.
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 
 from export.nir.exporter import DT, Profile, to_nir
+from export.nir.nodes import Array
 from export.nir.reader import read_nir
 from export.nir.verify import NirVerification, verify_graph
 from zoo.danet import DANet
@@ -26,9 +29,10 @@ from zoo.files import replacing
 
 __all__ = ["trains_path", "write_graph", "write_nir", "write_trains"]
 
-WORTH_IT = 0.6  # gzip an array if its first bytes shrink to less than this
+MAX_GZIP_RATIO = 0.6  # An array is gzipped if its first bytes shrink to less than this.
+SAMPLE_BYTES = 1 << 16  # of these first bytes
+MIN_GZIP_BYTES = 1 << 12  # of an array that is worth it
 CHUNK_BYTES = 1 << 20
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def write_nir(
@@ -38,12 +42,11 @@ def write_nir(
     *,
     profile: Profile = "portable",
 ) -> NirVerification:
-    """Write the graph of `model` to `path` and its spike trains for `images` (normalised `[B, C, H,
-    W]`; two of noise if none are given) beside it. The file is read back and verified neuron by
-    neuron; only then do both get their names.
+    """Write the graph of `model` to `path`, and its spike trains for `images` beside it.
 
-    Raises `ExportError` for what NIR cannot say, `VerificationError` if what was read is not the
-    model.
+    `images` are normalised `[B, C, H, W]`; two of noise if none are given. The file is read back
+    and verified neuron by neuron; only then do both get their names. Raises `ExportError` for what
+    NIR cannot say, `VerificationError` if what was read is not the model.
     """
     path = Path(path)
     with replacing(path) as graph_file, replacing(trains_path(path)) as trains_file:
@@ -58,13 +61,13 @@ def write_nir(
 
 
 def trains_path(path: str | Path) -> Path:
-    """Where the spike trains of the graph at `path` lie: `x.nir` -> `x.trains.nir`."""
+    """Return where the spike trains of the graph at `path` lie: `x.nir` -> `x.trains.nir`."""
     path = Path(path)
     return path.with_name(path.name.removesuffix(".nir") + ".trains.nir")
 
 
 def write_graph(graph: nir.NIRGraph, path: str | Path) -> None:
-    """What `nir.write` writes, quicker and smaller: a filter for each array instead of one for all."""
+    """Write what `nir.write` does, quicker and smaller: each array has the filter it needs."""
     with h5py.File(path, "w") as file:
         file.create_dataset("version", data=nir.version, dtype=h5py.string_dtype())
         top = nir.NIRGraph({}, graph.edges, metadata=graph.metadata, type_check=False).to_dict()
@@ -72,10 +75,11 @@ def write_graph(graph: nir.NIRGraph, path: str | Path) -> None:
 
 
 def _write_group(group: h5py.Group, values: dict[str, Any]) -> None:
+    """Write nodes and dicts as groups, all else as data sets."""
     for name, value in values.items():
         match value:
             case nir.NIRNode():
-                # a copy, which is gone before the next node is
+                # The dict is a copy, which is gone before the next node's is made.
                 _write_group(group.create_group(name), value.to_dict())
             case dict():
                 if value or name != "metadata":
@@ -89,31 +93,31 @@ def _write_group(group: h5py.Group, values: dict[str, Any]) -> None:
 
 
 def _filters(array: Array) -> dict[str, Any]:
-    sample = np.ascontiguousarray(array[:1] if array.ndim else array).tobytes()[: 1 << 16]
-    if array.nbytes < 1 << 12 or len(zlib.compress(sample, 1)) > WORTH_IT * len(sample):
+    """Return the options of `create_dataset` for an array: gzip if it is worth it."""
+    sample = np.ascontiguousarray(array[:1] if array.ndim else array).tobytes()[:SAMPLE_BYTES]
+    if array.nbytes < MIN_GZIP_BYTES:
+        return {}
+    if len(zlib.compress(sample, 1)) > MAX_GZIP_RATIO * len(sample):
         return {}
     rows = max(1, min(len(array), CHUNK_BYTES * len(array) // array.nbytes))
     return {"compression": "gzip", "compression_opts": 1, "chunks": (rows, *array.shape[1:])}
 
 
 def write_trains(images: Array, trains: dict[str, Array], path: str | Path) -> None:
-    """`images` `[B, C, H, W]` and spikes `[T, B, ...]` by node as nir's `TimeGriddedData` `[B, T,
-    elements]`, step `DT`.
+    """Write `images` `[B, C, H, W]`, shown at every step, and spikes `[T, B, ...]` by node.
+
+    They become nir's `TimeGriddedData` `[B, T, elements]`, with a step of `DT` seconds.
     """
     steps = len(next(iter(trains.values())))
-    given = np.broadcast_to(images, (steps, *images.shape))
-    observed = {"input": {"input": given}} | {
-        name: {"spikes": train.astype(bool)} for name, train in trains.items()
-    }
-    nodes = {
-        name: nir.NIRNodeData({kind: _gridded(values) for kind, values in seen.items()})
-        for name, seen in observed.items()
-    }
+    inputs = _gridded(np.broadcast_to(images, (steps, *images.shape)))
+    nodes = {"input": nir.NIRNodeData({"input": inputs})}
+    for name, train in trains.items():
+        nodes[name] = nir.NIRNodeData({"spikes": _gridded(train.astype(bool))})
     nir.write_data(path, nir.NIRGraphData(nodes), compression="gzip", compression_opts=1)
 
 
 def _gridded(values: Array) -> nir.TimeGriddedData:
+    """Return values `[T, B, ...]` as `[B, T, elements]`."""
     steps, batch = values.shape[:2]
-    return nir.TimeGriddedData(
-        np.ascontiguousarray(values.swapaxes(0, 1)).reshape(batch, steps, -1), DT
-    )
+    batch_first = np.ascontiguousarray(values.swapaxes(0, 1))
+    return nir.TimeGriddedData(batch_first.reshape(batch, steps, -1), DT)

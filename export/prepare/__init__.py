@@ -1,3 +1,1 @@
-"""The model made ready for every export: its trace, BatchNorms folded into convolutions, weights
-rounded.
-"""
+"""A model made ready for every export: traced, BatchNorms folded in, weights rounded."""

@@ -1,4 +1,7 @@
-"""Inference form of a network: every BatchNorm that follows a convolution is folded into it."""
+"""The inference form of a network: BatchNorms that follow a convolution are folded into it.
+
+`y = norm(conv(x))` is one convolution in evaluation (Jacob et al. 2018, section 3.2).
+"""
 
 import copy
 from collections import Counter
@@ -16,26 +19,28 @@ __all__ = ["Folded", "fold", "folded_norms", "fused", "still_image"]
 
 
 class Folded(nn.Identity):
-    """Takes the place of a BatchNorm that its convolution has taken in."""
+    """An identity in the place of a BatchNorm that its convolution has taken in."""
 
 
 def still_image(model: DANet, batch: int = 1) -> torch.Tensor:
-    """Zeros of the shape of the model's input, `[B, C, H, W]`. Raises `ExportError` if the model
-    does not know its image size.
+    """Return zeros of the shape of the model's input, `[B, C, H, W]`.
+
+    Raises `ExportError` if the model does not know its image size.
     """
     if getattr(model, "origin", None) is None:
         raise ExportError(
-            f"{type(model).__name__} does not say what images it takes: make a model with zoo.load or zoo.create"
+            f"{type(model).__name__} does not say what images it takes: make a model with "
+            "zoo.load or zoo.create"
         )
     data = model.known_origin.data
     return torch.zeros(batch, data.channels, data.size, data.size)
 
 
 def folded_norms(calls: list[Call]) -> dict[str, str]:
-    """The paths of the BatchNorms that fold, and of their convolutions: each the only reader of its
-    own.
+    """Return the paths of the BatchNorms that fold, and of their convolutions.
 
-    A BatchNorm that reads a sum (block order b) stays.
+    A BatchNorm folds if it is the only reader of a convolution. One that reads a sum (block order
+    b) stays.
     """
     convs = {call.path for call in calls if isinstance(call.module, nn.Conv2d)}
     readers = Counter(path for call in calls for path in call.inputs)
@@ -48,17 +53,19 @@ def folded_norms(calls: list[Call]) -> dict[str, str]:
 
 
 def fused(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
-    """One convolution that does the work of a convolution and the BatchNorm behind it."""
+    """Return one convolution that does the work of a convolution and the BatchNorm behind it."""
     assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
     return fuse_conv_bn_eval(conv, norm)
 
 
 def fold(model: DANet) -> DANet:
-    """A copy in eval mode whose folded BatchNorms are `Folded`: a convolution's output there is its
-    BatchNorm's in `model`.
+    """Return a copy in eval mode whose folded BatchNorms are `Folded`.
+
+    The output of a convolution there is that of its BatchNorm in `model`. Raises `ExportError` for
+    a network that has no exact export.
     """
     check_modules(model)
-    _check_settled(model)
+    _check_weights(model)
     folded = copy.deepcopy(model).eval()
     for norm, conv in folded_norms(trace(folded, still_image(model))).items():
         folded.set_submodule(conv, fused(folded.get_submodule(conv), folded.get_submodule(norm)))
@@ -66,22 +73,20 @@ def fold(model: DANet) -> DANet:
     return folded
 
 
-def _check_settled(model: DANet) -> None:
-    """Raises `ExportError` for weights of another precision, and for a head that tells other
-    classes than the model's data name.
-    """
+def _check_weights(model: DANet) -> None:
+    """Raise `ExportError` for weights of another precision, or of other classes than the data's."""
     for path, weight in model.named_parameters():
         if weight.dtype != torch.float32:
             raise ExportError(
-                f"{path} is of {weight.dtype}: exports are made of torch.float32, as model.float() makes it"
+                f"{path} is of {weight.dtype}: exports are made of torch.float32, as "
+                "model.float() makes it"
             )
-    last = model.head.fc
-    if (
-        model.origin
-        and isinstance(last, nn.Linear)
-        and last.out_features != model.known_origin.data.num_classes
-    ):
+    if model.origin is None or not isinstance(model.head.fc, nn.Linear):
+        return
+    data, classes = model.known_origin.data, model.head.fc.out_features
+    if classes != data.num_classes:
         raise ExportError(
-            f"head.fc tells {last.out_features} classes, the model's data {model.known_origin.data.title} have "
-            f"{model.known_origin.data.num_classes}: write it with zoo.weights.write_model, and export what zoo.load gives"
+            f"head.fc tells {classes} classes, the model's data {data.title} have "
+            f"{data.num_classes}: write it with zoo.weights.write_model, and export what zoo.load "
+            "gives"
         )

@@ -1,7 +1,7 @@
-"""Which networks have an exact export: known layers, and neurons that compute an equation of
-`zoo.neurons.Lif` and nothing more.
+"""Checks that a network has an exact export.
 
-`check_modules` decides for every export, verification, energy figure and chip check, before
+Its layers must be known ones, and its neurons compute an equation of `zoo.neurons.Lif` and nothing
+more. `check_modules` decides for every export, verification, energy figure and chip check, before
 anything runs.
 """
 
@@ -21,37 +21,21 @@ from zoo.neurons import Lif
 
 __all__ = ["check_modules", "check_shapes", "lif_constants"]
 
-LAYERS = (
-    nn.Conv2d,
-    nn.Linear,
-    nn.BatchNorm2d,
-    nn.AvgPool2d,
-    nn.MaxPool2d,
-    nn.Identity,
-    SamePool,
-    Add,
-    And,
-    IAnd,
-    Repeat,
-    Readout,
+WEIGHTED = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+POOLS = (nn.AvgPool2d, nn.MaxPool2d, SamePool)
+LAYERS = (*WEIGHTED, *POOLS, nn.Identity, Add, And, IAnd, Repeat, Readout)
+PARTS = (DANet, Stem, Stage, Block, Projection, Head)
+CONTAINERS = (*PARTS, nn.Sequential, nn.ModuleList, nn.ModuleDict)
+VALID = (
+    "valid is zoo.neurons.Lif with an snn.Leaky that resets to zero or by subtraction "
+    "(reset_delay=True) as its neuron"
 )
-CONTAINERS = (
-    DANet,
-    Stem,
-    Stage,
-    Block,
-    Projection,
-    Head,
-    nn.Sequential,
-    nn.ModuleList,
-    nn.ModuleDict,
-)
-VALID = "valid is zoo.neurons.Lif with an snn.Leaky that resets to zero or by subtraction (reset_delay=True) as its neuron"
 
 
 def check_modules(model: nn.Module) -> None:
-    """Raises `ExportError` for the first module, or option of a neuron, that has no exact export,
-    by its path and what it is.
+    """Raise `ExportError` for the first module, or option of a neuron, without an exact export.
+
+    The message names it by its path and what it is.
     """
     neurons: list[str] = []
     for path, module in model.named_modules():
@@ -61,12 +45,11 @@ def check_modules(model: nn.Module) -> None:
             neurons.append(path)
             if reason := _obstacle(module.neuron):
                 raise ExportError(f"{path}.neuron: {reason} has no exact export; {VALID}")
-        elif parametrize.is_parametrized(module) or any(
-            isinstance(h, prune.BasePruningMethod) for h in _hooks(module)
-        ):
+        elif parametrize.is_parametrized(module) or _is_pruned(module):
             raise ExportError(
-                f"{path}: its weights are computed anew for each call; make them permanent first, with "
-                "torch.nn.utils.prune.remove or torch.nn.utils.parametrize.remove_parametrizations"
+                f"{path}: its weights are computed anew for each call; make them permanent first, "
+                "with torch.nn.utils.prune.remove or "
+                "torch.nn.utils.parametrize.remove_parametrizations"
             )
         elif not isinstance(module, LAYERS + CONTAINERS):
             raise ExportError(
@@ -75,8 +58,9 @@ def check_modules(model: nn.Module) -> None:
 
 
 def check_shapes(path: str, lif: Lif, shape: tuple[int, ...]) -> None:
-    """Raises `ExportError` for a beta or threshold that is not one number for each neuron of a
-    layer of `shape`, [C, H, W].
+    """Raise `ExportError` for a beta or threshold that does not fit a layer of neurons.
+
+    `shape` is the layer's, `[C, H, W]`; there must be one number for each neuron.
     """
     for name, values in zip(("beta", "threshold"), lif_constants(lif), strict=True):
         try:
@@ -85,18 +69,19 @@ def check_shapes(path: str, lif: Lif, shape: tuple[int, ...]) -> None:
             fits = False
         if not fits:
             raise ExportError(
-                f"{path}.neuron: {name} of shape {list(values.shape)} does not fit currents of {list(shape)}; "
-                f"valid are [], one number, [{shape[0]}, 1, 1], one for each channel, and {list(shape)}"
+                f"{path}.neuron: {name} of shape {list(values.shape)} does not fit currents of "
+                f"{list(shape)}; valid are [], one number, [{shape[0]}, 1, 1], one for each "
+                f"channel, and {list(shape)}"
             )
 
 
 def lif_constants(lif: Lif) -> tuple[Tensor, Tensor]:
-    """Beta, within [0, 1] as snnTorch takes it, and threshold: float32, without a batch axis or a
-    gradient.
+    """Return beta, within [0, 1] as snnTorch takes it, and threshold.
+
+    Both are float32 without a batch axis or a gradient: `[]`, `[C, 1, 1]` or `[C, H, W]`.
     """
-    beta, threshold = (
-        value.detach().cpu().float() for value in (lif.neuron.beta, lif.neuron.threshold)
-    )
+    constants = (lif.neuron.beta, lif.neuron.threshold)
+    beta, threshold = (value.detach().cpu().float() for value in constants)
     return _without_batch(beta.clamp(0, 1)), _without_batch(threshold)
 
 
@@ -107,33 +92,32 @@ def _without_batch(values: Tensor) -> Tensor:
 
 
 def _obstacle(neuron: Any) -> str | None:
-    """Name what of a neuron is not in the equations of `Lif`; None if it computes one of them."""
+    """Return what of a neuron is not in the equations of `Lif`; None if it computes one of them."""
     if type(neuron) is not snn.Leaky:
         return _class(neuron)
+    resets = (neuron._base_zero, neuron._base_sub)
+    unlike_step = "spike_grad whose spikes are not 1 above the threshold and 0 elsewhere"
     options = {
         "init_hidden=True": neuron.init_hidden,
         "inhibition=True": neuron.inhibition,
         "state_quant": neuron.state_quant,
         "reset_delay=False": not neuron.reset_delay,
         # Not `reset_mechanism`: to set it changes what snnTorch says, not what it does.
-        'reset_mechanism="none"': neuron.state_function
-        not in (neuron._base_zero, neuron._base_sub),
+        'reset_mechanism="none"': neuron.state_function not in resets,
         "graded_spikes_factor other than 1": bool(neuron.graded_spikes_factor.ne(1).any()),
-        "spike_grad whose spikes are not 1 above the threshold and 0 elsewhere": not _is_step(
-            neuron.spike_grad
-        ),
+        unlike_step: not _is_step(neuron.spike_grad),
     }
     for name in ("beta", "threshold"):
         values = getattr(neuron, name)
-        # its membranes would be too
+        # Membranes would be float64, too.
         options[f"{name} of {values.dtype}"] = values.dim() > 0 and values.dtype == torch.float64
         options[f"{name} of NaN"] = not values.is_meta and values.isnan().any()
-    wrong = [option for option, given in options.items() if given]
+    wrong = [option for option, is_set in options.items() if is_set]
     return f"snn.Leaky with {' and '.join(wrong)}" if wrong else None
 
 
 def _is_step(spike_grad: object) -> bool:
-    """Whether a surrogate fires where its argument is above zero."""
+    """Return whether a surrogate fires where its argument is above zero, and only there."""
     assert callable(spike_grad)
     u = torch.linspace(-2, 2, 401, device="cpu")  # a model may be built on "meta"
     with (
@@ -146,10 +130,12 @@ def _is_step(spike_grad: object) -> bool:
     return False  # `surrogate.LSO()` of snnTorch 1.0 cannot be called with an argument alone
 
 
-def _hooks(module: nn.Module) -> list[object]:
-    return list(module._forward_pre_hooks.values())
+def _is_pruned(module: nn.Module) -> bool:
+    hooks = module._forward_pre_hooks.values()
+    return any(isinstance(hook, prune.BasePruningMethod) for hook in hooks)
 
 
 def _class(module: nn.Module) -> str:
+    """Return package and class of a module, as `torch.ReLU`."""
     kind = type(module)
     return f"{kind.__module__.split('.')[0]}.{kind.__qualname__}"

@@ -18,26 +18,27 @@ WeightFormat = Literal["float32", "int8", "int8-layer"]
 PRECISIONS: dict[str, str] = {
     "float32": "weights as they were trained",
     "int8": "one scale per output channel; biases and neurons as they were",
-    "int8-layer": "one scale per layer, of whose steps biases and thresholds are whole numbers, as on Speck",
+    "int8-layer": (
+        "one scale per layer, of whose steps biases and thresholds are whole numbers, as on Speck"
+    ),
 }
 LEVELS = 127  # on either side of zero
 
 
 def as_precision(word: str) -> WeightFormat:
-    """Raises `ConfigError` for a word that is none."""
+    """Return a word as a precision; raise `ConfigError` for one that is none."""
     if word not in PRECISIONS:
         raise ConfigError(f"precision {word[:100]!r} is not one of {', '.join(PRECISIONS)}")
     return cast(WeightFormat, word)
 
 
 def quantize_weights(model: DANet, precision: WeightFormat = "int8") -> DANet:
-    """A copy of `model` whose weights are integers from -127 to 127 times a scale, its BatchNorms
-    folded before.
+    """Return a copy of `model` whose weights are integers from -127 to 127 times a scale.
 
-    The scale is the largest number that it has to reach over 127 (symmetric, without calibration;
-    Jacob et al. 2018, section 3): the largest weight of each output channel, or with `int8-layer`
-    the largest weight or bias of the layer. Every layer that has weights keeps it, as
-    `weight_scale` `[C_out]`.
+    Its BatchNorms are folded before. The scale is the largest number that it has to reach over 127
+    (symmetric, without calibration; Jacob et al. 2018, section 3): the largest weight of each
+    output channel, or with `int8-layer` the largest weight or bias of the layer. Every layer that
+    has weights keeps it, as `weight_scale` `[C_out]`.
     """
     if precision == "float32":
         return model
@@ -54,19 +55,19 @@ def quantize_weights(model: DANet, precision: WeightFormat = "int8") -> DANet:
                     for parameter in numbers:
                         scale = _round(parameter, largest)
                     layer.weight_scale = scale.expand(len(layer.weight)).clone()
-                    for reader in calls:  # of the layer's current alone
-                        if (
-                            isinstance(reader.module, Lif)
-                            and _source(calls, reader.inputs[0]) == call.path
-                        ):
+                    for reader in calls:
+                        # A neuron that reads a sum has a threshold in steps of no single layer.
+                        reads = _source(calls, reader.inputs[0])
+                        if isinstance(reader.module, Lif) and reads == call.path:
                             _round(reader.module.neuron.threshold, largest)
     model.origin = replace(model.known_origin, precision=precision)
     return model
 
 
 def _round(numbers: Tensor, largest: Tensor) -> Tensor:
-    """To whole multiples of `largest / 127`, which is returned; `largest` may be one number for
-    each row.
+    """Round to whole multiples of `largest / 127`, in place, and return that scale.
+
+    `largest` is one number, or one for each row.
     """
     scale = largest.clamp_min(torch.finfo(largest.dtype).tiny) / LEVELS
     step = scale.view(-1, *[1] * (numbers.dim() - 1))
@@ -75,7 +76,7 @@ def _round(numbers: Tensor, largest: Tensor) -> Tensor:
 
 
 def _source(calls: list[Call], path: str) -> str:
-    """The path whose value `path` hands on unchanged."""
+    """Return the path whose value `path` hands on unchanged."""
     unchanged = {
         call.path: call.inputs[0] for call in calls if isinstance(call.module, nn.Identity | Repeat)
     }

@@ -1,4 +1,4 @@
-"""Which module of a network feeds which: one recorded forward pass.
+"""A trace of a network, which says what module feeds which: one recorded forward pass.
 
 Everything between two modules of a zoo network is a module too (sums, pools, the repetition over
 time), so the recorded calls are the whole computation, in an order in which it can be repeated.
@@ -25,21 +25,17 @@ INPUT = "input"
 
 @dataclass(frozen=True)
 class Call:
-    """`path` is the module's dotted name, `inputs` the paths whose outputs it read, in the order of
-    its arguments.
-    """
+    """One call of a module."""
 
-    path: str
+    path: str  # the module's dotted name
     module: nn.Module
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...]  # the paths whose outputs it read, in the order of its arguments
     in_shape: tuple[int, ...]  # of the first input, [N, C, H, W]
     out_shape: tuple[int, ...]
 
 
 def leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules that compute: those without children, and `Lif`, whose neuron is its own
-    business.
-    """
+    """Give path and module of each that computes: those without children, and `Lif`."""
     inside = tuple(path + "." for path, module in model.named_modules() if isinstance(module, Lif))
     for path, module in model.named_modules():
         if isinstance(module, Lif) or not (any(module.children()) or path.startswith(inside)):
@@ -47,15 +43,15 @@ def leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def trace(model: DANet, x: Tensor) -> list[Call]:
-    """The calls of `model(x)`, for a still image `x` of `[B, C, H, W]`, in the order in which they
-    ran.
+    """Return the calls of `model(x)` in the order in which they ran.
 
-    Raises `ExportError` for a module that has no exact export.
+    `x` is a still image, `[B, C, H, W]`. Raises `ExportError` for a module that has no exact
+    export.
     """
     check_modules(model)
     calls: list[Call] = []
     producer = {id(x): INPUT}
-    # an id is only unique while its tensor lives, so it is forgotten with it
+    # An id is only unique while its tensor lives, so it is forgotten with it.
     forget: list[Any] = []
 
     def record(path: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
@@ -63,7 +59,8 @@ def trace(model: DANet, x: Tensor) -> list[Call]:
             inputs = tuple(producer[id(a)] for a in args)
         except KeyError:
             raise ExportError(
-                f"{path} reads a tensor that no module made: only networks of modules can be exported"
+                f"{path} reads a tensor that no module made: only networks of modules can be "
+                "exported"
             ) from None
         calls.append(Call(path, module, inputs, tuple(args[0].shape), tuple(output.shape)))
         key = id(output)
@@ -77,6 +74,8 @@ def trace(model: DANet, x: Tensor) -> list[Call]:
 
 @contextmanager
 def _hooked(model: nn.Module, record: Any) -> Iterator[None]:
+    """Call `record` for each module that computes, and check the shapes that a `Lif` is given."""
+
     def hook(path: str) -> Any:
         return lambda module, args, output: record(path, module, args, output)
 

@@ -112,8 +112,9 @@ def test_parameters_that_could_mean_several_axes_are_refused(shape: tuple[int, .
 
 
 CONV = {
-    "type": b"Conv2d", "weight": np.arange(18.0).reshape(2, 1, 3, 3), "bias": np.zeros(2), "stride": np.array([1, 1]),
-    "padding": np.array([1, 1]), "dilation": np.array([1, 1]), "groups": 1, "input_shape": np.array([4, 5]),
+    "type": b"Conv2d", "weight": np.arange(18.0).reshape(2, 1, 3, 3), "bias": np.zeros(2),
+    "stride": np.array([1, 1]), "padding": np.array([1, 1]), "dilation": np.array([1, 1]),
+    "groups": 1, "input_shape": np.array([4, 5]),
 }  # fmt: skip
 
 
@@ -259,7 +260,8 @@ def test_an_axis_of_more_than_one_is_left_out_where_the_shape_says_so() -> None:
     assert zoo.from_nir(net, shape=(1, 4, 5)).input_shape == (1, 4, 5)
     with pytest.raises(
         ExportError,
-        match=r"declares \[16, 1, 4, 5\]: if the first axis is of batch or time, give shape=\(1, 4, 5\)$",
+        match=r"declares \[16, 1, 4, 5\]: if the first axis is of batch or time, "
+        r"give shape=\(1, 4, 5\)$",
     ):
         zoo.from_nir(net)
     timed = declaring([20, 1, 2], nir.Linear(np.ones((3, 2))))

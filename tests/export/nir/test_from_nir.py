@@ -291,7 +291,7 @@ def test_the_state_dict_holds_everything() -> None:
         "nodes.n0.weight",
         "nodes.n0.bias",
         "nodes.n1.leaky.beta",
-        "nodes.n1.gain",
+        "nodes.n1.input_gain",
     } <= network.state_dict().keys()
 
 

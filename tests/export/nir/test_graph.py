@@ -1,5 +1,7 @@
 """Graphs and files of anyone: what is made of the sound ones, and what is said of the others."""
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
@@ -17,6 +19,7 @@ from export.nir import hdf5_process as hdf5
 from export.nir.graph import ResetBySubtraction, check_graph, find_subtractive_resets
 from export.nir.interpreter import run
 from export.nir.reader import read_nir
+from zoo import sandbox
 from zoo.errors import ExportError, InputError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -65,13 +68,13 @@ def convolving() -> Any:
 # Sound graphs
 
 
-def test_a_flow_is_flat_and_in_order() -> None:
+def test_a_checked_graph_is_flat_and_in_order() -> None:
     inner = nir.NIRGraph.from_list(nir.Threshold(a(1, 1)))
     graph = chain(nir.Scale(a(2, 2)), inner, nir.Linear(a([1, 1])))
     graph.nodes = dict(reversed(graph.nodes.items()))
     graph.edges.append(("n0", "n2"))
-    ready = check_graph(graph)
-    assert [*ready.nodes] == [
+    checked = check_graph(graph)
+    assert [*checked.nodes] == [
         "input",
         "n0",
         "n1.input",
@@ -80,10 +83,10 @@ def test_a_flow_is_flat_and_in_order() -> None:
         "n2",
         "output",
     ]
-    assert ready.sources["n2"] == ("n1.output", "n0") and ready.sources["input"] == ()
-    assert ready.readers["n0"] == ("n1.input", "n2") and ready.readers["output"] == ()
-    assert ready.shapes["n1.threshold"] == ready.inputs("n2") == ready.inputs("input") == (2,)
-    assert ready.shapes["output"] == (1,) and ready.dt == DT and ready.entry == "input"
+    assert checked.sources["n2"] == ("n1.output", "n0") and checked.sources["input"] == ()
+    assert checked.readers["n0"] == ("n1.input", "n2") and checked.readers["output"] == ()
+    assert checked.shapes["n1.threshold"] == checked.inputs("n2") == checked.inputs("input") == (2,)
+    assert checked.shapes["output"] == (1,) and checked.dt == DT and checked.entry == "input"
 
 
 def test_windows_are_tuples_and_the_graph_is_left_alone() -> None:
@@ -106,11 +109,11 @@ def test_scalars_hold_for_every_element(scalar: Any) -> None:
         changed(nir.Threshold(a(1)), threshold=scalar),
         shape=(2, 3),
     )
-    ready = check_graph(graph)
+    checked = check_graph(graph)
     assert (
-        ready.nodes["n0"].scale.shape
-        == ready.nodes["n1"].tau.shape
-        == ready.nodes["n2"].threshold.shape
+        checked.nodes["n0"].scale.shape
+        == checked.nodes["n1"].tau.shape
+        == checked.nodes["n2"].threshold.shape
         == (2, 3)
     )
     full = {
@@ -169,8 +172,9 @@ def subtracts(
 
 
 def test_a_reset_by_subtraction_is_recognised() -> None:
-    loop = ResetBySubtraction(threshold="n1", scale="minus", delay="late")
+    loop = ResetBySubtraction("n0", "n1", "minus", "late", inputs=("input",), readers=("output",))
     assert find_subtractive_resets(check_graph(subtracts())) == {"n0": loop}
+    assert check_graph(subtracts()).subtractive_resets == {"n0": loop}
     assert find_subtractive_resets(check_graph(subtracts(membrane=nir.I(a(4, 4))))) == {"n0": loop}
     assert find_subtractive_resets(
         check_graph(subtracts(theta=(1,), scale=(-1, -1), delay=(DT,)))
@@ -612,7 +616,7 @@ def test_a_file_that_is_no_hdf5_is_refused(
 def test_the_number_of_objects_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hdf5, "MAX_OBJECTS", 20)
     out = BytesIO()
-    hdf5.write_stream(str(edited(tmp_path / "x.nir")), out)
+    sandbox.send(hdf5.send_graph, edited(tmp_path / "x.nir"), out)
     assert b'{"error": "has more than 20 objects"}' in out.getvalue()
 
 
@@ -625,10 +629,10 @@ def test_the_number_of_objects_is_bounded(tmp_path: Path, monkeypatch: pytest.Mo
         "print('nonsense')",
         "print('{}')",
         "print('{\"close\": true}\\n' * 9)",
-        'print(\'{"numbers": "x", "dtype": "<f4", "shape": [99999999999]}\')',
-        'print(\'{"numbers": "x", "dtype": "<f4", "shape": [-1, -1]}\')',
-        'print(\'{"numbers": "x", "dtype": "<f4", "shape": [9]}\')',
-        'print(\'{"numbers": "x", "dtype": "O", "shape": []}\')',
+        'print(\'{"array": "x", "dtype": "<f4", "shape": [99999999999]}\')',
+        'print(\'{"array": "x", "dtype": "<f4", "shape": [-1, -1]}\')',
+        'print(\'{"array": "x", "dtype": "<f4", "shape": [9]}\')',
+        'print(\'{"array": "x", "dtype": "O", "shape": []}\')',
         "print('{\"end\": true}')",
         "while True: print('x' * 1000, end='')",
     ],
@@ -638,7 +642,7 @@ def test_a_reader_that_dies_is_a_damaged_file(
 ) -> None:
     script = tmp_path / "reader.py"
     script.write_text(program)
-    monkeypatch.setattr(hdf5, "__file__", str(script))
+    monkeypatch.setattr(sandbox, "command", lambda *_: [sys.executable, str(script)])
     monkeypatch.setattr(hdf5, "allowed_seconds", lambda size: 0.05)
     with pytest.raises(
         InputError, match="is damaged: HDF5 crashed on it, or does not come to its end"
@@ -648,7 +652,7 @@ def test_a_reader_that_dies_is_a_damaged_file(
 
 def test_every_group_and_array_is_announced_before_it_is_read(tmp_path: Path) -> None:
     path, begun = edited(tmp_path / "x.nir"), list[int]()
-    hdf5.write_stream(str(path), BytesIO(), begun.append)
+    sandbox.send(hdf5.send_graph, path, BytesIO(), begun.append)
     expected = [0]
     with h5py.File(path) as file:
         file["node"].visititems(
@@ -668,15 +672,17 @@ def test_a_reader_may_compute_as_long_as_the_file_is_large(monkeypatch: pytest.M
     monkeypatch.setattr("resource.setrlimit", lambda kind, most: limits.update({kind: most[0]}))
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("os.times", lambda: (1000.5, 0.5, 0.0, 0.0, 0.0))
-    begin = hdf5._limited(1 << 30)
-    assert limits[resource.RLIMIT_CPU] == 1001 + hdf5.PATIENCE
+    begin = sandbox.limit_this_process(hdf5.limits_for(1 << 30))
+    assert limits[resource.RLIMIT_CPU] == 1001 + hdf5.STEP_CPU_SECONDS
     begin(1 << 32)
-    assert limits[resource.RLIMIT_CPU] == 1001 + hdf5.PATIENCE + 256
+    assert limits[resource.RLIMIT_CPU] == 1001 + hdf5.STEP_CPU_SECONDS + 256
     monkeypatch.setattr("os.times", lambda: (1e6, 0.0, 0.0, 0.0, 0.0))
     begin(0)
-    assert (
-        limits[resource.RLIMIT_CPU] == hdf5.allowed_seconds(1 << 30) == hdf5.PATIENCE + 256 + 1024
-    )
+    most = hdf5.allowed_seconds(1 << 30)
+    assert limits[resource.RLIMIT_CPU] == most == hdf5.STEP_CPU_SECONDS + 256 + 1024
+    # The memory is that of the arrays beside a filter's buffer, and a gigabyte for all the rest.
+    assert limits[resource.RLIMIT_CORE] == 0
+    assert limits[resource.RLIMIT_AS] - sandbox._mapped_bytes() < (1 << 30) + 2 * hdf5.MAX_BYTES
 
 
 def test_public_names() -> None:
@@ -687,4 +693,8 @@ def test_public_names() -> None:
         "find_recurrent_nodes",
         "find_subtractive_resets",
     }
-    assert "torch" not in Path(hdf5.__file__).read_text()
+
+
+def test_the_reading_process_loads_no_torch() -> None:
+    program = "import sys, export.nir.hdf5_process; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -104,7 +104,7 @@ def around_a_graph() -> tuple[Any, Callable[[Array], Array]]:
 
 
 def shared_weights() -> tuple[Any, Callable[[Array], Array]]:
-    """The next layer reads the weighted spikes of this step, the neuron those of the step before."""
+    """The next layer reads this step's weighted spikes, the neuron those of the step before."""
     net = graph(
         {"lif": lif(), "loop": nir.Linear(LOOP)},
         ("input", "lif"),
@@ -140,8 +140,10 @@ def sum_before_the_neuron() -> tuple[Any, Callable[[Array], Array]]:
 def two_layers() -> tuple[Any, Callable[[Array], Array]]:
     """A ring of two neurons that is entered at one: what comes back to it is late."""
     net = graph(
-        {"first": lif(), "on": nir.Affine(LOOP, BIAS), "second": lif(), "back": nir.Affine(BACK, BIAS)},
-        ("input", "first"), ("first", "on"), ("on", "second"), ("second", "back"), ("back", "first"), ("second", "output"),
+        {"first": lif(), "on": nir.Affine(LOOP, BIAS),
+         "second": lif(), "back": nir.Affine(BACK, BIAS)},
+        ("input", "first"), ("first", "on"), ("on", "second"),
+        ("second", "back"), ("back", "first"), ("second", "output"),
     )  # fmt: skip
     first, second, past = Lif(), Lif(), [np.zeros(2)]
 
@@ -260,9 +262,11 @@ def test_a_reset_by_subtraction_stays_one_neuron_in_a_recurrent_network() -> Non
     nodes = parts | {"loop": nir.Linear(LOOP), "more": nir.Linear(BACK)}
     ways = [("fires", "loop"), ("loop", "m"), ("fires", "more"), ("more", "m")]
     net = graph(nodes, ("input", "m"), ("fires", "output"), *loop, *ways)
-    ready = check_graph(net)
-    assert find_subtractive_resets(ready) == {"m": ResetBySubtraction("fires", "minus", "late")}
-    assert find_recurrent_nodes(ready) == {"loop", "more", "fires.delay"}
+    checked = check_graph(net)
+    inputs, readers = ("input", "loop", "more"), ("fires.delay", "output")
+    reset = ResetBySubtraction("m", "fires", "minus", "late", inputs, readers)
+    assert find_subtractive_resets(checked) == {"m": reset}
+    assert find_recurrent_nodes(checked) == {"loop", "more", "fires.delay"}
     v, past, expected = np.zeros(2), np.zeros(2), []
     for x in X[:, 0]:
         v = v / 2 + x + (LOOP + BACK) @ past - past
