@@ -32,12 +32,12 @@ from export.energy import (
     TorchExecutor,
     Totals,
     count,
-    structure,
+    read_structure,
     trains_needed,
 )
 from export.energy.conventions import CONVENTIONS
 from export.energy.executors.onnx import OnnxExecutor
-from export.energy.profiles import Operation
+from export.energy.operations import Operation
 from export.nir.exporter import node_name, to_nir
 from export.onnx.exporter import to_onnx
 from export.onnx.runtime import Runtime
@@ -112,7 +112,7 @@ def noise(model: DANet, batch: int) -> Tensor:
 def layers(model: DANet, images: Tensor) -> Iterator[Seen]:
     """Every convolution and matrix of a network's graph, with its own input."""
     graph = to_nir(model, profile="native")
-    network, counted = zoo.from_nir(graph), structure(graph)
+    network, counted = zoo.from_nir(graph), read_structure(graph)
     modules = {name: network.nodes[key] for name, key in network.names.items()}
     inputs: dict[str, list[Tensor]] = {
         name: [] for name, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)

@@ -14,7 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from export.energy.estimation import EnergyReport, estimate
+    from export.energy.estimation import estimate
+    from export.energy.report import EnergyReport
     from export.nir.exporter import to_nir
     from export.nir.reader import read_nir
     from export.onnx.exporter import to_onnx
@@ -35,7 +36,7 @@ __all__ = [
 
 PROJECT = "danet-zoo"  # tells the command this package from another of the same name
 MODULES = {
-    "EnergyReport": "export.energy.estimation",
+    "EnergyReport": "export.energy.report",
     "OnnxModel": "export.onnx.runtime",
     "StreamingSession": "export.onnx.streaming",
     "check": "export.targets.checker",

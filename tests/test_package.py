@@ -45,7 +45,7 @@ def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: P
         "zoo/samples/fmnist.safetensors",
         "zoo/samples/LICENSE.fmnist",
         "zoo/training/recipes/fmnist.toml",
-        "export/energy/profiles.toml",
+        "export/energy/devices.toml",
         "export/energy/output/model.html.j2",
         "export/energy/output/report.html.j2",
         "export/energy/output/report.schema.json",

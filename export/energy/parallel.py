@@ -9,7 +9,7 @@ __all__ = ["gather", "processes", "rank_range"]
 
 
 def processes() -> tuple[int, int]:
-    """This one's number, and how many there are."""
+    """Return the rank of this process, and how many processes there are."""
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if ranks == 1:
         return 0, 1
@@ -18,17 +18,20 @@ def processes() -> tuple[int, int]:
 
 
 def rank_range(images: int) -> range:
-    """The images of this process."""
+    """Return the images of this process."""
     return sampler.rank_range(images, *processes())
 
 
-def gather(totals: Totals, right: int, labelled: int) -> tuple[Totals, int, int]:
-    """The sums of all processes, in the order of their images; every process gets the same."""
+def gather(totals: Totals, correct: int, labelled: int) -> tuple[Totals, int, int]:
+    """Return the sums of all processes, in the order of their images, to every process.
+
+    `correct` of the `labelled` images were classified correctly.
+    """
     if processes()[1] == 1:
-        return totals, right, labelled
+        return totals, correct, labelled
     from accelerate.utils import gather_object
 
-    whole, parts = Totals(totals.steps), gather_object([(totals, right, labelled)])
+    merged, parts = Totals(totals.steps), gather_object([(totals, correct, labelled)])
     for other, _, _ in parts:
-        whole.merge(other)
-    return whole, sum(r for _, r, _ in parts), sum(n for _, _, n in parts)
+        merged.merge(other)
+    return merged, sum(right for _, right, _ in parts), sum(n for _, _, n in parts)

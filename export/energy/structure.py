@@ -20,12 +20,12 @@ the first step none.
 
 Several edges into one node are a sum. NIR lists all sources of a residual stream at each of its
 readers, `{x0, F1, ..., Fl}`, where a network keeps a running sum; so a sum here is built from the
-largest sums that already exist (`Layer.terms`), and a chain of residual blocks costs one addition a
-block.
+largest sums that already exist (`LayerStructure.terms`), and a chain of residual blocks costs one
+addition a block.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import nir
@@ -40,74 +40,62 @@ from export.nir.graph import (
     ResetBySubtraction,
     check_graph,
     find_recurrent_nodes,
-    find_subtractive_resets,
 )
 from zoo.errors import InputError
 
-__all__ = ["MOST_EVENTS", "POOLS", "Layer", "structure"]
+__all__ = ["MAX_EVENTS", "POOLS", "LayerStructure", "read_structure"]
 
 POOLS = (nir.SumPool2d, nir.AvgPool2d)
 WEIGHTED = (nir.Conv2d, nir.Affine, nir.Linear)
 NEURONS = (nir.LIF, nir.IF, nir.CubaLIF)
-COUNTED = (
-    nir.Input,
-    nir.Output,
-    nir.Conv2d,
-    nir.Affine,
-    nir.Linear,
-    nir.Scale,
-    *POOLS,
-    nir.Flatten,
-    nir.Delay,
-    *NEURONS,
-)
-UNSEEN = 2.0**-24  # share of a membrane whose loss a float32 does not show
-MOST_EVENTS = 255  # of a pixel and step: frames of events are bytes
+PASSING = (nir.Input, nir.Output, nir.Flatten, nir.Delay)
+COUNTED = (*PASSING, *WEIGHTED, nir.Scale, *POOLS, *NEURONS)
+INVISIBLE_LEAK = 2.0**-24  # share of a membrane whose loss a float32 does not show
+MAX_EVENTS = 255  # of a pixel and step: frames of events are bytes
+FLOAT_BYTES, INT8_BYTES = 4, 1
 
 Shape = tuple[int, ...]
 Terms = tuple[tuple[str, ...], ...]
-# the largest value of an element, None for real currents; whether a current leaves at every step
-Sent = tuple[int | None, bool]
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerStructure:
     """One node of the graph and what feeds it."""
 
     name: str
     node: nir.NIRNode  # of neurons that reset by subtraction, the membrane
     neuron: bool
     sources: tuple[str, ...]  # oldest first
-    # what is added up here: nodes, and sums that exist already; fewer than two where there is
-    # nothing to add
+    # What is added up here: nodes, and sums that exist already; fewer than two where there is
+    # nothing to add.
     terms: Terms
     in_shape: Shape
     out_shape: Shape
-    # the largest value of an input element at one step; None for real currents
+    # The largest value of an input element at one step; None for real currents.
     in_bound: int | None
     out_bound: int | None
     static_input: bool
     static: bool  # the output depends on a still image alone
     fan: FanOut | None  # of a convolution, matrix or pool
     driven: bool  # a current reaches every element of the input at every step, event or not
-    currents: bool  # and so it leaves
+    currents: bool  # a current leaves at every step
     recurrent: bool  # part of a recurrent connection
     delays: Array | None  # of a Delay: the steps of each element, in the shape of the input
-    leaks: bool  # neurons that forget
+    leaks: bool  # neurons whose membrane decays
     biases: int  # elements that a constant is added to, each time the node runs
     weight_bytes: int  # of weights and biases as the graph has them
-    # of the model that the graph was made of, where they are not the node's own kind
+    # The modules of the model that the graph was made of, where they are not the node's own kind.
     modules: tuple[str, ...]
     read_out: bool = False  # no neuron comes after it, so that the mean over time may come before
 
     @property
     def inputs(self) -> int:
-        """Elements of the input."""
+        """The number of elements of the input."""
         return math.prod(self.in_shape)
 
     @property
     def outputs(self) -> int:
-        """Elements of the output; of a neuron node, its neurons."""
+        """The number of elements of the output; of a neuron node, its neurons."""
         return math.prod(self.out_shape)
 
     @property
@@ -121,130 +109,163 @@ class Layer:
         return self.in_bound is not None
 
 
-def structure(graph: nir.NIRGraph) -> list[Layer]:
-    """The graph's nodes in topological order; a neuron that resets by subtraction is one, named by
-    its spikes.
+@dataclass(frozen=True)
+class Signal:
+    """What reaches the input of a layer: the sum of what its sources send."""
 
-    Raises `ExportError` for a graph that is not sound, `InputError` for a node whose operations
-    cannot be counted, and for loops without a neuron.
+    bound: int | None  # the largest value of an element; None for real currents
+    driven: bool  # a current reaches every element at every step
+
+
+SILENT = Signal(bound=0, driven=False)
+
+
+def read_structure(graph: nir.NIRGraph) -> list[LayerStructure]:
+    """Return the graph's nodes in topological order, each with what feeds it.
+
+    A neuron that resets by subtraction is one node, named by its spikes. Raises `ExportError` for a
+    graph that is not sound, `InputError` for a node whose operations cannot be counted, and for
+    loops without a neuron.
     """
-    ready = check_graph(graph)
-    late: dict[str, Sent] = {}
+    builder = _Builder(check_graph(graph), graph)
+    # The sources of a Delay may come after it. They are taken as silent at first, then as what they
+    # were found to send, until nothing changes.
+    late: dict[str, Signal] = {}
     while True:
-        layers = _layers(ready, graph, late)
-        before, late = (
-            late,
-            {name: _sum([layers[s] for s in layers[name].sources]) for name in late},
-        )
-        if late == before:
-            return _read_out(list(layers.values()))
+        layers = builder.layers(late)
+        sums = {name: _sum(layers[source] for source in layers[name].sources) for name in late}
+        if sums == late:
+            return _mark_read_out(list(layers.values()))
+        late = sums
 
 
-def _sum(feeds: list[Layer]) -> Sent:
-    """The bound of a sum, and whether a current is among its terms."""
-    bounds = [feed.out_bound for feed in feeds if feed.out_bound is not None]
-    return sum(bounds) if feeds and len(bounds) == len(feeds) else None, any(
-        feed.currents for feed in feeds
-    )
+class _Builder:
+    """Builds the layers of one graph."""
 
+    def __init__(self, checked: CheckedGraph, graph: nir.NIRGraph) -> None:
+        self.graph = checked
+        metadata = Metadata.from_graph(graph)
+        self.input = metadata.input_kind
+        int8 = metadata.get_weight_format("").startswith("int8")
+        self.weight_bytes = INT8_BYTES if int8 else FLOAT_BYTES
+        self.modules = metadata.modules
+        self.resets = checked.subtractive_resets
+        self.membranes = {loop.threshold: membrane for membrane, loop in self.resets.items()}
+        self.recurrent = find_recurrent_nodes(checked)
+        self.constants = _constants(checked)
+        self.order = list(_ordered(checked, [*graph.nodes], self.resets))
 
-def _layers(ready: CheckedGraph, graph: nir.NIRGraph, late: dict[str, Sent]) -> dict[str, Layer]:
-    """The layers, given what the Delays that come before their sources send. Those that `late`
-    lacks are entered as silent.
-    """
-    metadata = Metadata.from_graph(graph)
-    kind = metadata.input_kind
-    width = 1 if metadata.get_weight_format("").startswith("int8") else 4
-    membranes = {
-        loop.threshold: membrane for membrane, loop in find_subtractive_resets(ready).items()
-    }
-    constants, modules, again = _constants(ready), metadata.modules, find_recurrent_nodes(ready)
-    layers: dict[str, Layer] = {}
-    sums: list[frozenset[str]] = []
-    for name, sources in _ordered(ready, [*graph.nodes], membranes):
-        node = ready.nodes[membranes.get(name, name)]
-        in_shape, out_shape = ready.inputs(name), ready.shapes[name]
-        neuron = name in membranes or isinstance(node, NEURONS)
-        delays = ready.delay_steps(name) if isinstance(node, nir.Delay) else None
+    def layers(self, late: dict[str, Signal]) -> dict[str, LayerStructure]:
+        """Return the layers, given what reaches the Delays that come before their sources.
+
+        Delays that `late` lacks are entered into it as silent.
+        """
+        layers: dict[str, LayerStructure] = {}
+        sums: list[frozenset[str]] = []
+        for name, sources in self.order:
+            feeds = [layers[source] for source in sources if source in layers]
+            complete = len(feeds) == len(sources)
+            signal = _sum(feeds) if complete else late.setdefault(name, SILENT)
+            layers[name] = self._layer(name, sources, feeds, signal, _terms(sources, sums))
+        return layers
+
+    def _layer(
+        self,
+        name: str,
+        sources: tuple[str, ...],
+        feeds: list[LayerStructure],
+        signal: Signal,
+        terms: Terms,
+    ) -> LayerStructure:
+        node = self.graph.nodes[self.membranes.get(name, name)]
+        in_shape, out_shape = self.graph.inputs(name), self.graph.shapes[name]
+        neuron = name in self.membranes or isinstance(node, NEURONS)
         _check(name, node, neuron, out_shape)
-        feeds = [layers[source] for source in sources if source in layers]
-        in_bound, driven = (
-            _sum(feeds) if len(feeds) == len(sources) else late.setdefault(name, (0, False))
-        )
-        static_input = delays is None and (
-            all(feed.static for feed in feeds) if feeds else kind == STILL_IMAGE
-        )
-        constant = constants[name]
+        delays = self.graph.delay_steps(name) if isinstance(node, nir.Delay) else None
+        still = all(feed.static for feed in feeds) if feeds else self.input == STILL_IMAGE
+        static_input = delays is None and still
+        constant = self.constants[name]
         if (scale := _diagonal(node)) is not None:
             node = nir.Scale(np.broadcast_to(scale[:, None, None], in_shape))
-        layers[name] = layer = Layer(
+        constant_bytes = FLOAT_BYTES * int(np.count_nonzero(constant))
+        layer = LayerStructure(
             name=name,
             node=node,
             neuron=neuron,
             sources=sources,
-            terms=_terms(sources, sums),
+            terms=terms,
             in_shape=in_shape,
             out_shape=out_shape,
-            in_bound=in_bound,
-            out_bound=1 if neuron else _out_bound(node, in_bound),
+            in_bound=signal.bound,
+            out_bound=1 if neuron else _out_bound(node, signal.bound),
             static_input=static_input,
             static=static_input and not neuron,
             fan=fan_out(node, in_shape),
-            driven=driven,
-            currents=driven and not neuron,
-            recurrent=name in again,
+            driven=signal.driven,
+            currents=signal.driven and not neuron,
+            recurrent=name in self.recurrent,
             delays=delays,
-            leaks=_leaks(node, ready.dt),
+            leaks=_leaks(node, self.graph.dt),
             biases=int(np.count_nonzero(np.broadcast_to(constant, out_shape))),
-            weight_bytes=width * _weights(node) + 4 * int(np.count_nonzero(constant)),
-            modules=modules.get(name, ()),
+            weight_bytes=self.weight_bytes * _weights(node) + constant_bytes,
+            modules=self.modules.get(name, ()),
         )
         if isinstance(node, nir.Input):
-            layers[name] = replace(
-                layer, out_bound=MOST_EVENTS if kind == EVENTS else None, currents=kind != EVENTS
-            )
-    return layers
+            events = self.input == EVENTS
+            return replace(layer, out_bound=MAX_EVENTS if events else None, currents=not events)
+        return layer
 
 
-def _read_out(layers: list[Layer]) -> list[Layer]:
-    """Given in topological order, but for the Delays of recurrent connections, for which it is gone
-    through again.
+def _sum(feeds: Iterable[LayerStructure]) -> Signal:
+    """Return the bound of a sum, and whether a current is among its terms."""
+    feeds = list(feeds)
+    bounds = [feed.out_bound for feed in feeds if feed.out_bound is not None]
+    bound = sum(bounds) if feeds and len(bounds) == len(feeds) else None
+    return Signal(bound, driven=any(feed.currents for feed in feeds))
+
+
+def _mark_read_out(layers: list[LayerStructure]) -> list[LayerStructure]:
+    """Return the layers with those marked after which no neuron comes.
+
+    The layers are in topological order, except for the Delays of recurrent connections, for which
+    they are gone through again.
     """
-    before: set[str] = set()  # a neuron
-    known = -1
-    while len(before) > known:
-        known = len(before)
+    before_neuron: set[str] = set()
+    size = -1
+    while len(before_neuron) > size:
+        size = len(before_neuron)
         for layer in reversed(layers):
-            if layer.neuron or layer.name in before:
-                before.update(layer.sources)
+            if layer.neuron or layer.name in before_neuron:
+                before_neuron.update(layer.sources)
     return [
-        replace(layer, read_out=not layer.neuron and layer.name not in before) for layer in layers
+        replace(layer, read_out=not layer.neuron and layer.name not in before_neuron)
+        for layer in layers
     ]
 
 
 def _leaks(node: nir.NIRNode, dt: float) -> bool:
-    """Whether neurons forget."""
+    """Return whether the membrane of neurons decays."""
     tau = getattr(node, "tau_mem", getattr(node, "tau", None))
-    return tau is not None and bool((dt / tau > UNSEEN).any())
+    return tau is not None and bool((dt / tau > INVISIBLE_LEAK).any())
 
 
-def _constants(ready: CheckedGraph) -> dict[str, Array]:
-    """What each node adds to its output every time, in a shape that spreads to it; a Scale's is its
-    readers' if all are neurons.
+def _constants(graph: CheckedGraph) -> dict[str, Array]:
+    """Return what each node adds to its output every time, in a shape that broadcasts to it.
+
+    The constant of a Scale is that of its readers if all of these are neurons.
     """
-    found: dict[str, Array] = {}
+    constants: dict[str, Array] = {}
     moved: list[tuple[str, Array]] = []
-    for name, node in ready.nodes.items():
-        found[name] = constant = _constant(node)
-        readers = ready.readers[name]
-        if _diagonal(node) is not None and all(
-            isinstance(ready.nodes[reader], nir.LIF | nir.IF) for reader in readers
-        ):
-            found[name] = np.zeros((), constant.dtype)
+    for name, node in graph.nodes.items():
+        constants[name] = constant = _constant(node)
+        readers = graph.readers[name]
+        spiking = all(isinstance(graph.nodes[reader], nir.LIF | nir.IF) for reader in readers)
+        if spiking and _diagonal(node) is not None:
+            constants[name] = np.zeros((), constant.dtype)
             moved += [(reader, constant) for reader in readers]
     for reader, constant in moved:
-        found[reader] = found[reader] + constant
-    return found
+        constants[reader] = constants[reader] + constant
+    return constants
 
 
 def _constant(node: nir.NIRNode) -> Array:
@@ -260,7 +281,7 @@ def _constant(node: nir.NIRNode) -> Array:
 
 
 def _diagonal(node: nir.NIRNode) -> Array | None:
-    """The factor of each channel, `[C]`, of a convolution that does no more than to scale."""
+    """Return the factor of each channel, `[C]`, of a convolution that only scales; else None."""
     if not isinstance(node, nir.Conv2d) or len(node.weight) != node.weight.shape[1] * node.groups:
         return None
     if any((w.kernel, w.stride, w.begin, w.end) != (1, 1, 0, 0) for w in windows(node)):
@@ -271,8 +292,9 @@ def _diagonal(node: nir.NIRNode) -> Array | None:
 
 
 def _weights(node: nir.NIRNode) -> int:
-    """How many weights the graph stores; a Scale that is the same for all pixels stores one for
-    each channel.
+    """Return how many weights the graph stores.
+
+    A Scale that is the same for all pixels stores one for each channel.
     """
     if isinstance(node, WEIGHTED):
         return int(node.weight.size)
@@ -283,80 +305,84 @@ def _weights(node: nir.NIRNode) -> int:
 
 
 def _ordered(
-    ready: CheckedGraph, order: list[str], membranes: dict[str, str]
+    graph: CheckedGraph, order: list[str], resets: dict[str, ResetBySubtraction]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every node after its sources, otherwise in the graph's own order; of a reset's loop only the
-    node of its spikes.
+    """Yield every node and its sources, after these, otherwise in the graph's own order.
 
-    Where a recurrent connection leaves no other choice, a Delay comes before its sources.
+    Of the loop of a reset there is only the node of its spikes. Where a recurrent connection leaves
+    no other choice, a Delay comes before its sources.
     """
-    loops: dict[str, ResetBySubtraction] = find_subtractive_resets(ready)
-    inside = {
-        name for membrane, loop in loops.items() for name in (membrane, loop.scale, loop.delay)
-    }
-    silent = {
-        name: [s for s in read if not isinstance(ready.nodes[s], (*NEURONS, nir.Threshold))]
-        for name, read in ready.sources.items()
-    }
-    if alone := cycles(silent):
-        raise InputError(
-            f"the graph has a loop through {min(alone[0])!r} without a neuron, whose operations cannot be counted"
-        )
+    _check_loops(graph)
+    membranes = {loop.threshold: membrane for membrane, loop in resets.items()}
+    inside = {n for name, loop in resets.items() for n in (name, loop.scale, loop.delay)}
     rank = {name: i for i, name in enumerate(order)}
-    waiting = sorted(ready.nodes.keys() - inside, key=lambda name: rank.get(name, len(rank)))
+    waiting = sorted(graph.nodes.keys() - inside, key=lambda name: rank.get(name, len(rank)))
     done: dict[str, int] = {}
+
+    def sources_of(name: str) -> list[str]:
+        membrane = membranes.get(name)
+        if membrane is None:
+            return list(graph.sources[name])
+        return [s for s in graph.sources[membrane] if s != resets[membrane].delay]
+
     while waiting:
-        for name in waiting:
-            membrane = membranes.get(name, name)
-            sources = [
-                s for s in ready.sources[membrane] if membrane == name or s != loops[membrane].delay
-            ]
-            if all(source in done for source in sources):
-                break
-        else:
-            name = next(
-                name
-                for name in ready.nodes
-                if name in waiting and isinstance(ready.nodes[name], nir.Delay)
-            )
-            sources = list(ready.sources[name])
-        yield name, tuple(sorted(sources, key=lambda source: done.get(source, len(ready.nodes))))
+        ready = (name for name in waiting if all(s in done for s in sources_of(name)))
+        name = next(ready, "") or _first_delay(graph, waiting)
+        sources = sorted(sources_of(name), key=lambda source: done.get(source, len(graph.nodes)))
+        yield name, tuple(sources)
         done[name] = len(done)
         waiting.remove(name)
 
 
+def _first_delay(graph: CheckedGraph, waiting: list[str]) -> str:
+    delays = (n for n in graph.nodes if n in waiting and isinstance(graph.nodes[n], nir.Delay))
+    return next(delays)
+
+
+def _check_loops(graph: CheckedGraph) -> None:
+    """Raise `InputError` for a loop through which no neuron passes spikes."""
+    spiking = (*NEURONS, nir.Threshold)
+    without_spikes = {
+        name: [source for source in sources if not isinstance(graph.nodes[source], spiking)]
+        for name, sources in graph.sources.items()
+    }
+    if loops := cycles(without_spikes):
+        what = f"a loop through {min(loops[0])!r} without a neuron"
+        raise InputError(f"the graph has {what}, whose operations cannot be counted")
+
+
 def _terms(sources: tuple[str, ...], sums: list[frozenset[str]]) -> Terms:
-    """What to add up for the sum of `sources`, the largest existing sums first. The new sum joins
-    `sums`.
+    """Return what to add up for the sum of `sources`, the largest existing sums first.
+
+    The new sum joins `sums`.
     """
     rest = frozenset(sources)
     if len(rest) < 2 or rest in sums:
         return ()
     terms: list[tuple[str, ...]] = []
-    while found := max((s for s in sums if s <= rest), key=len, default=None):
-        terms.append(tuple(s for s in sources if s in found))
-        rest -= found
+    while largest := max((s for s in sums if s <= rest), key=len, default=None):
+        terms.append(tuple(s for s in sources if s in largest))
+        rest -= largest
     sums.append(frozenset(sources))
     return (*terms, *((s,) for s in sources if s in rest))
 
 
 def _check(name: str, node: nir.NIRNode, neuron: bool, shape: Shape) -> None:
+    """Raise `InputError` for a node that cannot be counted."""
     if not neuron and not isinstance(node, COUNTED):
-        known = ", ".join(kind.__name__ for kind in COUNTED)
-        raise InputError(
-            f"node {name!r} is a {type(node).__name__}, whose operations cannot be counted; valid are {known}"
-        )
+        valid = ", ".join(kind.__name__ for kind in COUNTED)
+        what = f"is a {type(node).__name__}, whose operations cannot be counted"
+        raise InputError(f"node {name!r} {what}; valid are {valid}")
     if (neuron or isinstance(node, nir.Delay)) and len(shape) not in (1, 3):
-        raise InputError(
-            f"neurons {name!r} have shape {list(shape)}: valid are [features] and [C, H, W]"
-        )
+        valid = "valid are [features] and [C, H, W]"
+        raise InputError(f"neurons {name!r} have shape {list(shape)}: {valid}")
     if isinstance(node, nir.Affine | nir.Linear) and node.weight.ndim != 2:
-        raise InputError(
-            f"node {name!r} has weights {list(node.weight.shape)}: only matrices can be counted"
-        )
+        shape = node.weight.shape
+        raise InputError(f"node {name!r} has weights {list(shape)}: only matrices can be counted")
 
 
 def _out_bound(node: nir.NIRNode, in_bound: int | None) -> int | None:
+    """Return the largest value that leaves a node; None for real currents."""
     if isinstance(node, POOLS) and in_bound is not None:
         return math.prod(window.kernel for window in windows(node)) * in_bound
-    return in_bound if isinstance(node, nir.Flatten | nir.Delay | nir.Input | nir.Output) else None
+    return in_bound if isinstance(node, PASSING) else None

@@ -1,8 +1,8 @@
 """Sums over images, in constant memory but for a few integers an image, and what they cost.
 
-Counts of a batch come in, are turned into each convention's operations, and are added up exactly:
-for every layer over all images, and for every image over all layers. Energy is computed from these
-integers afterwards.
+The counts of a batch come in, are turned into each convention's operations, and are added up
+exactly: for every layer over all images, and for every image over all layers. Energy is computed
+from these integers afterwards.
 
 Shapes: `N` images in all, `B` images of a batch.
 """
@@ -10,7 +10,7 @@ Shapes: `N` images in all, `B` images of a batch.
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import zip_longest
 from typing import Any
@@ -20,14 +20,23 @@ import numpy as np
 from export.energy.conventions import CONVENTIONS, Convention
 from export.energy.counting.count import COUNTS, LayerCounts
 from export.energy.counting.windows import Array
-from export.energy.profiles import Band, Operation, Profile
+from export.energy.devices import Band, Device
+from export.energy.operations import Operation
 
-__all__ = ["Energy", "Interval", "LayerTotals", "Tally", "Totals", "energy"]
+__all__ = [
+    "Energy",
+    "Interval",
+    "LayerTotals",
+    "OperationCounts",
+    "Totals",
+    "price",
+    "price_of_mean",
+]
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-RESAMPLES = 2000  # of the bootstrap
+BOOTSTRAP_RESAMPLES = 2000
 CONFIDENCE = 0.95
-NORMAL = 1.959964  # standard deviations that hold this share of a normal distribution
+CONFIDENCE_DEVIATIONS = 1.959964  # standard deviations that hold this share of a normal one
 
 
 @dataclass(frozen=True)
@@ -54,24 +63,27 @@ class LayerTotals:
     activation_bytes: int
 
 
+SUMMED = ("counts", "events", "step_spikes")  # all other fields are the same for every image
+
+
 @dataclass(frozen=True)
-class Tally:
+class OperationCounts:
     """The operations that one convention counts."""
 
     convention: Convention
-    count: int  # of images, N
-    layers: tuple[dict[Operation, int], ...]  # over all images
-    images: dict[Operation, Array]  # of all layers, [N]
+    images: int  # N
+    by_layer: tuple[dict[Operation, int], ...]  # over all images
+    by_image: dict[Operation, Array]  # of all layers, [N]
 
     @property
-    def totals(self) -> dict[Operation, int]:
-        """Over all layers and images."""
-        return {operation: _exact(n) for operation, n in self.images.items()}
+    def total(self) -> dict[Operation, int]:
+        """The operations of all layers and images."""
+        return {operation: _exact_sum(n) for operation, n in self.by_image.items()}
 
 
 @dataclass(frozen=True)
 class Interval:
-    """In picojoules."""
+    """A confidence interval in picojoules."""
 
     lo: float
     hi: float
@@ -79,200 +91,183 @@ class Interval:
 
 @dataclass(frozen=True)
 class Energy:
-    """Of one image: the mean over all images. The band is the device's, the interval the sample's;
-    they are never merged.
+    """The energy of one image: the mean over all images.
+
+    The band is the device's uncertainty, the interval the sample's; they are never merged.
     """
 
-    profile: Profile
+    device: Device
     convention: Convention
     layers: tuple[Band | None, ...]  # None where a layer needs an operation that has no price
     total: Band | None
     images: Floats | None = field(compare=False)  # `typ` of each image, [N]; None without a total
-    # operations that the network does and the profile has no price for
+    # operations that the network does and the device has no price for
     unpriced: tuple[str, ...] = ()
 
     @cached_property
     def deviation(self) -> float | None:
-        """Standard deviation of `typ` over images; None for fewer than two, or without a total."""
-        return (
-            None
-            if self.images is None or len(self.images) < 2
-            else float(np.std(self.images, ddof=1))
-        )
+        """The standard deviation of `typ` over images; None for fewer than two or no total."""
+        if self.images is None or len(self.images) < 2:
+            return None
+        return float(np.std(self.images, ddof=1))
 
     @cached_property
     def interval(self) -> Interval | None:
-        """Of the mean of `typ`: the middle 95 % of bootstrap resamples of the images, always the
-        same for the same images.
-        """
+        """The middle 95 % of the means of bootstrap resamples; the same for the same images."""
         if self.images is None or len(self.images) < 2:
             return None
         random, n = np.random.default_rng(0), len(self.images)
-        means = [self.images[random.integers(0, n, n)].mean() for _ in range(RESAMPLES)]
+        means = [self.images[random.integers(0, n, n)].mean() for _ in range(BOOTSTRAP_RESAMPLES)]
         lo, hi = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         return Interval(float(lo), float(hi))
 
     def images_for(self, precision: float = 0.01) -> int | None:
-        """How many images a 95 % interval of plus or minus `precision` of the mean needs; None
-        where that is not known.
+        """Return how many images a 95 % interval of plus or minus `precision` of the mean needs.
+
+        None where that is not known: for fewer than two images, or without a total.
         """
         if self.total is None or self.deviation is None or not self.total.typ:
             return None
-        return max(2, math.ceil((NORMAL * self.deviation / (precision * self.total.typ)) ** 2))
+        deviations = CONFIDENCE_DEVIATIONS * self.deviation / (precision * self.total.typ)
+        return max(2, math.ceil(deviations**2))
 
 
 class Totals:
-    """What is added up while images stream through."""
+    """The sums that grow while images stream through."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.images = 0
         self.layers: list[LayerTotals] = []
-        self._operations: dict[str, list[Counter[Operation]]] = {}  # convention -> of each layer
-        # of all layers, [B]
+        # By convention: the operations of each layer, and for each batch those of its images [B].
+        self._by_layer: dict[str, list[Counter[Operation]]] = {}
         self._batches: dict[str, list[dict[Operation, Array]]] = {name: [] for name in CONVENTIONS}
-        self._sizes: list[int] = []
+        self._batch_sizes: list[int] = []
 
     def add(self, rows: list[LayerCounts], step_spikes: dict[str, Array]) -> None:
-        """A batch: its rows, and for every neuron layer its spikes at each step, `[T]`."""
+        """Add a batch: its rows, and for every layer of neurons its spikes at each step, `[T]`."""
         size = len(rows[0].acs)
-        totals = [_totals(row, size, step_spikes.get(row.name, ())) for row in rows]
-        self.layers = (
-            [_both(*pair) for pair in zip(self.layers, totals, strict=True)]
-            if self.layers
-            else totals
-        )
+        self._add_layers([_layer_totals(row, size, step_spikes.get(row.name, ())) for row in rows])
         for name, convention in CONVENTIONS.items():
-            counted = [convention.operations(row, self.steps) for row in rows]
-            sums = self._operations.setdefault(name, [Counter() for _ in rows])
+            layers = [convention.operations(row, self.steps) for row in rows]
+            sums = [{operation: _exact_sum(n) for operation, n in row.items()} for row in layers]
+            self._add_operations(name, sums)
             batch: dict[Operation, Array] = {}
-            for layer, so_far in zip(counted, sums, strict=True):
-                so_far.update({operation: _exact(n) for operation, n in layer.items()})
+            for layer in layers:
                 for operation, n in layer.items():
                     batch[operation] = batch[operation] + n if operation in batch else n
             self._batches[name].append(batch)
-        self._sizes.append(size)
+        self._batch_sizes.append(size)
         self.images += size
 
     def merge(self, other: "Totals") -> None:
-        """Add another's images, which come after these."""
+        """Add the images of another process, which come after these."""
         if not other.images:
             return
-        self.layers = (
-            [_both(*pair) for pair in zip(self.layers, other.layers, strict=True)]
-            if self.layers
-            else other.layers
-        )
-        for name, theirs in other._operations.items():
-            for so_far, layer in zip(
-                self._operations.setdefault(name, [Counter() for _ in theirs]), theirs, strict=True
-            ):
-                so_far.update(layer)
+        self._add_layers(other.layers)
+        for name, layers in other._by_layer.items():
+            self._add_operations(name, layers)
             self._batches[name] += other._batches[name]
-        self._sizes += other._sizes
+        self._batch_sizes += other._batch_sizes
         self.images += other.images
 
-    def tallies(self) -> dict[str, Tally]:
-        """By the name of the convention."""
+    def operations(self) -> dict[str, OperationCounts]:
+        """Return the operations of all images, by the name of the convention."""
         return {
-            name: Tally(
+            name: OperationCounts(
                 convention,
                 self.images,
-                tuple(map(dict, self._operations[name])),
-                self._joined(self._batches[name]),
+                by_layer=tuple(map(dict, self._by_layer[name])),
+                by_image=self._joined(self._batches[name]),
             )
             for name, convention in CONVENTIONS.items()
         }
 
+    def _add_layers(self, layers: list[LayerTotals]) -> None:
+        pairs = zip(self.layers, layers, strict=True)
+        self.layers = [_sum_of(*pair) for pair in pairs] if self.layers else layers
+
+    def _add_operations(self, convention: str, layers: Iterable[dict[Operation, int]]) -> None:
+        layers = list(layers)
+        sums = self._by_layer.setdefault(convention, [Counter() for _ in layers])
+        for so_far, layer in zip(sums, layers, strict=True):
+            so_far.update(layer)
+
     def _joined(self, batches: list[dict[Operation, Array]]) -> dict[Operation, Array]:
-        kinds = dict.fromkeys(operation for batch in batches for operation in batch)
+        """Return the operations of all images, `[N]`; a batch without an operation has none."""
+        sizes = self._batch_sizes
+        none = [np.zeros(size, np.int64) for size in sizes]
+        operations = dict.fromkeys(operation for batch in batches for operation in batch)
         return {
-            kind: np.concatenate(
-                [
-                    batch.get(kind, np.zeros(size, np.int64))
-                    for batch, size in zip(batches, self._sizes, strict=True)
-                ]
+            operation: np.concatenate(
+                [batch.get(operation, zeros) for batch, zeros in zip(batches, none, strict=True)]
             )
-            for kind in kinds
+            for operation in operations
         }
 
 
-def energy(tally: Tally, profile: Profile) -> Energy:
-    """What the operations of a tally cost on the profile's device."""
-    n = tally.count
-    prices = {operation: profile.price(operation) for operation in tally.images}
-    unpriced = tuple(
-        dict.fromkeys(operation.kind for operation, price in prices.items() if price is None)
-    )
-    layers = tuple(
-        _cost({operation: count / n for operation, count in layer.items()}, prices)
-        for layer in tally.layers
-    )
+def price(operations: OperationCounts, device: Device) -> Energy:
+    """Return what the operations of a convention cost on a device."""
+    n = operations.images
+    prices = {operation: device.price(operation) for operation in operations.by_image}
+    kinds = [operation.kind for operation, band in prices.items() if band is None]
+    unpriced = tuple(dict.fromkeys(kinds))
+    layers = tuple(price_of_mean(_mean(layer, n), device) for layer in operations.by_layer)
     if unpriced:
-        return Energy(profile, tally.convention, layers, None, None, unpriced)
+        return Energy(device, operations.convention, layers, None, None, unpriced)
     typ = np.zeros(n)
-    for operation, counts in tally.images.items():
-        if price := prices[operation]:
-            typ += counts * price.typ
-    total = _cost({operation: count / n for operation, count in tally.totals.items()}, prices)
-    return Energy(profile, tally.convention, layers, total, typ)
+    for operation, counts in operations.by_image.items():
+        if band := prices[operation]:
+            typ += counts * band.typ
+    total = price_of_mean(_mean(operations.total, n), device)
+    return Energy(device, operations.convention, layers, total, typ)
 
 
-def _exact(counts: Array) -> int:
-    """The sum over images as a Python integer: that of very many large ones would not fit into 64
-    bits.
-    """
+def price_of_mean(operations: dict[Operation, float], device: Device) -> Band | None:
+    """Return the band of a number of operations; None where one of them has no price."""
+    bands = [(n, device.price(operation)) for operation, n in operations.items()]
+    priced = [(n, band) for n, band in bands if band]
+    if len(priced) < len(bands):
+        return None
+    return Band(
+        lo=math.fsum(n * band.lo for n, band in priced),
+        typ=math.fsum(n * band.typ for n, band in priced),
+        hi=math.fsum(n * band.hi for n, band in priced),
+    )
+
+
+def _mean(operations: dict[Operation, int], images: int) -> dict[Operation, float]:
+    return {operation: n / images for operation, n in operations.items()}
+
+
+def _exact_sum(counts: Array) -> int:
+    """Return the sum as a Python integer: 64 bits may not hold that of many large ones."""
     return sum(counts.tolist())
 
 
-def _cost(operations: dict[Operation, float], prices: dict[Operation, Band | None]) -> Band | None:
-    bands = [(count, prices[operation]) for operation, count in operations.items()]
-    if any(band is None for _, band in bands):
-        return None
-    return Band(
-        *(
-            math.fsum(count * getattr(band, key) for count, band in bands)
-            for key in ("lo", "typ", "hi")
-        )
-    )
-
-
-def _totals(row: LayerCounts, images: int, step_spikes: Iterable[int]) -> LayerTotals:
+def _layer_totals(row: LayerCounts, images: int, step_spikes: Iterable[int]) -> LayerTotals:
+    """Return the sums over a batch of one row, of `images` images."""
     counts = {key: getattr(row, key) for key in COUNTS}
-    same = (
-        "name",
-        "kind",
-        "input_kind",
-        "input_bound",
-        "runs",
-        "outputs",
-        "recurrent",
-        "connections",
-        "dense_adds",
-    )
-    sizes = (
-        "dense_macs_padded",
-        "dense_macs_valid",
-        "weight_bytes",
-        "state_bytes",
-        "activation_bytes",
-    )
+    same = [one.name for one in fields(LayerTotals) if one.name not in SUMMED]
     return LayerTotals(
-        **{key: getattr(row, key) for key in (*same, *sizes)},
-        counts={key: n * images if isinstance(n, int) else _exact(n) for key, n in counts.items()},
+        **{name: getattr(row, name) for name in same},
+        counts={
+            key: n * images if isinstance(n, int) else _exact_sum(n) for key, n in counts.items()
+        },
         events=tuple(row.events.sum(0).tolist()),
         step_spikes=tuple(map(int, step_spikes)),
     )
 
 
-def _both(one: LayerTotals, two: LayerTotals) -> LayerTotals:
+def _sum_of(one: LayerTotals, two: LayerTotals) -> LayerTotals:
+    """Return the sums of the same layer over two sets of images."""
+
     def added(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(x + y for x, y in zip_longest(a, b, fillvalue=0))
 
-    counts = {key: n + two.counts[key] for key, n in one.counts.items()}
     return replace(
         one,
-        counts=counts,
+        counts={key: n + two.counts[key] for key, n in one.counts.items()},
         events=added(one.events, two.events),
         step_spikes=added(one.step_spikes, two.step_spikes),
     )

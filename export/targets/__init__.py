@@ -1,3 +1,4 @@
-"""Does a NIR graph fit a neuromorphic chip, layer by layer, against published limits:
-`export.check(graph, "speck2e")`.
+"""Checks whether a NIR graph fits a neuromorphic chip, layer by layer, against published limits.
+
+export.check(graph, "speck2e")
 """

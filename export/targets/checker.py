@@ -1,7 +1,7 @@
-"""Does a network fit a chip, and why not.
+"""Whether a network fits a chip, and why not.
 
-Checked is what is published of a chip, nothing was run on one: a network that fits here may still
-fail there.
+What is published of a chip is checked, and nothing was run on one: a network that fits here may
+still fail there.
 """
 
 import math
@@ -9,8 +9,9 @@ import math
 import nir
 
 from export.nir.graph import check_graph
-from export.targets.layers import Network, network
-from export.targets.limits import Target, targets
+from export.targets.find_layers import find_layers
+from export.targets.layers import Network
+from export.targets.limits import Cores, targets
 from export.targets.placement import Placement, most_features, place
 from export.targets.result import Check
 from export.targets.rules import CHIP, Finding, chip_findings, layer_findings, plural
@@ -20,63 +21,53 @@ __all__ = ["check"]
 
 
 def check(graph: nir.NIRGraph, target: str, *, dt: float | None = None) -> Check:
-    """Compare a graph with what is published of `target`. `dt`: seconds a step, of a graph whose
-    metadata have none.
+    """Compare a graph with what is published of the chip `target`.
 
-    Raises `InputError` for a target that is not known and `ExportError` for a graph that is not
-    sound or has no neuron.
+    `dt` is the seconds a step of a graph whose metadata have none. Raises `InputError` for a target
+    that is not known and `ExportError` for a graph that is not sound or has no neuron.
     """
-    known = targets()
-    if target not in known:
-        raise InputError(f"target {target!r} is not known; valid are {', '.join(known)}")
-    ready = check_graph(graph, dt=dt)
-    chip, found = known[target], network(ready)
-    if not found.layers:
-        raise ExportError(
-            "the graph has no spiking neuron, so that there is nothing to place on a chip"
-        )
-    placement = place(found, chip.cores) if chip.cores else None
-    findings = [
-        *chip_findings(found, chip.chip),
-        *(_core_findings(chip, found, placement) if placement else ()),
-    ]
-    for layer in found.layers.values():
-        limits = chip.limits | chip.input if found.entry in layer.reads else chip.limits
-        findings += layer_findings(layer, found, limits)
-    return Check(chip, found, tuple(findings), placement, ready.dt if ready.dt_assumed else None)
+    if target not in targets():
+        raise InputError(f"target {target!r} is not known; valid are {', '.join(targets())}")
+    chip, checked = targets()[target], check_graph(graph, dt=dt)
+    network = find_layers(checked)
+    if not network.layers:
+        what = "the graph has no spiking neuron"
+        raise ExportError(f"{what}, so that there is nothing to place on a chip")
+    findings = list(chip_findings(network, chip.chip))
+    placement = place(network, chip.cores) if chip.cores else None
+    if chip.cores and placement:
+        findings += _core_findings(chip.cores, network, placement)
+    for layer in network.layers.values():
+        limits = chip.limits | chip.input if network.entry in layer.reads else chip.limits
+        findings += layer_findings(layer, network, limits)
+    assumed_dt = checked.dt if checked.dt_assumed else None
+    return Check(chip, network, tuple(findings), placement, assumed_dt)
 
 
-def _core_findings(chip: Target, found: Network, placement: Placement) -> list[Finding]:
-    assert chip.cores
+def _core_findings(cores: Cores, network: Network, placement: Placement) -> list[Finding]:
+    """Return what does not fit of the number of cores, and of the size of each."""
     findings = []
     if placement.needed > placement.present:
-        excess = placement.needed - placement.present
-        change = (
-            plural(excess, "layer") + " fewer"
-            if chip.cores.placement == "whole"
-            else _chips(placement)
-        )
-        findings.append(
-            Finding(
-                CHIP, "cores", f"{placement.needed:,} cores", f"{placement.present:,} cores", change
-            )
-        )
+        needed, present = (f"{n:,} cores" for n in (placement.needed, placement.present))
+        findings.append(Finding(CHIP, "cores", needed, present, _fewer_cores(cores, placement)))
     elif placement.left_out:
         taken = f"{', '.join(placement.left_out)}: every core that is large enough is taken"
         change = "fewer channels in a layer that shares its kind of core"
         findings.append(Finding(CHIP, "cores", taken, "a core for each layer", change))
     for name in placement.too_large:
-        layer, needs = found.layers[name], placement.places[name].needs
-        fewer = most_features(layer, chip.cores)
-        change = (
-            f"at most {fewer} output channels, now {layer.channels}"
-            if fewer
-            else "fewer input channels, or a smaller image"
-        )
+        layer, needs = network.layers[name], placement.places[name].needs
+        channels = most_features(layer, cores)
+        change = "fewer input channels, or a smaller image"
+        if channels:
+            change = f"at most {channels} output channels, now {layer.channels}"
         words = ", ".join(f"{number:,} {key.replace('_', ' ')}" for key, number in needs.items())
         findings.append(Finding(name, "core", words, "no core has as much", change))
     return findings
 
 
-def _chips(placement: Placement) -> str:
-    return f"at least {math.ceil(placement.needed / placement.present)} chips, or a smaller network"
+def _fewer_cores(cores: Cores, placement: Placement) -> str:
+    """Return the smallest change after which there are enough cores."""
+    if cores.placement == "whole":
+        return plural(placement.needed - placement.present, "layer") + " fewer"
+    chips = math.ceil(placement.needed / placement.present)
+    return f"at least {chips} chips, or a smaller network"

@@ -1,70 +1,88 @@
-"""Targets: what a chip can hold, each limit with its source, read from `targets.toml`.
+"""Targets: what a chip can hold, each limit with its source (`targets.toml`).
 
 A limit that a target does not name is not checked: it is not published, or we have no source for
 it.
+
+To add a chip, add a table to `targets.toml`. A limit of a new kind is one entry of `LIMITS` here,
+and its rule one entry of `RULES` in `export.targets.rules`.
 """
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, first_line
+from zoo.records import (
+    NOT_EMPTY,
+    Keys,
+    Line,
+    RecordError,
+    at_least,
+    read_record,
+    read_value,
+    shown,
+)
 
-__all__ = ["Cores", "Limit", "Target", "read_targets", "targets"]
+__all__ = [
+    "CHIP_LIMITS",
+    "LIMITS",
+    "CoreKind",
+    "Cores",
+    "Limit",
+    "Target",
+    "read_targets",
+    "targets",
+]
 
 TARGETS = Path(__file__).with_name("targets.toml")
-Value = int | str | tuple[int, ...] | tuple[str, ...]
 
-# What each limit is: one number, one word of these, or a list of numbers or words.
-NEURONS = ("IF", "LIF", "CubaLIF", "memoryless")
-RESETS = ("zero", "value", "subtract")
-OPERATIONS = (
-    "sum pool",
-    "max pool",
-    "average pool",
-    "flatten",
-    "scale",
-    "delay",
-    "threshold",
-    "membrane",
-)
-PARAMETERS = ("threshold", "tau", "gain", "reset", "leak")
-NUMBER, NUMBERS = "a number", "a list of numbers"
-LIMITS: dict[str, str | tuple[str, ...]] = {
-    "operations": OPERATIONS,
-    "summed_currents": NUMBER,
-    "weights_in_series": NUMBER,
-    "sources": NUMBER,
-    "neuron_models": NEURONS,
-    "resets": RESETS,
-    "same_in_layer": PARAMETERS,
-    "square": ("kernel", "pool"),
-    "kernel_size": NUMBER,
-    "kernel_sizes": NUMBERS,
-    "strides": NUMBERS,
-    "strided_kernels": NUMBERS,
-    "padding": NUMBER,
-    "paddings": ("same", "valid"),
-    "dilations": NUMBERS,
-    "groups": NUMBERS,
-    "pools": NUMBERS,
-    "channels": NUMBERS,
-    "input_size": NUMBER,
-    "output_size": NUMBER,
-    "features": NUMBER,
-    "fan_in": NUMBER,
-    "fan_out": NUMBER,
-    "fan_out_neurons": NUMBER,
-    "dense_inputs": NUMBER,
-    "weight_bits": NUMBER,
-    "weight_scale": "layer or channel",
-    "bias_bits": NUMBER,
-    "state_bits": NUMBER,
+NeuronWord = Literal["IF", "LIF", "CubaLIF", "memoryless"]
+ResetWord = Literal["zero", "value", "subtract"]
+OperationWord = Literal[
+    "sum pool", "max pool", "average pool", "flatten", "scale", "delay", "threshold", "membrane"
+]
+ParameterWord = Literal["threshold", "tau", "gain", "reset", "leak"]
+
+# What the value of each limit is: one number that may not be exceeded, or the numbers or words
+# that are allowed.
+Number = Annotated[int, at_least(0)]
+Numbers = Annotated[tuple[Number, ...], NOT_EMPTY]
+LIMITS: dict[str, Any] = {
+    "operations": Annotated[tuple[OperationWord, ...], NOT_EMPTY],
+    "summed_currents": Number,
+    "weights_in_series": Number,
+    "sources": Number,
+    "neuron_models": Annotated[tuple[NeuronWord, ...], NOT_EMPTY],
+    "resets": Annotated[tuple[ResetWord, ...], NOT_EMPTY],
+    "same_in_layer": Annotated[tuple[ParameterWord, ...], NOT_EMPTY],
+    "square": Annotated[tuple[Literal["kernel", "pool"], ...], NOT_EMPTY],
+    "kernel_size": Number,
+    "kernel_sizes": Numbers,
+    "strides": Numbers,
+    "strided_kernels": Numbers,
+    "padding": Number,
+    "paddings": Annotated[tuple[Literal["same", "valid"], ...], NOT_EMPTY],
+    "dilations": Numbers,
+    "groups": Numbers,
+    "pools": Numbers,
+    "channels": Numbers,
+    "input_size": Number,
+    "output_size": Number,
+    "features": Number,
+    "fan_in": Number,
+    "fan_out": Number,
+    "fan_out_neurons": Number,
+    "dense_inputs": Number,
+    "weight_bits": Number,
+    "weight_scale": Literal["layer", "channel"],
+    "bias_bits": Number,
+    "state_bits": Number,
 }
-CHIP_LIMITS: dict[str, str | tuple[str, ...]] = dict.fromkeys(
-    ("inputs", "neurons", "weights", "hidden_neurons", "output_neurons"), NUMBER
+# Limits of the whole network.
+CHIP_LIMITS: dict[str, Any] = dict.fromkeys(
+    ("inputs", "neurons", "weights", "hidden_neurons", "output_neurons"), Number
 )
 RESOURCES = (
     "kernel_words",
@@ -75,7 +93,7 @@ RESOURCES = (
     "out_axons",
     "weight_bytes",
 )
-PLACEMENTS = ("whole", "split")
+AboveZero = Annotated[int, at_least(1)]
 
 
 @dataclass(frozen=True)
@@ -83,155 +101,91 @@ class Limit:
     """A number that may not be exceeded, or the numbers or words that are allowed."""
 
     name: str
-    value: Value
-    source: str
+    value: Any  # as `LIMITS` or `CHIP_LIMITS` has it for the name
+    source: Line
     secondary: bool = False  # known from somebody else than the maker of the chip
+
+    def __post_init__(self) -> None:
+        kind = (LIMITS | CHIP_LIMITS)[self.name]
+        # The record is frozen, and just being made.
+        object.__setattr__(self, "value", read_value(kind, self.value, "value"))
+
+
+LayerLimits = Annotated[dict[str, Limit], Keys(tuple(LIMITS))]
+ChipLimits = Annotated[dict[str, Limit], Keys(tuple(CHIP_LIMITS))]
+Resources = Annotated[dict[str, AboveZero], Keys(RESOURCES, beside=True)]
+
+
+@dataclass(frozen=True)
+class CoreKind:
+    """How many cores of a kind there are, and how much of each resource one of them has."""
+
+    count: AboveZero
+    resources: Resources
+
+    def __post_init__(self) -> None:
+        if not self.resources:
+            raise RecordError(f"a kind of core needs a resource; valid are {', '.join(RESOURCES)}")
 
 
 @dataclass(frozen=True)
 class Cores:
-    """What the cores have. `whole`: a core takes one layer, whole; `split`: a layer takes as many
-    as it needs, none shared.
+    """The cores of a chip.
+
+    Where the placement is `whole`, a core takes one layer, whole; where it is `split`, a layer
+    takes as many cores as it needs, none of them shared.
     """
 
-    placement: str
-    # how many of a kind there are, and what one has of each resource
-    kinds: tuple[tuple[int, dict[str, int]], ...]
-    formula: str
-    source: str
+    placement: Literal["whole", "split"]
+    kinds: Annotated[tuple[CoreKind, ...], NOT_EMPTY]
+    formula: Line
+    source: Line
     secondary: bool = False
+
+    def __post_init__(self) -> None:
+        if self.placement == "split" and len(self.kinds) > 1:
+            raise RecordError("cores between which layers are split are of one kind", ("kinds",))
 
     @property
     def count(self) -> int:
-        """All cores of the chip."""
-        return sum(count for count, _ in self.kinds)
+        """The number of all cores of the chip."""
+        return sum(kind.count for kind in self.kinds)
 
 
 @dataclass(frozen=True)
 class Target:
-    """A chip."""
+    """A chip: which it is, what the check leaves out, and what it can hold."""
 
-    name: str
-    title: str
-    note: str
-    limits: dict[str, Limit]  # of every layer
-    input: dict[str, Limit]  # of a layer that reads the network's input, in place of those above
-    chip: dict[str, Limit]  # of the whole network
-    cores: Cores | None
+    name: Line
+    title: Line
+    note: Line
+    limits: LayerLimits = field(default_factory=dict)  # of every layer
+    # Of a layer that reads the network's input, in place of those above.
+    input: LayerLimits = field(default_factory=dict)
+    chip: ChipLimits = field(default_factory=dict)  # of the whole network
+    cores: Cores | None = None
 
     def all_limits(self) -> list[Limit]:
-        """Every limit that has a row in a report, the cores aside."""
+        """Return every limit that has a row in a report, the cores aside."""
         return [*self.limits.values(), *self.input.values(), *self.chip.values()]
 
 
 @cache
 def targets() -> dict[str, Target]:
-    """The targets that are known, by name."""
+    """Return the targets that this package ships, by name."""
     return read_targets(TARGETS)
 
 
 def read_targets(path: str | Path) -> dict[str, Target]:
-    """Raises `ConfigError` that names the target and the key for an entry that cannot be."""
+    """Return the targets of a file, by name.
+
+    Raises `ConfigError` that names the target and the key for an entry that cannot be.
+    """
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} is not a file of targets: {error}") from None
-    return {name: _target(name, table) for name, table in tables.items()}
-
-
-def _target(name: str, table: Any) -> Target:
-    where = f"target {name!r}"
-    parts = {"title", "note", "limits", "input", "chip", "cores"}
-    if not isinstance(table, dict) or not all(_text(table.get(key)) for key in ("title", "note")):
-        raise ConfigError(
-            f"{where}: needs a title and a note, which say which chip it is and what the check leaves out"
-        )
-    if unknown := sorted(set(table) - parts):
-        raise ConfigError(
-            f"{where}: has no part {unknown[0]!r}; valid are {', '.join(sorted(parts))}"
-        )
-    limits, at_input = (
-        _limits(f"{where}, {part}", table.get(part, {}), LIMITS) for part in ("limits", "input")
-    )
-    chip = _limits(f"{where}, chip", table.get("chip", {}), CHIP_LIMITS)
-    cores = _cores(f"{where}, cores", table["cores"]) if "cores" in table else None
-    return Target(name, table["title"], table["note"], limits, at_input, chip, cores)
-
-
-def _limits(where: str, table: Any, known: dict[str, str | tuple[str, ...]]) -> dict[str, Limit]:
-    if not isinstance(table, dict):
-        raise ConfigError(f"{where}: must be a table of limits")
-    for key in table:
-        if key not in known:
-            raise ConfigError(f"{where}, {key!r}: no such limit; valid are {', '.join(known)}")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is not a file of targets: {first_line(error)}") from None
     return {
-        key: _limit(f"{where}, {key!r}", key, entry, known[key]) for key, entry in table.items()
+        name: read_record(Target, table, f"target {shown(name)}", name=name)
+        for name, table in tables.items()
     }
-
-
-def _limit(where: str, name: str, entry: Any, kind: str | tuple[str, ...]) -> Limit:
-    _sourced(where, entry, {"value"})
-    value = tuple(entry["value"]) if isinstance(entry["value"], list) else entry["value"]
-    if kind == NUMBER:
-        valid = _whole(value)
-    elif kind == NUMBERS:
-        valid = isinstance(value, tuple) and bool(value) and all(map(_whole, value))
-    elif isinstance(kind, tuple):
-        valid = isinstance(value, tuple) and bool(value) and all(word in kind for word in value)
-    else:
-        valid = value in ("layer", "channel")
-    if not valid:
-        expected = kind if isinstance(kind, str) else f"a list of {', '.join(kind)}"
-        raise ConfigError(f"{where}: value = {entry['value']!r}, where {expected} is expected")
-    return Limit(name, value, entry["source"], entry.get("secondary", False))
-
-
-def _cores(where: str, entry: Any) -> Cores:
-    _sourced(where, entry, {"placement", "kinds", "formula"})
-    if entry["placement"] not in PLACEMENTS or not _text(entry["formula"]):
-        raise ConfigError(
-            f"{where}: placement must be one of {', '.join(PLACEMENTS)}, and formula a text"
-        )
-    kinds = []
-    for kind in entry["kinds"] if isinstance(entry["kinds"], list) else [None]:
-        if (
-            not isinstance(kind, dict)
-            or "count" not in kind
-            or len(kind) < 2
-            or not all(_whole(v) and v for v in kind.values())
-        ):
-            raise ConfigError(
-                f"{where}: {kind!r} is no kind of core: it needs a count and resources, numbers above 0"
-            )
-        if unknown := sorted(set(kind) - {"count", *RESOURCES}):
-            raise ConfigError(
-                f"{where}: no such resource {unknown[0]!r}; valid are {', '.join(RESOURCES)}"
-            )
-        kinds.append((kind["count"], {key: value for key, value in kind.items() if key != "count"}))
-    if not kinds or (entry["placement"] == "split" and len(kinds) > 1):
-        raise ConfigError(f"{where}: needs kinds of cores, and exactly one where layers are split")
-    return Cores(
-        entry["placement"],
-        tuple(kinds),
-        entry["formula"],
-        entry["source"],
-        entry.get("secondary", False),
-    )
-
-
-def _sourced(where: str, entry: Any, keys: set[str]) -> None:
-    keys = keys | {"source"}
-    if not isinstance(entry, dict) or not keys <= set(entry) <= keys | {"secondary"}:
-        raise ConfigError(
-            f"{where}: needs exactly {', '.join(sorted(keys))}, and may say secondary"
-        )
-    if not _text(entry["source"]) or not isinstance(entry.get("secondary", False), bool):
-        raise ConfigError(f"{where}: source must be a text, and secondary true or false")
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and value >= 0

@@ -1,27 +1,27 @@
-"""Which core takes which layer."""
+"""The placement of layers on cores: which core takes which layer."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from export.targets.layers import Layer, Network
+from export.targets.layers import ChipLayer, Network
 from export.targets.limits import Cores
 
 __all__ = ["Place", "Placement", "match", "most_features", "place", "resources"]
 
-# Loihi: bits before each 64 weights, and the bits that memory is given out by
-HEADER_BITS, BLOCK, UNIT = 10, 64, 64
+# Loihi: the bits before each 64 weights, and the bits that memory is given out by.
+HEADER_BITS, BLOCK_WEIGHTS, UNIT_BITS = 10, 64, 64
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a layer lies. `core`: the number of a core that takes it whole, if there is one left."""
+    """Where a layer lies; `core` is the number of a core that takes it whole, if one is left."""
 
     needs: dict[str, int]  # of each resource
     core: int | None
     cores: int
-    # of the scarcest resource of its cores, 1 for all of it; of the largest core where the layer
-    # has none
+    # Of the scarcest resource of its cores, 1 for all of it; of the largest core where the layer
+    # has none.
     use: float
 
 
@@ -36,53 +36,57 @@ class Placement:
     present: int
 
 
-def resources(layer: Layer, network: Network, names: tuple[str, ...]) -> dict[str, int]:
-    """What a layer needs of some resources."""
+def resources(layer: ChipLayer, network: Network, names: tuple[str, ...]) -> dict[str, int]:
+    """Return what a layer needs of some resources."""
     return {name: NEEDS[name](layer, network) for name in names}
 
 
 def place(network: Network, cores: Cores) -> Placement:
-    """Give cores to layers: as many as can have one, where a core takes a layer whole."""
-    names = tuple(cores.kinds[0][1])
+    """Return which core takes which layer; as many layers as can have one."""
+    names = tuple(cores.kinds[0].resources)
     needs = {name: resources(layer, network, names) for name, layer in network.layers.items()}
-    if cores.placement == "split":
-        have = cores.kinds[0][1]
-        counts = {
-            name: max(1, *(math.ceil(need[key] / have[key]) for key in names))
-            for name, need in needs.items()
-        }
-        uses = {
-            name: max(need[key] / have[key] for key in names) / counts[name]
-            for name, need in needs.items()
-        }
-        places = {name: Place(need, None, counts[name], uses[name]) for name, need in needs.items()}
-        return Placement(places, (), (), sum(counts.values()), cores.count)
-    every = [have for count, have in cores.kinds for _ in range(count)]
+    return _split(needs, cores) if cores.placement == "split" else _match_cores(needs, cores)
+
+
+def _split(needs: dict[str, dict[str, int]], cores: Cores) -> Placement:
+    """Give each layer as many cores as it needs."""
+    present = cores.kinds[0].resources
+    places = {}
+    for name, need in needs.items():
+        used = {key: need[key] / present[key] for key in present}
+        count = max(1, *map(math.ceil, used.values()))
+        places[name] = Place(need, None, count, max(used.values()) / count)
+    needed = sum(spot.cores for spot in places.values())
+    return Placement(places, (), (), needed, cores.count)
+
+
+def _match_cores(needs: dict[str, dict[str, int]], cores: Cores) -> Placement:
+    """Give each layer a core that takes it whole."""
+    every = [kind.resources for kind in cores.kinds for _ in range(kind.count)]
     uses_of = {
-        name: [max(need[key] / have[key] for key in names) for have in every]
+        name: [max(need[key] / present[key] for key in need) for present in every]
         for name, need in needs.items()
     }
     # A layer tries the cores that it fills best first, so that the large ones stay free; `match`
     # moves it if need be.
     fits = {
-        name: sorted((i for i, u in enumerate(uses) if u <= 1), key=lambda i: -uses[i])
+        name: sorted((i for i, use in enumerate(uses) if use <= 1), key=lambda i: -uses[i])
         for name, uses in uses_of.items()
     }
     taken = match(fits)
-    places = {
-        name: Place(
-            needs[name], taken.get(name), 1, uses[taken[name]] if name in taken else min(uses)
-        )
-        for name, uses in uses_of.items()
-    }
+    places = {}
+    for name, uses in uses_of.items():
+        core = taken.get(name)
+        places[name] = Place(needs[name], core, 1, min(uses) if core is None else uses[core])
     too_large = tuple(name for name, choice in fits.items() if not choice)
     left_out = tuple(name for name, choice in fits.items() if choice and name not in taken)
     return Placement(places, too_large, left_out, len(needs), cores.count)
 
 
 def match(choices: dict[str, list[int]]) -> dict[str, int]:
-    """A largest matching of names with numbers, each name with one of its choices, by augmenting
-    paths.
+    """Return a largest matching of names with numbers, each name with one of its choices.
+
+    It is found by augmenting paths.
     """
     owner: dict[int, str] = {}
 
@@ -100,34 +104,34 @@ def match(choices: dict[str, list[int]]) -> dict[str, int]:
     return {name: number for number, name in sorted(owner.items())}
 
 
-def most_features(layer: Layer, cores: Cores) -> int:
-    """The most output channels with which some core would take the layer; 0 if none does with a
-    single one.
+def most_features(layer: ChipLayer, cores: Cores) -> int:
+    """Return the most output channels with which some core would take the layer.
+
+    It is 0 if no core takes it with a single one.
     """
-    most = max(max(kind.values()) for _, kind in cores.kinds)  # a channel takes a word at least
+    kinds = [kind.resources for kind in cores.kinds]
+    most = max(max(present.values()) for present in kinds)  # a channel takes a word at least
     for features in range(min(layer.channels - 1, most), 0, -1):
-        words = {
+        needs = {
             "kernel_words": _kernel_words(layer, features),
             "neuron_words": _neuron_words(layer, features),
+            "biases": features if any(w.biased for w in layer.weights) else 0,
         }
-        words["biases"] = features if any(w.biased for w in layer.weights) else 0
-        if any(
-            all(words.get(key, 0) <= have for key, have in kind.items()) for _, kind in cores.kinds
-        ):
+        if any(all(needs.get(key, 0) <= n for key, n in present.items()) for present in kinds):
             return features
     return 0
 
 
 def _power(number: int) -> int:
-    """The next power of two."""
+    """Return the next power of two."""
     return 1 << (number - 1).bit_length()
 
 
-def _kernel_words(layer: Layer, features: int | None = None) -> int:
-    """Speck: c 2^(ceil(log2 kx ky) + ceil(log2 f)); a layer without weights is a 1x1 convolution
-    that passes spikes on.
+def _kernel_words(layer: ChipLayer, features: int | None = None) -> int:
+    """Return the kernel memory of Speck: c 2^(ceil(log2 kx ky) + ceil(log2 f)).
 
-    Groups are written out, with zeros between them.
+    A layer without weights is a 1x1 convolution that passes spikes on. Groups are written out, with
+    zeros between them.
     """
     if not layer.weights:
         return layer.channels * _power(features or layer.channels)
@@ -137,18 +141,18 @@ def _kernel_words(layer: Layer, features: int | None = None) -> int:
     )
 
 
-def _neuron_words(layer: Layer, features: int | None = None) -> int:
-    """Speck: f 2^(ceil(log2 h) + ceil(log2 w)), of the neurons before their pool."""
+def _neuron_words(layer: ChipLayer, features: int | None = None) -> int:
+    """Return the neuron memory of Speck, before the pool: f 2^(ceil(log2 h) + ceil(log2 w))."""
     return (features or layer.channels) * math.prod(_power(n) for n in layer.shape[1:])
 
 
-def _synapse_bits(layer: Layer) -> int:
-    """Loihi: 64 weights of 8 bits and a header, in units of memory."""
-    block = math.ceil((8 * BLOCK + HEADER_BITS) / UNIT) * UNIT
-    return sum(math.ceil(w.values.size / BLOCK) * block for w in layer.weights)
+def _synapse_bits(layer: ChipLayer) -> int:
+    """Return the synaptic memory of Loihi: 64 weights of 8 bits and a header, in its units."""
+    block = math.ceil((8 * BLOCK_WEIGHTS + HEADER_BITS) / UNIT_BITS) * UNIT_BITS
+    return sum(math.ceil(w.values.size / BLOCK_WEIGHTS) * block for w in layer.weights)
 
 
-NEEDS: dict[str, Callable[[Layer, Network], int]] = {
+NEEDS: dict[str, Callable[[ChipLayer, Network], int]] = {
     "kernel_words": lambda layer, _: _kernel_words(layer),
     "neuron_words": lambda layer, _: _neuron_words(layer),
     "biases": lambda layer, _: max((w.features for w in layer.weights if w.biased), default=0),

@@ -1,22 +1,23 @@
-"""What a check of a network against a chip found."""
+"""The result of checking a network against a chip."""
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from export.targets.layers import Layer, Network
-from export.targets.limits import Target
+from export.targets.layers import ChipLayer, Network
+from export.targets.limits import Limit, Target
 from export.targets.placement import Placement
 from export.targets.rules import Finding
 
 __all__ = ["CAVEAT", "Check"]
 
 CAVEAT = "Checked against published limits; not validated on the chip."
+RECURRENCE = "Each is checked as one more reader; whether spikes can go back to it is not checked."
 
 
 @dataclass(frozen=True)
 class Check:
-    """What of a network does not fit a target, and where its layers would lie."""
+    """What does not fit a target, and where the layers of the network would lie."""
 
     target: Target
     network: Network
@@ -27,26 +28,26 @@ class Check:
 
     @property
     def fits(self) -> bool:
-        """No published limit is exceeded."""
+        """Whether no published limit is exceeded."""
         return not self.findings
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What is worth knowing and breaks no limit."""
+        """Sentences on what is worth knowing and breaks no limit."""
         copies = ", ".join(
             f"{node} {len(layers)} times" for node, layers in self.network.shared.items()
         )
         held = f"Held once for each neuron that it reaches: {copies}." if copies else ""
         names = ", ".join(self.network.recurrent)
-        back = f"Recurrent: {names}. Each is checked as one more reader; whether spikes can go back to it is not checked."
-        return tuple(note for note in (CAVEAT, self.target.note, held, back * bool(names)) if note)
+        back = f"Recurrent: {names}. {RECURRENCE}" if names else ""
+        return tuple(note for note in (CAVEAT, self.target.note, held, back) if note)
 
     def of(self, layer: str) -> tuple[Finding, ...]:
-        """The findings of a layer."""
+        """Return the findings of a layer."""
         return tuple(finding for finding in self.findings if finding.layer == layer)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for `json.dump`."""
+        """Return plain values for `json.dump`."""
         host, placement = self.network.host, self.placement
         return {
             "schema": 1,
@@ -55,9 +56,7 @@ class Check:
             "fits": self.fits,
             "assumed_dt": self.assumed_dt,
             "validated": "published limits only",
-            "cores": {"needed": placement.needed, "present": placement.present}
-            if placement
-            else None,
+            "cores": placement and {"needed": placement.needed, "present": placement.present},
             "layers": [self._layer_json(layer) for layer in self.network.layers.values()],
             "host": {
                 "nodes": list(host.nodes),
@@ -67,18 +66,10 @@ class Check:
             },
             "findings": [asdict(finding) for finding in self.findings],
             "notes": list(self.notes),
-            "limits": [
-                {
-                    "limit": limit.name,
-                    "value": limit.value,
-                    "source": limit.source,
-                    "secondary": limit.secondary,
-                }
-                for limit in self.target.all_limits()
-            ],
+            "limits": [_limit_json(limit) for limit in self.target.all_limits()],
         }
 
-    def _layer_json(self, layer: Layer) -> dict[str, Any]:
+    def _layer_json(self, layer: ChipLayer) -> dict[str, Any]:
         spot = self.placement.places[layer.name] if self.placement else None
         return {
             "name": layer.name,
@@ -92,3 +83,8 @@ class Check:
             "use": round(spot.use, 6) if spot else None,
             "needs": spot.needs if spot else None,
         }
+
+
+def _limit_json(limit: Limit) -> dict[str, Any]:
+    values = asdict(limit)
+    return {"limit": values.pop("name")} | values

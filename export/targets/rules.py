@@ -1,23 +1,22 @@
-"""One function for each limit: what in a layer exceeds it, and the smallest change that is known to
-help.
-"""
+"""The rules of limits: what in a layer exceeds one, and the smallest change known to help."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from export.targets.layers import Layer, Network, Weights
+from export.targets.layers import Branch, ChipLayer, Network, Weights
 from export.targets.limits import Limit
-from export.targets.quantization import NEAR, grid, step, whole
+from export.targets.quantization import TOLERANCE, grid, is_whole, step
 
-__all__ = ["CHIP", "Finding", "chip_findings", "layer_findings", "plural"]
+__all__ = ["CHIP", "RULES", "Finding", "chip_findings", "layer_findings", "plural"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Breach = tuple[str, str, str]  # found, allowed, change
 CHIP = "chip"  # what a finding names in place of a layer
+MAX_NAMES = 4  # of layers in a finding
+# The smallest change for a kind of operation, or the neuron model that takes the place of another.
 CHANGES = {
     "scale": "fold it into the weights before it",
     "average pool": "a sum pool, its divisor in the weights behind it",
@@ -33,33 +32,89 @@ CHANGES = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What does not fit: `found` where only `allowed` is possible."""
+class Violation(NamedTuple):
+    """What exceeds a limit: `found` where only `allowed` is possible."""
 
-    layer: str
-    limit: str
     found: str
     allowed: str
     change: str  # the smallest that would make it fit, where one is known
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A violation of one limit by one layer, or by the chip as a whole."""
+
+    layer: str
+    limit: str
+    found: str
+    allowed: str
+    change: str
+
+
+@dataclass(frozen=True)
+class RuleContext:
+    """A layer and the limit that it is checked against."""
+
+    layer: ChipLayer
+    network: Network
+    value: Any  # of the limit
+    scale: str  # what shares one scale of weights: layer or channel
+    limits: dict[str, Limit]  # all that hold for the layer
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The branches of the layer."""
+        return self.layer.branches
+
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        """The weighted nodes of the layer."""
+        return self.layer.weights
+
+    @property
+    def convolutions(self) -> list[Weights]:
+        """The weighted nodes of the layer that are no matrices."""
+        return [w for w in self.layer.weights if not w.dense]
+
+    def at_most(self, number: int, what: str, change: str) -> Iterator[Violation]:
+        """Yield a violation where a number is greater than the limit."""
+        if number > self.value:
+            yield Violation(f"{number:,} {what}", f"at most {self.value:,}", change)
+
+    def one_of(self, value: Any, what: str, change: str) -> Iterator[Violation]:
+        """Yield a violation where a value is none of those allowed."""
+        if value not in self.value:
+            allowed = " or ".join(map(str, self.value))
+            yield Violation(f"{what} {value}".strip(), allowed, change)
+
+    def each_of(self, values: Iterable[int], what: str) -> Iterator[Violation]:
+        """Yield a violation for each of the numbers that is none of those allowed."""
+        for value in sorted(set(values)):
+            yield from self.one_of(value, what, f"{what} {_nearest(value, self.value)}")
+
+
+Rule = Callable[[RuleContext], Iterator[Violation]]
+
+
 def plural(number: int, noun: str) -> str:
-    """`1 layer`, `2 layers`."""
+    """Return `1 layer`, `2 layers`."""
     return f"{number:,} {noun}" + "s" * (number != 1)
 
 
-def layer_findings(layer: Layer, network: Network, limits: dict[str, Limit]) -> Iterator[Finding]:
-    """The limits that a layer exceeds; a `Finding` each."""
+def layer_findings(
+    layer: ChipLayer, network: Network, limits: dict[str, Limit]
+) -> Iterator[Finding]:
+    """Yield a `Finding` for each limit that a layer exceeds."""
+    scale = str(limits["weight_scale"].value) if "weight_scale" in limits else "channel"
     for name, limit in limits.items():
         if name != "weight_scale":  # it says how `weight_bits` is meant
-            scale = limits["weight_scale"].value if "weight_scale" in limits else "channel"
-            for breach in RULES[name](_Case(layer, network, limit.value, str(scale), limits)):
-                yield Finding(layer.name, name, *breach)
+            context = RuleContext(layer, network, limit.value, scale, limits)
+            for violation in RULES[name](context):
+                yield Finding(layer.name, name, *violation)
 
 
 def chip_findings(network: Network, limits: dict[str, Limit]) -> Iterator[Finding]:
-    """The limits that the whole network exceeds."""
+    """Yield a `Finding` for each limit that the whole network exceeds."""
     layers, last = network.layers.values(), network.host.reads
     totals = {
         "inputs": math.prod(network.input),
@@ -69,346 +124,298 @@ def chip_findings(network: Network, limits: dict[str, Limit]) -> Iterator[Findin
         "output_neurons": sum(layer.neurons for layer in layers if layer.name in last),
     }
     for name, limit in limits.items():
-        assert isinstance(limit.value, int)
         if totals[name] > limit.value:
-            words = name.replace("_", " ")
+            words, allowed = name.replace("_", " "), f"at most {limit.value:,}"
             change = f"{totals[name] / limit.value:,.1f} times fewer {words}"
-            yield Finding(
-                CHIP, name, f"{totals[name]:,} {words}", f"at most {limit.value:,}", change
-            )
+            yield Finding(CHIP, name, f"{totals[name]:,} {words}", allowed, change)
 
 
-@dataclass(frozen=True)
-class _Case:
-    """A layer before a limit."""
-
-    layer: Layer
-    network: Network
-    value: Any  # of the limit
-    scale: str  # what shares one scale of weights: layer or channel
-    limits: dict[str, Limit]
-
-    def over(self, number: int, what: str, change: str) -> Iterator[Breach]:
-        if number > self.value:
-            yield f"{number:,} {what}", f"at most {self.value:,}", change
-
-    def among(self, found: Any, what: str, change: str) -> Iterator[Breach]:
-        if found not in self.value:
-            yield f"{what} {found}".strip(), " or ".join(map(str, self.value)), change
+# -- the structure of a layer
 
 
-def _operations(case: _Case) -> Iterator[Breach]:
-    for word, node in (pair for branch in case.layer.branches for pair in branch.operations):
-        word = "max pool" if word == "sum pool" and case.layer.max_pool else word
-        yield from case.among(word, f"{node}:", CHANGES[word]) if word != "flatten" else ()
-    if "sum pool" in case.value:
-        for node in (node for branch in case.layer.branches for node in branch.behind):
-            yield (
-                f"{node}: a pool of currents",
-                "pools of spikes",
-                "widen the convolution before it by the pool, and its stride",
-            )
+def _operations(context: RuleContext) -> Iterator[Violation]:
+    for word, node in (pair for branch in context.branches for pair in branch.operations):
+        if word == "sum pool" and context.layer.max_pool:
+            word = "max pool"
+        if word != "flatten":  # no chip computes anything for it
+            yield from context.one_of(word, f"{node}:", CHANGES[word])
+    if "sum pool" in context.value:
+        change = "widen the convolution before it by the pool, and its stride"
+        for node in (node for branch in context.branches for node in branch.behind):
+            yield Violation(f"{node}: a pool of currents", "pools of spikes", change)
 
 
-def _summed_currents(case: _Case) -> Iterator[Breach]:
-    names = ", ".join(w.node for w in case.layer.weights)
-    spikes = " and spikes" if len(case.layer.weights) < len(case.layer.branches) else ""
+def _summed_currents(context: RuleContext) -> Iterator[Violation]:
+    names = ", ".join(w.node for w in context.weights)
+    spikes = " and spikes" if len(context.weights) < len(context.branches) else ""
     change = "a neuron behind each, whose spikes meet at the next convolution"
-    yield from case.over(
-        len(case.layer.branches), f"currents summed before the neuron: {names}{spikes}", change
-    )
+    what = f"currents summed before the neuron: {names}{spikes}"
+    yield from context.at_most(len(context.branches), what, change)
 
 
-def _series(case: _Case) -> Iterator[Breach]:
-    nodes = [node for branch in case.layer.branches for node in branch.series]
-    yield from case.over(
-        len(nodes),
-        f"without a neuron behind it: {', '.join(nodes)}",
-        "multiply the weights into one node",
-    )
+def _series(context: RuleContext) -> Iterator[Violation]:
+    nodes = [node for branch in context.branches for node in branch.series]
+    what = f"without a neuron behind it: {', '.join(nodes)}"
+    yield from context.at_most(len(nodes), what, "multiply the weights into one node")
 
 
-def _sources(case: _Case) -> Iterator[Breach]:
-    names = ", ".join(case.layer.reads)
-    yield from case.over(
-        len(case.layer.reads), f"layers are read: {names}", "leave out shortcuts and links"
-    )
+def _sources(context: RuleContext) -> Iterator[Violation]:
+    what = f"layers are read: {', '.join(context.layer.reads)}"
+    yield from context.at_most(len(context.layer.reads), what, "leave out shortcuts and links")
 
 
-def _neuron_models(case: _Case) -> Iterator[Breach]:
-    yield from case.among(case.layer.neuron.model, "", CHANGES[str(case.value[0])])
+def _neuron_models(context: RuleContext) -> Iterator[Violation]:
+    yield from context.one_of(context.layer.neuron.model, "", CHANGES[str(context.value[0])])
 
 
-def _resets(case: _Case) -> Iterator[Breach]:
-    if case.layer.neuron.model != "memoryless":  # nothing is left that a reset could change
-        yield from case.among(case.layer.neuron.reset, "reset:", f"{case.value[-1]} reset")
+def _resets(context: RuleContext) -> Iterator[Violation]:
+    neuron = context.layer.neuron
+    if neuron.model != "memoryless":  # nothing is left that a reset could change
+        yield from context.one_of(neuron.reset, "reset:", f"{context.value[-1]} reset")
 
 
-def _same_in_layer(case: _Case) -> Iterator[Breach]:
-    for name in sorted(case.layer.neuron.varying & set(case.value)):
-        yield (
-            f"several values of {name}",
-            "one for a layer",
-            "train one for the layer, or fold the others into the weights",
-        )
+def _same_in_layer(context: RuleContext) -> Iterator[Violation]:
+    change = "train one for the layer, or fold the others into the weights"
+    for name in sorted(context.layer.neuron.varying & set(context.value)):
+        yield Violation(f"several values of {name}", "one for a layer", change)
 
 
-def _square(case: _Case) -> Iterator[Breach]:
-    kernels = [w.kernel for w in case.layer.weights] if "kernel" in case.value else []
-    pools = (
-        [p.kernel for branch in case.layer.branches for p in branch.pools]
-        if "pool" in case.value
-        else []
-    )
-    for what, sizes in (("kernel", kernels), ("pool", pools)):
-        for height, width in sizes:
+# -- convolutions and pools
+
+
+def _square(context: RuleContext) -> Iterator[Violation]:
+    sizes = {
+        "kernel": [w.kernel for w in context.weights],
+        "pool": [pool.kernel for branch in context.branches for pool in branch.pools],
+    }
+    for what in ("kernel", "pool"):
+        for height, width in sizes[what] if what in context.value else ():
             if height != width:
-                yield (
-                    f"{what} {height} x {width}",
-                    f"a square {what}",
-                    f"{what} {max(height, width)} x {max(height, width)}",
-                )
+                side = max(height, width)
+                change = f"{what} {side} x {side}"
+                yield Violation(f"{what} {height} x {width}", f"a square {what}", change)
 
 
-def _kernel_size(case: _Case) -> Iterator[Breach]:
-    for w in case.layer.weights:
-        yield from case.over(
-            max(w.kernel), f"is the kernel of {w.node}", "a smaller kernel, or a pool before it"
-        )
+def _kernel_size(context: RuleContext) -> Iterator[Violation]:
+    change = "a smaller kernel, or a pool before it"
+    for w in context.weights:
+        yield from context.at_most(max(w.kernel), f"is the kernel of {w.node}", change)
 
 
-def _kernel_sizes(case: _Case) -> Iterator[Breach]:
-    for w in _convolutions(case):
-        for size in sorted(set(w.kernel)):
-            yield from case.among(size, "kernel", f"kernel {_nearest(size, case.value)}")
+def _kernel_sizes(context: RuleContext) -> Iterator[Violation]:
+    for w in context.convolutions:
+        yield from context.each_of(w.kernel, "kernel")
 
 
-def _strides(case: _Case) -> Iterator[Breach]:
-    for w in case.layer.weights:
-        for stride in sorted(set(w.stride)):
-            yield from case.among(stride, "stride", f"stride {_nearest(stride, case.value)}")
+def _strides(context: RuleContext) -> Iterator[Violation]:
+    for w in context.weights:
+        yield from context.each_of(w.stride, "stride")
 
 
-def _strided_kernels(case: _Case) -> Iterator[Breach]:
-    for w in _convolutions(case):
+def _strided_kernels(context: RuleContext) -> Iterator[Violation]:
+    for w in context.convolutions:
         if max(w.stride) > 1:
-            yield from case.among(
-                max(w.kernel), "stride with kernel", f"kernel {_nearest(max(w.kernel), case.value)}"
-            )
+            change = f"kernel {_nearest(max(w.kernel), context.value)}"
+            yield from context.one_of(max(w.kernel), "stride with kernel", change)
 
 
-def _padding(case: _Case) -> Iterator[Breach]:
-    for w in case.layer.weights:
-        yield from case.over(max(w.padding), f"pixels of padding in {w.node}", "less padding")
+def _padding(context: RuleContext) -> Iterator[Violation]:
+    for w in context.weights:
+        yield from context.at_most(max(w.padding), f"pixels of padding in {w.node}", "less padding")
 
 
-def _paddings(case: _Case) -> Iterator[Breach]:
-    for w in _convolutions(case):
+def _paddings(context: RuleContext) -> Iterator[Violation]:
+    for w in context.convolutions:
         same = tuple(math.ceil(n / s) for n, s in zip(w.input, w.stride, strict=True)) == w.output
         valid = w.padding == (0, 0)
-        if not ((same and "same" in case.value) or (valid and "valid" in case.value)):
-            yield (
+        if not ((same and "same" in context.value) or (valid and "valid" in context.value)):
+            found, change = (
                 f"padding {w.padding[0]}, {w.padding[1]}",
-                " or ".join(case.value),
-                f"{case.value[0]!r} padding",
+                f"{context.value[0]!r} padding",
             )
+            yield Violation(found, " or ".join(context.value), change)
 
 
-def _dilations(case: _Case) -> Iterator[Breach]:
-    for w in case.layer.weights:
+def _dilations(context: RuleContext) -> Iterator[Violation]:
+    change = "write the kernel out, with zeros between its weights"
+    for w in context.weights:
         for dilation in sorted(set(w.dilation)):
-            yield from case.among(
-                dilation, "dilation", "write the kernel out, with zeros between its weights"
-            )
+            yield from context.one_of(dilation, "dilation", change)
 
 
-def _groups(case: _Case) -> Iterator[Breach]:
-    for w in case.layer.weights:
-        yield from case.among(
-            w.groups, "groups", "write the groups out as one convolution, with zeros"
-        )
+def _groups(context: RuleContext) -> Iterator[Violation]:
+    change = "write the groups out as one convolution, with zeros"
+    for w in context.weights:
+        yield from context.one_of(w.groups, "groups", change)
 
 
-def _pools(case: _Case) -> Iterator[Breach]:
-    for pool in (pool for branch in case.layer.branches for pool in branch.pools):
-        for size in sorted(set(pool.kernel)):
-            yield from case.among(size, "pool", f"pool {_nearest(size, case.value)}")
+def _pools(context: RuleContext) -> Iterator[Violation]:
+    for pool in (pool for branch in context.branches for pool in branch.pools):
+        yield from context.each_of(pool.kernel, "pool")
         if pool.stride != pool.kernel or any(pool.padding):
-            yield (
-                f"pool with stride {pool.stride[0]} and padding {pool.padding[0]}",
-                "windows side by side",
-                "stride equal to size",
-            )
+            found = f"pool with stride {pool.stride[0]} and padding {pool.padding[0]}"
+            yield Violation(found, "windows side by side", "stride equal to size")
 
 
-def _channels(case: _Case) -> Iterator[Breach]:
-    for w in (
-        b.weights for b in case.layer.branches if b.weights and case.network.entry in b.reads
-    ):
-        yield from case.among(
-            w.channels, "input channels", f"{_nearest(w.channels, case.value)} input channels"
-        )
+def _channels(context: RuleContext) -> Iterator[Violation]:
+    for branch in context.branches:
+        if branch.weights and context.network.entry in branch.reads:
+            channels = branch.weights.channels
+            change = f"{_nearest(channels, context.value)} input channels"
+            yield from context.one_of(channels, "input channels", change)
 
 
-def _input_size(case: _Case) -> Iterator[Breach]:
-    for w in case.layer.weights:
-        yield from case.over(
-            max(w.input), "pixels wide or high is the input", "pool or crop the input"
-        )
+def _input_size(context: RuleContext) -> Iterator[Violation]:
+    what, change = "pixels wide or high is the input", "pool or crop the input"
+    for w in context.weights:
+        yield from context.at_most(max(w.input), what, change)
 
 
-def _output_size(case: _Case) -> Iterator[Breach]:
-    for w in case.layer.weights:
-        yield from case.over(
-            max(w.output), "pixels wide or high is the output", f"stride {2 * max(w.stride)}"
-        )
+def _output_size(context: RuleContext) -> Iterator[Violation]:
+    what = "pixels wide or high is the output"
+    for w in context.weights:
+        yield from context.at_most(max(w.output), what, f"stride {2 * max(w.stride)}")
 
 
-def _features(case: _Case) -> Iterator[Breach]:
-    for w in case.layer.weights:
-        yield from case.over(w.features, "output channels", f"at most {case.value} channels")
+def _features(context: RuleContext) -> Iterator[Violation]:
+    for w in context.weights:
+        change = f"at most {context.value} channels"
+        yield from context.at_most(w.features, "output channels", change)
 
 
-def _fan_in(case: _Case) -> Iterator[Breach]:
-    inputs = sum(branch.weights.fan_in if branch.weights else 1 for branch in case.layer.branches)
-    pooled = max(
-        (math.prod(p.kernel) for branch in case.layer.branches for p in branch.pools), default=1
-    )
-    change = f"at least {math.ceil(inputs * pooled / max(1, case.value))} groups, or fewer channels"
-    yield from case.over(inputs * pooled, "inputs of one neuron", change)
+# -- fan-in and fan-out
 
 
-def _fan_out(case: _Case) -> Iterator[Breach]:
-    readers = case.network.readers[case.layer.name]
-    copies = math.ceil(len(readers) / max(1, case.value))
-    change = (
-        f"{plural(len(readers) - case.value, 'reader')} fewer, or hold the layer {copies} times"
-    )
-    yield from case.over(len(readers), f"layers read its spikes: {_few(readers)}", change)
+def _fan_in(context: RuleContext) -> Iterator[Violation]:
+    inputs = sum(branch.weights.fan_in if branch.weights else 1 for branch in context.branches)
+    pools = [math.prod(pool.kernel) for branch in context.branches for pool in branch.pools]
+    inputs *= max(pools, default=1)
+    change = f"at least {math.ceil(inputs / max(1, context.value))} groups, or fewer channels"
+    yield from context.at_most(inputs, "inputs of one neuron", change)
 
 
-def _fan_out_neurons(case: _Case) -> Iterator[Breach]:
-    """An inner neuron of a convolution reaches, per reader, f kernel positions over the stride."""
+def _fan_out(context: RuleContext) -> Iterator[Violation]:
+    readers = context.network.readers[context.layer.name]
+    copies = math.ceil(len(readers) / max(1, context.value))
+    fewer = plural(len(readers) - context.value, "reader")
+    change = f"{fewer} fewer, or hold the layer {copies} times"
+    yield from context.at_most(len(readers), f"layers read its spikes: {_few(readers)}", change)
+
+
+def _fan_out_neurons(context: RuleContext) -> Iterator[Violation]:
+    """Count what an inner neuron reaches: per reader, f kernel positions over the stride."""
     reached = 0
-    for name in case.network.readers[case.layer.name]:
-        for branch in (b for b in case.network.layers[name].branches if case.layer.name in b.reads):
-            w = branch.weights
-            if w is None:
-                reached += 1
-            elif w.dense:
-                reached += w.features // w.groups
-            else:
-                steps = (
-                    min(math.ceil(k / s), n)
-                    for k, s, n in zip(w.kernel, w.stride, w.output, strict=True)
-                )
-                reached += w.features // w.groups * math.prod(steps)
-    yield from case.over(
-        reached, "neurons are reached by one", "fewer channels behind it, or smaller kernels"
-    )
+    for name in context.network.readers[context.layer.name]:
+        for branch in context.network.layers[name].branches:
+            if context.layer.name in branch.reads:
+                reached += _reached(branch.weights)
+    change = "fewer channels behind it, or smaller kernels"
+    yield from context.at_most(reached, "neurons are reached by one", change)
 
 
-def _dense_inputs(case: _Case) -> Iterator[Breach]:
-    """All inputs of a neuron: what several dense nodes read of the same layers is one input."""
+def _reached(w: Weights | None) -> int:
+    """Return how many neurons an inner neuron reaches through some weights."""
+    if w is None:
+        return 1
+    if w.dense:
+        return w.features // w.groups
+    sizes = zip(w.kernel, w.stride, w.output, strict=True)
+    return w.features // w.groups * math.prod(min(math.ceil(k / s), n) for k, s, n in sizes)
+
+
+def _dense_inputs(context: RuleContext) -> Iterator[Violation]:
+    """Count all inputs of a neuron of a dense layer.
+
+    Inputs that several dense nodes read of the same layers are one.
+    """
     dense = [
         (branch.reads, branch.weights)
-        for branch in case.layer.branches
+        for branch in context.branches
         if branch.weights and branch.weights.dense
     ]
     inputs = {reads: max(w.fan_in for other, w in dense if other == reads) for reads, _ in dense}
-    names = ", ".join(w.node for _, w in dense)
-    yield from case.over(
-        sum(inputs.values()), f"inputs of {names}", "a pool before it, or fewer channels"
-    )
+    what = f"inputs of {', '.join(w.node for _, w in dense)}"
+    yield from context.at_most(sum(inputs.values()), what, "a pool before it, or fewer channels")
 
 
-def _weight_bits(case: _Case) -> Iterator[Breach]:
-    """What meets in a neuron must have one scale, its own or, where a layer has one threshold, that
-    of the layer.
+# -- bits
+
+
+def _weight_bits(context: RuleContext) -> Iterator[Violation]:
+    """Check that weights are integers of so many bits.
+
+    Weights that meet in a neuron must have one scale, its own or, where a layer has one threshold,
+    that of the layer.
     """
-    rows = [w.values.reshape(len(w.values), -1) for w in case.layer.weights]
+    bits, scale = context.value, context.scale
+    rows = [w.values.reshape(len(w.values), -1) for w in context.weights]
     meet = len({len(r) for r in rows}) == 1
-    command = f"train with weights of {case.value} bits"
-    if case.value == 8:
-        command = "`--weights int8-layer`" if case.scale == "layer" else "`--weights int8`"
-    allowed = f"integers of {case.value} bits times one scale a {case.scale}"
-    if not all(grid(r, case.value).all() for r in rows):
-        yield "weights of other values", allowed, command
-    elif len(rows) > 1 and meet and not grid(np.concatenate(rows, axis=1), case.value).all():
-        yield (
-            "a scale for each term of a sum",
-            allowed,
-            f"round them to {case.value} bits with one scale for all that a neuron sums",
-        )
-    elif case.scale == "layer" and rows and not grid(_flat(case.layer), case.value).all():
-        yield "a scale for each channel", allowed, command
+    change = f"train with weights of {bits} bits"
+    if bits == 8:
+        change = "`--weights int8-layer`" if scale == "layer" else "`--weights int8`"
+    allowed = f"integers of {bits} bits times one scale a {scale}"
+    if not all(grid(r, bits).all() for r in rows):
+        yield Violation("weights of other values", allowed, change)
+    elif len(rows) > 1 and meet and not grid(np.concatenate(rows, axis=1), bits).all():
+        change = f"round them to {bits} bits with one scale for all that a neuron sums"
+        yield Violation("a scale for each term of a sum", allowed, change)
+    elif scale == "layer" and rows and not grid(_flat(context.layer), bits).all():
+        yield Violation("a scale for each channel", allowed, change)
 
 
-def _bias_bits(case: _Case) -> Iterator[Breach]:
-    unit = _step(case)
+def _bias_bits(context: RuleContext) -> Iterator[Violation]:
+    unit, bits = _weight_step(context), context.value
     with np.errstate(over="ignore"):
-        biases = [np.abs(np.asarray(w.bias, np.float64)) / unit for w in case.layer.weights if unit]
-    if not all(whole(b).all() and (b < 2 ** (case.value - 1)).all() for b in biases):
-        yield (
-            "biases of other values",
-            f"integers of {case.value} bits, in steps of the weights",
-            "round them to steps of the weights",
-        )
+        biases = [np.abs(np.asarray(w.bias, np.float64)) / unit for w in context.weights if unit]
+    if not all(is_whole(b).all() and (b < 2 ** (bits - 1)).all() for b in biases):
+        allowed = f"integers of {bits} bits, in steps of the weights"
+        yield Violation("biases of other values", allowed, "round them to steps of the weights")
 
 
-def _state_bits(case: _Case) -> Iterator[Breach]:
-    """A threshold that is subtracted must be a whole number of steps; one that is only compared
-    need not.
+def _state_bits(context: RuleContext) -> Iterator[Violation]:
+    """Check that a threshold fits into the state of a neuron, in steps of the weights.
+
+    A threshold that is subtracted must be a whole number of steps; one that is only compared need
+    not.
     """
-    unit, most = _step(case), 2 ** (case.value - 1) - 1
-    steps = case.layer.neuron.threshold / unit if unit else 0.0
+    unit, most = _weight_step(context), 2 ** (context.value - 1) - 1
+    neuron = context.layer.neuron
+    steps = neuron.threshold / unit if unit else 0.0
     if steps > most + 0.5:
-        found, change = (
-            f"a threshold of {steps:,.0f} steps of the weights",
-            "a lower threshold, or larger weights",
-        )
-        yield found, f"at most {most:,}", change
-    elif case.layer.neuron.reset == "subtract" and abs(steps - round(steps)) > max(
-        NEAR, 1e-6 * steps
-    ):
-        yield (
-            f"a threshold of {steps:,.3f} steps of the weights",
-            "a whole number",
-            "round it to steps of the weights",
-        )
+        found = f"a threshold of {steps:,.0f} steps of the weights"
+        yield Violation(found, f"at most {most:,}", "a lower threshold, or larger weights")
+    elif neuron.reset == "subtract" and abs(steps - round(steps)) > max(TOLERANCE, 1e-6 * steps):
+        found = f"a threshold of {steps:,.3f} steps of the weights"
+        yield Violation(found, "a whole number", "round it to steps of the weights")
 
 
-def _step(case: _Case) -> float:
-    """What all weights of a layer are whole multiples of; 0 if there is no such number, or no
-    weights.
+def _weight_step(context: RuleContext) -> float:
+    """Return what all weights of a layer are whole multiples of.
+
+    It is 0 if there is no such number, or no weights.
     """
-    bits = case.limits["weight_bits"].value if "weight_bits" in case.limits else 8
-    assert isinstance(bits, int)
-    others = [np.ravel(w.bias) for w in case.layer.weights] + [
-        np.array([case.layer.neuron.threshold])
-    ]
-    return step(_flat(case.layer)[0], np.concatenate(others), bits)
+    bits = context.limits["weight_bits"].value if "weight_bits" in context.limits else 8
+    biases = [np.ravel(w.bias) for w in context.weights]
+    others = np.concatenate([*biases, np.array([context.layer.neuron.threshold])])
+    return step(_flat(context.layer)[0], others, bits)
 
 
-def _flat(layer: Layer) -> Array:
-    """All weights of a layer, `[1, n]`."""
+def _flat(layer: ChipLayer) -> Array:
+    """Return all weights of a layer, `[1, n]`."""
     return np.concatenate([np.zeros(0), *(w.values.ravel() for w in layer.weights)])[None]
 
 
-def _convolutions(case: _Case) -> list[Weights]:
-    return [w for w in case.layer.weights if not w.dense]
-
-
 def _nearest(number: int, numbers: tuple[int, ...]) -> int:
-    """The largest below, or else the smallest."""
+    """Return the largest number below, or else the smallest."""
     return max((n for n in numbers if n <= number), default=min(numbers))
 
 
-def _few(names: tuple[str, ...], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _few(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
 
 
-RULES: dict[str, Callable[[_Case], Iterator[Breach]]] = {
+RULES: dict[str, Rule] = {
     "operations": _operations,
     "summed_currents": _summed_currents,
     "weights_in_series": _series,

@@ -11,9 +11,9 @@ import torch
 from networks import exact, same
 
 import zoo
-from export.energy import estimate, executor, read_profiles
+from export.energy import estimate, executor, read_devices
+from export.energy.devices import DEVICES
 from export.energy.executors.onnx import OnnxExecutor
-from export.energy.profiles import PROFILES
 from export.nir.reader import read_nir
 from export.nir.verify import verify_nir
 from export.nir.writer import trains_path, write_graph, write_nir
@@ -66,7 +66,7 @@ def test_text_is_a_path(model: DANet, tmp_path: Path) -> None:
             json.dumps(report | {"created": ""}, sort_keys=True, default=str) for report in reports
         )
         assert others == [first, first]
-    assert read_profiles(str(PROFILES)) == read_profiles() and read_targets(
+    assert read_devices(str(DEVICES)) == read_devices() and read_targets(
         str(TARGETS)
     ) == read_targets(TARGETS)
 

@@ -40,14 +40,14 @@ def energy(args: argparse.Namespace) -> int:
     """
     our_export()
     from export.energy import parallel
+    from export.energy.devices import find_devices
     from export.energy.output import html
-    from export.energy.profiles import find_profiles
 
     everything = args.convention == "all"
     if not any(model.endswith(".nir") for model in args.models):
         only_for(args, NIR_FILE, "dt")
         only_for(args, "a .nir file: a model and its exports know their own T", "steps")
-    find_profiles(args.profile)  # what cannot be is said before anything runs
+    find_devices(args.profile)  # what cannot be is said before anything runs
     check_output("--out", args.out, folder=True)
     first = parallel.processes()[0] == 0  # of the processes that torchrun starts, one speaks
     reports = [

@@ -1,7 +1,6 @@
-"""Where events are in a graph: the spikes of its sources, added up, pooled and flattened on their
-way to the layers that read them.
+"""The events that each layer reads: the spikes of its sources, added up, pooled and flattened.
 
-Where all weights of a reader are there, it is enough to know how many events each pixel has
+Where no weight of a reader is missing, it is enough to know how many events each pixel has
 (`Events.pixels`). Only where single channels matter are whole trains used (`trains_needed`).
 
 Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels.
@@ -17,13 +16,13 @@ from torch import Tensor
 
 from export.energy.counting.spikes import Spikes
 from export.energy.counting.windows import Array, windows
-from export.energy.structure import Layer
+from export.energy.structure import LayerStructure
 
 __all__ = ["Events", "reads_channels", "trains_needed"]
 
 
-def trains_needed(layers: list[Layer]) -> frozenset[str]:
-    """The sources of events whose single channels matter, so that `count` needs their trains whole.
+def trains_needed(layers: list[LayerStructure]) -> frozenset[str]:
+    """Return the sources of events whose single channels matter: `count` needs their trains whole.
 
     That is where values add up, where weights are missing or groups divide the channels, where a
     neuron reads spikes directly, and where spikes are delayed.
@@ -35,7 +34,7 @@ def trains_needed(layers: list[Layer]) -> frozenset[str]:
         if reads_channels(layer) or (layer.delays is not None and layer.spikes_in):
             waiting += layer.sources
         elif layer.neuron and not layer.driven:
-            waiting += _asked_for_arrivals(layer.sources, by_name)
+            waiting += _read_for_arrivals(layer.sources, by_name)
     while waiting:
         layer = by_name[waiting.pop()]
         if layer.neuron or not layer.sources:
@@ -45,8 +44,8 @@ def trains_needed(layers: list[Layer]) -> frozenset[str]:
     return frozenset(needed)
 
 
-def reads_channels(layer: Layer) -> bool:
-    """Whether a layer that reads spikes treats its input channels differently, or their values."""
+def reads_channels(layer: LayerStructure) -> bool:
+    """Return whether a layer treats the channels of spikes, or their values, differently."""
     if not layer.spikes_in:
         return False
     if isinstance(layer.node, nir.Scale):
@@ -54,21 +53,23 @@ def reads_channels(layer: Layer) -> bool:
     return layer.weighted and (layer.in_bound != 1 or not (layer.fan and layer.fan.full))
 
 
-def _asked_for_arrivals(sources: tuple[str, ...], by_name: dict[str, Layer]) -> Iterator[str]:
-    """The values whose single elements `Events.arrivals` looks at."""
+def _read_for_arrivals(
+    sources: tuple[str, ...], by_name: dict[str, LayerStructure]
+) -> Iterator[str]:
+    """Yield the nodes whose single elements `Events.arrivals` looks at."""
     for layer in (by_name[source] for source in sources):
         if layer.out_bound is not None:
             yield layer.name
         elif not layer.spikes_in:
-            yield from _asked_for_arrivals(layer.sources, by_name)
+            yield from _read_for_arrivals(layer.sources, by_name)
         elif layer.fan is None or not layer.fan.uniform:
             yield from layer.sources
 
 
 class Events:
-    """Of one batch. Values are looked up by the sources that they are the sum of."""
+    """The events of one batch, looked up by the sources that they are the sum of."""
 
-    def __init__(self, layers: list[Layer], spikes: Spikes) -> None:
+    def __init__(self, layers: list[LayerStructure], spikes: Spikes) -> None:
         self.spikes = spikes
         self.by_name = {layer.name: layer for layer in layers}
         self._pixels: dict[tuple[str, ...], Array] = {}
@@ -76,7 +77,7 @@ class Events:
         self._arrivals: dict[str, Tensor] = {}
 
     def pixels(self, sources: tuple[str, ...]) -> Array:
-        """Events of a sum of spike trains, of all channels: `[T, B, H, W]`."""
+        """Return the events of a sum of spike trains, over all channels, `[T, B, H, W]`."""
         if sources not in self._pixels:
             self._pixels[sources] = sum(
                 (self._sent(s) for s in sources[1:]), self._sent(sources[0])
@@ -93,7 +94,7 @@ class Events:
         return _shaped(layer, self.pixels(layer.sources))
 
     def elements(self, sources: tuple[str, ...]) -> Tensor:
-        """Events of a sum of spike trains, of each element: int32 `[T, B, C, H, W]`."""
+        """Return the events of a sum of spike trains at each element, int32 `[T, B, C, H, W]`."""
         if sources not in self._values:
             self._values[sources] = sum(
                 (self._element(s) for s in sources[1:]), self._element(sources[0])
@@ -110,13 +111,12 @@ class Events:
         if isinstance(layer.node, nir.SumPool2d | nir.AvgPool2d):
             assert layer.fan is not None
             return layer.fan.sums(incoming)
-        return incoming.reshape(
-            *incoming.shape[:2], *layer.out_shape, *([1, 1] if len(layer.out_shape) == 1 else [])
-        )
+        return incoming.reshape(*incoming.shape[:2], *_with_pixels(layer.out_shape))
 
     def _arrives(self, name: str) -> Tensor:
-        """Where an event comes out of a node, at each step: bool `[T, B, C or 1, H, W]`; 1 for all
-        channels alike.
+        """Return where an event comes out of a node, at each step: bool `[T, B, C or 1, H, W]`.
+
+        One channel stands for all where they are alike.
         """
         if name not in self._arrivals:
             layer = self.by_name[name]
@@ -125,8 +125,8 @@ class Events:
             )
         return self._arrivals[name]
 
-    def _passed_on(self, layer: Layer) -> Tensor:
-        """`_arrives` of a node whose output is a current."""
+    def _passed_on(self, layer: LayerStructure) -> Tensor:
+        """Return `_arrives` of a node whose output is a current."""
         if not layer.spikes_in:
             events = self.arrivals(layer.sources)
         elif layer.fan and layer.fan.uniform:
@@ -142,41 +142,44 @@ class Events:
         return layer.fan.reach(events)
 
     def arrivals(self, sources: tuple[str, ...]) -> Tensor:
-        """Where an event comes out of any of them."""
+        """Return where an event comes out of any of the sources: bool `[T, B, C or 1, H, W]`."""
         return reduce(torch.logical_or, map(self._arrives, sources))
 
     def active(self, name: str) -> Array:
-        """Elements of a node of bound 1 that are not zero at all steps: `[B, H, W]`."""
+        """Return how many channels of a node of bound 1 send any event, `[B, H, W]`."""
         if name in self.spikes.active:
             return self.spikes.active[name]
         layer = self.by_name[name]
         if layer.delays is not None:
-            seen: Array = self._element(name).amax(0).gt(0).sum(1).numpy()
-            return seen
+            active: Array = self._element(name).amax(0).gt(0).sum(1).numpy()
+            return active
         (source,) = layer.sources
         return _shaped(layer, self.active(source))
 
 
-def _delayed(layer: Layer, values: Tensor) -> Tensor:
-    """Delay `values` `[T, B, C, H, W]`, or such with one channel for all, by the steps of a Delay."""
+def _delayed(layer: LayerStructure, values: Tensor) -> Tensor:
+    """Return `values` `[T, B, C or 1, H, W]`, delayed by the steps of a Delay."""
     assert layer.delays is not None
-    steps = torch.from_numpy(layer.delays).reshape(
-        layer.out_shape if len(layer.out_shape) == 3 else (*layer.out_shape, 1, 1)
-    )
+    steps = torch.from_numpy(layer.delays).reshape(_with_pixels(layer.out_shape))
     values = values.expand(*values.shape[:2], *steps.shape)
-    found = values.new_zeros(values.shape)
+    delayed = values.new_zeros(values.shape)
     for back in map(int, np.unique(layer.delays)):
         if back < len(values):
-            found[back:] = torch.where(steps == back, values[: len(values) - back], found[back:])
-    return found
+            earlier = values[: len(values) - back]
+            delayed[back:] = torch.where(steps == back, earlier, delayed[back:])
+    return delayed
 
 
-def _shaped(layer: Layer, events: Array) -> Array:
-    """What a pool or a Flatten makes of events of all channels, `[..., H, W]`."""
+def _with_pixels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `[C, H, W]`; features without pixels have one."""
+    return shape if len(shape) == 3 else (*shape, 1, 1)
+
+
+def _shaped(layer: LayerStructure, events: Array) -> Array:
+    """Return what a pool or a Flatten makes of events of all channels, `[..., H, W]`."""
     if isinstance(layer.node, nir.SumPool2d | nir.AvgPool2d):
-        rows, columns = (
-            w.connections(n) for w, n in zip(windows(layer.node), layer.in_shape[1:], strict=True)
-        )
+        axes = zip(windows(layer.node), layer.in_shape[1:], strict=True)
+        rows, columns = (window.connections(size) for window, size in axes)
         pooled: Array = rows @ events @ columns.T
         return pooled
     return events if layer.out_shape == layer.in_shape else events.sum((-2, -1), keepdims=True)

@@ -1,6 +1,6 @@
 """Connections of one layer: how many outputs an event reaches, and which.
 
-Where every weight is there, rows and columns of a convolution are independent
+Where no weight is missing, rows and columns of a convolution are independent
 (`export.energy.counting.windows`), and events of all channels can be added up before they are
 multiplied. Where weights are missing, connections are counted by a convolution with their number in
 place of the weights: exact in float64, which holds every integer up to 2^53.
@@ -26,8 +26,9 @@ POINT = Window(kernel=1, stride=1, begin=0, end=0)
 
 @dataclass(frozen=True, eq=False)
 class FanOut:
-    """Of a convolution, a matrix (a convolution of 1x1 on one pixel), or a pool (one of ones,
-    channel by channel).
+    """The connections of a convolution, a matrix or a pool.
+
+    A matrix is a convolution of 1x1 on one pixel, a pool one of ones, channel by channel.
     """
 
     present: Array  # [C_out, C_in / groups, kh, kw], bool: the weights that are not zero
@@ -43,18 +44,18 @@ class FanOut:
 
     @property
     def outputs(self) -> int:
-        """Output channels that an input channel reaches, if no weight is missing."""
+        """The output channels that an input channel reaches, if no weight is missing."""
         return len(self.present) // self.groups
 
     @cached_property
     def connections(self) -> int:
-        """From all inputs together, by the weights that are there."""
+        """The connections of all inputs together, by the weights that are not zero."""
         rows, columns = self._hits
         return int(rows @ self.present.sum((0, 1)) @ columns)
 
     @cached_property
     def dense(self) -> int:
-        """From all inputs together, if no weight were missing."""
+        """The connections of all inputs together, if no weight were missing."""
         rows, columns = self._hits
         outputs, inputs = self.present.shape[:2]
         return int(rows.sum()) * int(columns.sum()) * int(outputs) * int(inputs)
@@ -65,31 +66,32 @@ class FanOut:
         return vertical, horizontal
 
     def of_pixels(self, events: Array) -> Array:
-        """Connections of events `[B, H, W]` of all channels together, where the layer is `full`:
-        `[B]`.
+        """Return the connections of events `[B, H, W]` of all channels, `[B]`.
+
+        They are exact where the layer is `full`.
         """
         rows, columns = (w.taps(n) for w, n in zip(self.windows, self.size, strict=True))
-        found: Array = self.outputs * (events @ columns @ rows)
-        return found
+        connections: Array = self.outputs * (events @ columns @ rows)
+        return connections
 
     def of_elements(self, events: Tensor) -> Array:
-        """Connections of events `[B, C, H, W]`: `[B]`."""
-        everything = self.of_pixels(events.sum(1).numpy())
+        """Return the connections of events `[B, C, H, W]`, `[B]`."""
+        if_full = self.of_pixels(events.sum(1).numpy())
         if self.full:
-            return everything
-        # How many outputs of its group a channel misses at each tap: [groups, C_in / groups, kh,
-        # kw].
+            return if_full
+        # Outputs of its group that a channel misses at each tap, [groups, C_in / groups, kh, kw].
         missing = (~self.present).reshape(self.groups, self.outputs, *self.present.shape[1:]).sum(1)
         if self.groups == 1:  # few channels lack a weight where few weights are missing
             lacking = np.flatnonzero(missing[0].any((1, 2)))
             events, missing = events[:, lacking], missing[:, lacking]
         misses: Array = self._slide(events.double(), missing, self.groups).sum((1, 2, 3)).numpy()
-        return everything - misses.astype(np.int64)
+        return if_full - misses.astype(np.int64)
 
     def reach(self, events: Tensor) -> Tensor:
-        """Outputs that any of the events `[T, B, C, H, W]` (bool) reaches: bool `[T, B, C_out, H,
-        W]`. Where the layer is `uniform`, one channel says it for all, of the events and of the
-        outputs.
+        """Return which outputs any of the events `[T, B, C, H, W]` reaches, `[T, B, C_out, H, W]`.
+
+        Both are bool. Where the layer is `uniform`, one channel of the events, and of the outputs,
+        stands for all.
         """
         if self.uniform:
             return self._reach_any(events)
@@ -97,9 +99,9 @@ class FanOut:
             return self._reach(events, self.present)
         # Only outputs that lack a weight can miss an event that others of their pixel see.
         lacking = np.flatnonzero(~self.present.all((1, 2, 3)))
-        found = self._reach_any(events).repeat(1, 1, len(self.present), 1, 1)
-        found[:, :, lacking] = self._reach(events, self.present[lacking])
-        return found
+        reached = self._reach_any(events).repeat(1, 1, len(self.present), 1, 1)
+        reached[:, :, lacking] = self._reach(events, self.present[lacking])
+        return reached
 
     def _reach_any(self, events: Tensor) -> Tensor:
         rows, columns = (
@@ -109,16 +111,16 @@ class FanOut:
         return (rows @ events.any(2, keepdim=True).float() @ columns.T).gt(0)
 
     def _reach(self, events: Tensor, present: Array) -> Tensor:
-        # no sum has 2^24 terms, so float32 is exact
-        found = self._slide(events.flatten(0, 1).float(), present, self.groups)
-        return found.gt(0).reshape(*events.shape[:2], *found.shape[1:])
+        # No sum has 2^24 terms, so float32 is exact.
+        sums = self._slide(events.flatten(0, 1).float(), present, self.groups)
+        return sums.gt(0).reshape(*events.shape[:2], *sums.shape[1:])
 
     def sums(self, events: Tensor) -> Tensor:
-        """What each output of a pool adds up of events `[T, B, C, H, W]`: int32."""
+        """Return the sums of a pool over events `[T, B, C, H, W]`, int32."""
         padded = self._padded(events.flatten(0, 1).float())
         kernel, stride = zip(*((w.kernel, w.stride) for w in self.windows), strict=True)
-        found = F.avg_pool2d(padded, kernel, stride, divisor_override=1)
-        return found.to(torch.int32).reshape(*events.shape[:2], *found.shape[1:])
+        sums = F.avg_pool2d(padded, kernel, stride, divisor_override=1)
+        return sums.to(torch.int32).reshape(*events.shape[:2], *sums.shape[1:])
 
     def _slide(self, events: Tensor, weights: Array, groups: int) -> Tensor:
         stride, dilation = zip(*((w.stride, w.dilation) for w in self.windows), strict=True)
@@ -131,8 +133,9 @@ class FanOut:
 
 
 def fan_out(node: nir.NIRNode, in_shape: tuple[int, ...]) -> FanOut | None:
-    """The connections of a node for inputs of that shape, without time and batch; None for a node
-    that has none.
+    """Return the connections of a node; None for a node that has none.
+
+    `in_shape` is the shape of its input without time and batch.
     """
     match node:
         case nir.Conv2d():

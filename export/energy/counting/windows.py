@@ -1,4 +1,4 @@
-"""How many connections a convolution or pool makes along each axis: windows, one axis at a time.
+"""The connections that a convolution or pool makes, one axis at a time.
 
 An output `o` reads the inputs `y = o s - pad_begin + j d` for `0 <= j < k`, as far as they exist.
 An input's connections
@@ -32,30 +32,29 @@ class Window:
     dilation: int = 1
 
     def outputs(self, size: int) -> int:
-        return max(
-            0,
-            (size + self.begin + self.end - self.dilation * (self.kernel - 1) - 1) // self.stride
-            + 1,
-        )
+        """Return the number of outputs for `size` inputs."""
+        reach = self.dilation * (self.kernel - 1)
+        return max(0, (size + self.begin + self.end - reach - 1) // self.stride + 1)
 
     def connections(self, size: int) -> Array:
-        """`[out, in]`, one for every connection."""
+        """Return a matrix `[out, in]` that counts the connections."""
         return _connections(self, size)
 
     def taps(self, size: int) -> Array:
-        """`f(y)`, `[in]`: how many weights meet each input."""
+        """Return how many weights meet each input: `f(y)`, `[in]`."""
         taps: Array = self.connections(size).sum(0)
         return taps
 
     def hits(self, size: int) -> Array:
-        """`[kernel]`: how many outputs have each of their weights meet an input."""
+        """Return for each weight for how many outputs it meets an input, `[kernel]`."""
         reads = self._reads(size)
         hits: Array = ((reads >= 0) & (reads < size)).sum(0)
         return hits
 
     def _reads(self, size: int) -> Array:
-        """`[out, kernel]`: the input that each weight of each output meets, on the padding if it is
-        none.
+        """Return the input that each weight of each output meets, `[out, kernel]`.
+
+        Where it is none of 0 to `size - 1`, the weight meets the padding.
         """
         outputs, taps = np.arange(self.outputs(size)), np.arange(self.kernel)
         reads: Array = outputs[:, None] * self.stride - self.begin + taps * self.dilation
@@ -69,34 +68,21 @@ def _connections(window: Window, size: int) -> Array:
 
 
 def windows(node: nir.Conv2d | nir.SumPool2d | nir.AvgPool2d) -> tuple[Window, Window]:
-    """The vertical and the horizontal window."""
-    if isinstance(node, nir.Conv2d):
-        kernel, dilation, padding = (
-            node.weight.shape[2:],
-            np.broadcast_to(node.dilation, 2),
-            node.padding,
-        )
-    else:
-        kernel, dilation, padding = (
-            np.broadcast_to(node.kernel_size, 2),
-            np.ones(2, int),
-            node.padding,
-        )
-    stride = np.broadcast_to(node.stride, 2)
-    vertical, horizontal = (
-        Window(
-            int(kernel[i]),
-            int(stride[i]),
-            *_padding(padding, i, int(dilation[i] * (kernel[i] - 1))),
-            int(dilation[i]),
-        )
-        for i in range(2)
-    )
-    return vertical, horizontal
+    """Return the vertical and the horizontal window."""
+    conv = isinstance(node, nir.Conv2d)
+    kernels = np.broadcast_to(node.weight.shape[2:] if conv else node.kernel_size, 2)
+    dilations = np.broadcast_to(node.dilation if conv else 1, 2)
+    strides = np.broadcast_to(node.stride, 2)
+    axes = []
+    for axis in (0, 1):
+        kernel, stride, dilation = (int(n[axis]) for n in (kernels, strides, dilations))
+        begin, end = _padding(node.padding, axis, reach=dilation * (kernel - 1))
+        axes.append(Window(kernel, stride, begin, end, dilation))
+    return axes[0], axes[1]
 
 
 def _padding(padding: Any, axis: int, reach: int) -> tuple[int, int]:
-    """Begin and end. `same` puts an odd zero at the end, as torch does."""
+    """Return begin and end; `same` puts an odd zero at the end, as torch does."""
     if isinstance(padding, str):
         return (reach // 2, reach - reach // 2) if padding == "same" else (0, 0)
     both = int(np.broadcast_to(padding, 2)[axis])

@@ -1,7 +1,7 @@
-"""Executors run a network and hand over its spikes: a model in torch, an exported file in
-onnxruntime, a graph in the interpreter.
+"""Executors run a network and hand over its spikes.
 
-Each knows the graph that says what is counted. The same images give the same integers from all of
+They run a model in torch, an exported file in onnxruntime, and a graph in the interpreter. Each
+knows the graph that says what is counted. The same images give the same integers from all of
 them, unless a membrane lies so near to its threshold that the order of a sum decides.
 """
 
@@ -32,13 +32,19 @@ def executor(
     dt: float | None = None,
     runtime: "Runtime | None" = None,
 ) -> Executor:
-    """The executor for a model, a graph, or a file `.onnx` or `.nir`.
+    """Return the executor for a model, a graph, or a file `.onnx` or `.nir`.
 
-    `steps` is T, for a graph that does not say it, and `like` an example of its input, for one that
-    does not say what it reads: an axis more than the graph speaks of, besides the batch, is time,
-    and whole numbers are then counts of events. `dt` is the time step in seconds of a graph whose
-    metadata have none. `runtime` computes an ONNX file, onnxruntime unless it says otherwise.
-    Raises `ExportError` or `InputError` for what cannot be read or counted.
+    Args:
+        what: the model, the graph, or the path of a file.
+        steps: T, for a graph that does not say it.
+        like: an example of the input of a graph that does not say what it reads. An axis more than
+            the graph speaks of, besides the batch, is time, and whole numbers are then counts of
+            events.
+        dt: the time step in seconds of a graph whose metadata have none.
+        runtime: what computes an ONNX file; onnxruntime by default.
+
+    Raises:
+        ExportError, InputError: for what cannot be read or counted.
     """
     what = Path(what) if isinstance(what, str) else what
     graph = isinstance(what, nir.NIRGraph) or (isinstance(what, Path) and what.suffix != ".onnx")
@@ -57,7 +63,8 @@ def executor(
             return OnnxExecutor(what, runtime)
         case Path():
             return NirExecutor(read_nir(what), name=what.name, steps=steps, like=like, dt=dt)
+    valid = "a model of the zoo, a nir.NIRGraph, or the path of an .onnx or .nir file"
     raise InputError(
-        f"a {type(what).__name__} cannot be counted: give a model of the zoo, a nir.NIRGraph, or the path of an "
-        ".onnx or .nir file; other modules can be exported to NIR"
+        f"a {type(what).__name__} cannot be counted: give {valid}; "
+        "other modules can be exported to NIR"
     )

@@ -1,4 +1,4 @@
-"""A NIR graph in the interpreter.
+"""The executor of a NIR graph, in the interpreter.
 
 Shapes: `T` time steps, `B` images, `K` classes.
 """
@@ -24,7 +24,7 @@ __all__ = ["NirExecutor"]
 class NirExecutor(Executor):
     """A graph of the zoo or of anybody else, in the interpreter: slow, and in small batches."""
 
-    most = 1 << 14
+    max_elements = 1 << 14
 
     def __init__(
         self,
@@ -35,29 +35,28 @@ class NirExecutor(Executor):
         like: Tensor | None = None,
         dt: float | None = None,
     ) -> None:
-        ready, metadata = check_graph(graph, dt=dt), Metadata.from_graph(graph)
-        completed = metadata.with_entries(dt=ready.dt)
+        checked, metadata = check_graph(graph, dt=dt), Metadata.from_graph(graph)
+        completed = metadata.with_entries(dt=checked.dt)
         if metadata.input_kind is None:
-            kind = _kind(ready, like)
+            kind = _input_kind(checked, like)
             completed = completed.with_entries(input=kind)
             if like is not None and kind != STILL_IMAGE:
-                steps = _agreed(len(like), steps, "the frames")
+                steps = _agreed_steps(len(like), steps, "the frames")
         graph = copy(graph)
         graph.metadata = completed.to_dict()
-        said = _agreed(metadata.declared_steps, steps, "the graph's metadata")
-        if not isinstance(said, int | np.integer) or said < 1:
-            raise ConfigError(
-                "the graph does not say for how many time steps it runs: give their number with --steps"
-            )
+        steps = _agreed_steps(metadata.declared_steps, steps, "the graph's metadata")
+        if not isinstance(steps, int | np.integer) or steps < 1:
+            what = "the graph does not say for how many time steps it runs"
+            raise ConfigError(f"{what}: give their number with --steps")
         source = Source(
             name=metadata.get_name(name or "graph"),
             engine="NIR interpreter",
-            steps=int(said),
+            steps=int(steps),
             data=metadata.get_data(),
             weights_sha256=metadata.get_weights_sha256(),
             weights=metadata.provenance,
             precision=metadata.get_weight_format("as stored"),
-            assumed_dt=ready.dt if ready.dt_assumed else None,
+            assumed_dt=checked.dt if checked.dt_assumed else None,
         )
         super().__init__(graph, source)
         (self.exit,) = (layer.name for layer in self.layers if isinstance(layer.node, nir.Output))
@@ -70,17 +69,18 @@ class NirExecutor(Executor):
         return torch.from_numpy(values[self.exit].mean(0))
 
 
-def _agreed(said: Any, steps: int | None, who: str) -> Any:
-    """The number of steps that `who` says, or else `steps`; raises `InputError` where both do, and
-    differ.
+def _agreed_steps(stated: Any, steps: int | None, who: str) -> Any:
+    """Return the number of steps that `who` states, or else `steps`.
+
+    Raises `InputError` where both are there, and differ.
     """
-    if said is not None and steps is not None and said != steps:
-        raise InputError(f"--steps {steps} contradicts {who}, of T = {said}: leave it out")
-    return steps if said is None else said
+    if stated is not None and steps is not None and stated != steps:
+        raise InputError(f"--steps {steps} contradicts {who}, of T = {stated}: leave it out")
+    return steps if stated is None else stated
 
 
-def _kind(ready: CheckedGraph, like: Tensor | None) -> str:
-    """What the input of a graph is that does not say it."""
-    if like is None or like.dim() < len(ready.shapes[ready.entry]) + 2:
+def _input_kind(graph: CheckedGraph, like: Tensor | None) -> str:
+    """Return the kind of the input of a graph that does not say it, by an example."""
+    if like is None or like.dim() < len(graph.shapes[graph.entry]) + 2:
         return STILL_IMAGE
     return CURRENTS if like.is_floating_point() else EVENTS

@@ -1,4 +1,4 @@
-"""A model in torch.
+"""The executor of a model, in torch.
 
 Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes.
 """
@@ -23,20 +23,24 @@ __all__ = ["TorchExecutor"]
 
 
 class TorchExecutor(Executor):
-    """A model in eval mode, on its own device. Adds two reductions for each neuron layer to a plain
-    forward pass.
+    """A model in eval mode, where its parameters lie.
+
+    It adds two reductions for each layer of neurons to a plain forward pass.
     """
 
     def __init__(self, model: DANet) -> None:
         graph = to_nir(model, profile="native")
-        origin, engine = model.known_origin, f"torch {torch.__version__}"
-        made = provenance_of(origin), origin.precision
-        super().__init__(
-            graph,
-            Source(
-                origin.name, engine, model.config.steps, origin.data, digest(origin.weights), *made
-            ),
+        origin = model.known_origin
+        source = Source(
+            name=origin.name,
+            engine=f"torch {torch.__version__}",
+            steps=model.config.steps,
+            data=origin.data,
+            weights_sha256=digest(origin.weights),
+            weights=provenance_of(origin),
+            precision=origin.precision,
         )
+        super().__init__(graph, source)
         self.model = model
 
     def _run(self, x: Tensor, spikes: Spikes) -> Tensor:
@@ -51,6 +55,8 @@ class TorchExecutor(Executor):
 
     @contextmanager
     def _hooked(self, spikes: Spikes) -> Iterator[None]:
+        """Add the spikes of all layers of neurons while the context lasts."""
+
         def hook(name: str) -> Any:
             def reduce(module: nn.Module, args: Any, train: Tensor) -> None:
                 spikes.add(name, train, keep=name in self.keep)
@@ -60,12 +66,11 @@ class TorchExecutor(Executor):
         # A max pool and an AND are of spikes (`export.nir.exporter` refuses any other), and so
         # layers of neurons in the graph.
         kinds = Lif | nn.MaxPool2d | And | IAnd
-        neurons = [
-            (path, module)
+        handles = [
+            module.register_forward_hook(hook(node_name(path)))
             for path, module in self.model.named_modules()
             if isinstance(module, kinds)
         ]
-        handles = [module.register_forward_hook(hook(node_name(path))) for path, module in neurons]
         try:
             yield
         finally:

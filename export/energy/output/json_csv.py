@@ -1,24 +1,25 @@
 """The energy report for machines: JSON, as `report.schema.json` describes it, and CSV.
 
-Counts are integers, exact sums over all images. Energies are picojoules an image.
+Counts are integers, exact sums over all images. Energies are picojoules an image. Both formats call
+a device a profile.
 """
 
 import csv
 import io
 import json
-import math
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from export.energy.conventions import EXACT
 from export.energy.counting.count import COUNTS
-from export.energy.profiles import Band, Operation, Profile
-from export.energy.report import EnergyCounts
-from export.energy.totals import Energy, LayerTotals, Tally
+from export.energy.devices import Band
+from export.energy.operations import Operation
+from export.energy.results import EnergyResults
+from export.energy.totals import Energy, LayerTotals, OperationCounts, price_of_mean
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -45,13 +46,13 @@ class Difference:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of `to_json`."""
-    found: dict[str, Any] = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    return found
+    """Return the JSON Schema of `to_json`."""
+    document: dict[str, Any] = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    return document
 
 
-def to_json(report: EnergyCounts) -> dict[str, Any]:
-    """Plain values: all that the report holds."""
+def to_json(report: EnergyResults) -> dict[str, Any]:
+    """Return all that the report holds as plain values."""
     source = report.source
     return {
         "schema": SCHEMA_VERSION,
@@ -74,63 +75,44 @@ def to_json(report: EnergyCounts) -> dict[str, Any]:
         "counts": {key: report.total(key) for key in COUNTS},
         "firing_rate": report.mean_rate,
         "firing_rate_per_step": list(report.mean_step_rates),
-        "profiles": [_profile(e) for e in report.energies],
-        "conventions": [_convention(tally, report) for tally in report.tallies.values()],
+        "profiles": [_device(e) for e in report.energies],
+        "conventions": [_convention(counts, report) for counts in report.operations.values()],
         "comparison": _comparison(report),
         "layers": [_layer(report, i, layer) for i, layer in enumerate(report.layers)],
         "images_operations": {
             _key(kind): n.tolist()
-            for kind, n in report.tallies[report.convention.name].images.items()
+            for kind, n in report.operations[report.convention.name].by_image.items()
         },
         "versions": dict(report.versions),
     }
 
 
-def to_csv(report: EnergyCounts) -> str:
-    """A line for each layer, and one for their sum. All of them name network, images and
-    convention, for files to be joined.
+def to_csv(report: EnergyResults) -> str:
+    """Return a line for each layer, and one for their sum.
+
+    All of them name network, images and convention, for files to be joined.
     """
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    same = ("model", "engine", "images", "accuracy", "convention")
-    energies = [f"pJ {e.profile.name}" for e in report.energies]
-    lines.writerow([*same, "layer", "kind", "input_kind", *COUNTS, "firing_rate", *energies])
-    source, accuracy = report.source, "" if report.accuracy is None else report.accuracy
-    head = [
-        _inert(source.name),
-        _inert(source.engine),
-        report.images,
-        accuracy,
-        report.convention.name,
-    ]
+    columns = ("model", "engine", "images", "accuracy", "convention", "layer", "kind", "input_kind")
+    energies = [f"pJ {e.device.name}" for e in report.energies]
+    lines.writerow([*columns, *COUNTS, "firing_rate", *energies])
+    names = (_inert(report.source.name), _inert(report.source.engine))
+    head = [*names, report.images, _cell(report.accuracy), report.convention.name]
     for i, layer in enumerate(report.layers):
-        counts, rate = [layer.counts[key] for key in COUNTS], report.rate(layer)
-        row = [
-            _inert(layer.name),
-            layer.kind,
-            layer.input_kind,
-            *counts,
-            "" if rate is None else rate,
-        ]
-        lines.writerow([*head, *row, *(_typ(e.layers[i]) for e in report.energies)])
-    totals = [report.total(key) for key in COUNTS]
-    lines.writerow(
-        [
-            *head,
-            "TOTAL",
-            "",
-            "",
-            *totals,
-            report.mean_rate,
-            *(_typ(e.total) for e in report.energies),
-        ]
-    )
+        row = [_inert(layer.name), layer.kind, layer.input_kind]
+        counts = [layer.counts[key] for key in COUNTS]
+        prices = [_typ(e.layers[i]) for e in report.energies]
+        lines.writerow([*head, *row, *counts, _cell(report.rate(layer)), *prices])
+    totals, prices = map(report.total, COUNTS), [_typ(e.total) for e in report.energies]
+    lines.writerow([*head, "TOTAL", "", "", *totals, report.mean_rate, *prices])
     return text.getvalue()
 
 
-def differences(one: EnergyCounts, two: EnergyCounts) -> list[Difference]:
-    """The layers whose integers differ, in the order in which they run: an error shows first where
-    it arose.
+def differences(one: EnergyResults, two: EnergyResults) -> list[Difference]:
+    """Return the layers whose integers differ, in the order in which they run.
+
+    So an error shows first where it arose.
     """
     ours, theirs = ({layer.name: layer for layer in report.layers} for report in (one, two))
     return [
@@ -140,29 +122,25 @@ def differences(one: EnergyCounts, two: EnergyCounts) -> list[Difference]:
     ]
 
 
-def same_images(one: EnergyCounts, two: EnergyCounts) -> bool:
-    """Whether every image needs the same operations in both. Those of other conventions follow from
-    the spikes and the structure, which a graph for chips and one for simulators may write in
-    different words.
+def same_images(one: EnergyResults, two: EnergyResults) -> bool:
+    """Return whether every image needs the same operations in both, by the exact convention.
+
+    Those of other conventions follow from the spikes and the structure, which a graph for chips and
+    one for simulators may write in different words.
     """
-    ours, theirs = one.tallies["exact"].images, two.tallies["exact"].images
-    return ours.keys() == theirs.keys() and all(
-        np.array_equal(n, theirs[kind]) for kind, n in ours.items()
-    )
+    ours, theirs = (report.operations[EXACT.name].by_image for report in (one, two))
+    same = (np.array_equal(n, theirs[operation]) for operation, n in ours.items())
+    return ours.keys() == theirs.keys() and all(same)
 
 
-def _profile(e: Energy) -> dict[str, Any]:
-    profile = e.profile
+def _device(e: Energy) -> dict[str, Any]:
     return {
-        "name": profile.name,
-        "title": profile.title,
-        "scope": profile.scope,
-        "note": profile.note,
-        "terms": {
-            name: {**_band(term.band), "evidence": term.evidence, "source": term.source}
-            for name, term in profile.terms.items()
-        },
-        "total_pj": e.total and _band(e.total),
+        "name": e.device.name,
+        "title": e.device.title,
+        "scope": e.device.scope,
+        "note": e.device.note,
+        "terms": {name: asdict(term) for name, term in e.device.terms.items()},
+        "total_pj": e.total and asdict(e.total),
         "deviation_pj": e.deviation,
         "interval_pj": e.interval and asdict(e.interval),
         "images_for_1_percent": e.images_for(0.01),
@@ -170,79 +148,73 @@ def _profile(e: Energy) -> dict[str, Any]:
     }
 
 
-def _convention(tally: Tally, report: EnergyCounts) -> dict[str, Any]:
-    convention, sums = tally.convention, Counter[Operation]()
-    for layer in tally.layers:
+def _convention(counts: OperationCounts, report: EnergyResults) -> dict[str, Any]:
+    convention, sums = counts.convention, Counter[Operation]()
+    for layer in counts.by_layer:
         sums.update(layer)
+    means = {operation: n / report.images for operation, n in sums.items()}
+    # Priced without the resampling of images that comes with `Energy`.
+    energies = {device.name: price_of_mean(means, device) for device in report.devices}
     return {
         "name": convention.name,
         "explanation": convention.explanation,
         "reference": convention.reference,
         "operations": {_key(operation): n for operation, n in sums.items()},
-        "energy_pj": {
-            profile.name: _price(sums, report.images, profile) for profile in report.profiles
-        },
+        "energy_pj": {name: band and band.typ for name, band in energies.items()},
     }
 
 
-def _price(operations: Mapping[Operation, int], images: int, profile: Profile) -> float | None:
-    """The typical energy of an image; without the resampling of images that comes with `Energy`."""
-    bands = [(n / images, profile.price(operation)) for operation, n in operations.items()]
-    priced = [n * band.typ for n, band in bands if band]
-    return math.fsum(priced) if len(priced) == len(bands) else None
-
-
-def _comparison(report: EnergyCounts) -> dict[str, Any] | None:
-    """On the profile that is shown first, and by the exact convention."""
+def _comparison(report: EnergyResults) -> dict[str, Any] | None:
+    """Return the networks without spikes, on the device that is shown first."""
     if report.priced is None:
         return None
-    profile = report.priced.profile
-    spiking = report.energy(profile, "exact").total
+    device = report.priced.device
+    spiking = report.energy(device, EXACT.name).total
     return {
-        "profile": profile.name,
-        "convention": "exact",
-        "spiking_pj": spiking and _band(spiking),
+        "profile": device.name,
+        "convention": EXACT.name,
+        "spiking_pj": spiking and asdict(spiking),
         "alternatives": [
             {
                 "name": other.name,
                 "explanation": other.explanation,
                 "operations": other.operations,
-                "energy_pj": other.energy and _band(other.energy),
+                "energy_pj": other.energy and asdict(other.energy),
                 "break_even_rate": other.break_even,
                 "accuracy": other.accuracy,
             }
-            for other in report.comparison(profile)
+            for other in report.comparison(device)
         ],
     }
 
 
-def _layer(report: EnergyCounts, index: int, layer: LayerTotals) -> dict[str, Any]:
-    bands = {e.profile.name: e.layers[index] for e in report.energies}
+def _layer(report: EnergyResults, index: int, layer: LayerTotals) -> dict[str, Any]:
+    bands = {e.device.name: e.layers[index] for e in report.energies}
     return {
         **asdict(layer),
         "events": list(layer.events),
         "step_spikes": list(layer.step_spikes),
         "firing_rate": report.rate(layer),
         "firing_rate_per_step": list(report.step_rates(layer)),
-        "energy_pj": {name: band and _band(band) for name, band in bands.items()},
+        "energy_pj": {name: band and asdict(band) for name, band in bands.items()},
     }
-
-
-def _band(band: Band) -> dict[str, float]:
-    return asdict(band)
 
 
 def _typ(band: Band | None) -> float | str:
     return "" if band is None else band.typ
 
 
+def _cell(value: float | None) -> float | str:
+    return "" if value is None else value
+
+
 def _key(operation: Operation) -> str:
-    """`ac`, or with the bytes of the memory `access:8192`."""
+    """Return `ac`, or with the bytes of the memory `access:8192`."""
     return f"{operation.kind}:{operation.bytes}" if operation.kind == "access" else operation.kind
 
 
 def _inert(name: str) -> str:
-    """As text that no spreadsheet computes."""
+    """Return a name as text that no spreadsheet computes."""
     return f"'{name}" if name.startswith(FORMULA) else name
 
 

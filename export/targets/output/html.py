@@ -13,16 +13,15 @@ from export.targets.result import Check
 __all__ = ["render"]
 
 
-def render(checks: Sequence["Check"], name: str, about: Sequence[str] = ()) -> str:
-    """The page, as text."""
+def render(checks: Sequence[Check], name: str, about: Sequence[str] = ()) -> str:
+    """Return the page of checks of the network `name`; `about` are lines on where it comes from."""
     return _template().render(checks=checks, name=name, about=about, units=units, words=words)
 
 
 @cache
 def _template() -> Template:
-    loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=loader,
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -13,13 +13,10 @@ __all__ = ["render"]
 
 
 def render(check: Check, console: Console) -> None:
-    """Print the verdict, the layers, what does not fit with the smallest change, and what the check
-    leaves out.
-    """
+    """Print the verdict, the layers, what does not fit, and what the check leaves out."""
     colour = "green" if check.fits else "red"
-    console.print(
-        f"[bold]{escape(check.target.title)}[/bold]: [bold {colour}]{words.verdict(check)}[/bold {colour}]"
-    )
+    verdict = f"[bold {colour}]{words.verdict(check)}[/bold {colour}]"
+    console.print(f"[bold]{escape(check.target.title)}[/bold]: {verdict}")
     terminal.show(_layers(check), console)
     if check.findings:
         terminal.show(_findings(check), console)
@@ -35,7 +32,7 @@ def _layers(check: Check) -> Table:
     for column in ("neurons", "core", "use", "findings"):
         table.add_column(column, justify="right", no_wrap=True)
     for layer in check.network.layers.values():
-        found = len(check.of(layer.name))
+        findings = len(check.of(layer.name))
         table.add_row(
             escape(layer.name),
             escape(words.weights(layer)),
@@ -43,19 +40,12 @@ def _layers(check: Check) -> Table:
             count(layer.neurons),
             words.core(check, layer),
             words.use(check, layer),
-            str(found) if found else "",
+            str(findings) if findings else "",
         )
     host = check.network.host
     if host.nodes:
-        table.add_row(
-            "on the host",
-            escape(", ".join(host.nodes)),
-            "",
-            "",
-            "host",
-            f"{count(host.macs)} MAC",
-            "",
-        )
+        nodes, macs = escape(", ".join(host.nodes)), f"{count(host.macs)} MAC"
+        table.add_row("on the host", nodes, "", "", "host", macs, "")
     return table
 
 
@@ -65,10 +55,6 @@ def _findings(check: Check) -> Table:
     )
     for rows in words.grouped(check.findings):
         finding = rows[0]
-        names = escape(words.several(rows))
-        table.add_row(
-            names,
-            words.limit(finding.limit),
-            *map(escape, (finding.found, finding.allowed, finding.change)),
-        )
+        cells = map(escape, (finding.found, finding.allowed, finding.change))
+        table.add_row(escape(words.several(rows)), words.limit(finding.limit), *cells)
     return table

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from export.targets.layers import Layer
+from export.targets.layers import ChipLayer
 from export.targets.limits import Limit
 from export.targets.result import Check
 from export.targets.rules import Finding
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def verdict(check: Check) -> str:
-    """Whether it fits, and how much does not."""
+    """Return whether the network fits, and how much does not."""
     if check.fits:
         return "fits the published limits"
     layers = len({finding.layer for finding in check.findings})
@@ -30,12 +30,12 @@ def verdict(check: Check) -> str:
 
 
 def cores(check: Check) -> str:
-    """Cores needed and present; nothing where no formula is published."""
+    """Return the cores needed and present; empty where no formula is published."""
     return f"{check.placement.needed} of {check.placement.present} cores" if check.placement else ""
 
 
-def core(check: Check, layer: Layer) -> str:
-    """The core that takes a layer, or how many do."""
+def core(check: Check, layer: ChipLayer) -> str:
+    """Return the core that takes a layer, or how many do."""
     if check.placement is None or check.target.cores is None:
         return ""
     spot = check.placement.places[layer.name]
@@ -44,52 +44,47 @@ def core(check: Check, layer: Layer) -> str:
     return "none" if spot.core is None else f"core {spot.core}"
 
 
-def use(check: Check, layer: Layer) -> str:
-    """Of the scarcest resource of its cores."""
+def use(check: Check, layer: ChipLayer) -> str:
+    """Return how much a layer uses of the scarcest resource of its cores."""
     return f"{100 * check.placement.places[layer.name].use:.0f} %" if check.placement else ""
 
 
-def weights(layer: Layer) -> str:
-    """The weighted nodes of a layer."""
+def weights(layer: ChipLayer) -> str:
+    """Return the weighted nodes of a layer."""
     return " + ".join(w.node for w in layer.weights) or "none"
 
 
-def neuron(layer: Layer) -> str:
-    """Model and reset."""
-    return (
-        "no memory"
-        if layer.neuron.model == "memoryless"
-        else f"{layer.neuron.model}, {layer.neuron.reset}"
-    )
+def neuron(layer: ChipLayer) -> str:
+    """Return model and reset of the neurons of a layer."""
+    if layer.neuron.model == "memoryless":
+        return "no memory"
+    return f"{layer.neuron.model}, {layer.neuron.reset}"
 
 
 def limit(name: str) -> str:
-    """`kernel_size` -> `kernel size`."""
+    """Return `kernel size` for `kernel_size`."""
     return name.replace("_", " ")
 
 
 def value(limit: Limit) -> str:
-    """What a limit allows."""
+    """Return the number or the words that a limit allows."""
     if isinstance(limit.value, tuple):
         return ", ".join(map(str, limit.value))
-    return f"{limit.value:,}" if isinstance(limit.value, int) else limit.value
+    return f"{limit.value:,}" if isinstance(limit.value, int) else str(limit.value)
 
 
 def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
-    """Findings that say the same of several layers, together, in the order of the first."""
+    """Return findings grouped by what they say, in the order of the first of each."""
     groups: dict[tuple[str, str, str, str], list[Finding]] = {}
     for finding in findings:
-        groups.setdefault(
-            (finding.limit, finding.found, finding.allowed, finding.change), []
-        ).append(finding)
+        same = (finding.limit, finding.found, finding.allowed, finding.change)
+        groups.setdefault(same, []).append(finding)
     return list(groups.values())
 
 
 def several(rows: list[Finding]) -> str:
-    """The layers of findings that say the same."""
+    """Return the layers of findings that say the same."""
     names = [finding.layer for finding in rows]
-    return (
-        names[0]
-        if len(names) == 1
-        else f"{len(names)} layers: {', '.join(names[:2])}{', ...' if len(names) > 2 else ''}"
-    )
+    if len(names) == 1:
+        return names[0]
+    return f"{len(names)} layers: {', '.join(names[:2])}{', ...' if len(names) > 2 else ''}"

@@ -15,8 +15,9 @@ from zoo.neurons import Lif
 
 
 def brute_force(model: DANet, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Layer -> accumulates of each image. Every convolution of the stem is left out: its input is
-    real.
+    """Return the accumulates of each image by layer.
+
+    Every convolution of the stem is left out: its input is real.
     """
     counts: dict[str, torch.Tensor] = {}
     windows = {

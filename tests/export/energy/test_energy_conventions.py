@@ -21,8 +21,8 @@ from export.energy import (
     compare,
     count,
     estimate,
-    find_profiles,
-    structure,
+    find_devices,
+    read_structure,
 )
 from export.energy.comparison import memory_inclusive_rate
 from export.nir.exporter import to_nir
@@ -132,21 +132,21 @@ def test_syops_of_a_graph_that_names_no_modules(tiny):
     BatchNorm.
     """
     graph = to_nir(tiny, profile="native")
-    stem = next(layer for layer in structure(graph) if layer.name == "stem_conv")
+    stem = next(layer for layer in read_structure(graph) if layer.name == "stem_conv")
     assert stem.modules == ("Conv2d", "BatchNorm2d") and not stem.read_out
     executor = TorchExecutor(tiny)
     _, spikes = executor.run(torch.zeros(1, 1, 20, 20))
     counts = []
     for modules in (graph.metadata["modules"], "{}"):
         graph.metadata["modules"] = modules
-        row = count(structure(graph), spikes)[0]
+        row = count(read_structure(graph), spikes)[0]
         counts.append(CONVENTIONS["syops"].operations(row, 2)[MAC].tolist())
     taps, outputs = 9, 4 * 20 * 20
     assert counts == [[(taps + 2) * outputs], [(taps + 1) * outputs]]
     for bad in ("[]", "{", 3):
         graph.metadata["modules"] = bad
         with pytest.raises(InputError, match="`modules` must be JSON of an object"):
-            structure(graph)
+            read_structure(graph)
 
 
 def test_lemaire(rows):
@@ -189,7 +189,7 @@ def test_lemaire_of_a_matrix_that_reads_currents():
     spikes = Spikes(2)
     spikes.add("lif", torch.zeros(2, 3), keep=False)
     row = count(
-        structure(nir.NIRGraph(nodes, edges, {"input": "currents"}, type_check=False)), spikes
+        read_structure(nir.NIRGraph(nodes, edges, {"input": "currents"}, type_check=False)), spikes
     )[0]
     inputs, weights, outputs = (Operation("access", 4 * n) for n in (5, 15, 3))
     found = {
@@ -239,9 +239,9 @@ def test_every_convention_says_what_it_is():
 
 def test_without_spikes(tiny):
     images = torch.randn(4, 1, 20, 20, generator=torch.Generator().manual_seed(5))
-    report = estimate(tiny, images, profile="45nm-fp32")
-    profile, spiking = report.profiles[0], report.energies[0].total
-    dense, skipping, bits = report.comparison(profile)
+    report = estimate(tiny, images, device="45nm-fp32")
+    device, spiking = report.devices[0], report.energies[0].total
+    dense, skipping, bits = report.comparison(device)
     connections = {
         layer.name: layer.connections for layer in report.layers if layer.kind in ("conv", "linear")
     }
@@ -271,10 +271,10 @@ def test_without_spikes(tiny):
 
 
 def test_a_device_without_a_price_for_products(tiny):
-    report = estimate(tiny, torch.zeros(1, 1, 20, 20), profile="loihi1")
-    assert [(a.energy, a.break_even) for a in report.comparison(report.profiles[0])] == [
+    report = estimate(tiny, torch.zeros(1, 1, 20, 20), device="loihi1")
+    assert [(a.energy, a.break_even) for a in report.comparison(report.devices[0])] == [
         (None, None)
     ] * 3
     assert report.priced is None
-    gpu = find_profiles(["gpu"])["gpu"]
+    gpu = find_devices(["gpu"])["gpu"]
     assert all(a.energy is None for a in compare(report.layers, 1, 2, 0.1, None, gpu))

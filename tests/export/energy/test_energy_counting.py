@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from export.energy import COUNTS, Spikes, TorchExecutor, count, structure, trains_needed
+from export.energy import COUNTS, Spikes, TorchExecutor, count, read_structure, trains_needed
 from export.energy.counting.windows import windows
 from export.nir.exporter import to_nir
 from zoo.errors import ExportError, InputError
@@ -33,7 +33,7 @@ def chain(shape, *nodes, metadata=None):
 
 def counted(network, trains, steps=1):
     """Rows of a graph whose neurons send these spikes, `[T, B, C, H, W]` of each node."""
-    layers = structure(network)
+    layers = read_structure(network)
     spikes = Spikes(len(next(iter(trains.values()))) if trains else steps)
     for name, train in trains.items():
         spikes.add(name, train.flatten(0, 1), keep=name in trains_needed(layers))
@@ -155,7 +155,7 @@ def residual(blocks, kind):
 
 
 def test_running_sums_are_counted_once():
-    layers = structure(residual(5, "real"))
+    layers = read_structure(residual(5, "real"))
     sums = [row for row in counted(residual(5, "real"), {}, steps=4) if row.kind == "sum"]
     assert len(sums) == 5  # one a block; the second reader of the last sum adds nothing
     assert all(
@@ -177,7 +177,7 @@ def test_running_sums_of_spikes():
 
 
 def test_what_is_no_spikes():
-    layers = structure(chain((2, 3, 3), lif(2, 3, 3)))
+    layers = read_structure(chain((2, 3, 3), lif(2, 3, 3)))
 
     def spikes(pixels, **more):
         return Spikes(4, {"0": pixels, **more}, {"0": pixels.max(0)} if pixels.size else {})
@@ -206,7 +206,7 @@ def test_what_is_no_spikes():
 
 def test_counts_that_could_not_be_exact_are_refused():
     network = chain((2, 3, 3), lif(2, 3, 3), convolution(2, 4, (3, 3), 1, 1, 1, 1))
-    layers = structure(network)
+    layers = read_structure(network)
     # read, written, and the taps of all spikes without a border
     at_one_step = 18 + (18 + 18) + (18 + 36 + 18 * 4 * 9) + (36 + 36)
     for steps, message in (
@@ -222,7 +222,7 @@ def test_counts_that_could_not_be_exact_are_refused():
         InputError,
         match=r"'0' has values of up to 22950000 at a step: counts are exact below 2\^24",
     ):
-        count(structure(pools), Spikes(1))
+        count(read_structure(pools), Spikes(1))
 
 
 def test_sums_over_very_many_channels():
@@ -246,11 +246,11 @@ def test_graphs_that_cannot_be_counted():
     with pytest.raises(
         InputError, match="'0' is a Threshold, whose operations cannot be counted; valid are Input"
     ):
-        structure(chain((2, 3, 3), nir.Threshold(ones)))
+        read_structure(chain((2, 3, 3), nir.Threshold(ones)))
     with pytest.raises(ExportError, match=r"'0' reads \[2, 3, 3\], but has weights \[4, 5\]"):
-        structure(chain((2, 3, 3), nir.Linear(np.zeros((4, 5)))))
+        read_structure(chain((2, 3, 3), nir.Linear(np.zeros((4, 5)))))
     with pytest.raises(ExportError, match="the edge 'nobody' -> '0' has an end that is no node"):
-        structure(graph(chain((2, 3, 3), lif(2, 3, 3)).nodes, [("nobody", "0")]))
+        read_structure(graph(chain((2, 3, 3), lif(2, 3, 3)).nodes, [("nobody", "0")]))
 
 
 def rows_of(run, images):
@@ -291,7 +291,7 @@ def test_a_graph_from_a_file_counts_the_same(tiny, tmp_path):
     nir.write(tmp_path / "tiny.nir", to_nir(tiny, profile="native"))
     _, spikes = TorchExecutor(tiny).run(torch.randn(2, 1, 20, 20))
     ours, read = (
-        count(structure(g), spikes)
+        count(read_structure(g), spikes)
         for g in (to_nir(tiny, profile="native"), nir.read(tmp_path / "tiny.nir"))
     )
     assert {r.name: (r.macs, *r.acs, *r.adds) for r in ours} == {

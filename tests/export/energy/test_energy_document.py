@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator, ValidationError
 from networks import lively
 
 from export.energy import CONVENTIONS, COUNTS, LayerTotals, estimate
+from export.energy.devices import EVIDENCE, SCOPES, TERMS
 from export.energy.output.json_csv import Difference, differences, same_images, schema
-from export.energy.profiles import EVIDENCE, SCOPES, TERMS
 from export.nir.exporter import to_nir
 
 TINY = {"widths": (4, 6, 8)}
@@ -42,9 +42,9 @@ def document(report):
 
 KINDS = {
     "one image without a label": lambda tiny: estimate(tiny, images(1)),
-    "no total": lambda tiny: estimate(tiny, images(2), profile="loihi2"),
+    "no total": lambda tiny: estimate(tiny, images(2), device="loihi2"),
     "memories": lambda tiny: estimate(
-        tiny, images(2), convention="lemaire", profile=["45nm-int8", "truenorth"]
+        tiny, images(2), convention="lemaire", device=["45nm-int8", "truenorth"]
     ),
     "events": lambda tiny: estimate(lively("danet20-t2.nmnist", 20, **TINY), frames(2, 3)),
     "sums of spikes": lambda tiny: estimate(
@@ -161,9 +161,9 @@ def test_what_it_says(report, document):
 
 def test_conventions_are_those_of_the_report(report, document):
     for convention in document["conventions"]:
-        for profile in report.profiles:
-            total = report.energy(profile, convention["name"]).total
-            assert convention["energy_pj"][profile.name] == (
+        for device in report.devices:
+            total = report.energy(device, convention["name"]).total
+            assert convention["energy_pj"][device.name] == (
                 pytest.approx(total.typ, rel=1e-12) if total else None
             )
     exact = document["conventions"][0]["operations"]
@@ -192,7 +192,7 @@ def test_csv_adds_up(report):
     for key in COUNTS:
         assert int(total[key]) == report.total(key) == sum(int(row[key]) for row in layers)
     for e in report.energies:
-        column = f"pJ {e.profile.name}"
+        column = f"pJ {e.device.name}"
         assert total[column] == ("" if e.total is None else repr(e.total.typ))
         if e.total:
             assert sum(float(row[column]) for row in layers) == pytest.approx(e.total.typ)

@@ -9,7 +9,7 @@ import torch
 from test_energy_counting import chain, counted, graph, lif
 from torch.nn import functional as F
 
-from export.energy import structure, trains_needed
+from export.energy import read_structure, trains_needed
 
 GEOMETRIES = 300
 
@@ -43,7 +43,7 @@ def random_case(seed):
 
 
 def connections(node, x):
-    """How many products with a weight each output gets: `[N, C, H, W]` of a value for every event."""
+    """How many products with a weight each output gets of every event, `[N, C, H, W]`."""
     ones = torch.from_numpy((node.weight != 0).astype(np.float64))
     stride, padding, dilation = (
         tuple(map(int, np.broadcast_to(v, 2))) for v in (node.stride, node.padding, node.dilation)
@@ -107,8 +107,9 @@ def sums(*nodes):
 
 
 def test_events_of_a_sum_by_their_value():
-    trains = {name: (torch.rand(4, 2, 3, 5, 4, generator=torch.Generator().manual_seed(i)) < 0.5).double() for i, name in
-              enumerate(("one", "two"))}  # fmt: skip
+    random = [torch.Generator().manual_seed(i) for i in range(2)]
+    one, two = ((torch.rand(4, 2, 3, 5, 4, generator=r) < 0.5).double() for r in random)
+    trains = {"one": one, "two": two}
     total = trains["one"] + trains["two"]
     node = nir.Conv2d(None, np.ones((2, 3, 3, 3), np.float32), 1, 1, 1, 1, np.zeros(2, np.float32))
     row = next(r for r in counted(sums(node), trains) if r.kind == "conv")
@@ -140,12 +141,18 @@ def test_neurons_that_nothing_reaches_are_told_apart():
     weight = np.zeros((6, 12), np.float32)
     weight[:4, :6] = 1
     nodes = {
-        "input": nir.Input({"input": np.array(shape)}), "lif": lif(*shape), "direct": lif(*shape),
-        "scale": nir.Scale(half), "scaled": lif(*shape),
-        "pool": nir.AvgPool2d(2, 2, 0), "pooled": lif(3, 2, 2),
-        "flat": nir.Flatten({"input": np.array([3, 2, 2])}, 0, -1), "matrix": nir.Linear(weight), "behind": lif(6),
+        "input": nir.Input({"input": np.array(shape)}),
+        "lif": lif(*shape),
+        "direct": lif(*shape),
+        "scale": nir.Scale(half),
+        "scaled": lif(*shape),
+        "pool": nir.AvgPool2d(2, 2, 0),
+        "pooled": lif(3, 2, 2),
+        "flat": nir.Flatten({"input": np.array([3, 2, 2])}, 0, -1),
+        "matrix": nir.Linear(weight),
+        "behind": lif(6),
         "output": nir.Output({"output": None}),
-    }  # fmt: skip
+    }
     edges = [
         ("input", "lif"),
         ("lif", "direct"),
@@ -156,7 +163,7 @@ def test_neurons_that_nothing_reaches_are_told_apart():
     ]
     edges += [("pool", "flat"), ("flat", "matrix"), ("matrix", "behind"), ("behind", "output")]
     network = graph(nodes, edges)
-    assert trains_needed(structure(network)) == {"lif"}
+    assert trains_needed(read_structure(network)) == {"lif"}
     silent = {
         "direct": 0 * spikes,
         "scaled": 0 * spikes,
@@ -199,7 +206,7 @@ def test_input_of_events():
     ).double()
     node = nir.Conv2d(None, np.ones((4, 2, 3, 3), np.float32), 1, 1, 1, 1, np.zeros(4, np.float32))
     network = chain((2, 6, 6), node, metadata={"input": "events"})
-    assert trains_needed(structure(network)) == {"input"}
+    assert trains_needed(read_structure(network)) == {"input"}
     (row,) = counted(network, {"input": frames})
     assert (row.input_kind, row.input_bound, row.macs) == ("integer", 255, 0)
     assert (

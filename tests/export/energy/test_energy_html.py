@@ -9,7 +9,7 @@ import pytest
 import torch
 from networks import lively
 
-from export.energy import estimate, find_profiles
+from export.energy import estimate, find_devices
 from export.energy.output import html
 
 VOID = {"meta", "br", "line", "rect"}  # elements that are never closed, or close themselves
@@ -51,16 +51,16 @@ def reports(tiny):
 def variants(reports):
     one, two = reports
     short = {
-        name: replace(tally, images={o: n[:1] for o, n in tally.images.items()})
-        for name, tally in one.tallies.items()
+        name: replace(counts, by_image={o: n[:1] for o, n in counts.by_image.items()})
+        for name, counts in one.operations.items()
     }
     return {
         "one": [one],
         "two": [one, two],
         "no labels": [replace(one, accuracy=None), two],
         "nobody has labels": [replace(one, accuracy=None), replace(two, accuracy=None)],
-        "no total": [replace(one, profiles=tuple(find_profiles(["loihi1", "speck"]).values()))],
-        "one image": [replace(one, images=1, tallies=short)],
+        "no total": [replace(one, devices=tuple(find_devices(["loihi1", "speck"]).values()))],
+        "one image": [replace(one, images=1, operations=short)],
         "equal accuracies": [one, one],
     }
 
@@ -95,13 +95,30 @@ def test_a_whole_page_that_fetches_nothing(reports, kind):
     assert len(re.findall(r"<table", text)) == len(re.findall(r"</table>", text)) >= 5
 
 
+EVERYTHING = (
+    "convention <strong>exact</strong>",
+    "45nm-int8",
+    "mac, add",
+    "20.0 %",
+    "Davies et al.",
+    "lemaire",
+    "spikformer",
+    "zero-skipping ANN",
+    "not trained",
+    "No ratio is given",
+    "Break-even rate",
+    "stage1_block0_conv1",
+    "device: ",
+    "(95 %)",
+    "Pre-silicon",
+    "stage2_block0_lif1, step 2:",
+    "Yan et al.",
+)
+
+
 def test_it_says_everything(reports):
     text = " ".join(html.render(reports[:1]).split())
-    for words in (
-        "convention <strong>exact</strong>", "45nm-int8", "mac, add", "20.0 %", "Davies et al.", "lemaire", "spikformer",
-        "zero-skipping ANN", "not trained", "No ratio is given", "Break-even rate", "stage1_block0_conv1", "device: ", "(95 %)",
-        "Pre-silicon", "stage2_block0_lif1, step 2:", "Yan et al.",
-    ):  # fmt: skip
+    for words in EVERYTHING:
         assert words in text, words
     assert not re.search(r"\d times (better|less|more)", text)
 
@@ -115,7 +132,7 @@ def test_several_on_one_plane(reports):
     assert text.count('class="point') == 2
     crowded = html._plane([reports[0]] * 4)
     heights = sorted(point.text for point in crowded.points)
-    assert all(b - a >= html.NEAR for a, b in pairwise(heights))
+    assert all(b - a >= html.MIN_LABEL_HEIGHT for a, b in pairwise(heights))
     assert html._plane(reports[:1]) is None
 
 

@@ -7,7 +7,7 @@ from brute_force import brute_force, brute_force_adds
 from networks import lively
 
 import zoo
-from export.energy import COUNTS, TorchExecutor, count, dense_macs, structure
+from export.energy import COUNTS, TorchExecutor, count, dense_macs, read_structure
 from export.nir.exporter import to_nir
 
 TINY = {"widths": (4, 6, 8)}
@@ -169,6 +169,6 @@ def test_graded_neurons_are_refused(tiny):
     ],
 )
 def test_published_macs(depth, padded, valid):
-    layers = structure(to_nir(zoo.create(f"spiking-resnet{depth}-t1.in1k"), profile="native"))
+    layers = read_structure(to_nir(zoo.create(f"spiking-resnet{depth}-t1.in1k"), profile="native"))
     macs = [dense_macs(layer) for layer in layers]
     assert (sum(m[0] for m in macs), sum(m[1] for m in macs)) == (padded, valid)

@@ -20,13 +20,13 @@ from export.energy import (
     TorchExecutor,
     count,
     estimate,
-    find_profiles,
-    structure,
+    find_devices,
+    read_structure,
 )
 from export.nir.exporter import to_nir
 
 MAC, AC = Operation("mac"), Operation("ac")
-FP32, ROLLS = (find_profiles([name])[name].price for name in ("45nm-fp32", "rolls"))
+FP32, ROLLS = (find_devices([name])[name].price for name in ("45nm-fp32", "rolls"))
 SEW_STEM = 118_013_952  # 7x7/2, 3 to 64 channels, 224 pixels
 SPIKFORMER_STEM = 86_704_128  # 3x3, 3 to 64 channels, 224 pixels
 
@@ -79,7 +79,7 @@ def stem(name, channels, kernel, stride, steps=4):
     metadata = {"input": "still image, every step", "steps": steps}
     spikes = Spikes(steps)
     spikes.add("lif", torch.zeros(steps, channels, size, size), keep=False)
-    row = count(structure(nir.NIRGraph(nodes, edges, metadata, type_check=False)), spikes)[0]
+    row = count(read_structure(nir.NIRGraph(nodes, edges, metadata, type_check=False)), spikes)[0]
     return CONVENTIONS[name].operations(row, steps)[MAC].tolist()
 
 
@@ -155,7 +155,7 @@ def test_syops_counter_on_spiking_resnet18():
     """
     macs = published_macs("spiking-resnet18-t4")
     assert sum(macs.values()) == 133_579_752
-    layers = structure(to_nir(zoo.create("spiking-resnet18-t4.in1k"), profile="native"))
+    layers = read_structure(to_nir(zoo.create("spiking-resnet18-t4.in1k"), profile="native"))
     updates = 4 * sum(layer.outputs for layer in layers if layer.neuron and not layer.modules)
     assert updates == 9_232_384
     older = sum(macs.values()) + updates + 4 * 512 * 7 * 7

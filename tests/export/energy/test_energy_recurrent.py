@@ -1,4 +1,4 @@
-"""Recurrent networks counted: against brute force, and shown as such in every form of the report."""
+"""Recurrent networks are counted as by brute force, and shown as such in every report."""
 
 from io import StringIO
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from jsonschema import Draft202012Validator
 from rich.console import Console
 
-from export.energy import estimate, structure
+from export.energy import estimate, read_structure
 from export.energy.output.json_csv import schema
 from export.nir.interpreter import run
 from zoo.errors import InputError
@@ -197,4 +197,4 @@ def test_a_loop_without_a_neuron_is_not_counted() -> None:
         ("scale", "output"),
     )
     with pytest.raises(InputError, match="a loop through 'late' without a neuron"):
-        structure(net)
+        read_structure(net)

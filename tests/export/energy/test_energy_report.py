@@ -56,7 +56,7 @@ def by_hand():
 
 def test_the_example_of_the_documentation():
     graph, frames = by_hand()
-    report = export.estimate(graph, frames, steps=2, profile="45nm-fp32")
+    report = export.estimate(graph, frames, steps=2, device="45nm-fp32")
     conv, lif, matrix = report.layers
     assert (conv.counts["acs"], lif.counts["spikes"], matrix.counts["acs"]) == (26, 26, 52)
     assert (lif.counts["updates"], lif.counts["updates_with_input"]) == (36, 26)
@@ -69,18 +69,18 @@ def test_the_example_of_the_documentation():
     text = DOCS.read_text()
     for convention in ("exact", "spikformer"):
         (line,) = re.findall(rf"{convention}  .* = ([\d.]+) pJ", text)
-        assert report.energy(report.profiles[0], convention).total.typ == pytest.approx(float(line))
+        assert report.energy(report.devices[0], convention).total.typ == pytest.approx(float(line))
     for code in re.findall(r"```python\n(.*?)```", text, re.S):
         ast.parse(code)
 
 
-def test_the_profile_of_the_documentation(tmp_path):
+def test_the_device_of_the_documentation(tmp_path):
     (text,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.S)
     (tmp_path / "my.toml").write_text(text)
     graph, frames = by_hand()
-    report = estimate(graph, frames, steps=2, profile=tmp_path / "my.toml")
+    report = estimate(graph, frames, steps=2, device=tmp_path / "my.toml")
     assert report.energies[0].unpriced == ("idle_update",)
-    assert [e.profile.name for e in report.energies] == ["my chip"]
+    assert [e.device.name for e in report.energies] == ["my chip"]
 
 
 def test_report(report):
@@ -92,8 +92,8 @@ def test_report(report):
         "Fashion-MNIST",
     )
     assert sum(report.mean_step_rates) / 2 == pytest.approx(report.mean_rate)
-    assert report.priced.profile.name == "45nm-fp32"
-    assert {e.profile.name: e.unpriced for e in report.energies}["loihi1"] == ("mac", "add")
+    assert report.priced.device.name == "45nm-fp32"
+    assert {e.device.name: e.unpriced for e in report.energies}["loihi1"] == ("mac", "add")
     with pytest.raises(FrozenInstanceError):
         report.images = 1
 
@@ -103,10 +103,10 @@ def test_the_energy_is_that_of_the_layers_and_of_the_images(report):
         if e.total:
             assert e.total.typ == pytest.approx(sum(band.typ for band in e.layers))
             assert e.interval.lo <= e.total.typ <= e.interval.hi
-    tally = report.tallies["exact"]
-    for operation, counts in tally.images.items():
+    exact = report.operations["exact"]
+    for operation, counts in exact.by_image.items():
         assert counts.dtype == np.int64 and len(counts) == report.images
-        assert counts.sum() == sum(layer.get(operation, 0) for layer in tally.layers)
+        assert counts.sum() == sum(layer.get(operation, 0) for layer in exact.by_layer)
 
 
 def test_batches_are_streamed(tiny, images, report):
@@ -176,8 +176,16 @@ def test_words_that_do_not_exist(tiny, images):
         match="convention 'honest': no such one; valid are exact, spikformer, sew, syops, lemaire",
     ):
         estimate(tiny, images, convention="honest")
-    with pytest.raises(ConfigError, match="profile 'abacus': no such one; valid are 45nm-fp32"):
-        estimate(tiny, images, profile="abacus")
+    for word in ("device", "profile"):  # two words for the same
+        with pytest.raises(ConfigError, match="device 'abacus': no such one; valid are 45nm-fp32"):
+            estimate(tiny, images, **{word: "abacus"})
+    with pytest.raises(ConfigError, match="device and profile are two words for the same"):
+        estimate(tiny, images, device="45nm-fp32", profile="45nm-fp32")
+
+
+def test_a_profile_is_a_device(tiny, images):
+    one, two = (estimate(tiny, images[:1], **{word: "odin"}) for word in ("device", "profile"))
+    assert one.devices == two.devices and one.energies == two.energies
 
 
 def test_counts_are_integers(report):

@@ -86,9 +86,9 @@ def test_shares_add_up(report, width):
     assert sum(share for share, _ in shares) == pytest.approx(shares[-1][1], abs=0.7)
 
 
-def test_one_profile_is_a_sentence(tiny, images):
-    text = shown(estimate(tiny, images, profile="45nm-int8", convention="sew").print)
-    assert "Profile 45nm-int8, convention sew: " in text
+def test_one_device_is_a_sentence(tiny, images):
+    text = shown(estimate(tiny, images, device="45nm-int8", convention="sew").print)
+    assert "Device 45nm-int8, convention sew: " in text
     assert "lo to hi" in text
     assert "95 % over images between" in text
     assert "No total" not in text
@@ -100,13 +100,13 @@ def test_one_image_has_no_interval(tiny, images):
     assert "one image has none" in text
     assert "no labels on one image of" in text
     assert "one image has no interval" in shown(
-        estimate(tiny, images[:1], profile="45nm-fp32").print
+        estimate(tiny, images[:1], device="45nm-fp32").print
     )
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_without_any_total(tiny, images, width):
-    report = estimate(tiny, images, profile=["loihi2", "truenorth"])
+    report = estimate(tiny, images, device=["loihi2", "truenorth"])
     text = words(shown(report.print, width))
     assert "the 12 busiest of" in text
     assert "loihi2 (no price for" in text
@@ -118,7 +118,7 @@ def test_without_any_total(tiny, images, width):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_conventions(report, width):
     text = words(shown(lambda console: conventions(report, console), width))
-    assert "profile 45nm-fp32" in text
+    assert "device 45nm-fp32" in text
     for name, convention in CONVENTIONS.items():
         assert name in text
         assert convention.explanation.split(";")[0][:40] in text
@@ -130,7 +130,7 @@ def test_conventions(report, width):
 def test_several(report, width):
     text = words(shown(lambda console: several([report, report], console), width))
     for expected in (
-        "profile 45nm-fp32, convention exact",
+        "device 45nm-fp32, convention exact",
         "every integer is equal",
         "80.0 %",
         "torch",
@@ -139,11 +139,11 @@ def test_several(report, width):
     no_ratio(text)
 
 
-def test_several_with_a_shared_profile_alone(tiny, images, report):
-    int8 = estimate(tiny, images, profile=["45nm-int8", "loihi2"])
-    assert "profile 45nm-int8" in shown(lambda console: several([report, int8], console))
-    assert "no profile has a price" in shown(
-        lambda console: several([report, estimate(tiny, images, profile="loihi2")], console)
+def test_several_with_a_shared_device_alone(tiny, images, report):
+    int8 = estimate(tiny, images, device=["45nm-int8", "loihi2"])
+    assert "device 45nm-int8" in shown(lambda console: several([report, int8], console))
+    assert "no device has a price" in shown(
+        lambda console: several([report, estimate(tiny, images, device="loihi2")], console)
     )
 
 
@@ -153,10 +153,8 @@ def test_several_that_differ(report, tiny, images):
     changed = replace(layer, counts=layer.counts | {"spikes": 1234})
     other = replace(report, layers=(*report.layers[:i], changed, *report.layers[i + 1 :]))
     text = words(shown(lambda console: several([report, other], console)))
-    assert (
-        f"1 of {len(report.layers)} rows differ, first {layer.name} ({layer.counts['spikes']:,} against 1,234 spikes)"
-        in text
-    )
+    spikes = f"({layer.counts['spikes']:,} against 1,234 spikes)"
+    assert f"1 of {len(report.layers)} rows differ, first {layer.name} {spikes}" in text
     turned = estimate(tiny, images.flip(0))
     assert "single images are not" in words(
         shown(lambda console: several([report, turned], console))
@@ -176,10 +174,10 @@ def test_several_networks_are_not_held_to_agree(report, tiny, images):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_names_are_no_markup(report, width):
     odd = "[b]"
-    profiles = tuple(replace(profile, name=odd + profile.name) for profile in report.profiles)
+    devices = tuple(replace(device, name=odd + device.name) for device in report.devices)
     source = replace(report.source, name=odd, engine=odd)
     layers = tuple(replace(layer, name=odd + str(i)) for i, layer in enumerate(report.layers))
-    hostile = replace(report, source=source, profiles=profiles, layers=layers)
+    hostile = replace(report, source=source, devices=devices, layers=layers)
     text = shown(hostile.print, width)
     assert f"{odd}, an image" in text
     assert f"Run by {odd}" in text

@@ -11,8 +11,8 @@ from target_graphs import DT, Graph, speck8
 from export.nir.exporter import to_nir
 from export.nir.graph import check_graph
 from export.targets.checker import check
-from export.targets.layers import network
-from export.targets.limits import Cores, targets
+from export.targets.find_layers import find_layers
+from export.targets.limits import CoreKind, Cores, targets
 from export.targets.output import html, terminal
 from export.targets.placement import match, place
 from export.targets.quantization import grid
@@ -304,11 +304,8 @@ def test_speck_placement_that_a_greedy_choice_gets_wrong():
     """
     g = Graph(1, 8, 8)
     spikes = g.subtract("a", g.conv("conv1", "input", f=4))
-    found = network(check_graph(g.done(g.subtract("b", g.conv("conv2", spikes, f=4)))))
-    kinds = (
-        (1, {"kernel_words": 256, "neuron_words": 256}),
-        (1, {"kernel_words": 128, "neuron_words": 256}),
-    )
+    found = find_layers(check_graph(g.done(g.subtract("b", g.conv("conv2", spikes, f=4)))))
+    kinds = tuple(CoreKind(1, {"kernel_words": words, "neuron_words": 256}) for words in (256, 128))
     placement = place(found, Cores("whole", kinds, "", ""))
     assert [spot.core for spot in placement.places.values()] == [1, 0]
     assert not placement.left_out and placement.places["b"].use == 1.0
@@ -628,6 +625,9 @@ def test_a_layer_that_reads_itself_is_one_of_its_readers_and_inputs():
 
 
 def test_recurrence_is_said():
-    note = "Recurrent: n. Each is checked as one more reader; whether spikes can go back to it is not checked."
+    note = (
+        "Recurrent: n. Each is checked as one more reader; "
+        "whether spikes can go back to it is not checked."
+    )
     assert note in check(looped(16, 8), "loihi2").notes
     assert not any("Recurrent" in text for text in check(speck8((1, 28, 28)), "loihi2").notes)

@@ -29,10 +29,11 @@ def test_speck_2e_is_what_its_documents_say():
     speck = targets()["speck2e"]
     assert speck.cores.count == 9 and speck.cores.placement == "whole"
     words = [
-        (count, kind["kernel_words"] >> 10, kind["neuron_words"] >> 10, kind["biases"])
-        for count, kind in speck.cores.kinds
+        (kind.count, *(kind.resources[key] >> 10 for key in ("kernel_words", "neuron_words")))
+        for kind in speck.cores.kinds
     ]
-    assert words == [(3, 16, 64, 1024), (2, 32, 32, 1024), (2, 64, 16, 1024), (2, 16, 16, 1024)]
+    assert words == [(3, 16, 64), (2, 32, 32), (2, 64, 16), (2, 16, 16)]
+    assert all(kind.resources["biases"] == 1024 for kind in speck.cores.kinds)
     numbers = {
         name: limit.value for name, limit in speck.limits.items() if isinstance(limit.value, int)
     }
@@ -64,82 +65,90 @@ def test_every_limit_and_resource_has_a_rule():
         key
         for target in targets().values()
         if target.cores
-        for _, kind in target.cores.kinds
-        for key in kind
+        for kind in target.cores.kinds
+        for key in kind.resources
     }
     assert used <= set(NEEDS)
     assert all(set(target.chip) <= set(CHIP_LIMITS) for target in targets().values())
 
 
+def limit(value, part="limits", name="fan_out", source=', source = "s"'):
+    """A chip with one limit."""
+    return f"[x]\n{GOOD}[x.{part}]\n{name} = {{ value = {value}{source} }}"
+
+
+def cores(kinds, placement="whole"):
+    """A chip with cores."""
+    head = f'[x]\n{GOOD}[x.cores]\nplacement = "{placement}"\n'
+    return f'{head}kinds = {kinds}\nformula = "f"\nsource = "s"'
+
+
+LIMITS_OF_X = "target 'x', limits"
+CORES_OF_X = "target 'x', cores"
+NEEDED = "needed are value, source"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[x]\ntitle = 1", "target 'x': needs a title"),
-        (f"[x]\n{GOOD}[x.other]", "target 'x': has no part 'other'"),
-        (f"[x]\n{GOOD}limits = 3", "target 'x', limits: must be a table"),
+        ("[x]\ntitle = 1", "target 'x': note is missing; needed are title, note"),
+        ("[x]\ntitle = 1\nnote = 'n'", "target 'x': title = 1 is not of type str"),
+        ("x = 3", "target 'x' = 3 must be a table of title, note, limits, input, chip, cores"),
+        (f"[x]\n{GOOD}[x.other]", "target 'x': unknown key 'other'; did you mean note? valid are"),
+        (f"[x]\n{GOOD}limits = 3", "target 'x': limits = 3 must be a table"),
+        (limit(3, name="colour"), f"{LIMITS_OF_X}: unknown key 'colour'; valid are operations, "),
         (
-            f'[x]\n{GOOD}[x.limits]\ncolour = {{ value = 3, source = "s" }}',
-            "target 'x', limits, 'colour': no such limit",
+            limit(3, name="fan_outs"),
+            f"{LIMITS_OF_X}: unknown key 'fan_outs'; did you mean fan_out?",
         ),
-        (
-            f"[x]\n{GOOD}[x.limits]\nfan_out = {{ value = 3 }}",
-            "target 'x', limits, 'fan_out': needs exactly source, value",
-        ),
+        (limit(3, source=""), f"{LIMITS_OF_X}, fan_out: source is missing; {NEEDED}"),
         (
             f"[x]\n{GOOD}[x.limits]\nfan_out = 3",
-            "target 'x', limits, 'fan_out': needs exactly source, value",
+            f"{LIMITS_OF_X}: fan_out = 3 must be a table of value, source, secondary",
+        ),
+        (limit(3, source=', source = " "'), "fan_out: source = ' ' must be a line of text"),
+        (
+            limit(3, source=', source = "s", secondary = 1'),
+            "fan_out: secondary = 1 is not of type bool",
+        ),
+        (limit(-3), f"{LIMITS_OF_X}, fan_out: value = -3 must be at least 0"),
+        (limit("true"), "fan_out: value = True is not of type int"),
+        (limit(3, name="strides"), "strides: value = 3 is not of type list[int, ...]"),
+        (limit([], name="strides"), "strides: value = [] must be non-empty"),
+        (limit([1, -1], name="strides"), "strides: value = [1, -1] must be at least 0, each"),
+        (
+            limit(["lif"], name="neuron_models"),
+            "value = ['lif'] is not a list of 'IF', 'LIF', 'CubaLIF', 'memoryless'",
         ),
         (
-            f'[x]\n{GOOD}[x.limits]\nfan_out = {{ value = 3, source = " " }}',
-            "'fan_out': source must be a text",
+            limit('"chip"', name="weight_scale"),
+            "weight_scale: value = 'chip' is not one of 'layer', 'channel'",
         ),
         (
-            f'[x]\n{GOOD}[x.limits]\nfan_out = {{ value = 3, source = "s", secondary = 1 }}',
-            "secondary true or false",
+            limit(3, part="chip"),
+            "target 'x', chip: unknown key 'fan_out'; valid are inputs, neurons, ",
         ),
         (
-            f'[x]\n{GOOD}[x.limits]\nfan_out = {{ value = -3, source = "s" }}',
-            "value = -3, where a number is expected",
+            cores([], placement="p"),
+            f"{CORES_OF_X}: placement = 'p' is not one of 'whole', 'split'",
+        ),
+        (cores([]), f"{CORES_OF_X}: kinds = [] must be non-empty"),
+        (cores(3), f"{CORES_OF_X}: kinds = 3 is not of type list[table, ...]"),
+        (cores("[3]"), f"{CORES_OF_X}: kinds = [3] must be a table of count, kernel_words, "),
+        (
+            cores("[{ count = 3 }]"),
+            f"{CORES_OF_X}, kinds, entry 1: a kind of core needs a resource; valid are kernel",
+        ),
+        (cores("[{ neurons = 3 }]"), f"{CORES_OF_X}, kinds, entry 1: count is missing"),
+        (cores("[{ count = 0, neurons = 1 }]"), "kinds, entry 1: count = 0 must be at least 1"),
+        (cores("[{ count = 1, neurons = 0 }]"), "kinds, entry 1: neurons = 0 must be at least 1"),
+        (
+            cores("[{ count = 3, words = 1 }]"),
+            f"{CORES_OF_X}, kinds, entry 1: unknown key 'words'; valid are count, ",
         ),
         (
-            f'[x]\n{GOOD}[x.limits]\nfan_out = {{ value = true, source = "s" }}',
-            "value = True, where a number is expected",
-        ),
-        (
-            f'[x]\n{GOOD}[x.limits]\nstrides = {{ value = 3, source = "s" }}',
-            "value = 3, where a list of numbers is expected",
-        ),
-        (
-            f'[x]\n{GOOD}[x.limits]\nneuron_models = {{ value = ["lif"], source = "s" }}',
-            "where a list of IF, LIF",
-        ),
-        (
-            f'[x]\n{GOOD}[x.limits]\nweight_scale = {{ value = "chip", source = "s" }}',
-            "where layer or channel is expected",
-        ),
-        (
-            f'[x]\n{GOOD}[x.chip]\nfan_out = {{ value = 3, source = "s" }}',
-            "target 'x', chip, 'fan_out': no such limit",
-        ),
-        (
-            f'[x]\n{GOOD}[x.cores]\nplacement = "p"\nkinds = []\nformula = "f"\nsource = "s"',
-            "placement must be one of whole, split",
-        ),
-        (
-            f'[x]\n{GOOD}[x.cores]\nplacement = "whole"\nkinds = []\nformula = "f"\nsource = "s"',
-            "needs kinds of cores",
-        ),
-        (
-            f'[x]\n{GOOD}[x.cores]\nplacement = "whole"\nkinds = 3\nformula = "f"\nsource = "s"',
-            "None is no kind of core",
-        ),
-        (
-            f'[x]\n{GOOD}[x.cores]\nplacement = "whole"\nkinds = [{{ count = 3 }}]\nformula = "f"\nsource = "s"',
-            "is no kind of core",
-        ),
-        (
-            f'[x]\n{GOOD}[x.cores]\nplacement = "whole"\nkinds = [{{ count = 3, words = 1 }}]\nformula = "f"\nsource = "s"',
-            "no such resource 'words'",
+            cores("[{ count = 1, neurons = 1 }, { count = 1, neurons = 2 }]", placement="split"),
+            f"{CORES_OF_X}: cores between which layers are split are of one kind",
         ),
         ("[x", "is not a file of targets"),
     ],

@@ -4,11 +4,11 @@ import pytest
 from target_graphs import DT, Graph, speck8
 
 from export.nir.graph import check_graph
-from export.targets.layers import network
+from export.targets.find_layers import find_layers
 
 
 def layers(graph):
-    return network(check_graph(graph))
+    return find_layers(check_graph(graph))
 
 
 def test_a_chain():

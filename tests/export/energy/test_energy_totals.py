@@ -8,14 +8,14 @@ import torch
 
 from export.energy import (
     Band,
+    Device,
     Operation,
-    Profile,
-    Tally,
+    OperationCounts,
     Term,
     TorchExecutor,
     Totals,
     count,
-    energy,
+    price,
 )
 from export.energy.conventions import EXACT
 
@@ -23,20 +23,20 @@ AC, UPDATE = Operation("ac"), Operation("update")
 
 
 def priced(**prices):
-    terms = {name: Term(Band(p / 2, p, 2 * p), "measured", "a paper") for name, p in prices.items()}
-    return Profile("device", "a device", "per term", "", terms)
+    terms = {name: Term(p / 2, p, 2 * p, "measured", "a paper") for name, p in prices.items()}
+    return Device("device", "a device", "per term", "", terms)
 
 
-def tally(layers, images):
+def counted(layers, images):
     count = len(next(iter(images.values()), ()))
-    return Tally(
+    return OperationCounts(
         EXACT, count, tuple(layers), {operation: np.array(n) for operation, n in images.items()}
     )
 
 
 def test_energy_of_operations():
-    e = energy(
-        tally([{AC: 6}, {UPDATE: 30}], {AC: [1, 2, 3], UPDATE: [10, 10, 10]}),
+    e = price(
+        counted([{AC: 6}, {UPDATE: 30}], {AC: [1, 2, 3], UPDATE: [10, 10, 10]}),
         priced(ac=1.0, update=1000.0),
     )
     assert e.layers == (Band(1.0, 2.0, 4.0), Band(5000.0, 10000.0, 20000.0))
@@ -46,8 +46,8 @@ def test_energy_of_operations():
 
 
 def test_an_operation_without_a_price_leaves_the_total_empty():
-    e = energy(
-        tally([{AC: 6}, {UPDATE: 30}], {AC: [1, 2, 3], UPDATE: [10, 10, 10]}), priced(ac=1.0)
+    e = price(
+        counted([{AC: 6}, {UPDATE: 30}], {AC: [1, 2, 3], UPDATE: [10, 10, 10]}), priced(ac=1.0)
     )
     assert (e.total, e.images, e.deviation, e.interval, e.unpriced) == (
         None,
@@ -62,9 +62,9 @@ def test_an_operation_without_a_price_leaves_the_total_empty():
 
 def test_sums_beyond_64_bits():
     """Of many images that each need almost 2^63 operations."""
-    many = tally([{AC: 4 * (2**62 + 1)}], {AC: [2**62 + 1] * 4})
-    assert many.totals == {AC: 2**64 + 4}
-    assert energy(many, priced(ac=1.0)).total.typ == pytest.approx(2.0**62)
+    many = counted([{AC: 4 * (2**62 + 1)}], {AC: [2**62 + 1] * 4})
+    assert many.total == {AC: 2**64 + 4}
+    assert price(many, priced(ac=1.0)).total.typ == pytest.approx(2.0**62)
 
 
 def test_totals_beyond_64_bits(tiny):
@@ -77,17 +77,17 @@ def test_totals_beyond_64_bits(tiny):
     totals.add(rows, {})
     exact = sum(int(n) for row in rows for n in row.acs)
     assert sum(layer.counts["acs"] for layer in totals.layers) == exact > 2**64
-    assert sum(layer[AC] for layer in totals.tallies()["exact"].layers if AC in layer) > 2**64
+    assert sum(layer[AC] for layer in totals.operations()["exact"].by_layer if AC in layer) > 2**64
 
 
 def test_images_without_any_operation_cost_nothing_each():
-    e = energy(Tally(EXACT, 3, ({},), {}), priced(ac=1.0))
+    e = price(OperationCounts(EXACT, 3, ({},), {}), priced(ac=1.0))
     assert e.total == Band(0.0, 0.0, 0.0) and e.images.tolist() == [0.0] * 3
     assert (e.deviation, e.interval.lo, e.interval.hi, e.images_for()) == (0.0, 0.0, 0.0, None)
 
 
 def test_one_image_has_no_interval():
-    e = energy(tally([{AC: 7}], {AC: [7]}), priced(ac=1.0))
+    e = price(counted([{AC: 7}], {AC: [7]}), priced(ac=1.0))
     assert e.total == Band(3.5, 7.0, 14.0) and (e.deviation, e.interval, e.images_for()) == (
         None,
         None,
@@ -101,7 +101,7 @@ def test_the_bootstrap_interval_covers_the_mean():
     inside = 0
     for _ in range(200):
         images = random.integers(900, 1100, 40)
-        interval = energy(tally([{AC: int(images.sum())}], {AC: images}), priced(ac=1.0)).interval
+        interval = price(counted([{AC: int(images.sum())}], {AC: images}), priced(ac=1.0)).interval
         inside += interval.lo <= 999.5 <= interval.hi
     assert 180 <= inside <= 199
 
@@ -109,9 +109,9 @@ def test_the_bootstrap_interval_covers_the_mean():
 def test_images_for_an_interval():
     random = np.random.default_rng(1)
     images = random.normal(1000, 100, 10_000).astype(np.int64)
-    e = energy(tally([{AC: int(images.sum())}], {AC: images}), priced(ac=1.0))
+    e = price(counted([{AC: int(images.sum())}], {AC: images}), priced(ac=1.0))
     assert e.images_for(0.01) == pytest.approx(1.96**2 * 100, rel=0.05)  # a deviation of a tenth
-    few = energy(tally([{AC: 0}], {AC: images[: e.images_for(0.01)]}), priced(ac=1.0))
+    few = price(counted([{AC: 0}], {AC: images[: e.images_for(0.01)]}), priced(ac=1.0))
     assert (few.interval.hi - few.interval.lo) / 2 == pytest.approx(10, rel=0.15)
 
 
@@ -137,9 +137,9 @@ def test_parts_make_the_whole(tiny):
     late.merge(whole)
     for other in (parts, merged, late):
         assert other.images == 5 and other.layers == whole.layers
-        for name, one in whole.tallies().items():
-            two = other.tallies()[name]
-            assert two.layers == one.layers
-            assert {k: n.tolist() for k, n in two.images.items()} == {
-                k: n.tolist() for k, n in one.images.items()
+        for name, one in whole.operations().items():
+            two = other.operations()[name]
+            assert two.by_layer == one.by_layer
+            assert {k: n.tolist() for k, n in two.by_image.items()} == {
+                k: n.tolist() for k, n in one.by_image.items()
             }
