@@ -1,11 +1,11 @@
 """A zoo of deep spiking residual networks: `zoo.load("danet20-t4")` is a trained one.
 
+    list_models()      the names of all models
+    info(name)         configuration, data, weights and measurements of one
     load(name)         a model with its weights, in eval mode
     create(name)       the same architecture with random weights
     features(model, x) the spikes of its layers, and how often they fire
-    from_nir(path)     a NIR graph of anyone as a network of snnTorch neurons, to run and to train
-    list_models()      what there is
-    info(name)         what is known of one
+    from_nir(path)     any NIR graph as a network of snnTorch neurons, to run and to train
 
 Importing `zoo` does not import torch; the first `load`, `create` or `from_nir` does.
 """
@@ -15,7 +15,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.datasets import DATASETS, DatasetSpec
+from zoo import hub
+from zoo.datasets import DatasetSpec
 from zoo.errors import (
     ConfigError,
     ExportError,
@@ -27,8 +28,8 @@ from zoo.errors import (
     ZooError,
 )
 from zoo.manifest import WeightsSpec, read_manifest
-from zoo.names import GRAMMAR, ModelSpec, architectures, as_name
-from zoo.provenance import RANDOM, UNKNOWN, provenance_of
+from zoo.names import ModelSpec, architectures, as_name
+from zoo.provenance import RANDOM, UNKNOWN, Origin, provenance_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,13 +63,49 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a name means, and what its weights are worth if they exist."""
+    """The meaning of a model's name, and what its weights are worth if they exist."""
 
     name: str
-    config: dict[str, Any]
+    config: dict[str, Any]  # fields of `DANetConfig`
     data: DatasetSpec
     weights: WeightsSpec | None
     provenance: str = RANDOM  # of the weights: trained, converted, random or unknown
+
+
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
+    """List the names of all architectures at T = 4, or of all trained weights if `pretrained`.
+
+    `pattern` is a shell wildcard. Any other T may be asked for too.
+    """
+    names = list(read_manifest().weights) if pretrained else architectures()
+    return [name for name in names if fnmatch(name, pattern)]
+
+
+def info(name: str | Path) -> ModelInfo:
+    """Return what is known of a name, a local model folder, or `hf:org/repo[@revision]`.
+
+    Raises `UnknownName` for a name that means nothing, `WeightsError` for a folder that holds no
+    model.
+    """
+    name = as_name(name)
+    if hub.is_location(name):
+        return _folder_info(hub.resolve(name))
+    spec = ModelSpec.parse(name).resolved()
+    config, weights = spec.config(spec.data), read_manifest().weights.get(spec.name)
+    if weights is None:
+        return ModelInfo(spec.name, config, spec.data, None)
+    return ModelInfo(spec.name, config, weights.data, weights, weights.provenance)
+
+
+def _folder_info(folder: Path) -> ModelInfo:
+    from zoo.publishing.entry import describe
+    from zoo.weights import read_model
+
+    model = read_model(folder)
+    origin = model.known_origin
+    provenance = provenance_of(origin)
+    weights = None if provenance == UNKNOWN else describe(folder)
+    return ModelInfo(origin.name, model.config.to_dict(), origin.data, weights, provenance)
 
 
 def load(
@@ -81,14 +118,16 @@ def load(
     offline: bool = False,
     device: str = "cpu",
 ) -> "DANet":
-    """A model in eval mode. `name` is a name of `list_models`, with or without data set, a local
-    model folder, or `hf:org/repo[@revision]`, anybody's model in our layout on the Hugging Face
-    Hub.
+    """Return a model with its weights, in eval mode.
+
+    `name` is a name of `list_models`, with or without data set, a local model folder, or
+    `hf:org/repo[@revision]`, anybody's model in our layout on the Hugging Face Hub.
 
     Weights that are not part of the installation are downloaded once, verified, and kept in the
     Hub's cache (`cache_dir`, or what `HF_HOME` says); with `offline` nothing is fetched. `revision`
     is a branch, tag or commit, for what the manifest pins otherwise. Where `num_classes` is another
     number than the weights have, the last layer is new and random (`DANet.reset_classifier`).
+
     Raises `UnknownName`, `ConfigError` for a number of classes that cannot be, `HubError` for what
     the Hub does not give, or `WeightsError` where the weights do not exist or are not what the
     manifest says.
@@ -97,56 +136,55 @@ def load(
     if not pretrained:
         model = create(name) if num_classes is None else create(name, num_classes=num_classes)
         return model.eval().to(device)
-    from zoo import hub, weights
+    from zoo.weights import read_model
 
-    folder = hub.find(name, revision=revision, cache_dir=cache_dir, offline=offline)
-    model = weights.read_model(folder)
+    folder = hub.resolve(name, revision=revision, cache_dir=cache_dir, offline=offline)
+    model = read_model(folder)
     if num_classes not in (None, model.config.num_classes):
         model.reset_classifier(num_classes)
     return model.to(device)
 
 
 def create(name: str, *, data: DatasetSpec | None = None, **overrides: Any) -> "DANet":
-    """The architecture of `name` with random weights, in training mode; `overrides` are fields of
-    `DANetConfig`.
+    """Return the architecture of `name` with random weights, in training mode.
 
-    Another `num_classes` than that of the name's data set leaves the classes without names, another
-    `steps` is another T in the name. `data` describes images of your own, whose tag then is in the
-    name. Raises `UnknownName`, or `ConfigError` for a field that cannot be, or does not fit the
-    images of the data set.
+    `overrides` are fields of `DANetConfig`. Another `num_classes` than that of the name's data set
+    leaves the classes without names, another `steps` is another T in the name. `data` describes
+    images of your own, whose tag then is in the name. Raises `UnknownName`, or `ConfigError` for a
+    field that cannot be, or does not fit the images of the data set.
     """
     from zoo.danet import DANet, DANetConfig
-    from zoo.provenance import Origin
 
     spec = ModelSpec.parse(name, own_data=data is not None)
-    if data and spec.dataset not in (None, data.tag):
+    if data is None:
+        spec = spec.resolved()
+        data = spec.data
+    elif spec.dataset not in (None, data.tag):
         raise UnknownName(
-            f"{name!r} names the data {spec.dataset!r}, and the data given are {data.tag!r}: give one of them"
+            f"{name!r} names the data {spec.dataset!r}, and the data given are {data.tag!r}: "
+            "give one of them"
         )
-    spec = replace(spec, dataset=data.tag) if data else spec.resolved()
-    data = data or DATASETS[spec.dataset or "in1k"]
     config = DANetConfig.from_dict(spec.config(data) | overrides)
     if config.in_channels != data.channels:
         raise ConfigError(
-            f"in_channels = {config.in_channels}, but {data.title} has {data.channels}: name other data, or build a DANet"
+            f"in_channels = {config.in_channels}, but {data.title} has {data.channels}: "
+            "name other data, or build a DANet"
         )
+    spec = replace(spec, dataset=data.tag, steps=config.steps)
     model = DANet(config)
-    model.origin = Origin(
-        replace(spec, steps=config.steps).name, data.with_classes(config.num_classes)
-    )
+    model.origin = Origin(spec.name, data.with_classes(config.num_classes))
     return model
 
 
 def features(
     model: "DANet", x: "Tensor", layers: "str | Sequence[str]" = "*"
 ) -> "dict[str, LayerSpikes]":
-    """The spikes `[T, B, C, H, W]` and the rate of each layer of neurons for the input `x` of a
-    model, by the layer's name.
+    """Return the spikes `[T, B, C, H, W]` and the firing rate of each layer of neurons, by name.
 
-    `layers`: the names of layers, or patterns such as `"stage4.*"`; only their spikes are kept, in
-    a byte each. The model runs once, as in eval mode and without gradients, and is left as it was.
-    Raises `InputError` for a pattern that matches no layer, and for an input that the model cannot
-    take.
+    `x` is an input of the model. `layers` are the names of layers, or patterns such as
+    `"stage4.*"`; only their spikes are kept, in a byte each. The model runs once, as in eval mode
+    and without gradients, and is left as it was. Raises `InputError` for a pattern that matches no
+    layer, and for an input that the model cannot take.
     """
     from zoo.activity import layer_spikes
 
@@ -160,61 +198,18 @@ def from_nir(
     spike_grad: Any = None,
     shape: tuple[int, ...] | None = None,
 ) -> "NirNetwork":
-    """The network that a NIR file or graph describes, whoever wrote it, as snnTorch neurons: `x`
-    `[T, B, ...]` -> `[T, B, ...]`.
+    """Return the network that a NIR file or graph describes, whoever wrote it, as snnTorch neurons.
 
-    Weights and biases are parameters, gradients flow through surrogate spikes (`spike_grad`, a
-    surrogate of snnTorch or the zoo; `zoo.surrogates.ATan()` if none is given). A graph of the zoo
-    also takes still images `[B, C, H, W]` and gives logits `[B, K]`. `dt` is the time step in
-    seconds: by default that of the graph's metadata, or 1e-4 where they have none; one that
-    contradicts them is refused. `shape`, without time and batch, is for an `Input` that declares
-    none. Raises `InputError` for what is no NIR file, `ExportError` for a graph that is not sound.
+    It takes `x` `[T, B, ...]` and gives `[T, B, ...]`; that of a graph of the zoo also takes still
+    images `[B, C, H, W]` and gives logits `[B, K]`. Weights and biases are parameters, gradients
+    flow through surrogate spikes (`spike_grad`, a surrogate of snnTorch or the zoo;
+    `zoo.surrogates.ATan()` if none is given).
+
+    `dt` is the time step in seconds: by default that of the graph's metadata, or 1e-4 where they
+    have none; one that contradicts them is refused. `shape`, without time and batch, is for an
+    `Input` that declares none. Raises `InputError` for what is no NIR file, `ExportError` for a
+    graph that is not sound.
     """
     from export.nir.network import from_nir
 
     return from_nir(source, dt=dt, spike_grad=spike_grad, shape=shape)
-
-
-def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
-    """Names of all architectures at T = 4 (any T may be asked for), or of all weights; `pattern` is
-    a shell wildcard.
-    """
-    names = list(read_manifest().weights) if pretrained else architectures()
-    return [name for name in names if fnmatch(name, pattern)]
-
-
-def info(name: str | Path) -> ModelInfo:
-    """Read what is known of a name, a local model folder, or `hf:org/repo[@revision]`.
-
-    Raises `UnknownName` for a name that means nothing, `WeightsError` for a folder that holds no
-    model.
-    """
-    name = as_name(name)
-    # else no torch is needed
-    if not GRAMMAR.fullmatch(name) or (Path(name) / "config.json").is_file():
-        from zoo import hub
-
-        if hub.is_place(name):
-            return _folder_info(hub.find(name))
-    spec = ModelSpec.parse(name).resolved()
-    data, weights = DATASETS[spec.dataset or "in1k"], read_manifest().weights.get(spec.name)
-    provenance = weights.provenance if weights else RANDOM
-    return ModelInfo(
-        spec.name, spec.config(data), weights.data if weights else data, weights, provenance
-    )
-
-
-def _folder_info(folder: Path) -> ModelInfo:
-    from zoo.publishing.bundle import describe
-    from zoo.weights import read_model
-
-    model = read_model(folder)
-    provenance = provenance_of(model.known_origin)
-    weights = None if provenance == UNKNOWN else describe(folder)
-    return ModelInfo(
-        model.known_origin.name,
-        model.config.to_dict(),
-        model.known_origin.data,
-        weights,
-        provenance,
-    )

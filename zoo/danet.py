@@ -395,7 +395,7 @@ class DANet(nn.Module):
         record's or unknown. Returns `hf:org/name@commit`, which `zoo.load` takes. Raises `HubError`
         where the Hub refuses, and what `save` raises.
         """
-        from zoo.publishing.publish import push_model
+        from zoo.publishing.push import push_model
 
         return push_model(self, repo, licence=licence, private=private)
 

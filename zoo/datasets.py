@@ -1,5 +1,8 @@
-"""What a model has to know of the data it was trained on. Facts only: reading the data is
-`zoo.training.data`'s job.
+"""Data sets: what a model has to know of its data, and the data sets that the zoo knows.
+
+To add a data set, add an entry to `PUBLISHED` and a recipe `zoo/training/recipes/TAG.toml`; names,
+listings, model cards and commands follow from them. `zoo.training.data` reads the files of a data
+set; recordings of event cameras also need their folders in `zoo.training.events`.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -7,39 +10,39 @@ from typing import Any
 
 from zoo.errors import ConfigError
 
-__all__ = ["DATASETS", "DatasetSpec"]
+__all__ = ["DATASETS", "DEFAULT_DATASET", "PUBLISHED", "DatasetSpec", "PublishedDataset"]
+
+DEFAULT_DATASET = "in1k"  # what a model's name means that names no data and has no weights
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """One data set, or any other description of what a model takes and says."""
+    """The description of a model's data, which every model folder and export stores."""
 
     tag: str
     title: str
     size: int  # pixels, height and width
     channels: int
     num_classes: int
-    mean: tuple[float, ...]  # of pixels in [0, 1], per channel
+    mean: tuple[float, ...]  # of pixels in [0, 1], for each channel
     std: tuple[float, ...]
     classes: tuple[str, ...] = ()  # names in the order of the logits, where they are known
     licence: str = ""
     events: bool = False  # counts of events in time bins, not images; a channel for each polarity
-    # share of the training images that is held out, where the data come without a split for it
-    held_out: float = 0.0
+    held_out: float = 0.0  # share of the training images held out, of data without a test split
     held_out_of: int = 0  # how many images that was a share of; other images are divided otherwise
 
     def __post_init__(self) -> None:
-        if not (
-            1 <= self.size <= 65536
-            and len(self.mean) == len(self.std) == self.channels
-            and all(s > 0 for s in self.std)
-        ):
+        fits = len(self.mean) == len(self.std) == self.channels and all(s > 0 for s in self.std)
+        if not 1 <= self.size <= 65536 or not fits:
             raise ConfigError(
-                f"data {self.tag!r}: size {self.size}, {self.channels} channels, mean {self.mean}, std {self.std} do not fit"
+                f"data {self.tag!r}: size {self.size}, {self.channels} channels, mean {self.mean}, "
+                f"std {self.std} do not fit"
             )
         if not 0 <= self.held_out < 1:
             raise ConfigError(
-                f"data {self.tag!r}: held_out = {self.held_out} is no share of images, from 0 and below 1"
+                f"data {self.tag!r}: held_out = {self.held_out} is no share of images, "
+                "from 0 and below 1"
             )
         if self.classes and len(self.classes) != self.num_classes:
             raise ConfigError(
@@ -48,57 +51,121 @@ class DatasetSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DatasetSpec":
+        """Return the description that `to_dict` made, also after JSON turned tuples into lists.
+
+        Raises `ConfigError` for a field that does not exist, is missing, or cannot be.
+        """
         try:
-            kwargs: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+            fields: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in values.items()
             }
-            return cls(**kwargs)
+            return cls(**fields)
         except TypeError as error:
             raise ConfigError(f"data description: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields as they are written to JSON."""
         return asdict(self)
 
-    def found(self, encoding: str) -> "DatasetSpec":
-        """The data as they were found, in files of this encoding (`""`: none). What was published
-        without loss is another set of pixels as JPEG, and is called so.
+    def stored_as(self, encoding: str) -> "DatasetSpec":
+        """Return the description of the data in files of an encoding (Pillow's name; "": none).
+
+        Images that were published without loss are other pixels as JPEG, and are called so.
         """
-        lossy = encoding == "JPEG" and self.tag in LOSSLESS and not self.title.endswith(")")
-        return replace(self, title=f"{self.title} (JPEG)") if lossy else self
+        published = PUBLISHED.get(self.tag)
+        lossy = encoding == "JPEG" and published is not None and published.lossless
+        if not lossy or self.title.endswith(")"):
+            return self
+        return replace(self, title=f"{self.title} (JPEG)")
 
     def with_classes(self, number: int) -> "DatasetSpec":
-        """The same images in that many classes; if these are others, nobody knows their names."""
+        """Return the same images in `number` classes, without names if that is another number."""
         return self if number == self.num_classes else replace(self, num_classes=number, classes=())
 
     def label(self, index: int) -> str:
+        """Return the name of a class, or `class INDEX` where names are not known."""
         return self.classes[index] if self.classes else f"class {index}"
 
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's
-LOSSLESS = ("cifar10", "fmnist")  # tags of the sets that were published so
-# undo the division of bytes by 255: a model of events takes their number
-COUNTS = (0.0, 0.0), (1 / 255, 1 / 255)
+@dataclass(frozen=True)
+class PublishedDataset:
+    """A data set of the zoo: its description, who published it, and how."""
 
-DATASETS: dict[str, DatasetSpec] = {
-    spec.tag: spec
-    for spec in (
-        DatasetSpec("in1k", "ImageNet-1k", 224, 3, 1000, IMAGENET_MEAN, IMAGENET_STD),
-        DatasetSpec("tin200", "Tiny-ImageNet", 64, 3, 200, (0.480, 0.448, 0.398), (0.277, 0.269, 0.282)),
-        DatasetSpec(
-            "cifar10", "CIFAR-10", 32, 3, 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
-            ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    spec: DatasetSpec
+    reference: str  # whom to cite
+    hub: str | None = None  # its id on the Hugging Face Hub
+    lossless: bool = False  # published as lossless images
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's
+# A model of events takes their number: this undoes the division of bytes by 255.
+COUNTS_MEAN, COUNTS_STD = (0.0, 0.0), (1 / 255, 1 / 255)
+
+PUBLISHED: dict[str, PublishedDataset] = {
+    dataset.spec.tag: dataset
+    for dataset in (
+        PublishedDataset(
+            DatasetSpec("in1k", "ImageNet-1k", 224, 3, 1000, IMAGENET_MEAN, IMAGENET_STD),
+            reference="Russakovsky et al. 2015, arXiv:1409.0575",
+            hub="ILSVRC/imagenet-1k",
         ),
-        DatasetSpec(
-            "fmnist", "Fashion-MNIST", 28, 1, 10, (0.2860,), (0.3530,),
-            ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-            "MIT, (c) 2017 Zalando SE",
+        PublishedDataset(
+            DatasetSpec(
+                "tin200", "Tiny-ImageNet", 64, 3, 200,
+                mean=(0.480, 0.448, 0.398), std=(0.277, 0.269, 0.282),
+            ),
+            reference="Le and Yang 2015, Stanford CS 231N",
+            hub="zh-plus/tiny-imagenet",
         ),
-        DatasetSpec("nmnist", "N-MNIST", 34, 2, 10, *COUNTS, tuple("0123456789"), events=True),
-        DatasetSpec(
-            "dvsgesture", "DVS128 Gesture", 128, 2, 11, *COUNTS,
-            ("hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter-clockwise",
-             "left arm clockwise", "left arm counter-clockwise", "arm roll", "air drums", "air guitar", "other gestures"),
-            events=True,
+        PublishedDataset(
+            DatasetSpec(
+                "cifar10", "CIFAR-10", 32, 3, 10,
+                mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616),
+                classes=(
+                    "airplane", "automobile", "bird", "cat", "deer",
+                    "dog", "frog", "horse", "ship", "truck",
+                ),
+            ),
+            reference="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+            hub="uoft-cs/cifar10",
+            lossless=True,
+        ),
+        PublishedDataset(
+            DatasetSpec(
+                "fmnist", "Fashion-MNIST", 28, 1, 10,
+                mean=(0.2860,), std=(0.3530,),
+                classes=(
+                    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+                    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+                ),
+                licence="MIT, (c) 2017 Zalando SE",
+            ),
+            reference="Xiao et al. 2017, arXiv:1708.07747",
+            hub="zalando-datasets/fashion_mnist",
+            lossless=True,
+        ),
+        PublishedDataset(
+            DatasetSpec(
+                "nmnist", "N-MNIST", 34, 2, 10,
+                mean=COUNTS_MEAN, std=COUNTS_STD, classes=tuple("0123456789"), events=True,
+            ),
+            reference="Orchard et al. 2015, arXiv:1507.07629",
+        ),
+        PublishedDataset(
+            DatasetSpec(
+                "dvsgesture", "DVS128 Gesture", 128, 2, 11,
+                mean=COUNTS_MEAN, std=COUNTS_STD, events=True,
+                classes=(
+                    "hand clapping", "right hand wave", "left hand wave",
+                    "right arm clockwise", "right arm counter-clockwise",
+                    "left arm clockwise", "left arm counter-clockwise",
+                    "arm roll", "air drums", "air guitar", "other gestures",
+                ),
+            ),
+            reference="Amir et al., CVPR 2017",
         ),
     )
 }  # fmt: skip
+
+DATASETS: dict[str, DatasetSpec] = {tag: dataset.spec for tag, dataset in PUBLISHED.items()}

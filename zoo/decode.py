@@ -25,26 +25,32 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from zoo.datasets import DatasetSpec
+from zoo.errors import first_line
 
 __all__ = ["Encoded", "Unreadable", "View", "centre", "decode", "encoding", "extent", "random_box"]
 
-# "bytes": the file's bytes, or None; "path": where it lies if bytes is None, else what it was
-# called
+# An image as the library `datasets` holds it: {"bytes": ..., "path": ...}, the path being where it
+# lies if bytes is None, else what it was called.
 Encoded = dict[str, Any]
-Box = tuple[float, float, float, float]
+Box = tuple[float, float, float, float]  # left, upper, right, lower
 View = Callable[[int, int], Box]
 
 # Pillow knows more formats; one of them (EPS) is a program, which Ghostscript would run.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
-# 8 bits a channel, at most
-MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
-SIXTEEN = {"I;16", "I;16L", "I;16B", "I;16N"}
-GREY = {"1", "L", "LA", "La", "I", *SIXTEEN}
-# networks for large images are evaluated on the central 224 of 256 pixels, small ones on the whole
-LARGE, CENTRAL = 128, 0.875
-# a JPEG is decoded at a fraction of its size where this many times the model's size still remain
-DRAFT = 2
-RATIO = math.log(4 / 3)  # width / height of a random box is 3/4 to 4/3
+# Pillow's modes of at most 8 bits a channel, of 16 bits of grey, and of grey.
+MODES_8_BIT = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+MODES_16_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
+MODES_GREY = {"1", "L", "LA", "La", "I", *MODES_16_BIT}
+
+# Networks for images of this size or larger are evaluated on the central 7/8 of the shorter side
+# (224 of 256 pixels), small ones on all of it.
+MIN_CROPPED_SIZE, CENTRAL_SHARE = 128, 0.875
+# A JPEG is decoded at a fraction of its size where this many times the model's size still remain.
+DRAFT_FACTOR = 2
+MAX_LOG_RATIO = math.log(4 / 3)  # width / height of a random box is 3/4 to 4/3
+RANDOM_TRIES = 10  # before the middle of an image stands for a random box
+
+# EXIF orientation -> what makes the image upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,12 +59,14 @@ TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # EXIF orientation -> what makes the image upright
-BITS_PER_SAMPLE, PHOTOMETRIC, BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF
+}
+MIN_SIDEWAYS = 5  # orientations from here on exchange width and height
+# Tags of TIFF, and the value for grey whose zero is black.
+BITS_PER_SAMPLE, PHOTOMETRIC, BLACK_IS_ZERO = 258, 262, 1
 
 
 class Unreadable(Exception):
-    """Not an image that can be decoded; the message is one line, and does not name it."""
+    """Raised for what is no image that can be decoded, in one line that does not name it."""
 
 
 def decode(
@@ -69,63 +77,69 @@ def decode(
     draft: bool = False,
     changes: list[str] | None = None,
 ) -> np.ndarray:
-    """The view of an image as uint8 `[C, H, W]`, grey or RGB as `data` has it.
+    """Return the view of an image as uint8 `[C, H, W]`, grey or RGB as `data` has it.
 
     `draft` is quicker, and not quite as exact. `changes` is extended by what was done to the image,
     as "resized from 1024x683". Raises `Unreadable` for what cannot be decoded, or whose range of
     values is not known.
     """
-    with _reading(source) as image:
-        turn = _turn(image)
-        size = _turned(image.size, turn)
-        box = view(*size)
+    with _opened(source) as image:
+        orientation = _orientation(image)
+        box = view(*_upright_size(image.size, orientation))
         if changes is not None:
-            changes.extend(_changes(image, turn, box, data))
+            changes.extend(_changes(image, orientation, box, data))
         if draft:
-            box = _draft(image, turn, box, data.size)
+            box = _decode_smaller(image, orientation, box, data.size)
         upright = _convert(image, data.channels)
-        upright = upright.transpose(TURNS[turn]) if turn else upright
-        pixels = upright.resize(
-            (data.size, data.size), Image.Resampling.BICUBIC, box, DRAFT if draft else None
-        )
+        if orientation:
+            upright = upright.transpose(TURNS[orientation])
+        reducing_gap = DRAFT_FACTOR if draft else None
+        size = data.size, data.size
+        pixels = upright.resize(size, Image.Resampling.BICUBIC, box, reducing_gap)
     array = np.asarray(pixels)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)  # [H, W, C] -> [C, H, W]
 
 
 def encoding(encoded: Encoded) -> str:
-    """How an image is stored, as Pillow calls it: `JPEG`, `PNG`; empty if it is none."""
+    """Return Pillow's name of an image's format, as `JPEG`; "" if it is no image."""
     try:
         with warnings.catch_warnings(action="ignore"), _open(encoded) as image:
             return image.format or ""
-    except Exception:  # as in `_reading`
+    except Exception:  # as in `_opened`
         return ""
 
 
 def extent(encoded: Encoded) -> tuple[int, int, int]:
-    """Width, height and channels (1 grey, 3 colour) of the upright image, of which no pixel is
-    decoded; raises `Unreadable`.
+    """Return width, height and channels (1 grey, 3 colour) of the upright image.
+
+    No pixel is decoded. Raises `Unreadable`.
     """
-    with _reading(encoded) as image:
-        return *_turned(image.size, _turn(image)), 1 if image.mode in GREY else 3
+    with _opened(encoded) as image:
+        width, height = _upright_size(image.size, _orientation(image))
+        return width, height, 1 if image.mode in MODES_GREY else 3
 
 
 def centre(data: DatasetSpec) -> View:
-    """The whole of an image that has the model's size, else the largest central square, or 7/8 of
-    it for large models.
+    """Return the view of an evaluation: the largest central square, or 7/8 of it for large models.
+
+    An image that has the model's size is seen whole.
     """
     return partial(_centre, data.size)
 
 
 def random_box(scale: tuple[float, float], seed: str) -> View:
-    """A box of a random share (`scale`: from, to) of the image's area, which `seed` determines."""
+    """Return the view of a box of a random share of the image's area, which `seed` determines.
+
+    `scale` is the range of that share.
+    """
     return partial(_random, scale, seed)
 
 
 def _centre(size: int, width: int, height: int) -> Box:
     if (width, height) == (size, size):
         return 0, 0, width, height
-    # the shorter side, of which `size` pixels are kept
-    resized = round(size / CENTRAL) if size >= LARGE else size
+    # The shorter side is resized to so many pixels, of which `size` are kept.
+    resized = round(size / CENTRAL_SHARE) if size >= MIN_CROPPED_SIZE else size
     side = min(width, height) * size / resized
     left, upper = (width - side) / 2, (height - side) / 2
     return left, upper, left + side, upper + side
@@ -133,8 +147,9 @@ def _centre(size: int, width: int, height: int) -> Box:
 
 def _random(scale: tuple[float, float], seed: str, width: int, height: int) -> Box:
     rng = random.Random(seed)  # hashes the whole string, and does so alike everywhere
-    for _ in range(10):
-        area, ratio = width * height * rng.uniform(*scale), math.exp(rng.uniform(-RATIO, RATIO))
+    for _ in range(RANDOM_TRIES):
+        area = width * height * rng.uniform(*scale)
+        ratio = math.exp(rng.uniform(-MAX_LOG_RATIO, MAX_LOG_RATIO))
         w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
         if w <= width and h <= height:
             left, upper = rng.uniform(0, width - w), rng.uniform(0, height - h)
@@ -144,12 +159,13 @@ def _random(scale: tuple[float, float], seed: str, width: int, height: int) -> B
 
 
 @contextmanager
-def _reading(source: Encoded | Image.Image) -> Iterator[Image.Image]:
-    """The image, of which no pixel is decoded yet; raises `Unreadable` for whatever goes wrong
-    while it is read.
+def _opened(source: Encoded | Image.Image) -> Iterator[Image.Image]:
+    """Yield the image, of which no pixel is decoded yet.
+
+    Raises `Unreadable` for whatever goes wrong while it is read, also by the caller.
     """
     try:
-        # what Pillow warns of is seen to here
+        # What Pillow warns of is either handled here or refused.
         with warnings.catch_warnings(action="ignore"), _open(source) as image:
             yield image
     except Unreadable:
@@ -158,15 +174,12 @@ def _reading(source: Encoded | Image.Image) -> Iterator[Image.Image]:
         raise Unreadable(f"unknown format; valid are {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise Unreadable("too many pixels") from None
-    # Pillow's readers raise whatever a damaged file makes them stumble over
-    except Exception as error:
-        raise Unreadable(
-            str(error).splitlines()[0] if str(error) else type(error).__name__
-        ) from None
+    except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
+        raise Unreadable(first_line(error)) from None
 
 
 def _open(source: Encoded | Image.Image) -> AbstractContextManager[Image.Image]:
-    """The image, of which no pixel is decoded yet."""
+    """Open an image, of which no pixel is decoded yet."""
     if isinstance(source, Image.Image):
         return nullcontext(source)
     raw, path = source["bytes"], source["path"]
@@ -180,67 +193,72 @@ def _open(source: Encoded | Image.Image) -> AbstractContextManager[Image.Image]:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this version of Pillow reads."""
+    """Return those of `FORMATS` that this version of Pillow reads."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _turn(image: Image.Image) -> int:
-    """The image's orientation, a key of `TURNS`; 0 if it is upright."""
+def _orientation(image: Image.Image) -> int:
+    """Return the image's orientation, a key of `TURNS`; 0 if it is upright."""
     if image.format == "TIFF":
-        return 0  # whose reader turns it itself
+        return 0  # Pillow's reader of TIFF turns the image itself
     orientation = image.getexif().get(ExifTags.Base.Orientation)
     return orientation if orientation in TURNS else 0
 
 
-def _turned(size: tuple[int, int], turn: int) -> tuple[int, int]:
-    """Width and height of the upright image."""
-    return size if turn < 5 else (size[1], size[0])
+def _upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Return width and height of the upright image."""
+    return size if orientation < MIN_SIDEWAYS else (size[1], size[0])
 
 
-def _changes(image: Image.Image, turn: int, box: Box, data: DatasetSpec) -> list[str]:
-    """What decoding will do to the image, for people."""
-    changes, (width, height) = [], _turned(image.size, turn)
+def _changes(image: Image.Image, orientation: int, box: Box, data: DatasetSpec) -> list[str]:
+    """Say for people what decoding will do to the image."""
+    changes, (width, height) = [], _upright_size(image.size, orientation)
+    mode = _mode(data.channels)
     if getattr(image, "is_animated", False):
         changes.append("first of several frames")
-    if turn:
+    if orientation:
         changes.append("turned as its EXIF orientation says")
     if image.has_transparency_data:
         changes.append("transparency laid on white")
-    if image.mode != _mode(data.channels):
-        changes.append(f"converted from {image.mode} to {_mode(data.channels)}")
+    if image.mode != mode:
+        changes.append(f"converted from {image.mode} to {mode}")
     if (width, height) != (data.size, data.size):
+        left, upper, right, lower = box
         part = "" if box == (0, 0, width, height) else "its centre "
-        work = "cut" if (box[2] - box[0], box[3] - box[1]) == (data.size, data.size) else "resized"
+        work = "cut" if (right - left, lower - upper) == (data.size, data.size) else "resized"
         changes.append(f"{part}{work} from {width}x{height}")
     return changes
 
 
-def _draft(image: Image.Image, turn: int, box: Box, size: int) -> Box:
-    """Have a JPEG decoded at a half, quarter or eighth of its size where `box` needs no more;
-    returns the box at that size.
+def _decode_smaller(image: Image.Image, orientation: int, box: Box, size: int) -> Box:
+    """Have a JPEG decoded at a half, quarter or eighth of its size where `box` needs no more.
+
+    Returns the box at that size.
     """
-    before = image.size
-    needed = DRAFT * size / min(box[2] - box[0], box[3] - box[1])
+    full_width, full_height = _upright_size(image.size, orientation)
+    left, upper, right, lower = box
+    needed = DRAFT_FACTOR * size / min(right - left, lower - upper)
     if needed < 1:
         image.draft(None, (math.ceil(image.width * needed), math.ceil(image.height * needed)))
-    (old_width, old_height), (width, height) = _turned(before, turn), _turned(image.size, turn)
-    x, y = width / old_width, height / old_height
-    return box[0] * x, box[1] * y, min(box[2] * x, width), min(box[3] * y, height)
+    width, height = _upright_size(image.size, orientation)
+    x, y = width / full_width, height / full_height
+    return left * x, upper * y, min(right * x, width), min(lower * y, height)
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
-    """8 bits a channel, grey or RGB, without transparency."""
-    # Pillow gives PPM the range of 16 bits
-    if image.mode in SIXTEEN or (image.mode == "I" and image.format == "PPM"):
+    """Return the image with 8 bits a channel, grey or RGB, and without transparency."""
+    # Pillow gives grey PPM the range of 16 bits.
+    if image.mode in MODES_16_BIT or (image.mode == "I" and image.format == "PPM"):
         image = _upper_bits(image)
-    if image.mode not in MODES:
+    if image.mode not in MODES_8_BIT:
         raise Unreadable(
-            f"mode {image.mode}, whose range of values is not known: convert it to 8 bits a channel, grey or RGB"
+            f"mode {image.mode}, whose range of values is not known: convert it to 8 bits a "
+            "channel, grey or RGB"
         )
     if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
     mode = _mode(channels)
     return image if image.mode == mode else image.convert(mode)
 
@@ -250,17 +268,18 @@ def _mode(channels: int) -> str:
 
 
 def _upper_bits(image: Image.Image) -> Image.Image:
-    """The upper 8 of 16 bits of grey, as Pillow itself does it for 16 bits of red, green and blue."""
+    """Return the upper 8 of 16 bits of grey, as Pillow itself does it for 16 bits of colour."""
     if image.format == "TIFF":
         tags: Any = image
         bits, zero = tags.tag_v2.get(BITS_PER_SAMPLE), tags.tag_v2.get(PHOTOMETRIC)
-        # Pillow neither scales 12 bits nor inverts where 0 is white
+        # Pillow neither scales 12 bits nor inverts where 0 is white.
         if bits != (16,) or zero != BLACK_IS_ZERO:
             raise Unreadable(
-                "grey of another range than 16 bits from black to white: convert it to 8 bits a channel"
+                "grey of another range than 16 bits from black to white: convert it to 8 bits a "
+                "channel"
             )
     values = np.array(image)
     transparent = image.info.get("transparency")  # a value of PNG
     if transparent is not None:
-        values[values == transparent] = 65535
+        values[values == transparent] = 65535  # white
     return Image.fromarray((values >> 8).astype(np.uint8))

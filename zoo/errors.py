@@ -1,4 +1,4 @@
-"""What can go wrong for a user.
+"""The errors that a user may meet, and what other libraries' errors say in one line.
 
 Every message is one line: what was given, what is valid, what to do.
 """
@@ -13,6 +13,7 @@ __all__ = [
     "WeightsError",
     "ZooError",
     "first_line",
+    "one_line",
 ]
 
 
@@ -37,7 +38,7 @@ class WeightsError(ZooError):
 
 
 class HubError(WeightsError):
-    """What the Hub was asked for and did not give, or did not take."""
+    """A request that the Hub did not grant: a file it did not give, or files it did not take."""
 
 
 class ExportError(ZooError):
@@ -49,5 +50,10 @@ class VerificationError(ExportError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what another library says, or the kind of its error if it says nothing."""
+    """Return the first line of a foreign error's message, or the error's type if it has none."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def one_line(error: BaseException, max_characters: int = 300) -> str:
+    """Return a foreign error's whole message as one line, or the error's type if it has none."""
+    return " ".join(str(error).split())[:max_characters] or type(error).__name__

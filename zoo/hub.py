@@ -1,11 +1,12 @@
-"""Where the weights of a name are, and how they get there and onto the Hub.
+"""The folder that holds a model's weights, fetched from the Hugging Face Hub where need be.
 
-    name -> local folder, weights of this installation, cache of the Hub, Hub: the first that has them
+It is the first that there is of: the local folder of that name, the weights of this installation,
+the Hub's cache, the Hub.
 
 A name of the zoo is held to the manifest, which pins repository, commit and sha256; what is pinned
 and cached makes no request. `hf:org/repo@revision` is anybody's model in our layout: when a commit
 is first loaded, the sha256 of its files is recorded and shown, and from then on they are held to
-it.
+it. Imports no torch.
 """
 
 import hashlib
@@ -18,74 +19,72 @@ from pathlib import Path
 
 from zoo.errors import HubError, WeightsError
 from zoo.files import write_text
-from zoo.integrity import check_files, mismatch, remembered_sha256, state_folder
+from zoo.integrity import check_files, file_spec, mismatch, remembered_sha256, state_folder
+from zoo.layout import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, shard_names
 from zoo.manifest import COMMIT, FileSpec, WeightsSpec, read_manifest, weights_folder
 from zoo.names import GRAMMAR, ModelSpec
-from zoo.remote import HubRepo, NotThere
-from zoo.weights import CONFIG, INDEX, SINGLE, shard_names
+from zoo.remote import HubRepo, MissingFile
 
-__all__ = ["find", "find_record", "is_place", "verify"]
+__all__ = ["find_record", "is_location", "resolve", "verify"]
 
 log = logging.getLogger(__name__)
 
-REFETCH = "load it again to fetch a good copy"
+FETCH_AGAIN = "load it again to fetch a good copy"
 
 
-def is_place(name: str) -> bool:
-    """Whether `name` says where a model lies, a folder or `hf:org/repo`, and not which model of the
-    zoo it is.
-    """
+def is_location(name: str) -> bool:
+    """Tell whether `name` is a folder or `hf:org/repo`, and not the name of a model of the zoo."""
     with suppress(OSError):  # a name too long for a path
-        if (Path(name) / CONFIG).is_file() or (Path(name).is_dir() and not GRAMMAR.fullmatch(name)):
+        folder = Path(name)
+        if (folder / CONFIG_FILE).is_file() or (folder.is_dir() and not GRAMMAR.fullmatch(name)):
             return True
     return name.startswith("hf:")
 
 
-def find(
+def resolve(
     name: str,
     *,
     revision: str | None = None,
     cache_dir: Path | str | None = None,
     offline: bool = False,
 ) -> Path:
-    """The folder that holds the weights of `name`, verified: a model folder,
-    `hf:org/repo[@revision]`, or a name of the zoo.
+    """Return the folder that holds the weights of `name`, verified.
 
-    Downloads what is neither part of the installation nor cached, unless `offline`. A `revision`
-    (branch, tag or commit) overrules the manifest's, and is then unpinned as any foreign one.
-    Raises `UnknownName` for what is none of these, `HubError` for what the Hub does not give,
-    `WeightsError` for weights that do not exist or are damaged.
+    `name` is a model folder, `hf:org/repo[@revision]`, or a name of the zoo. What is neither part
+    of the installation nor cached is downloaded, unless `offline`. A `revision` (branch, tag or
+    commit) overrules the manifest's, and is then unpinned. Raises `UnknownName` for what is none of
+    these, `HubError` for what the Hub does not give, `WeightsError` for weights that do not exist
+    or are damaged.
     """
-    if is_place(name):
-        if name.startswith("hf:"):
-            return _foreign(HubRepo.parse(name, revision, cache_dir, offline))
+    if name.startswith("hf:"):
+        return _unpinned(HubRepo.parse(name, revision, cache_dir, offline))
+    if is_location(name):
         if revision is not None:
             raise WeightsError(f"{name} is a folder: it has no revision {revision!r}")
         return Path(name)
     entry = _entry(name)
-    if revision is not None:
-        if entry.repo is None:
-            raise WeightsError(
-                f"{entry.name} is not on the Hub, so it has no revision {revision!r}"
-            )
-        return _foreign(HubRepo(entry.repo, revision, cache_dir, offline))
-    return _pinned(entry, cache_dir, offline)
+    if revision is None:
+        return _pinned(entry, cache_dir, offline)
+    if entry.repo is None:
+        raise WeightsError(f"{entry.name} is not on the Hub, so it has no revision {revision!r}")
+    return _unpinned(HubRepo(entry.repo, revision, cache_dir, offline))
 
 
 def find_record(name: str, file: str) -> Path | None:
-    """Find a file that lies beside the weights of `name` and tells of their training, as
-    `recipe.json`; None if there is none.
+    """Return a file beside the weights of `name` that tells of their training, or None.
 
-    `find` fetches no such file; here it is fetched where the weights are on the Hub. Raises as
-    `find` does.
+    `file` is one of `zoo.provenance.RECORD_FILES`, as `recipe.json`. `resolve` fetches no such
+    file; here it is fetched where the weights are on the Hub. Raises what `resolve` raises.
     """
-    folder, foreign = find(name), name.startswith("hf:")
-    if (folder / file).is_file() or (is_place(name) and not foreign):
-        return folder / file if (folder / file).is_file() else None
-    repo = HubRepo.parse(name, None, None, False).repo if foreign else _entry(name).repo
+    folder, on_hub = resolve(name), name.startswith("hf:")
+    if (folder / file).is_file():
+        return folder / file
+    if is_location(name) and not on_hub:
+        return None
+    repo = HubRepo.parse(name).name if on_hub else _entry(name).repo
     if repo is None or not re.fullmatch(COMMIT, folder.name):
         return None
-    with suppress(NotThere):
+    with suppress(MissingFile):
         path = HubRepo(repo, folder.name).fetch(file)
         _check_tag(path, remembered_sha256(path))
         return path
@@ -93,150 +92,163 @@ def find_record(name: str, file: str) -> Path | None:
 
 
 def verify(name: str, *, cache_dir: Path | str | None = None) -> tuple[Path, dict[str, FileSpec]]:
-    """Read every file of `name` that is on this machine, and compare it; its folder, and what the
-    files had to be and are.
+    """Read every file of `name` that is on this machine, and compare it with what it has to be.
 
-    For a local folder, which nobody described, that is what they are. Makes no request. Raises as
-    `find` does.
+    Returns the folder and what its files had to be and are. Of a local folder, which nobody
+    described, that is what they are. Makes no request. Raises what `resolve` raises.
     """
-    folder = find(name, cache_dir=cache_dir, offline=True)
+    folder = resolve(name, cache_dir=cache_dir, offline=True)
     if name.startswith("hf:"):
-        files, remedy = _recorded(folder), REFETCH
-    elif is_place(name):
-        return folder, _describe(folder)
+        files, remedy = _read_memory(folder), FETCH_AGAIN
+    elif is_location(name):
+        return folder, _file_specs(folder)
     else:
         entry = _entry(name)
         bundled = folder == weights_folder() / entry.name
-        # no more than needed was downloaded
-        files, remedy = entry.files if bundled else _needed(entry), _remedy(entry)
+        # From the Hub no more than the model's own files was downloaded.
+        files, remedy = entry.files if bundled else _model_files(entry), _remedy(entry)
     check_files(folder, files, remedy=remedy, again=True)
     return folder, files
 
 
 def _entry(name: str) -> WeightsSpec:
-    known = read_manifest()
+    """Return the manifest's entry of a name. Raises `WeightsError` if it has none."""
+    weights = read_manifest().weights
     spec = ModelSpec.parse(name).resolved()
-    if spec.name not in known.weights:
+    if spec.name not in weights:
         raise WeightsError(_no_weights(spec))
-    return known.weights[spec.name]
+    return weights[spec.name]
+
+
+def _no_weights(spec: ModelSpec) -> str:
+    """Return the message for an architecture that was not trained on that data."""
+    manifest = read_manifest()
+    tags = manifest.tags(spec.architecture)
+    names = ", ".join(manifest.weights) or "no model"
+    available = f"for {', '.join(tags)}" if tags else f"only of {names}"
+    return (
+        f"{spec.name} was never trained: there are weights {available}; train it with "
+        f"`zoo train {spec.name}`, or pass pretrained=False for random weights"
+    )
 
 
 def _pinned(entry: WeightsSpec, cache_dir: Path | str | None, offline: bool) -> Path:
-    """The folder of a model of the manifest: bundled, or of the commit that the manifest names."""
-    needed, folder = _needed(entry), weights_folder() / entry.name
-    if entry.repo and entry.revision and not all((folder / file).is_file() for file in needed):
-        place = HubRepo(entry.repo, entry.revision, cache_dir, offline)
-        for file in needed:
-            folder = place.fetch(file).parent
+    """Return the folder of a model of the manifest: bundled, or of the commit that it names."""
+    files, folder = _model_files(entry), weights_folder() / entry.name
+    if entry.repo and entry.revision and not all((folder / file).is_file() for file in files):
+        repo = HubRepo(entry.repo, entry.revision, cache_dir, offline)
+        for file in files:
+            folder = repo.fetch(file).parent
     elif not folder.is_dir():
         raise HubError(
-            f"the weights of {entry.name} are neither part of this installation ({folder}) nor on the Hub"
+            f"the weights of {entry.name} are neither part of this installation ({folder}) "
+            "nor on the Hub"
         )
-    check_files(folder, needed, remedy=_remedy(entry))
+    check_files(folder, files, remedy=_remedy(entry))
     return folder
 
 
-def _needed(entry: WeightsSpec) -> dict[str, FileSpec]:
-    """The files of an entry from which the model is built; the others are its record."""
+def _model_files(entry: WeightsSpec) -> dict[str, FileSpec]:
+    """Return the files of an entry from which the model is built; the others are its record."""
     return {
         file: spec
         for file, spec in entry.files.items()
-        if file in (CONFIG, INDEX) or file.endswith(".safetensors")
+        if file in (CONFIG_FILE, INDEX_FILE) or file.endswith(".safetensors")
     }
 
 
 def _remedy(entry: WeightsSpec) -> str:
-    return REFETCH if entry.repo else "reinstall the package to get it again"
+    return FETCH_AGAIN if entry.repo else "reinstall the package to get it again"
 
 
-def _foreign(place: HubRepo) -> Path:
-    """The folder of a model that the manifest does not pin."""
-    config = place.fetch(CONFIG)
-    folder = config.parent
+def _unpinned(repo: HubRepo) -> Path:
+    """Return the folder of a model that the manifest does not pin.
+
+    Its files are held to the sha256 of the time when this commit was first loaded.
+    """
+    folder = repo.fetch(CONFIG_FILE).parent
     if not re.fullmatch(COMMIT, folder.name):
         raise HubError(
-            f"{place.repo} at {place.revision}: the server says it is commit {folder.name!r}, which cannot be"
+            f"{repo.name} at {repo.revision}: the server says it is commit {folder.name!r}, "
+            "which cannot be"
         )
-    # a branch may move between two files
-    place = HubRepo(place.repo, folder.name, place.cache_dir, place.offline)
-    try:
-        names = [place.fetch(SINGLE).name]
-    except NotThere as single:
-        try:
-            index = place.fetch(INDEX)
-        except NotThere:
-            raise single from None
-        names = [INDEX, *(place.fetch(shard).name for shard in shard_names(index))]
-    names.append(CONFIG)
-    files = _recorded(folder)
-    if files.keys() == set(names):
-        check_files(folder, files, remedy=REFETCH)
+    # A branch may move between two files.
+    repo = HubRepo(repo.name, folder.name, repo.cache_dir, repo.offline)
+    names = {CONFIG_FILE, *_fetch_weights(repo)}
+    files = _read_memory(folder)
+    if files.keys() == names:
+        check_files(folder, files, remedy=FETCH_AGAIN)
         return folder
-    files = {name: _spec(folder / name) for name in sorted(names)}
+    files = {name: file_spec(folder / name) for name in sorted(names)}
     for name, spec in files.items():
         _check_tag(folder / name, spec.sha256)
-    with suppress(OSError):  # no place to remember it
-        write_text(
-            _record(folder),
-            json.dumps({name: asdict(spec) for name, spec in files.items()}, indent=2) + "\n",
-        )
+    _write_memory(folder, files)
     for name, spec in files.items():
         log.warning(
             "hf:%s@%s is not pinned by the zoo: %s has sha256 %s",
-            place.repo,
-            folder.name,
-            name,
-            spec.sha256,
+            *(repo.name, folder.name, name, spec.sha256),
         )
     return folder
 
 
-def _record(snapshot: Path) -> Path:
-    """Where the sha256 of a foreign commit's files are remembered: `models--org--repo@commit.json`."""
+def _fetch_weights(repo: HubRepo) -> list[str]:
+    """Fetch the weights of a commit, one file or an index and its shards, and return their names.
+
+    Raises `MissingFile` for the one file if the repository has neither.
+    """
+    try:
+        return [repo.fetch(WEIGHTS_FILE).name]
+    except MissingFile as missing:
+        try:
+            index = repo.fetch(INDEX_FILE)
+        except MissingFile:
+            raise missing from None
+        return [INDEX_FILE, *(repo.fetch(shard).name for shard in shard_names(index))]
+
+
+def _memory(snapshot: Path) -> Path:
+    """Return where the sha256 of a commit's files are remembered: `models--org--repo@commit.json`.
+
+    `snapshot` is the commit's folder in the Hub's cache.
+    """
     return state_folder() / "hub" / f"{snapshot.parent.parent.name}@{snapshot.name}.json"
 
 
-def _recorded(snapshot: Path) -> dict[str, FileSpec]:
+def _read_memory(snapshot: Path) -> dict[str, FileSpec]:
+    """Return what is remembered of a commit's files: nothing, if that cannot be read."""
     with suppress(OSError, ValueError, TypeError, AttributeError):
-        return {
-            name: FileSpec(**spec)
-            for name, spec in json.loads(_record(snapshot).read_text(encoding="utf-8")).items()
-        }
+        values = json.loads(_memory(snapshot).read_text(encoding="utf-8"))
+        return {name: FileSpec(**spec) for name, spec in values.items()}
     return {}
 
 
-def _spec(path: Path) -> FileSpec:
-    return FileSpec(remembered_sha256(path), path.stat().st_size)
+def _write_memory(snapshot: Path, files: dict[str, FileSpec]) -> None:
+    """Remember a commit's files, where there is a place for it."""
+    values = {name: asdict(spec) for name, spec in files.items()}
+    with suppress(OSError):
+        write_text(_memory(snapshot), json.dumps(values, indent=2) + "\n")
 
 
-def _describe(folder: Path) -> dict[str, FileSpec]:
+def _file_specs(folder: Path) -> dict[str, FileSpec]:
+    """Return sha256 and size of every file in a folder."""
     try:
-        return {path.name: _spec(path) for path in sorted(folder.iterdir()) if path.is_file()}
+        return {path.name: file_spec(path) for path in sorted(folder.iterdir()) if path.is_file()}
     except OSError as error:
         raise WeightsError(f"{folder} cannot be read: {error.strerror}") from None
 
 
 def _check_tag(path: Path, sha256: str) -> None:
-    """The client compares sizes alone. It names a cached file after the server's tag: its sha256,
-    or git's sha1 of a small one.
+    """Compare a cached file with the server's tag for it. Raises `WeightsError`.
+
+    The client compares sizes alone, and names the file after the tag: its sha256, or git's sha1 of
+    a small one.
     """
     tag = path.readlink().name if path.is_symlink() else ""
     if re.fullmatch("[0-9a-f]{64}", tag) and sha256 != tag:
-        raise mismatch(path, "sha256", sha256, tag, REFETCH)
+        raise mismatch(path, "sha256", sha256, tag, FETCH_AGAIN)
     if re.fullmatch("[0-9a-f]{40}", tag):
         content = path.read_bytes()
-        found = hashlib.sha1(
-            b"blob %d\0" % len(content) + content, usedforsecurity=False
-        ).hexdigest()
-        if found != tag:
-            raise mismatch(path, "git's sha1", found, tag, REFETCH)
-
-
-def _no_weights(spec: ModelSpec) -> str:
-    known = read_manifest()
-    tags = known.tags(spec.architecture)
-    exist = (
-        f"for {', '.join(tags)}" if tags else f"only of {', '.join(known.weights) or 'no model'}"
-    )
-    how = f"train it with `zoo train {spec.name}`"
-    return f"{spec.name} was never trained: there are weights {exist}; {how}, or pass pretrained=False for random weights"
+        blob = b"blob %d\0" % len(content) + content
+        sha1 = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
+        if sha1 != tag:
+            raise mismatch(path, "git's sha1", sha1, tag, FETCH_AGAIN)

@@ -1,16 +1,19 @@
-"""The manifest: which trained weights there are, where they lie, and what they are worth. Imports
-no torch.
+"""The manifest: which trained weights there are, where they lie, and what was measured of them.
+
+`weights/manifest.json`: `{"version": 1, "defaults": {architecture: data set tag}, "weights": {name:
+entry}}`. Imports no torch.
 """
 
 import json
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from zoo.datasets import DatasetSpec
+from zoo.datasets import DEFAULT_DATASET, DatasetSpec
 from zoo.errors import ConfigError
+from zoo.files import write_text
 
 __all__ = [
     "COMMIT",
@@ -24,23 +27,22 @@ __all__ = [
 
 REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"  # a repository of the Hub
 COMMIT = "[0-9a-f]{40}"
+VERSION = 1  # of the manifest's format
 
 
 @dataclass(frozen=True)
 class FileSpec:
-    """What a file of a model folder has to be."""
+    """The sha256 and the size that a file of a model folder must have."""
 
     sha256: str
     bytes: int
 
     def __post_init__(self) -> None:
-        if not (
-            isinstance(self.sha256, str)
-            and re.fullmatch("[0-9a-f]{64}", self.sha256)
-            and isinstance(self.bytes, int)
-        ):
+        digest_fits = isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256)
+        if not digest_fits or not isinstance(self.bytes, int):
             raise ConfigError(
-                f"sha256 {self.sha256!r}, bytes {self.bytes!r}: expected 64 hexadecimal digits and a number"
+                f"sha256 {self.sha256!r}, bytes {self.bytes!r}: "
+                "expected 64 hexadecimal digits and a number"
             )
 
 
@@ -58,7 +60,7 @@ class WeightsSpec:
     provenance: str
     recipe: str = ""  # the file that says how they were trained
     source: str = ""  # of converted weights: who trained them
-    energy: dict[str, Any] | None = None  # what `zoo.publishing.bundle.energy_figures` returns
+    energy: dict[str, Any] | None = None  # what `zoo.publishing.figures.energy_figures` returns
     repo: str | None = None  # on the Hub, `org/name`
     revision: str | None = None  # full commit sha
     parameters: int = 0
@@ -67,53 +69,60 @@ class WeightsSpec:
         for file in self.files:
             if file in ("", ".", "..") or re.search(r"[/\\\0]", file):
                 raise ConfigError(f"{file!r} is not the name of a file in the model's folder")
-        if self.repo is not None and not (
-            re.fullmatch(REPO, self.repo) and re.fullmatch(COMMIT, self.revision or "")
-        ):
+        if self.repo is None:
+            return
+        if not (re.fullmatch(REPO, self.repo) and re.fullmatch(COMMIT, self.revision or "")):
             raise ConfigError(
-                f"repo {self.repo!r} at {self.revision!r}: expected 'org/name' and a commit of 40 hexadecimal digits"
+                f"repo {self.repo!r} at {self.revision!r}: "
+                "expected 'org/name' and a commit of 40 hexadecimal digits"
             )
 
     @classmethod
     def from_dict(cls, name: str, entry: dict[str, Any]) -> "WeightsSpec":
-        """An entry of the manifest. Raises `ConfigError` for a field that does not exist, is
-        missing, or cannot be.
+        """Return the entry that `to_dict` made.
+
+        Raises `ConfigError` for a field that does not exist, is missing, or cannot be.
         """
-        known = {f.name for f in fields(cls)} - {"name"}
+        valid = {f.name for f in fields(cls)} - {"name"}
         try:
-            unknown = sorted(entry.keys() - known)
+            unknown = sorted(entry.keys() - valid)
             if unknown:
                 raise ConfigError(
-                    f"unknown field {unknown[0]!r}; this zoo knows {', '.join(sorted(known))}"
+                    f"unknown field {unknown[0]!r}; this zoo knows {', '.join(sorted(valid))}"
                 )
             if entry["provenance"] not in ("trained", "converted"):
                 raise ConfigError(
                     f"provenance {entry['provenance']!r} is neither 'trained' nor 'converted'"
                 )
             files = {file: FileSpec(**spec) for file, spec in entry["files"].items()}
-            return cls(
-                name=name, **entry | {"files": files, "data": DatasetSpec.from_dict(entry["data"])}
-            )
+            data = DatasetSpec.from_dict(entry["data"])
+            return cls(name=name, **entry | {"files": files, "data": data})
         except KeyError as error:
             raise ConfigError(f"{name}: {error} is missing") from None
         except (AttributeError, TypeError, ConfigError) as error:
             raise ConfigError(f"{name}: {error}") from None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields but the name as they are written to JSON."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
+
 
 @dataclass(frozen=True)
 class Manifest:
-    """Every weights entry there is, and the data set that a bare name means."""
+    """Every entry of trained weights there is, and the data set that a bare name means."""
 
     weights: dict[str, WeightsSpec]
     defaults: dict[str, str] = field(default_factory=dict)  # architecture -> data set tag
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """Raises `ConfigError` if the file is not a manifest of version 1."""
+        """Read a manifest. Raises `ConfigError` if the file is none of version 1."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            if values["version"] != 1:
-                raise ConfigError(f"version {values['version']!r}; this zoo reads version 1")
+            if values["version"] != VERSION:
+                raise ConfigError(
+                    f"version {values['version']!r}; this zoo reads version {VERSION}"
+                )
             weights = {
                 name: WeightsSpec.from_dict(name, entry)
                 for name, entry in values["weights"].items()
@@ -124,22 +133,26 @@ class Manifest:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is not a manifest: {error!r}") from None
 
+    def write(self, path: Path) -> None:
+        """Write the manifest as `read` takes it, entries sorted by name, whole or not at all."""
+        weights = {name: entry.to_dict() for name, entry in sorted(self.weights.items())}
+        values = {"version": VERSION, "defaults": self.defaults, "weights": weights}
+        write_text(path, json.dumps(values, indent=2) + "\n")
+
     def default_dataset(self, architecture: str) -> str:
-        """The tag of the data set that the bare name of an architecture means."""
-        return self.defaults.get(architecture, "in1k")
+        """Return the tag of the data set that the bare name of an architecture means."""
+        return self.defaults.get(architecture, DEFAULT_DATASET)
 
     def tags(self, architecture: str) -> list[str]:
-        """The data sets for which an architecture has weights."""
-        return [
-            name.partition(".")[2]
-            for name in self.weights
-            if name.partition(".")[0] == architecture
-        ]
+        """Return the tags of the data sets for which an architecture has weights."""
+        names = (name.partition(".") for name in self.weights)
+        return [tag for stem, _, tag in names if stem == architecture]
 
 
 def weights_folder() -> Path:
-    """Where the bundled weights and the manifest lie: inside an installed package, or beside it in
-    a checkout.
+    """Return the folder of the manifest and the bundled weights.
+
+    It lies inside an installed package, and beside it in a checkout.
     """
     installed = Path(__file__).parent / "weights"
     return installed if installed.is_dir() else Path(__file__).parent.parent / "weights"
@@ -147,5 +160,5 @@ def weights_folder() -> Path:
 
 @cache
 def read_manifest() -> Manifest:
-    """The manifest of this installation."""
+    """Return the manifest of this installation."""
     return Manifest.read(weights_folder() / "manifest.json")

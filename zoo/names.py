@@ -1,4 +1,4 @@
-"""What a model's name means. Imports no torch, so that `zoo list` is quick.
+"""The grammar of model names. Imports no torch, so that `zoo list` is quick.
 
     {family}{depth}[variant]-t{T}[.{dataset}]
 
@@ -14,13 +14,15 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zoo.datasets import DATASETS, DatasetSpec
+from zoo.datasets import DATASETS, DEFAULT_DATASET, DatasetSpec
 from zoo.errors import UnknownName
 from zoo.families import FAMILIES
 from zoo.manifest import read_manifest
 
 __all__ = ["GRAMMAR", "ModelSpec", "architectures", "as_name"]
 
+MAX_STEPS = 1024
+# The longest first: a regular expression takes the first alternative that matches.
 VARIANTS = sorted(
     {v for f in FAMILIES.values() for v in (*f.variants, f.default_variant)} - {""},
     key=len,
@@ -45,70 +47,75 @@ class ModelSpec:
 
     @classmethod
     def parse(cls, name: str, *, own_data: bool = False) -> "ModelSpec":
-        """Raises `UnknownName` with the three nearest names, or for an unknown data set that may
-        not be the user's own.
+        """Parse a name; with `own_data` its data set may be a word of the user's own.
+
+        Raises `UnknownName` with the three nearest names, or with the data sets that are valid.
         """
         name = as_name(name)
         match = GRAMMAR.fullmatch(name)
-        architecture, _, word = name.partition(".")
-        if match is None and own_data and word and GRAMMAR.fullmatch(architecture):
-            raise UnknownName(
-                f"{name!r}: the word for images of your own is of letters a to z and digits, as {architecture}.pets"
-            )
         if match is None:
+            architecture, _, word = name.partition(".")
+            if own_data and word and GRAMMAR.fullmatch(architecture):
+                raise UnknownName(
+                    f"{name!r}: the word for images of your own is of letters a to z and digits, "
+                    f"as {architecture}.pets"
+                )
             raise UnknownName(f"unknown model {name!r}{_nearest(name)}")
-        family, depth, steps, dataset = (
-            match["family"],
-            int(match["depth"]),
-            int(match["steps"]),
-            match["dataset"],
-        )
+        family, dataset = FAMILIES[match["family"]], match["dataset"]
+        depth, steps = int(match["depth"]), int(match["steps"])
         variant = match["variant"] or ""
-        variant = "" if variant == FAMILIES[family].default_variant else variant
-        if depth not in FAMILIES[family].depths or variant not in FAMILIES[family].variants:
+        variant = "" if variant == family.default_variant else variant
+        if depth not in family.depths or variant not in family.variants:
             raise UnknownName(f"unknown model {name!r}{_nearest(name)}")
-        if not 1 <= steps <= 1024:
-            raise UnknownName(f"{name!r}: T = {steps} time steps; valid are 1 to 1024")
+        if not 1 <= steps <= MAX_STEPS:
+            raise UnknownName(f"{name!r}: T = {steps} time steps; valid are 1 to {MAX_STEPS}")
         if dataset is not None and dataset not in DATASETS and not own_data:
             raise UnknownName(
-                f"{name!r}: unknown data set {dataset!r}; valid are {', '.join(DATASETS)}; "
-                "a model of your own images is loaded from its folder, and trained with `zoo train NAME --data FOLDER`"
+                f"{name!r}: unknown data set {dataset!r}; valid are {', '.join(DATASETS)}; a model "
+                "of your own images is loaded from its folder, and trained with "
+                "`zoo train NAME --data FOLDER`"
             )
-        return cls(family, depth, variant, steps, dataset)
+        return cls(match["family"], depth, variant, steps, dataset)
 
     @property
     def architecture(self) -> str:
+        """The name without its data set."""
         return f"{self.family}{self.depth}{self.variant}-t{self.steps}"
 
     @property
     def name(self) -> str:
+        """The shortest name that parses to this, with its data set if it has one."""
         return f"{self.architecture}.{self.dataset}" if self.dataset else self.architecture
 
+    @property
+    def data(self) -> DatasetSpec:
+        """The data set of the zoo that the name says, or `in1k` if it says none."""
+        return DATASETS[self.dataset or DEFAULT_DATASET]
+
     def config(self, data: DatasetSpec) -> dict[str, Any]:
-        """The fields of `DANetConfig` for this name on `data`."""
+        """Return the fields of `DANetConfig` for this name on `data`."""
         return FAMILIES[self.family].config(self.variant, self.depth, data) | {"steps": self.steps}
 
     def resolved(self) -> "ModelSpec":
-        """The same name with its data set: where it names none, that of the weights which are its
-        default.
-        """
-        return (
-            self
-            if self.dataset
-            else replace(self, dataset=read_manifest().default_dataset(self.architecture))
-        )
+        """Return the same name with its data set, where it has none that of its best weights."""
+        if self.dataset:
+            return self
+        return replace(self, dataset=read_manifest().default_dataset(self.architecture))
 
 
-def as_name(given: object) -> str:
-    """A model's name or place as text. Raises `UnknownName` for what is neither text nor a path."""
-    given = os.fspath(given) if isinstance(given, os.PathLike) else given
-    if not isinstance(given, str):
-        raise UnknownName(f"{given!r} is no name of a model: give a string, as 'danet20-t4'")
-    return given
+def as_name(name: object) -> str:
+    """Return a model's name or location as text.
+
+    Raises `UnknownName` for what is neither text nor a path.
+    """
+    text = os.fspath(name) if isinstance(name, os.PathLike) else name
+    if not isinstance(text, str):
+        raise UnknownName(f"{text!r} is no name of a model: give a string, as 'danet20-t4'")
+    return text
 
 
 def architectures(steps: int = 4) -> list[str]:
-    """Every architecture that can be created, at `steps` time steps."""
+    """Return the name of every architecture that can be created, at `steps` time steps."""
     return [
         ModelSpec(name, depth, variant, steps).architecture
         for name, family in FAMILIES.items()
@@ -118,6 +125,7 @@ def architectures(steps: int = 4) -> list[str]:
 
 
 def _nearest(name: str) -> str:
-    known = [*architectures(), *read_manifest().weights]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
-    return f"; nearest are {', '.join(near)} (see `zoo list --all`)"
+    """Return the end of an error message that names the three names most like `name`."""
+    names = [*architectures(), *read_manifest().weights]
+    nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.0)
+    return f"; nearest are {', '.join(nearest)} (see `zoo list --all`)"

@@ -1,5 +1,6 @@
-"""The processor of this machine: its name, which stands beside every figure of time, and whether it
-computes in bfloat16.
+"""The name of this machine's processor, and whether it computes in bfloat16.
+
+The name stands beside every figure of time.
 """
 
 import platform
@@ -11,40 +12,35 @@ if TYPE_CHECKING:
 
 __all__ = ["has_bfloat16", "processor"]
 
-# Linux's words for instructions that multiply in it, the last on Arm
-BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+# Linux's flags of processors that multiply in bfloat16; the last one is Arm's.
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def processor() -> str:
-    """As in `AMD EPYC, 2 cores`: what the system calls it, and how many of its cores there are to
-    use.
-    """
+    """Return the processor's name and its number of usable cores, as in `AMD EPYC, 2 cores`."""
     names = _cpuinfo("model name")
-    return (
-        f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()
-    )
+    if names:
+        return f"{names[0]}, {len(names)} cores"
+    return platform.processor() or platform.machine()
 
 
 def has_bfloat16(device: "torch.device") -> bool:
-    """Tell whether a device multiplies in bfloat16 itself; a processor that does not is about ten
-    times slower in it.
+    """Tell whether a device multiplies in bfloat16 itself.
 
-    Of a processor this is known on Linux alone; elsewhere it is taken for one that does not.
+    A processor that does not is about ten times slower in it. Of a processor this is known on Linux
+    alone; elsewhere it is taken for one that does not.
     """
     import torch
 
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     flags = [*_cpuinfo("flags"), *_cpuinfo("Features")]  # on x86, on Arm
-    return bool(flags) and not BFLOAT16.isdisjoint(flags[0].split())
+    return bool(flags) and not BFLOAT16_FLAGS.isdisjoint(flags[0].split())
 
 
 def _cpuinfo(key: str) -> list[str]:
-    """The values of a key in Linux's description of the processor, one for each core."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    return [
-        value.strip()
-        for name, _, value in (line.partition(":") for line in lines)
-        if name.strip() == key
-    ]
+    """Return the values of a key in Linux's description of the processor, one for each core."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    pairs = (line.partition(":") for line in lines)
+    return [value.strip() for name, _, value in pairs if name.strip() == key]

@@ -1,5 +1,7 @@
-"""How a network's weights came to be, as far as it can be known: trained, converted, random or
-unknown.
+"""How a network's weights came to be, as far as files can tell.
+
+They were trained by this project's recipes, converted from a published checkpoint, are random, or
+their training is unknown.
 """
 
 from dataclasses import dataclass
@@ -9,10 +11,14 @@ from zoo.datasets import DatasetSpec
 from zoo.manifest import read_manifest
 
 __all__ = [
+    "CONVERTED",
     "CONVERTED_FILE",
     "ENERGY_FILE",
+    "METRICS_FILE",
     "RANDOM",
+    "RECIPE_FILE",
     "RECORD_FILES",
+    "TRAINED",
     "TRAINED_FILES",
     "UNKNOWN",
     "Origin",
@@ -22,17 +28,18 @@ __all__ = [
 ]
 
 TRAINED, CONVERTED, RANDOM, UNKNOWN = "trained", "converted", "random", "unknown"
-# what `zoo train` leaves beside the weights
-TRAINED_FILES = ("metrics.json", "metrics.jsonl", "recipe.json")
+
+# The record of a model folder's weights: files beside them that speak of these weights alone.
+METRICS_FILE, LOG_FILE, RECIPE_FILE = "metrics.json", "metrics.jsonl", "recipe.json"
+TRAINED_FILES = (METRICS_FILE, LOG_FILE, RECIPE_FILE)  # what `zoo train` leaves
 CONVERTED_FILE = "provenance.json"  # what `zoo convert` leaves
 ENERGY_FILE = "energy.json"  # what `python -m zoo.publishing.bundle` leaves
-# all that may be said beside the weights, of these weights alone
 RECORD_FILES = (*TRAINED_FILES, CONVERTED_FILE, ENERGY_FILE)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model in memory comes from; exports and reports repeat it."""
+    """The name, data and weights of a model in memory; exports and reports repeat them."""
 
     name: str
     data: DatasetSpec
@@ -41,7 +48,7 @@ class Origin:
 
 
 def provenance_of(origin: Origin) -> str:
-    """The provenance of a model in memory, by the files beside its weights."""
+    """Return the provenance of a model in memory, told by the files beside its weights."""
     if not origin.weights:
         return RANDOM
     folder = origin.weights[0].parent
@@ -51,18 +58,19 @@ def provenance_of(origin: Origin) -> str:
 
 
 def provenance_of_digest(sha256: str | None) -> str:
-    """The provenance of an exported file that names its weights by their sha256: "" for random
-    ones, None if it does not say.
+    """Return the provenance of an exported file that names its weights by their sha256.
+
+    The sha256 is "" for random weights, and None if the file does not say.
     """
     if sha256 == "":
         return RANDOM
-    entries = read_manifest().weights.values()
-    return next(
-        (e.provenance for e in entries if sha256 in {file.sha256 for file in e.files.values()}),
-        UNKNOWN,
-    )
+    for entry in read_manifest().weights.values():
+        if any(file.sha256 == sha256 for file in entry.files.values()):
+            return entry.provenance
+    return UNKNOWN
 
 
 def provenance_in_words(provenance: str, precision: str) -> str:
-    """How weights came to be and how they are rounded, for people."""
-    return f"{'weights of unknown training' if provenance == UNKNOWN else f'{provenance} weights'}, {precision}"
+    """Say for people how weights came to be and how they are rounded."""
+    weights = "weights of unknown training" if provenance == UNKNOWN else f"{provenance} weights"
+    return f"{weights}, {precision}"

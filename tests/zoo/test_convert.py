@@ -26,7 +26,7 @@ from zoo.errors import InputError, UnknownName, WeightsError
 from zoo.integrity import sha256
 from zoo.names import ModelSpec
 from zoo.provenance import CONVERTED_FILE
-from zoo.publishing.bundle import describe
+from zoo.publishing.entry import describe
 
 Key = Callable[[str], str]
 

@@ -134,7 +134,7 @@ def test_a_transparent_value_of_sixteen_bits(toy: DatasetSpec) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_an_image_is_turned_upright(orientation: int, kind: str, toy: DatasetSpec) -> None:
-    """The same pixels as a file that lies upright, whatever its format, its centre and its draft."""
+    """It has the pixels of a file that lies upright, whatever its format, centre and draft."""
     upright = picture(5, 40, 24)
     exif = upright.getexif()
     exif[0x0112] = orientation
@@ -280,7 +280,7 @@ SAID = {
     "unknown format": "unknown format; valid are JPEG, PNG",
     "empty": "the file is empty",
     "truncated": "truncated",
-    "32 bits": "mode I, whose range of values is not known: convert it to 8 bits a channel, grey or RGB",
+    "32 bits": "mode I, whose range of values is not known: convert it to 8 bits a channel, grey",
     "floats": "mode F, ",
     "Lab": "mode LAB, ",
     "white is zero": "grey of another range than 16 bits from black to white: convert it",

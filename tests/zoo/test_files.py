@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from zoo.errors import first_line, one_line
 from zoo.files import replacing, write_text
 
 
@@ -25,3 +26,10 @@ def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
         file.with_name("private").replace(file)  # as safetensors does
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "other")}
     assert len(modes) == 1
+
+
+def test_what_another_library_says_is_one_line() -> None:
+    error = ValueError("  first\n\tsecond " + "x" * 400)
+    assert first_line(error) == "first" and one_line(error).startswith("first second xx")
+    assert len(one_line(error)) == 300 and len(one_line(error, 20)) == 20
+    assert first_line(ValueError()) == one_line(ValueError(" \n")) == "ValueError"

@@ -1,4 +1,4 @@
-"""Image files: read as the model takes them, or refused with what they are and what they should be."""
+"""Images are read as the model takes them, or refused with what they are and should be."""
 
 import pickle
 from dataclasses import replace

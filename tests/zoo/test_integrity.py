@@ -18,7 +18,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"weights")
-    time.sleep(2 * integrity.TICK / 1e9)
+    time.sleep(2 * integrity.CLOCK_TICK_NANOSECONDS / 1e9)
     return path
 
 
@@ -53,7 +53,9 @@ def test_a_replaced_file_is_read_again(path: Path, reads: list[Path]) -> None:
 def test_a_file_just_written_is_not_remembered(
     path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(integrity, "TICK", 10**9 * 3600)  # however slow the machine is
+    monkeypatch.setattr(
+        integrity, "CLOCK_TICK_NANOSECONDS", 10**9 * 3600
+    )  # however slow the machine is
     path.write_bytes(b"more")
     remembered_sha256(path), remembered_sha256(path)
     assert reads == [path, path]
@@ -92,7 +94,8 @@ def test_check_files(path: Path) -> None:
         check_files(folder, files, remedy="ask for another")
     aside = path.with_name(f"model.safetensors.bad-{found[:8]}")
     assert str(error.value) == (
-        f"{path} has sha256 {found}, expected {files[path.name].sha256}; moved to {aside}: ask for another"
+        f"{path} has sha256 {found}, expected {files[path.name].sha256}; "
+        f"moved to {aside}: ask for another"
     )
     assert aside.read_bytes() == b"WEIGHTS" and not path.exists()
     with pytest.raises(WeightsError, match="is missing: ask for another"):
@@ -108,7 +111,7 @@ def test_check_files_trusts_nothing_when_asked_again(path: Path) -> None:
     files = {path.name: FileSpec(remembered_sha256(path), 7)}
     (mark,) = (state_folder() / "sha256").iterdir()
     path.write_bytes(b"WEIGHTS")
-    time.sleep(2 * integrity.TICK / 1e9)
+    time.sleep(2 * integrity.CLOCK_TICK_NANOSECONDS / 1e9)
     remembered_sha256(path)
     for later in (state_folder() / "sha256").iterdir():
         later.write_text(mark.read_text())  # a memory that lies

@@ -10,7 +10,7 @@ import pytest
 
 import zoo
 from zoo.danet import DANetConfig
-from zoo.datasets import DATASETS
+from zoo.datasets import DATASETS, PUBLISHED
 from zoo.errors import ConfigError, UnknownName
 from zoo.families import FAMILIES
 from zoo.manifest import Manifest, read_manifest
@@ -214,7 +214,7 @@ def test_the_manifest_of_this_installation_fits_its_networks() -> None:
     for name, weights in known.weights.items():
         assert weights.name == name == ModelSpec.parse(name).name
         data = DATASETS[weights.data.tag]
-        assert weights.data in (data, data.found("JPEG"))
+        assert weights.data in (data, data.stored_as("JPEG"))
         assert {"config.json", "model.safetensors"} <= weights.files.keys()
     for architecture, tag in known.defaults.items():
         reached = {
@@ -225,7 +225,21 @@ def test_the_manifest_of_this_installation_fits_its_networks() -> None:
         assert f"{architecture}.{tag}" == max(reached, key=lambda name: reached[name])
 
 
-QUICK = ["import zoo", "import zoo.names", "import zoo; zoo.list_models(); zoo.info('danet152-t4')"]
+def test_a_data_set_is_one_entry_and_one_recipe() -> None:
+    recipes = Path(zoo.__file__).parent / "training" / "recipes"
+    for tag, published in PUBLISHED.items():
+        assert published.spec is DATASETS[tag] and published.spec.tag == tag
+        assert published.reference and (recipes / f"{tag}.toml").is_file()
+        # Facts of the publication are not stored in model folders.
+        assert published.spec.to_dict().keys().isdisjoint({"hub", "lossless", "reference"})
+
+
+QUICK = [
+    "import zoo",
+    "import zoo.names",
+    "import zoo.hub",
+    "import zoo; zoo.list_models(); zoo.info('danet152-t4')",
+]
 
 
 @pytest.mark.parametrize("statement", QUICK)

@@ -21,7 +21,7 @@ from zoo.danet import DANet, set_steps
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, WeightsError
 from zoo.provenance import RECORD_FILES, TRAINED_FILES, Origin
-from zoo.publishing.bundle import describe
+from zoo.publishing.entry import describe
 from zoo.weights import write_model
 
 

@@ -147,6 +147,19 @@ def test_two_writers_of_one_folder_do_not_meet(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_weights_that_cannot_take_their_place_leave_the_configuration(
+    folder: Path, tiny: Callable[..., DANet], digits: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(PermissionError):
+        write_model(folder, tiny(steps=3), name="other", data=digits)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_shards_are_one_model(folder: Path, model: DANet) -> None:
     single = digest((folder / "model.safetensors",))
     names = shard(folder)

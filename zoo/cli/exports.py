@@ -178,7 +178,7 @@ def _accuracies(models: "dict[str, DANet]", source: str | None) -> dict[str, Any
         x, seen = normalised(pixels, data), len(labels)
     else:
         split = load_for_evaluation(data, "test", first.config.steps, source=source)
-        data = data.found(split.encoding)
+        data = data.stored_as(split.encoding)
     for name, model in models.items():
         predict = torch.inference_mode()(model)
         if source is None:
@@ -289,7 +289,7 @@ def _verify_files(names: list[str]) -> list[dict[str, Any]]:
             }
             total = f"{len(files)} files, {sum(spec.bytes for spec in files.values()):,} bytes"
             text = f"{total}, all with the sha256 of the manifest"
-            if hub.is_place(name):
+            if hub.is_location(name):
                 shown = ", ".join(
                     f"{file} {spec.sha256}"
                     for file, spec in files.items()
@@ -403,10 +403,10 @@ def _checked_network(args: argparse.Namespace) -> _CheckedNetwork:
     only_for(args, NIR_FILE, "dt")
     from export.nir.exporter import to_nir
     from export.prepare.quantize import quantize_weights
-    from zoo.hub import is_place
+    from zoo.hub import is_location
     from zoo.provenance import provenance_of
 
-    untrained = not is_place(args.name) and zoo.info(args.name).weights is None
+    untrained = not is_location(args.name) and zoo.info(args.name).weights is None
     model = quantize_weights(
         zoo.create(args.name).eval() if untrained else zoo.load(args.name), args.weights
     )

@@ -153,7 +153,7 @@ def evaluate(args: argparse.Namespace) -> int:
     split = load_for_evaluation(
         network.data, args.split, network.steps, source=args.data, skip_bad=args.skip_bad
     )
-    data = network.data.found(split.encoding)
+    data = network.data.stored_as(split.encoding)
     begun = time.perf_counter()
     with terminal.progress() as bar:
         right, seen = count_correct(

@@ -48,14 +48,14 @@ def push(args: argparse.Namespace) -> int:
     from zoo.integrity import remembered_sha256
     from zoo.manifest import FileSpec, Manifest, read_manifest, weights_folder
     from zoo.provenance import UNKNOWN
-    from zoo.publishing.bundle import describe, write_manifest
-    from zoo.publishing.publish import CARD, files_with_card
+    from zoo.publishing.entry import describe
+    from zoo.publishing.push import CARD_FILE, files_with_card
     from zoo.weights import read_model
 
     if args.dry_run:
         only_for(args, "what is sent: leave out --dry-run", "pin")
     remote.check_repo(args.repo)
-    folder = hub.find(args.model)
+    folder = hub.resolve(args.model)
     entry, model = describe(folder), read_model(folder)
     entry = replace(entry, licence=args.licence or entry.licence)
     if args.pin and entry.name not in read_manifest().weights:
@@ -80,7 +80,7 @@ def push(args: argparse.Namespace) -> int:
         )
         sizes = {name: path.stat().st_size for name, path in files.items()}
         if args.dry_run:
-            return _show(args, sizes, files[CARD].read_text(encoding="utf-8"))
+            return _show(args, sizes, files[CARD_FILE].read_text(encoding="utf-8"))
         with (
             terminal.status(f"publishing {entry.name} to {args.repo}"),
             _ended_by_interrupt(Path(scratch)),
@@ -93,7 +93,7 @@ def push(args: argparse.Namespace) -> int:
     if args.pin:
         pinned = weights_folder() / "manifest.json"
         before = Manifest.read(pinned)
-        write_manifest(pinned, Manifest(before.weights | {entry.name: entry}, before.defaults))
+        Manifest(before.weights | {entry.name: entry}, before.defaults).write(pinned)
     values = {entry.name: {key: value for key, value in asdict(entry).items() if key != "name"}}
     if args.json:
         return print_json(values)

@@ -1,275 +1,148 @@
-"""What the manifest says of its weights, written out: a model card for each, the table of
-MODEL_CARD.md and the README, a plot of accuracy against energy, and `weights/results.csv`.
+"""Write every page of a checkout that repeats the manifest.
 
-python -m zoo.publishing.cards      write them again, in a checkout
+    python -m zoo.publishing.cards
+
+These are a model card for each bundled model, the table of MODEL_CARD.md and the README, a plot of
+accuracy against energy, and `weights/results.csv`. For maintainers.
 """
 
+import argparse
 import csv
 import io
-import re
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from zoo.datasets import DATASETS
-from zoo.errors import ConfigError
-from zoo.manifest import REPO, FileSpec, Manifest, WeightsSpec, read_manifest, weights_folder
-from zoo.names import GRAMMAR, ModelSpec
-from zoo.provenance import UNKNOWN
+from zoo.errors import ConfigError, ZooError
+from zoo.files import write_text
+from zoo.manifest import Manifest, WeightsSpec, read_manifest, weights_folder
+from zoo.names import ModelSpec
+from zoo.publishing.figures import microjoules, training_hours
+from zoo.publishing.model_card import model_card
+from zoo.publishing.plot import plot
 
-__all__ = ["microjoules", "model_card", "plot", "results", "table", "write"]
+__all__ = ["main", "results", "table", "write"]
 
 PAGES = ("MODEL_CARD.md", "README.md")  # with the table
 PLOT = "docs/accuracy-energy.png"
-BEGIN, END = (
-    "<!-- weights: written by `python -m zoo.publishing.cards` -->",
-    "<!-- end of weights -->",
+BEGIN = "<!-- weights: written by `python -m zoo.publishing.cards` -->"
+END = "<!-- end of weights -->"
+HEADINGS = (
+    *("name", "data", "T", "parameters", "top-1"),
+    *("energy of an image", "SynOps", "firing rate", "ms an image", "trained in", "provenance"),
 )
 COLUMNS = (
     "name", "data", "provenance", "licence", "steps", "parameters", "top1", "split", "images",
     "top1_float32", "onnx_top1", "onnx_milliseconds", "training_hours", "trained_on",
     "initialised_from", "training_hours_total", "core_hours", "core_hours_total",
-    "profile", "convention", "energy_uj", "energy_lo_uj", "energy_hi_uj", "images_lo_uj", "images_hi_uj", "synops", "firing_rate",
-    "repo", "revision",
+    "profile", "convention", "energy_uj", "energy_lo_uj", "energy_hi_uj",
+    "images_lo_uj", "images_hi_uj", "synops", "firing_rate", "repo", "revision",
 )  # fmt: skip
-HUB_DATASETS = {  # ids of the data on the Hub
-    "in1k": "ILSVRC/imagenet-1k",
-    "tin200": "zh-plus/tiny-imagenet",
-    "cifar10": "uoft-cs/cifar10",
-    "fmnist": "zalando-datasets/fashion_mnist",
-}
-REFERENCES = {
-    "sew-resnet": """@inproceedings{fang2021deep,
-  title     = {Deep Residual Learning in Spiking Neural Networks},
-  author    = {Fang, Wei and Yu, Zhaofei and Chen, Yanqi and Huang, Tiejun and Masquelier, Timoth{\\'e}e and Tian, Yonghong},
-  booktitle = {Advances in Neural Information Processing Systems},
-  year      = {2021}
-}""",
-    "ms-resnet": """@article{hu2024advancing,
-  title   = {Advancing Spiking Neural Networks Toward Deep Residual Learning},
-  author  = {Hu, Yifan and Deng, Lei and Wu, Yujie and Yao, Man and Li, Guoqi},
-  journal = {IEEE Transactions on Neural Networks and Learning Systems},
-  year    = {2024}
-}""",
-}
-REFERENCES["spiking-resnet"] = REFERENCES["sew-resnet"]
 
 
-def model_card(entry: WeightsSpec, *, steps: int, repo: str | None = None) -> str:
-    """`README.md` of a model folder, with the metadata that the Hub reads; `repo` is where to load
-    what the zoo does not have.
-    """
-    from huggingface_hub import EvalResult, ModelCardData
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def table(manifest: Manifest) -> str:
+    """Return the manifest as a table in Markdown, with a line for each entry."""
+    rows = [HEADINGS, *(_row(entry) for entry in manifest.weights.values())]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(HEADINGS) + "|", *lines[1:]])
 
-    own = entry.data.tag not in DATASETS
-    dataset = None if entry.provenance == UNKNOWN else HUB_DATASETS.get(entry.data.tag)
-    if own and entry.provenance != UNKNOWN and re.fullmatch(REPO, entry.data.title):
-        dataset = entry.data.title
-    measured: dict[str, Any] = {
-        "task_type": "image-classification",
-        "dataset_type": dataset or entry.data.tag,
-        "dataset_name": entry.data.title,
-        "dataset_split": entry.metrics.get("split"),
-        "metric_type": "accuracy",
-        "metric_value": entry.metrics.get("top1"),
-    }
-    metadata = ModelCardData(
-        license=entry.licence.lower(),
-        library_name="danet-zoo",
-        pipeline_tag="image-classification",
-        tags=["spiking-neural-network", "neuromorphic", "snntorch", "energy"],
-        datasets=[dataset] if dataset else None,
-        model_name=entry.name,
-        eval_results=[EvalResult(**measured)] if "top1" in entry.metrics else None,
+
+def _row(entry: WeightsSpec) -> tuple[str, ...]:
+    """Return the cells of an entry under `HEADINGS`."""
+    metrics, energy = entry.metrics, entry.energy
+    top1 = milliseconds = hours = synops = firing_rate = ""
+    if "top1" in metrics:
+        top1 = f"{metrics['top1']:.2%} on {metrics['images']:,} {metrics['split']} images"
+    if energy:
+        synops, firing_rate = f"{energy['synops'] / 1e6:.2f} M", f"{energy['firing_rate']:.1%}"
+    if "onnx_milliseconds" in metrics:
+        milliseconds = f"{metrics['onnx_milliseconds']:.2g} ({metrics['onnx_on']})"
+    if "training_hours" in metrics:
+        hours = f"{training_hours(metrics)} ({metrics['trained_on']})"
+    price = energy and f"{microjoules(energy)}, {energy['profile']}, {energy['convention']}"
+    licence = f" ({entry.data.licence})" if entry.data.licence else ""
+    provenance = f"trained here, [recipe and log](weights/{entry.name})"
+    if entry.provenance == "converted":
+        provenance = f"converted: {entry.source}"
+    return (
+        *(entry.name, entry.data.title + licence, str(_steps(entry)), f"{entry.parameters:,}"),
+        *(top1 or "not measured", price or "not measured", synops, firing_rate),
+        *(milliseconds, hours, provenance),
     )
-    markdown: dict[str, Any] = {
-        "trim_blocks": True,
-        "lstrip_blocks": True,
-        "keep_trailing_newline": True,
-        "autoescape": False,
-    }
-    pages = Environment(
-        loader=PackageLoader("zoo.publishing", "."), undefined=StrictUndefined, **markdown
-    )
-    match, ours = GRAMMAR.fullmatch(entry.name), read_manifest().weights.get(entry.name)
-    known = ours is not None and _tensors(ours) == _tensors(entry)
-    return pages.get_template("card.md.j2").render(
-        metadata=metadata.to_yaml(), entry=entry, steps=steps, repo=repo, known=known,
-        family=match["family"] if match else "", own=own, references=REFERENCES, microjoules=microjoules, hours=_hours,
-    )  # fmt: skip
 
 
-def _tensors(entry: WeightsSpec) -> dict[str, FileSpec]:
-    """The files of an entry that hold its weights: another model may have the same name."""
-    return {file: spec for file, spec in entry.files.items() if file.endswith(".safetensors")}
-
-
-def microjoules(energy: dict[str, Any]) -> str:
-    """The figure of an entry, with the band of its profile, where it has one, and the 95 % interval
-    over images: two uncertainties that are never merged. As in `1.1 µJ (device 1.1 to 3.35; images
-    1.096 to 1.104)`.
-    """
-    lo, typ, hi = (energy["microjoules"][key] for key in ("lo", "typ", "hi"))
-    spans = [f"device {lo:.3g} to {hi:.3g}"] if lo != hi else []
-    if interval := energy.get("interval"):
-        spans.append(f"images {interval['lo']:.4g} to {interval['hi']:.4g}")
-    return f"{typ:.3g} µJ" + (f" ({'; '.join(spans)})" if spans else "")
-
-
-def table(known: Manifest) -> str:
-    """In Markdown, a line for each entry."""
-    head = (
-        "name",
-        "data",
-        "T",
-        "parameters",
-        "top-1",
-        "energy of an image",
-        "SynOps",
-        "firing rate",
-        "ms an image",
-        "trained in",
-    )
-    lines = [f"| {' | '.join([*head, 'provenance'])} |", "|---" * (len(head) + 1) + "|"]
-    for entry in known.weights.values():
-        e, m, top1 = entry.energy, entry.metrics, "not measured"
-        if "top1" in m:
-            top1 = f"{m['top1']:.2%} on {m['images']:,} {m['split']} images"
-        licence = f" ({entry.data.licence})" if entry.data.licence else ""
-        how = f"trained here, [recipe and log](weights/{entry.name})"
-        if entry.provenance == "converted":
-            how = f"converted: {entry.source}"
-        figures = (
-            (
-                f"{microjoules(e)}, {e['profile']}, {e['convention']}",
-                f"{e['synops'] / 1e6:.2f} M",
-                f"{e['firing_rate']:.1%}",
-            )
-            if e
-            else ("not measured", "", "")
-        )
-        cost = (
-            f"{m['onnx_milliseconds']:.2g} ({m['onnx_on']})" if "onnx_milliseconds" in m else "",
-            f"{_hours(m)} ({m['trained_on']})" if "training_hours" in m else "",
-        )
-        cells = (
-            entry.name,
-            entry.data.title + licence,
-            str(_steps(entry)),
-            f"{entry.parameters:,}",
-            top1,
-            *figures,
-            *cost,
-            how,
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def plot(known: Manifest, path: Path) -> None:
-    """Top-1 against the energy of an image, a mark for each entry that has both; one colour for
-    each data set.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    measured = [
-        (e, e.energy["microjoules"], 100 * e.metrics["top1"])
-        for e in known.weights.values()
-        if e.energy and "top1" in e.metrics
-    ]
-    for title in sorted({entry.data.title for entry, _, _ in measured}):
-        entries = [row for row in measured if row[0].data.title == title]
-        x, y = [energy["typ"] for _, energy, _ in entries], [top1 for _, _, top1 in entries]
-        band = [
-            [abs(energy[edge] - energy["typ"]) for _, energy, _ in entries] for edge in ("lo", "hi")
-        ]
-        axes.errorbar(x, y, xerr=band, fmt="o", capsize=3, label=title)
-        for entry, energy, top1 in entries:
-            axes.annotate(
-                entry.name.partition(".")[0],
-                (energy["typ"], top1),
-                xytext=(8, -3),
-                textcoords="offset points",
-                fontsize=8,
-            )
-    axes.set_xscale("log")
-    if measured:  # a decade at least, and room for the names
-        energies = [energy[edge] for _, energy, _ in measured for edge in ("lo", "hi")]
-        axes.set_xlim(min(energies) / 3, max(energies) * 4)
-    axes.margins(y=0.15)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(which="minor", labelsize=7)
-    axes.set_xlabel("energy of an image, µJ (45 nm, exact counts)")
-    axes.set_ylabel("top-1, %")
-    axes.grid(visible=True, alpha=0.3)
-    if measured:
-        axes.legend(frameon=False)
-    figure.savefig(path, metadata={"Software": None})
-
-
-def results(known: Manifest) -> str:
-    """The same as CSV, with full figures; a cell is empty where nothing was measured."""
+def results(manifest: Manifest) -> str:
+    """Return the manifest as CSV, with full figures; a cell is empty where nothing was measured."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    for entry in known.weights.values():
-        e = entry.energy or {}
-        band, interval = e.get("microjoules", {}), e.get("interval") or {}
-        energy = {
+    for entry in manifest.weights.values():
+        energy = entry.energy or {}
+        band, interval = energy.get("microjoules", {}), energy.get("interval") or {}
+        cells = asdict(entry) | {
+            **{key: value for key, value in entry.metrics.items() if key in COLUMNS},
+            **{key: energy.get(key) for key in ("profile", "convention", "synops", "firing_rate")},
+            "data": entry.data.tag,
+            "steps": _steps(entry),
             "energy_uj": band.get("typ"),
             "energy_lo_uj": band.get("lo"),
             "energy_hi_uj": band.get("hi"),
+            "images_lo_uj": interval.get("lo"),
+            "images_hi_uj": interval.get("hi"),
         }
-        energy |= {"images_lo_uj": interval.get("lo"), "images_hi_uj": interval.get("hi")}
-        figures = {key: e.get(key) for key in ("profile", "convention", "synops", "firing_rate")}
-        measured = {key: value for key, value in entry.metrics.items() if key in COLUMNS}
-        writer.writerow(
-            asdict(entry)
-            | measured
-            | energy
-            | figures
-            | {"data": entry.data.tag, "steps": _steps(entry)}
-        )
+        writer.writerow(cells)
     return text.getvalue()
 
 
 def write(root: Path) -> None:
-    """The tables, the plot, the CSV and every bundled model's card, in the checkout at `root`."""
-    known = read_manifest()
-    texts = {}
-    for page in (root / name for name in PAGES):
-        before, begun, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        if not begun or END not in rest:
-            raise ConfigError(
-                f"{page} lacks the lines {BEGIN!r} and {END!r}, between which the table goes"
-            )
-        texts[page] = f"{before}{BEGIN}\n\n{table(known)}\n\n{END}{rest.partition(END)[2]}"
+    """Write the tables, the plot, the CSV and every bundled model's card in a checkout.
+
+    Raises `ConfigError`, and writes nothing, for a page without a place for the table.
+    """
+    manifest, folder = read_manifest(), weights_folder()
+    pages = {root / page: _with_table(root / page, table(manifest)) for page in PAGES}
     (root / PLOT).parent.mkdir(exist_ok=True)
-    plot(known, root / PLOT)
-    for page, text in texts.items():
-        page.write_text(text, encoding="utf-8")
-    (weights_folder() / "results.csv").write_text(results(known), encoding="utf-8")
-    for entry in known.weights.values():
-        if (weights_folder() / entry.name).is_dir():
+    plot(manifest, root / PLOT)
+    for path, text in pages.items():
+        write_text(path, text)
+    write_text(folder / "results.csv", results(manifest))
+    for entry in manifest.weights.values():
+        if (folder / entry.name).is_dir():
             card = model_card(entry, steps=_steps(entry))
-            (weights_folder() / entry.name / "README.md").write_text(card, encoding="utf-8")
+            write_text(folder / entry.name / "README.md", card)
 
 
-def _hours(metrics: dict[str, Any]) -> str:
-    """The hours of training, and in all if the weights started from those of other networks."""
-    own, total = metrics["training_hours"], metrics.get("training_hours_total")
-    if "initialised_from" not in metrics:
-        return f"{own:.1f} h"
-    return f"{own:.1f} h from {metrics['initialised_from']}, {'unknown' if total is None else f'{total:.1f} h'} in all"
+def _with_table(page: Path, markdown: str) -> str:
+    """Return the text of a page with the table in its place. Raises `ConfigError` without one."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ConfigError(
+            f"{page} lacks the lines {BEGIN!r} and {END!r}, between which the table goes"
+        )
+    return f"{before}{BEGIN}\n\n{markdown}\n\n{END}{after}"
 
 
 def _steps(entry: WeightsSpec) -> int:
     return ModelSpec.parse(entry.name).steps
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command, which has no option but `--help`."""
+    argparse.ArgumentParser(
+        prog="python -m zoo.publishing.cards",
+        description=(
+            f"Write every page of this checkout that repeats weights/manifest.json: the tables in "
+            f"{' and '.join(PAGES)}, the plot {PLOT}, weights/results.csv, and the card README.md "
+            "of each model in weights/. For maintainers; needs pip install 'danet-zoo[dev]'."
+        ),
+    ).parse_args(arguments)
     write(weights_folder().parent)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ZooError, OSError) as error:
+        sys.exit(f"zoo.publishing.cards: {error}")

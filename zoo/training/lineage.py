@@ -13,9 +13,9 @@ from zoo import hub
 from zoo.danet import DANet
 from zoo.errors import ConfigError, ZooError
 from zoo.integrity import digest
+from zoo.layout import weight_files
 from zoo.training import checkpoint
 from zoo.warmstart import warm_start
-from zoo.weights import weight_files
 
 __all__ = ["Ancestor", "Init", "cost", "freeze", "start"]
 
@@ -162,7 +162,7 @@ def cost(log: Sequence[dict[str, Any]], init: Init | None) -> dict[str, Any]:
 def _weights_sha256(given: str, *, gone_is_fine: bool) -> str | None:
     """The digest of the weights that `given` names; None, and a warning, if they are gone."""
     try:
-        return digest(tuple(weight_files(hub.find(given))))
+        return digest(tuple(weight_files(hub.resolve(given))))
     except (ZooError, OSError) as error:
         if not gone_is_fine:
             raise

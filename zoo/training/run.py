@@ -104,7 +104,7 @@ def train_name(
     )  # fmt: skip
     if not accelerator.is_main_process:
         return ""
-    found = model.known_origin.data.found(test.encoding)
+    found = model.known_origin.data.stored_as(test.encoding)
     if own and not own.splits:
         found = replace(found, held_out=recipe.validation, held_out_of=own.images)
     model.origin = replace(model.known_origin, data=found)

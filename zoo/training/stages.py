@@ -32,10 +32,10 @@ from typing import Any, TextIO
 from zoo.datasets import DATASETS
 from zoo.errors import ConfigError
 from zoo.integrity import remembered_sha256
+from zoo.layout import WEIGHTS_FILE
 from zoo.manifest import read_manifest, weights_folder
 from zoo.names import ModelSpec
 from zoo.training.checkpoint import lock
-from zoo.weights import SINGLE
 
 __all__ = ["Plan", "Runner", "Stage"]
 
@@ -144,7 +144,8 @@ class Plan:
 
 def _is_adopted(name: str, folder: Path) -> bool:
     entry = read_manifest().weights.get(name)
-    return entry is not None and entry.files[SINGLE].sha256 == remembered_sha256(folder / SINGLE)
+    weights = folder / WEIGHTS_FILE
+    return entry is not None and entry.files[WEIGHTS_FILE].sha256 == remembered_sha256(weights)
 
 
 def _stage(path: Path, key: str, table: Any) -> Stage:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hub_names import NAME, REPO
 from hub_server import HubServer
-from places import NAME, REPO
 
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec

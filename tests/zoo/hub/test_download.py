@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hub_names import NAME, REPO
 from hub_server import HubServer
 from networks import same
-from places import NAME, REPO
 
 import zoo
 from zoo import hub as hubs
@@ -92,7 +92,7 @@ def test_a_snapshot_of_the_client_is_found(hub: HubServer, pinned: Path, tmp_pat
     assert entry.repo
     snapshot_download(entry.repo, revision=entry.revision, cache_dir=tmp_path / "mine")
     hub.requests.clear()
-    assert hubs.find(NAME, cache_dir=tmp_path / "mine").is_relative_to(tmp_path / "mine")
+    assert hubs.resolve(NAME, cache_dir=tmp_path / "mine").is_relative_to(tmp_path / "mine")
     assert not hub.requests
 
 
@@ -175,7 +175,7 @@ def test_the_command_verifies_all_that_is_here(
     assert main(["verify"]) == 0
     assert f"{NAME}: not on this machine" in capsys.readouterr().out
     assert main(["verify", NAME]) == 2 and not hub.requests
-    folder = hubs.find(NAME)
+    folder = hubs.resolve(NAME)
     capsys.readouterr()
     assert main(["verify"]) == 0
     assert f"{NAME}: 2 files" in capsys.readouterr().out

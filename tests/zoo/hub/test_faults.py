@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_names import NAME, REPO
 from hub_server import HubServer, changed, cut, stalled, status, times
 from networks import same
-from places import NAME, REPO
 
 import zoo
 from zoo import hub as hubs
@@ -194,7 +194,7 @@ def test_offline_and_not_cached(hub: HubServer, pinned: Path, folder: Path) -> N
 
 def test_a_tampered_cache(hub: HubServer, pinned: Path, recovers: None) -> None:
     zoo.load(NAME)
-    path = hubs.find(NAME) / "model.safetensors"
+    path = hubs.resolve(NAME) / "model.safetensors"
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
@@ -204,14 +204,14 @@ def test_a_tampered_cache(hub: HubServer, pinned: Path, recovers: None) -> None:
 def test_a_tampered_cache_of_a_foreign_model(hub: HubServer, folder: Path) -> None:
     sha = hub.publish(REPO, folder)
     zoo.load(f"hf:{REPO}")
-    path = hubs.find(f"hf:{REPO}") / "config.json"
+    path = hubs.resolve(f"hf:{REPO}") / "config.json"
     path.write_text(path.read_text().replace("0.5", "0.6"))
     refused(WeightsError, r"config\.json has sha256 .* moved to", name=f"hf:{REPO}@{sha}")
     assert same(zoo.load(f"hf:{REPO}@{sha}"), read_model(folder))
 
 
 def test_a_link_that_leaves_the_cache(hub: HubServer, pinned: Path, tmp_path: Path) -> None:
-    path = hubs.find(NAME) / "model.safetensors"
+    path = hubs.resolve(NAME) / "model.safetensors"
     stranger = tmp_path / "stranger"
     path.resolve().rename(stranger)
     path.unlink()
@@ -305,8 +305,11 @@ def child(hub: HubServer, tmp_path: Path) -> Any:
         }
         process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
-            env=os.environ | settings | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            env=os.environ | settings | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         children.append(process)
         return process
 
@@ -363,7 +366,8 @@ def test_killed_in_the_middle_and_started_again(
 @pytest.mark.slow
 def test_a_full_disk(hub: HubServer, folder: Path, child: Any, tmp_path: Path) -> None:
     hub.publish(REPO, folder)
-    limited = f"import resource, torch, zoo.hub\nresource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n{LOAD}"
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))"
+    limited = f"import resource, torch, zoo.hub\n{limit}\n{LOAD}"
     code, _, err = finished(child(limited, f"hf:{REPO}"))
     assert code == 1 and re.search(
         r"HubError: .*; free some space, or choose another cache", err
@@ -378,7 +382,8 @@ def test_a_cache_that_cannot_be_written(
 ) -> None:
     hub.publish(REPO, folder)
     # As somebody who may not write there, once all that is imported on the way has been.
-    nobody = f"import os, zoo\nzoo.load('hf:{REPO}', cache_dir='{tmp_path / 'another'}')\nos.getuid() or os.setuid(65534)\n{LOAD}"
+    once = f"zoo.load('hf:{REPO}', cache_dir='{tmp_path / 'another'}')"
+    nobody = f"import os, zoo\n{once}\nos.getuid() or os.setuid(65534)\n{LOAD}"
     for place in (tmp_path, *tmp_path.parents):
         # pytest's own, that it keeps to itself
         if tempfile.gettempdir() in map(str, place.parents):
@@ -392,7 +397,8 @@ def test_a_cache_that_cannot_be_written(
     assert finished(child(LOAD, f"hf:{REPO}"))[0] == 0
     for path in (tmp_path / "huggingface").rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    assert finished(child(nobody, f"hf:{REPO}"))[0] == 0  # reading is enough
+    code, _, err = finished(child(nobody, f"hf:{REPO}"))
+    assert code == 0, err  # reading is enough
 
 
 @pytest.mark.slow

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_names import REPO
 from hub_server import HubServer, cut, stalled, status
 from huggingface_hub import ModelCard
 from networks import same
-from places import REPO
 from signals import interruptible
 
 import zoo

@@ -1,6 +1,7 @@
 """From a finished run's folder to an entry of the manifest, and back through `zoo.load`."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,9 @@ from zoo.integrity import check_files
 from zoo.manifest import Manifest
 from zoo.provenance import TRAINED_FILES
 from zoo.publishing import cards
-from zoo.publishing.bundle import (
-    best,
-    bundle,
-    describe,
-    energy_figures,
-    exported_figures,
-    main,
-    write_manifest,
-)
+from zoo.publishing.bundle import best_datasets, bundle, main
+from zoo.publishing.entry import describe
+from zoo.publishing.figures import energy_figures, exported_figures
 from zoo.weights import write_model
 
 
@@ -90,7 +85,7 @@ def test_weights_of_unknown_training_are_described_and_not_taken_in(
 def test_the_manifest_reads_back_what_it_wrote(finished: Path, tmp_path: Path) -> None:
     entry = bundle(finished, tmp_path)
     before = Manifest({entry.name: entry}, {"danet18-t2": "fmnist"})
-    write_manifest(tmp_path / "manifest.json", before)
+    before.write(tmp_path / "manifest.json")
     assert Manifest.read(tmp_path / "manifest.json") == before
 
 
@@ -100,7 +95,7 @@ def test_what_is_bundled_can_be_loaded(
     pages = [bundled.parent / page for page in cards.PAGES]
     for page in pages:
         page.write_text(f"{cards.BEGIN}\n{cards.END}\n")
-    main(finished)
+    main([str(finished)])
     assert all("danet18-t2.fmnist" in page.read_text() for page in pages)
     assert (bundled.parent / cards.PLOT).read_bytes().startswith(b"\x89PNG")
     assert (bundled / "danet18-t2.fmnist" / "README.md").is_file()
@@ -108,6 +103,16 @@ def test_what_is_bundled_can_be_loaded(
     assert zoo.list_models(pretrained=True) == ["danet18-t2.fmnist", "danet20-t2.fmnist"]
     x = torch.randn(2, 1, 8, 8)
     assert torch.equal(zoo.load("danet18-t2")(x), zoo.load(str(finished))(x))
+
+
+@pytest.mark.parametrize("command", [main, cards.main])
+def test_the_commands_explain_themselves(
+    command: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0 and "For maintainers" in said
 
 
 REPORT: dict[str, Any] = {
@@ -130,7 +135,8 @@ REPORT: dict[str, Any] = {
 def test_an_energy_report_goes_into_the_entry(finished: Path, tmp_path: Path) -> None:
     entry = bundle(finished, tmp_path / "weights", REPORT)
     assert entry.energy == energy_figures(REPORT) == {
-        "profile": "45nm-int8", "convention": "exact", "images": 10, "split": "test", "accuracy": 0.5,
+        "profile": "45nm-int8", "convention": "exact",
+        "images": 10, "split": "test", "accuracy": 0.5,
         "microjoules": {"lo": 1.0, "typ": 2.0, "hi": 3.0}, "interval": {"lo": 1.9, "hi": 2.1},
         "synops": 100.0, "macs": 2.0, "firing_rate": 0.25,
     }  # fmt: skip
@@ -180,7 +186,7 @@ def test_a_bare_name_means_the_best_weights(finished: Path) -> None:
             "danet34-t2.tin200": 0.0,
         }.items()
     }
-    assert best(known) == {"danet18-t2": "cifar10", "danet34-t2": "tin200"}
+    assert best_datasets(known) == {"danet18-t2": "cifar10", "danet34-t2": "tin200"}
 
 
 @pytest.mark.parametrize(
@@ -189,6 +195,12 @@ def test_a_bare_name_means_the_best_weights(finished: Path) -> None:
 def test_a_report_that_cannot_be_kept(change: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match="one priced profile on labelled images"):
         energy_figures(REPORT | change)
+
+
+def test_a_report_that_cannot_be_kept_leaves_nothing(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="the report lacks accuracy"):
+        bundle(finished, tmp_path / "weights", {})
+    assert not (tmp_path / "weights").exists()
 
 
 def test_what_is_no_report() -> None:

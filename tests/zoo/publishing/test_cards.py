@@ -15,6 +15,8 @@ from zoo.errors import ConfigError
 from zoo.manifest import Manifest, WeightsSpec, read_manifest, weights_folder
 from zoo.names import ModelSpec
 from zoo.publishing import cards
+from zoo.publishing.figures import microjoules
+from zoo.publishing.model_card import model_card
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,7 +35,7 @@ def test_the_pages_of_this_checkout_do_not_drift() -> None:
     assert (ROOT / "weights" / "results.csv").read_text() == cards.results(read_manifest())
     for name, entry in read_manifest().weights.items():
         if (weights_folder() / name).is_dir():
-            card = cards.model_card(entry, steps=ModelSpec.parse(name).steps)
+            card = model_card(entry, steps=ModelSpec.parse(name).steps)
             assert (weights_folder() / name / "README.md").read_text() == card
 
 
@@ -95,7 +97,7 @@ def test_results_are_figures(entry: WeightsSpec) -> None:
 
 
 def test_a_card_of_what_was_measured(entry: WeightsSpec) -> None:
-    card = ModelCard(cards.model_card(entry, steps=4))
+    card = ModelCard(model_card(entry, steps=4))
     (result,) = card.data.eval_results or []
     assert (result.metric_value, result.dataset_split, card.data.datasets) == (
         entry.metrics["top1"], "test", ["zalando-datasets/fashion_mnist"],
@@ -116,7 +118,7 @@ def test_a_card_of_what_was_not(entry: WeightsSpec) -> None:
     data = replace(entry.data, tag="mine", title="my data", licence="")
     unmeasured = replace(entry, name="sew-resnet18-t4.in1k", data=data, metrics={}, energy=None)
     converted = replace(unmeasured, provenance="converted", source="Fang et al.", licence="unknown")
-    card = ModelCard(cards.model_card(converted, steps=4, repo="me/mine"))
+    card = ModelCard(model_card(converted, steps=4, repo="me/mine"))
     assert (
         card.data.eval_results is None
         and card.data.datasets is None
@@ -134,13 +136,13 @@ def test_a_card_of_what_was_not(entry: WeightsSpec) -> None:
 
 def test_the_device_s_band_and_the_images_interval_are_shown_where_there_are_such() -> None:
     wide, one = {"lo": 1.1, "typ": 1.1, "hi": 3.352}, {"lo": 31.4, "typ": 31.4, "hi": 31.4}
-    assert cards.microjoules({"microjoules": one, "interval": None}) == "31.4 µJ"
+    assert microjoules({"microjoules": one, "interval": None}) == "31.4 µJ"
     assert (
-        cards.microjoules({"microjoules": one, "interval": {"lo": 31.32, "hi": 31.531}})
+        microjoules({"microjoules": one, "interval": {"lo": 31.32, "hi": 31.531}})
         == "31.4 µJ (images 31.32 to 31.53)"
     )
     spans = "device 1.1 to 3.35; images 1.096 to 1.104"
     assert (
-        cards.microjoules({"microjoules": wide, "interval": {"lo": 1.0963, "hi": 1.1041}})
+        microjoules({"microjoules": wide, "interval": {"lo": 1.0963, "hi": 1.1041}})
         == f"1.1 µJ ({spans})"
     )

@@ -21,8 +21,8 @@ from zoo.danet import DANet
 from zoo.datasets import DATASETS
 from zoo.errors import ConfigError, UnknownName, ZooError
 from zoo.processor import processor
-from zoo.publishing.bundle import describe
-from zoo.publishing.cards import model_card
+from zoo.publishing.entry import describe
+from zoo.publishing.model_card import model_card
 from zoo.training import run as module
 from zoo.training.data import Images
 from zoo.training.run import load_teacher, train_name
@@ -96,12 +96,12 @@ def test_data_are_named_as_what_they_are(tmp_path: Path, monkeypatch: pytest.Mon
     origin = zoo.load(str(tmp_path / "model")).origin
     assert (
         origin is not None
-        and origin.data == DATASETS["cifar10"].found("JPEG") != DATASETS["cifar10"]
+        and origin.data == DATASETS["cifar10"].stored_as("JPEG") != DATASETS["cifar10"]
     )
-    assert [DATASETS[tag].found(how).title for tag, how in (("cifar10", "PNG"), ("cifar10", ""), ("tin200", "JPEG"))] == [
+    assert [DATASETS[tag].stored_as(how).title for tag, how in (("cifar10", "PNG"), ("cifar10", ""), ("tin200", "JPEG"))] == [
         "CIFAR-10", "CIFAR-10", "Tiny-ImageNet",
     ]  # fmt: skip
-    assert origin.data.title == origin.data.found("JPEG").title == "CIFAR-10 (JPEG)"
+    assert origin.data.title == origin.data.stored_as("JPEG").title == "CIFAR-10 (JPEG)"
 
 
 def test_training_starts_from_the_seed_of_the_recipe(eight_images: None, tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""The figures of a manifest entry: taken from reports, and written out for people."""
+
+from typing import Any
+
+from zoo.errors import WeightsError
+
+__all__ = ["energy_figures", "exported_figures", "microjoules", "training_hours"]
+
+# How far the accuracies of the weights and of the exported file may lie apart: images near a
+# decision boundary may fall on its other side.
+MAX_ACCURACY_DIFFERENCE = 0.001
+
+REPORT_KEYS = {"profiles", "images", "accuracy", "convention", "counts", "firing_rate"}
+METRICS_KEYS = {"top1", "images"}
+EVALUATION_KEYS = {"model", "images", "top1", "images_per_second", "processor"}
+
+
+def energy_figures(report: dict[str, Any]) -> dict[str, Any]:
+    """Return what the manifest keeps of an energy report.
+
+    That is an image's energy on the report's only priced profile, and what it was counted on.
+    Raises `WeightsError` for what is no report, or prices none or several profiles.
+    """
+    if missing := REPORT_KEYS - report.keys():
+        raise WeightsError(
+            f"the report lacks {min(missing)}: it is what `zoo energy ... --out` writes"
+        )
+    priced = [profile for profile in report["profiles"] if profile["total_pj"]]
+    if len(priced) != 1 or report["accuracy"] is None:
+        raise WeightsError(
+            "an entry's energy is that of one priced profile on labelled images: "
+            "`zoo energy ... --profile NAME`"
+        )
+    (profile,) = priced
+    total, interval = profile["total_pj"], profile["interval_pj"]
+    images, counts = report["images"], report["counts"]
+    return {
+        "profile": profile["name"],
+        "convention": report["convention"],
+        "images": images,
+        "split": "test",
+        "accuracy": report["accuracy"],
+        # The device's band, then the interval over images.
+        "microjoules": {key: total[key] / 1e6 for key in ("lo", "typ", "hi")},
+        "interval": interval and {key: interval[key] / 1e6 for key in ("lo", "hi")},
+        "synops": counts["acs"] / images,
+        "macs": counts["macs"] / images,
+        "firing_rate": report["firing_rate"],
+    }
+
+
+def exported_figures(metrics: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Return `metrics` with the accuracy and the time of the exported file.
+
+    `evaluation` is what `zoo evaluate FILE.onnx --json` prints. Raises `WeightsError` if its
+    accuracy is another than that of the weights, or if either lacks a figure.
+    """
+    for values, keys, title in (
+        (metrics, METRICS_KEYS, "the folder's metrics.json"),
+        (evaluation, EVALUATION_KEYS, "the evaluation"),
+    ):
+        if missing := keys - values.keys():
+            raise WeightsError(
+                f"{title} lacks {min(missing)}: it is what `zoo evaluate ... --json` prints, "
+                "or `zoo train` leaves"
+            )
+    model, top1, images = evaluation["model"], evaluation["top1"], evaluation["images"]
+    if images != metrics["images"] or abs(top1 - metrics["top1"]) > MAX_ACCURACY_DIFFERENCE:
+        raise WeightsError(
+            f"{model} has {top1:.2%} on {images:,} images, the weights {metrics['top1']:.2%} on "
+            f"{metrics['images']:,}: these are not the same network"
+        )
+    runtime = model.partition("(")[2].rstrip(")")
+    return metrics | {
+        "onnx_top1": top1,
+        "onnx_milliseconds": round(1000 / evaluation["images_per_second"], 3),
+        "onnx_on": f"{runtime}, {evaluation['processor']}",
+    }
+
+
+def microjoules(energy: dict[str, Any]) -> str:
+    """Write out the energy of an image, as in `1.1 µJ (device 1.1 to 3.35; images 1.09 to 1.10)`.
+
+    The band of its profile, where it has one, and the 95 % interval over images are two
+    uncertainties that are never merged.
+    """
+    lo, typ, hi = (energy["microjoules"][key] for key in ("lo", "typ", "hi"))
+    spans = [f"device {lo:.3g} to {hi:.3g}"] if lo != hi else []
+    if interval := energy.get("interval"):
+        spans.append(f"images {interval['lo']:.4g} to {interval['hi']:.4g}")
+    return f"{typ:.3g} µJ" + (f" ({'; '.join(spans)})" if spans else "")
+
+
+def training_hours(metrics: dict[str, Any]) -> str:
+    """Write out the hours of training, and those in all if it started from trained weights."""
+    own, total = f"{metrics['training_hours']:.1f} h", metrics.get("training_hours_total")
+    if "initialised_from" not in metrics:
+        return own
+    in_all = "unknown" if total is None else f"{total:.1f} h"
+    return f"{own} from {metrics['initialised_from']}, {in_all} in all"
