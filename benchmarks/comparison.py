@@ -25,7 +25,7 @@ from zoo.images import normalise
 from zoo.processor import processor
 from zoo.training.config import Recipe
 from zoo.training.data import Images, load_split
-from zoo.training.train import train
+from zoo.training.train import TrainingRun, train
 
 LOGS = Path(__file__).parent / "results" / "comparison"
 PAGE = Path(__file__).parent.parent / "docs" / "comparison.md"
@@ -173,7 +173,7 @@ def one(network: str, seed: int, data: str, runs: Path) -> int:
         parts[split] = whole
     first = Images(parts["train"].pixels[:IMAGES], parts["train"].labels[:IMAGES])
     run = runs / f"{network}-seed{seed}"
-    train(model, recipe, first, parts["test"], run)
+    train(model, TrainingRun(recipe, first, parts["test"], run))
     x, labels = normalise(parts["test"].pixels[:COUNTED], spec), parts["test"].labels[:COUNTED]
     counted = estimate(model.cpu(), x, labels, profile="45nm-fp32", batch=100).to_json()
     lines = [

@@ -35,8 +35,9 @@ from zoo.neurons import Lif
 from zoo.processor import has_bfloat16, processor
 from zoo.training import augment
 from zoo.training.config import Recipe
-from zoo.training.data import BatchSampler, Images, generator, load_split
-from zoo.training.train import train
+from zoo.training.data import Images, load_split
+from zoo.training.sampler import BatchSampler, generator
+from zoo.training.train import TrainingRun, train
 
 LOGS = Path(__file__).parent / "results" / "race"
 PAGE = Path(__file__).parent.parent / "docs" / "race.md"
@@ -86,7 +87,7 @@ def zoo_curve(
     recipe = Recipe.from_dict(
         recipe.to_dict() | {"epochs": int(epochs.read_text(encoding="utf-8"))}
     )
-    train(model, recipe, images, test, run)
+    train(model, TrainingRun(recipe, images, test, run))
     lines = [
         json.loads(line)
         for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -117,20 +118,19 @@ def spikingjelly_curve(
         nn.Identity(),
         _linear(512, DATA.num_classes),
     )
-    plan = BatchSampler(images.images, 128, seed)
-    first = plan.indexes(0)
+    sampler = BatchSampler(images.images, 128, seed)
+    first = sampler.indices(0)
     x, labels = normalise(images.pixels[first], DATA), images.labels[first]
-    epochs = epochs_within(
-        minutes, seconds_a_step(lambda: loss_of(net, x, labels).backward()), plan.per_epoch
-    )
+    seconds = seconds_a_step(lambda: loss_of(net, x, labels).backward())
+    epochs = epochs_within(minutes, seconds, sampler.per_epoch)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     seconds, scores = [], []
     for epoch in range(epochs):
         net.train()
         begun = time.process_time()
-        for step in range(epoch * plan.per_epoch, (epoch + 1) * plan.per_epoch):
-            index, random = plan.indexes(step), generator(seed, step)
+        for step in range(epoch * sampler.per_epoch, (epoch + 1) * sampler.per_epoch):
+            index, random = sampler.indices(step), generator(seed, step)
             x = augment.flip(augment.crop(normalise(images.pixels[index], DATA), 4, random), random)
             optimizer.zero_grad(set_to_none=True)
             loss_of(net, x, images.labels[index]).backward()

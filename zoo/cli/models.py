@@ -189,7 +189,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """`zoo train`: a run by its recipe, or the rest of one that was interrupted."""
-    from zoo.training.describe import Given
+    from zoo.training.describe import ImageOptions
     from zoo.training.run import train_name
     from zoo.training.train import Options
 
@@ -210,7 +210,7 @@ def train(args: argparse.Namespace) -> int:
             )  # fmt: skip
             result = train_name(
                 args.name, run=args.run, data=args.data,
-                given=Given(size=args.size or 0, channels=args.channels or 0, mean=tuple(args.mean), std=tuple(args.std)),
+                image_options=ImageOptions(size=args.size or 0, channels=args.channels or 0, mean=tuple(args.mean), std=tuple(args.std)),
                 overrides=overrides, config=args.config, init=args.init, teacher=args.teacher, options=options,
             )  # fmt: skip
     except KeyboardInterrupt:

@@ -1,1 +1,1 @@
-"""Recipes, data, and the loop that turns a configuration into weights."""
+"""Training: recipes, data sets, and the loop that turns a configuration into weights."""

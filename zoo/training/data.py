@@ -1,4 +1,4 @@
-"""What is trained and evaluated on: a split of a data set, in memory, in files, or in shards.
+"""A split to train or evaluate on: in memory, in files, or in shards.
 
 Shapes: N images, T time bins of events, B batch, C channels, H and W height and width.
 """
@@ -15,101 +15,109 @@ from torch import Tensor
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, InputError
 from zoo.training.events import read_events
-from zoo.training.sampler import BatchSampler, generator, rank_range
-from zoo.training.sources import open_rows, read_idx
-from zoo.training.streams import Files, Shards
+from zoo.training.idx import read_idx
+from zoo.training.mapped import MapDataset
+from zoo.training.sampler import BatchSampler, rank_range
+from zoo.training.sharded import ShardedDataset
+from zoo.training.sources import Rows, check_labels, open_rows, read_labels
 
-__all__ = ["FOLDERS", "BatchSampler", "Images", "Split", "divide", "generator", "load_split"]
+__all__ = ["FOLDERS", "Images", "Split", "divide", "load_split"]
 
-# Where a data set lies if nobody says otherwise: Debian's package `dataset-fashion-mnist`.
+# The folder of a data set unless another is named: that of Debian's `dataset-fashion-mnist`.
 FOLDERS = {"fmnist": Path("/usr/share/datasets/fashion-mnist")}
-MEMORY = 2**32  # bytes of decoded pixels that are held in memory; more are decoded at every use
-BATCH = 512  # images that a worker decodes at once where a split is read into memory
+MAX_MEMORY_BYTES = 2**32  # of decoded pixels; images that need more are decoded at every use
+DECODED_AT_ONCE = 512  # images that a worker decodes where a split is read into memory
 
 
 class Split(Protocol):
-    """A labelled set of images, wherever they are."""
+    """A labelled set of images or events, in memory or not."""
 
     @property
     def images(self) -> int:
-        """How many; 0 for shards of which nobody said."""
+        """Return the number of images, 0 for shards of unknown length."""
 
     @property
     def skipped(self) -> int:
-        """Unreadable ones that were left out or replaced so far."""
+        """Return how many unreadable images were left out or replaced so far."""
 
     @property
     def encoding(self) -> str:
-        """Of its first image's file, as `JPEG`; empty where that is not known."""
+        """Return the encoding of the first image's file, as `JPEG`; empty where it is not known."""
 
     def to(self, device: torch.device | str) -> Self:
-        """The same, with its batches on `device`."""
+        """Return the same split with its batches on `device`."""
 
-    def training(self, plan: BatchSampler, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """A rank's part of the batches of steps `start`, `start` + 1, ... without end: pixels uint8
-        `[B, C, H, W]` or events `[B, T, C, H, W]`, labels int64 `[B]`.
+    def training(self, sampler: BatchSampler, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield a rank's part of the batches of steps `start`, `start` + 1, ... without end.
+
+        Pixels are uint8 `[B, C, H, W]`, or events `[B, T, C, H, W]`; labels are int64 `[B]`.
         """
 
     def evaluation(
         self, batch: int, rank: int = 0, ranks: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image once over all ranks, in batches of at most `batch`; ranks may get different
-        numbers.
+        """Yield every image once over all ranks, in batches of at most `batch`.
+
+        Ranks may get different numbers of images.
         """
 
 
 @dataclass(frozen=True)
 class Images:
-    """A split in memory: pixels uint8 `[N, C, H, W]` or events `[N, T, C, H, W]`, labels int64
-    `[N]`.
-    """
+    """A split in memory."""
 
-    pixels: Tensor
-    labels: Tensor
+    pixels: Tensor  # uint8 [N, C, H, W], or events [N, T, C, H, W]
+    labels: Tensor  # int64 [N]
     skipped: int = 0
     encoding: str = ""
 
     @property
     def images(self) -> int:
+        """Return the number of images."""
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "Images":
-        """The same on `device`, where it is indexed too."""
+        """Return the same images on `device`, where they are indexed too."""
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
-    def select(self, index: Tensor) -> "Images":
-        """The images of these numbers alone."""
-        return replace(self, pixels=self.pixels[index], labels=self.labels[index])
+    def select(self, indices: Tensor) -> "Images":
+        """Return the split of these images alone."""
+        return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
 
-    def training(self, plan: BatchSampler, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def training(self, sampler: BatchSampler, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of steps `start`, `start` + 1, ... without end."""
         for step in count(start):
-            index = plan.indexes(step).to(self.labels.device)
-            yield self.pixels[index], self.labels[index]
+            indices = sampler.indices(step).to(self.labels.device)
+            yield self.pixels[indices], self.labels[indices]
 
     def evaluation(
         self, batch: int, rank: int = 0, ranks: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        mine = rank_range(self.images, rank, ranks)
-        for start in range(mine.start, mine.stop, batch):
-            part = slice(start, min(start + batch, mine.stop))
-            yield self.pixels[part], self.labels[part]
+        """Yield every image once over all ranks, in batches of at most `batch`."""
+        part = rank_range(self.images, rank, ranks)
+        for start in range(part.start, part.stop, batch):
+            stop = min(start + batch, part.stop)
+            yield self.pixels[start:stop], self.labels[start:stop]
 
 
-Divisible = TypeVar("Divisible", Images, Files)
+Divisible = TypeVar("Divisible", Images, MapDataset)
 
 
 def divide(split: Divisible, share: float) -> tuple[Divisible, Divisible]:
-    """Hold out a share of the images of each class, always the same ones: what is left, and what is
-    held out.
+    """Return what is left of a split, and the share of each class's images that is held out.
+
+    They are always the same images. At least one of a class is held out, and at least one is left.
     """
     labels = split.labels.cpu()
-    # whatever the seed of the recipe is
+    # A seed of its own: a run with another seed holds out the same images.
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    held = torch.zeros(len(labels), dtype=torch.bool)
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
     for label in set(labels.tolist()):
         of_class = order[labels[order] == label]
-        held[of_class[: min(len(of_class) - 1, max(1, round(share * len(of_class))))]] = True
-    return split.select((~held).nonzero().flatten()), split.select(held.nonzero().flatten())
+        number = min(len(of_class) - 1, max(1, round(share * len(of_class))))
+        held_out[of_class[:number]] = True
+    left, held = (mask.nonzero().flatten() for mask in (~held_out, held_out))
+    return split.select(left), split.select(held)
 
 
 def load_split(
@@ -123,66 +131,91 @@ def load_split(
     images: int = 0,
     held_out: float = 0.0,
     workers: int | None = None,
+    opened: Rows | None = None,
 ) -> Split:
-    """A split of a local folder or hub id (`ORG/NAME`); `test` is the held-out one, `validation` if
-    there is one.
+    """Return a split of a local folder or a hub id (`ORG/NAME`).
 
-    `steps`: time bins of events. `crop`: train on random boxes with this share of the area, from
-    and to. `skip_bad`: leave out what is unreadable. `images`: how many training images there are,
-    which shards do not say; if given, a hub id is streamed, whichever the split. `held_out`: the
-    share of the training images that is `test` instead. `workers`: processes that decode. Raises
-    `InputError` if the data cannot be read, or is not the data set.
+    `test` is the held-out split, `validation` if there is one. Raises `InputError` if the data
+    cannot be read or are not the data set, `ConfigError` for a share of shards.
+
+    Args:
+        data: The data set that the source holds.
+        split: Which of its splits to return.
+        source: The folder or hub id.
+        steps: Time bins of events.
+        crop: Least and greatest share of the area of the random boxes to train on.
+        skip_bad: Leave out unreadable images.
+        images: The number of training images, which shards do not say. If given, a hub id is
+            streamed, for either split.
+        held_out: The share of the training images that is `test` instead.
+        workers: Processes that decode; None for one on each core.
+        opened: The rows of the training split of `source`, if they were opened before.
     """
     folder, crop = Path(source), crop if split == "train" else None
     stored = "train" if held_out else split
     if data.events:
-        frames, labels, skipped = read_events(data, stored, folder, steps, skip_bad=skip_bad)
-        return _part(
-            Images(torch.from_numpy(frames), torch.from_numpy(labels), skipped), split, held_out
-        )
+        frames, classes, skipped = read_events(data, stored, folder, steps, skip_bad=skip_bad)
+        events = Images(torch.from_numpy(frames), torch.from_numpy(classes), skipped)
+        return _part(events, split, held_out)
     if folder == FOLDERS.get(data.tag) or any(folder.glob("*-idx[13]-ubyte.gz")):
         pixels, classes = read_idx(data, stored, folder)
-        return _part(
-            Images(torch.from_numpy(pixels), torch.from_numpy(classes).long()), split, held_out
-        )
+        in_memory = Images(torch.from_numpy(pixels), torch.from_numpy(classes).long())
+        return _part(in_memory, split, held_out)
     if data.channels not in (1, 3):
         raise InputError(f"{data.title} has {data.channels} channels; image files have 1 or 3")
-    rows = open_rows(data, stored, source, stream=images > 0)
-    if rows.streamed and held_out:
-        raise ConfigError(
-            f"{source}: no share ({held_out:g}) of shards can be held out, which are read in order: "
-            "make one of them the held-out split by its name, as val-0.tar"
-        )
+    if opened and stored == "train" and (opened.streamed or not images):
+        rows = _checked(opened, data, source)
+    else:
+        rows = open_rows(data, stored, source, stream=images > 0)
     if rows.streamed:
-        known = images if split == "train" and images else rows.images
-        if split == "train" and not known:
-            raise InputError(
-                f"{source}: shards cannot be counted: say how many training images they hold with --set images=..."
-            )
-        return Shards(rows, data, crop, skip_bad, workers, images=known)
-    files = _part(Files(rows, data, crop, skip_bad, workers), split, held_out)
-    return (
-        files if crop or files.images * data.channels * data.size**2 > MEMORY else _decoded(files)
-    )
+        _check_shards(rows, split, source, images, held_out)
+        total = images if split == "train" and images else rows.images
+        return ShardedDataset(rows, data, crop, skip_bad, workers, images=total)
+    files = _part(MapDataset(rows, data, crop, skip_bad, workers), split, held_out)
+    fits = files.images * data.channels * data.size**2 <= MAX_MEMORY_BYTES
+    return _decoded(files) if fits and not crop else files
+
+
+def _checked(rows: Rows, data: DatasetSpec, source: str | Path) -> Rows:
+    """Return rows that were opened before their data set was known; their labels fit it."""
+    if not rows.streamed:
+        check_labels(read_labels(rows.data), data, f"{source}: split {rows.split!r}")
+    return rows
+
+
+def _check_shards(rows: Rows, split: str, source: str | Path, images: int, held_out: float) -> None:
+    """Raise an error for what shards cannot do: be divided, or be trained on without a number."""
+    if held_out:
+        raise ConfigError(
+            f"{source}: no share ({held_out:g}) of shards can be held out, which are read in "
+            "order: make one of them the held-out split by its name, as val-0.tar"
+        )
+    if split == "train" and not images and not rows.images:
+        raise InputError(
+            f"{source}: shards cannot be counted: "
+            "say how many training images they hold with --set images=..."
+        )
 
 
 def _part(split: Divisible, name: str, held_out: float) -> Divisible:
-    """What is left of the training images for a share that is held out, or as `test` that share;
-    all of them if it is zero.
+    """Return the part of the training images that is held out (`test`) or left (`train`).
+
+    Without a share to hold out, it is all of them.
     """
     return divide(split, held_out)[name == "test"] if held_out else split
 
 
-def _decoded(files: Files) -> Images:
-    """All of it in memory."""
-    data, kept = files.data, 0
+def _decoded(files: MapDataset) -> Images:
+    """Return the split decoded into memory, without the unreadable images."""
+    data, done = files.data, 0
     pixels = torch.empty((files.images, data.channels, data.size, data.size), dtype=torch.uint8)
     labels = torch.empty(files.images, dtype=torch.int64)
-    for part, said in files.evaluation(BATCH):
-        pixels[kept : kept + len(said)], labels[kept : kept + len(said)] = part, said
-        kept += len(said)
-    if not kept:
+    for batch_pixels, batch_labels in files.evaluation(DECODED_AT_ONCE):
+        stop = done + len(batch_labels)
+        pixels[done:stop], labels[done:stop] = batch_pixels, batch_labels
+        done = stop
+    if not done:
         raise InputError(
             f"none of the {files.images} images of split {files.rows.split!r} can be read"
         )
-    return Images(pixels[:kept], labels[:kept], files.skipped, files.encoding)
+    return Images(pixels[:done], labels[:done], files.skipped, files.encoding)

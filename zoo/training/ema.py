@@ -1,4 +1,4 @@
-"""An exponential moving average of a network."""
+"""An exponential moving average of a network's weights."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,10 @@ __all__ = ["ModelEma"]
 
 
 class ModelEma:
-    """The average of every weight and every BatchNorm statistic, `values`, as `state_dict` names
-    them; empty if `decay` is 0.
+    """Averages every weight and every BatchNorm statistic over the steps of a training.
 
-    Early on, where there is little to average, the decay is `(1 + step) / (10 + step)`.
+    `values` are named as in `state_dict`, and empty if `decay` is 0. Early on, where there is
+    little to average, the decay is `(1 + step) / (10 + step)`.
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
@@ -22,19 +22,20 @@ class ModelEma:
 
     @torch.no_grad()
     def update(self, net: nn.Module, step: int) -> None:
-        """Take in the network after `step`."""
+        """Take in the weights of `net` after `step`; counters are copied."""
         if not self.values:
             return
-        share = 1 - min(self.decay, (1 + step) / (10 + step))
-        now = net.state_dict()
+        new_share = 1 - min(self.decay, (1 + step) / (10 + step))
+        current = net.state_dict()
         plain: list[tuple[Tensor, Tensor]] = []
         sharded: list[tuple[Tensor, Tensor]] = []
         for key, value in self.values.items():
             if value.is_floating_point():
-                (sharded if isinstance(value, DTensor) else plain).append((value, now[key]))
+                (sharded if isinstance(value, DTensor) else plain).append((value, current[key]))
             else:
-                value.copy_(now[key])
-        # all of a kind at once: one launch on a GPU instead of one for each tensor
+                value.copy_(current[key])
+        # All tensors of a kind at once: one launch on a GPU instead of one for each tensor.
         for pairs in (plain, sharded):
             if pairs:
-                torch._foreach_lerp_([old for old, _ in pairs], [new for _, new in pairs], share)
+                averages, weights = zip(*pairs, strict=True)
+                torch._foreach_lerp_(averages, weights, new_share)

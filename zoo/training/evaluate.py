@@ -11,12 +11,13 @@ from zoo.training.data import Split
 
 __all__ = ["count_correct", "time_first"]
 
-BATCH = 250
+BATCH_IMAGES = 250
 
 
 def time_first(pixels: Tensor) -> Tensor:
-    """Events of a batch, `[B, T, C, H, W]`, as a network takes them: `[T, B, C, H, W]`. Images stay
-    as they are.
+    """Return events `[B, T, C, H, W]` as a network takes them, `[T, B, C, H, W]`.
+
+    Images `[B, C, H, W]` stay as they are.
     """
     return pixels.transpose(0, 1) if pixels.dim() == 5 else pixels
 
@@ -31,15 +32,16 @@ def count_correct(
     ranks: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[int, int]:
-    """How many images of this rank's part have their largest logit at their label, and how many
-    there are.
+    """Return how many images of this rank's part are classified correctly, and how many there are.
 
-    `predict`: normalised `[B, C, H, W]` or `[T, B, C, H, W]` -> `[B, K]`.
+    `predict` takes normalised images `[B, C, H, W]` or events `[T, B, C, H, W]` and returns logits
+    `[B, K]`. `progress` is called after each batch, with the images done and the images in all.
     """
-    right = seen = 0
-    for pixels, labels in split.evaluation(BATCH, rank, ranks):
-        right += int((predict(time_first(normalise(pixels, data))).argmax(1) == labels).sum())
-        seen += len(labels)
+    correct = total = 0
+    for pixels, labels in split.evaluation(BATCH_IMAGES, rank, ranks):
+        predictions = predict(time_first(normalise(pixels, data))).argmax(1)
+        correct += int((predictions == labels).sum())
+        total += len(labels)
         if progress:
-            progress(seen, split.images)
-    return right, seen
+            progress(total, split.images)
+    return correct, total

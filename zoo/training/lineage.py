@@ -1,6 +1,5 @@
-"""Which trained weights a run starts from, and what these cost: `init` in `recipe.json`."""
+"""The trained weights that a run starts from, and what these cost: `init` in `recipe.json`."""
 
-import json
 import logging
 import math
 from collections.abc import Sequence
@@ -15,13 +14,15 @@ from zoo.errors import ConfigError, ZooError
 from zoo.integrity import digest
 from zoo.layout import weight_files
 from zoo.training import checkpoint
+from zoo.training.records import read_object
 from zoo.warmstart import warm_start
 
 __all__ = ["Ancestor", "Init", "cost", "freeze", "start"]
 
 log = logging.getLogger(__name__)
 
-HOURS = {"training_hours": "seconds", "core_hours": "core_seconds"}  # metrics.json: metrics.jsonl
+# Keys of metrics.json, and the keys of metrics.jsonl whose sums they are.
+HOURS = {"training_hours": "seconds", "core_hours": "core_seconds"}
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,24 @@ class Ancestor:
 class Init:
     """How a run started from the weights of another network."""
 
-    name: str  # of the network that the weights are of
-    source: str  # where they were found: a name, a folder, or hf:org/repo
+    name: str  # of the network that the weights belong to
+    source: str  # of the weights: a name, a folder, or hf:org/repo
     weights_sha256: str
     tensors: int  # in the state of the network to train
     taken: int  # of them
     new: dict[str, str]  # as in `zoo.warmstart.WarmStart`, like the next two
     adapted: dict[str, str]
     grown: tuple[str, ...]
-    # the network of the weights, the one which that started from, ...
+    # the network of the weights, the network which that one started from, and so on
     ancestry: tuple[Ancestor, ...]
 
     @classmethod
     def read(cls, path: Path) -> "Init | None":
-        """Read it from a `recipe.json`; None if there is none. Raises `ConfigError` for a damaged
-        one.
+        """Return the record in a `recipe.json`, None if it holds none.
+
+        Raises `ConfigError` for a damaged one.
         """
-        values = _read(path).get("init")
+        values = read_object(path).get("init")
         if values is None:
             return None
         try:
@@ -73,58 +75,70 @@ class Init:
             ) from None
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the record as `recipe.json` holds it."""
         return asdict(self)
 
 
-def start(model: DANet, given: str, run: Path) -> Init:
-    """Start `model` from the trained weights that `given` names; returns what `run` records of it.
+def start(model: DANet, source: str, run: Path) -> Init:
+    """Start `model` from the trained weights that `source` names, and return the record of it.
 
-    A run in the folder `run` that has a checkpoint goes on with what it recorded, even if `given`
+    A run in the folder `run` that has a checkpoint goes on with what it recorded, even if `source`
     cannot be read any more. Raises `ConfigError` for other weights than those recorded.
     """
     recorded = Init.read(run / "recipe.json")
     if recorded:
-        gone_is_fine = checkpoint.exists(run) and recorded.source == given
-        found = _weights_sha256(given, gone_is_fine=gone_is_fine)
-        if found not in (None, recorded.weights_sha256):
-            raise ConfigError(
-                f"--init {given} has weights of sha256 {found}, but the run in {run} started from "
-                f"{recorded.weights_sha256}: put those back, or name a new folder with --run"
-            )
+        _check_same_weights(recorded, source, run)
         if checkpoint.exists(run):
             return recorded
-    if Path(given).is_file():
+    if Path(source).is_file():
         raise ConfigError(
-            f"--init {given} is a file: valid are a name of `zoo list`, a model folder, and hf:ORG/NAME"
+            f"--init {source} is a file: "
+            "valid are a name of `zoo list`, a model folder, and hf:ORG/NAME"
         )
-    source = zoo.load(given)
-    started = warm_start(model, source)
-    name, sha256 = source.known_origin.name, digest(source.known_origin.weights)
-    log.info("initialised from %s: %s", name, started)
-    recipe, metrics = (hub.find_record(given, file) for file in ("recipe.json", "metrics.json"))
-    before = Init.read(recipe) if recipe else None
-    costs = _read(metrics) if metrics else {}
-    try:
-        itself = Ancestor(name, sha256, *(costs.get(key) for key in HOURS))
-    except TypeError as error:
-        raise ConfigError(f"{metrics}: {' or '.join(HOURS)}: {error}") from None
+    origin = zoo.load(source)
+    warm = warm_start(model, origin)
+    name, sha256 = origin.known_origin.name, digest(origin.known_origin.weights)
+    log.info("initialised from %s: %s", name, warm)
     return Init(
         name=name,
-        source=given,
+        source=source,
         weights_sha256=sha256,
-        tensors=started.tensors,
-        taken=len(started.taken),
-        new=started.new,
-        adapted=started.adapted,
-        grown=started.grown,
-        ancestry=(itself, *(before.ancestry if before else ())),
+        tensors=warm.tensors,
+        taken=len(warm.taken),
+        new=warm.new,
+        adapted=warm.adapted,
+        grown=warm.grown,
+        ancestry=_ancestry(name, sha256, source),
     )
 
 
-def freeze(model: DANet, parts: Sequence[str], init: Init | None) -> None:
-    """Freeze `parts` of `model`, which `init` says how it started.
+def _ancestry(name: str, sha256: str, source: str) -> tuple[Ancestor, ...]:
+    """Return the network that `source` names with what it cost, and its own ancestors."""
+    recipe, metrics = (hub.find_record(source, file) for file in ("recipe.json", "metrics.json"))
+    costs = read_object(metrics) if metrics else {}
+    try:
+        ancestor = Ancestor(name, sha256, *(costs.get(key) for key in HOURS))
+    except TypeError as error:
+        raise ConfigError(f"{metrics}: {' or '.join(HOURS)}: {error}") from None
+    init = Init.read(recipe) if recipe else None
+    return ancestor, *(init.ancestry if init else ())
 
-    Raises `ConfigError` for parts without trained weights: those would stay random, or the
+
+def _check_same_weights(recorded: Init, source: str, run: Path) -> None:
+    """Raise `ConfigError` if `source` names other weights than the run started from."""
+    may_be_gone = checkpoint.exists(run) and recorded.source == source
+    sha256 = _weights_sha256(source, may_be_gone=may_be_gone)
+    if sha256 not in (None, recorded.weights_sha256):
+        raise ConfigError(
+            f"--init {source} has weights of sha256 {sha256}, but the run in {run} started from "
+            f"{recorded.weights_sha256}: put those back, or name a new folder with --run"
+        )
+
+
+def freeze(model: DANet, parts: Sequence[str], init: Init | None) -> None:
+    """Freeze `parts` of `model`, which started as `init` records.
+
+    Raises `ConfigError` for parts without trained weights, which would stay random, or the
     identity.
     """
     if parts and init is None:
@@ -137,16 +151,17 @@ def freeze(model: DANet, parts: Sequence[str], init: Init | None) -> None:
         for path, reason in untrained.items():
             if f"{path}.".startswith(f"{part}.") or f"{part}.".startswith(f"{path}."):
                 raise ConfigError(
-                    f"{part} cannot be frozen: {path} is new ({reason}); freeze the parts without it"
+                    f"{part} cannot be frozen: {path} is new ({reason}); "
+                    "freeze the parts without it"
                 )
 
 
 def cost(log: Sequence[dict[str, Any]], init: Init | None) -> dict[str, Any]:
-    """The entries of `metrics.json` on what a run cost, by the lines of its `metrics.jsonl`.
+    """Return the entries of `metrics.json` on what a run cost, by the lines of `metrics.jsonl`.
 
     `training_hours` are on the clock, `core_hours` of processor time, but for evaluations and
-    processes that decode images; `..._total` are with those of all ancestors. What is not known of
-    a line or an ancestor is left out.
+    processes that decode images; `..._total` are with those of all ancestors. An entry is left out
+    where a line or an ancestor does not tell it.
     """
     entries: dict[str, Any] = {"initialised_from": init.name} if init else {}
     for key, unit in HOURS.items():
@@ -159,25 +174,16 @@ def cost(log: Sequence[dict[str, Any]], init: Init | None) -> dict[str, Any]:
     return entries
 
 
-def _weights_sha256(given: str, *, gone_is_fine: bool) -> str | None:
-    """The digest of the weights that `given` names; None, and a warning, if they are gone."""
+def _weights_sha256(source: str, *, may_be_gone: bool) -> str | None:
+    """Return the digest of the weights that `source` names.
+
+    If they are gone and may be, warn and return None.
+    """
     try:
-        return digest(tuple(weight_files(hub.resolve(given))))
+        return digest(tuple(weight_files(hub.resolve(source))))
     except (ZooError, OSError) as error:
-        if not gone_is_fine:
+        if not may_be_gone:
             raise
-        log.warning(
-            "--init %s cannot be read any more (%s): the run goes on from its checkpoint",
-            given,
-            error,
-        )
+        message = "--init %s cannot be read any more (%s): the run goes on from its checkpoint"
+        log.warning(message, source, error)
         return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing, if it is not there or damaged."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -1,5 +1,6 @@
-"""What is minimised. Shapes: `T` time steps, `B` images, `K` classes; targets are classes `[B]` or
-their shares `[B, K]`.
+"""The losses of a recipe.
+
+Shapes: `T` time steps, `B` images, `K` classes; targets are classes `[B]` or their shares `[B, K]`.
 """
 
 import torch
@@ -12,10 +13,10 @@ __all__ = ["compute_loss"]
 
 
 def compute_loss(recipe: Recipe, logits: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
-    """The recipe's loss of logits `[B, K]`, or of every step's, `[T, B, K]`, where the recipe's
-    loss is `tet`.
+    """Return the recipe's loss, a scalar in float32.
 
-    `teacher`: logits `[B, K]` of another network on the same images, or nothing.
+    The logits are `[B, K]`, or `[T, B, K]` (of every time step) where the recipe's loss is `tet`;
+    `teacher` are the logits `[B, K]` of another network on the same images, if there is one.
     """
     logits = logits.float()
     if recipe.loss == "tet":
@@ -24,14 +25,15 @@ def compute_loss(recipe: Recipe, logits: Tensor, targets: Tensor, teacher: Tenso
         loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
     if teacher is None:
         return loss
-    return (1 - recipe.distill) * loss + recipe.distill * _distillation(
-        logits, teacher.detach().float(), recipe.temperature
-    )
+    distillation = _distillation(logits, teacher.detach().float(), recipe.temperature)
+    return (1 - recipe.distill) * loss + recipe.distill * distillation
 
 
 def _tet(recipe: Recipe, logits: Tensor, targets: Tensor) -> Tensor:
-    """Temporal efficient training (Deng et al. 2022, eq. 10 to 12): the mean over time of each
-    step's cross entropy, and a term that keeps logits near the threshold of 1.
+    """Return the loss of temporal efficient training (Deng et al. 2022, eq. 10 to 12).
+
+    It is the mean over time of each step's cross entropy, and a term that keeps the logits near the
+    threshold of 1.
     """
     steps = torch.stack(
         [F.cross_entropy(step, targets, label_smoothing=recipe.label_smoothing) for step in logits]
@@ -40,8 +42,9 @@ def _tet(recipe: Recipe, logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Divergence of the softened predictions, times the temperature squared, so that gradients keep
-    their size (Hinton et al. 2015, section 2).
+    """Return the divergence of the softened predictions times the temperature squared.
+
+    The factor keeps the size of the gradients (Hinton et al. 2015, section 2).
     """
-    student, wanted = (F.log_softmax(x / temperature, 1) for x in (logits, teacher))
-    return F.kl_div(student, wanted, reduction="batchmean", log_target=True) * temperature**2
+    student, target = (F.log_softmax(x / temperature, 1) for x in (logits, teacher))
+    return F.kl_div(student, target, reduction="batchmean", log_target=True) * temperature**2

@@ -22,25 +22,27 @@ from zoo.errors import InputError
 __all__ = ["OPERATIONS", "POLICIES", "RANDOM_OPERATIONS", "auto_augment", "rand_augment"]
 
 GREY = 128
-SHEAR = 0.3  # pixels a pixel
-SHIFT = 150 / 331  # of the side
-ROTATION = 30.0  # degrees
-ENHANCEMENT = 0.9  # from the neutral factor 1
-POSTERIZED_BITS = 4  # taken from 8
+# The greatest change of each operation, at a level of 1.
+MAX_SHEAR = 0.3  # pixels a pixel
+MAX_SHIFT = 150 / 331  # of the side
+MAX_ROTATION = 30.0  # degrees
+MAX_ENHANCEMENT = 0.9  # added to, or taken from, the neutral factor 1
+MAX_POSTERIZED_BITS = 4  # taken from 8
 AUTO_LEVELS, RANDOM_LEVELS = 9, 30  # the highest magnitude of either policy
 
 
 def auto_augment(images: Tensor, policy: str, generator: torch.Generator) -> Tensor:
-    """One sub-policy of the 25 for each image: its two operations in turn, each with its
-    probability.
+    """Return images changed by AutoAugment.
+
+    Each image draws one of the policy's 25 sub-policies, whose two operations happen in turn, each
+    with its probability. Raises `InputError` for an unknown policy.
     """
     if policy not in POLICIES:
         raise InputError(f"{policy!r} is no AutoAugment policy: take one of {', '.join(POLICIES)}")
     names = list(OPERATIONS)
-    # [25, 2, 3]
     table = torch.tensor(
         [[(names.index(name), *numbers) for name, *numbers in pair] for pair in POLICIES[policy]]
-    )
+    )  # [25, 2, 3]
     steps = table[torch.randint(len(table), (len(images),), generator=generator)]  # [B, 2, 3]
     for operation, probability, magnitude in steps.permute(1, 2, 0):  # 2 x [3, B]
         happens = torch.rand(len(images), generator=generator) < probability
@@ -52,7 +54,11 @@ def auto_augment(images: Tensor, policy: str, generator: torch.Generator) -> Ten
 def rand_augment(
     images: Tensor, operations: int, magnitude: float, generator: torch.Generator
 ) -> Tensor:
-    """For each image `operations` of the 14 operations, all of them at `magnitude` (0 to 30)."""
+    """Return images changed by RandAugment.
+
+    Each image draws `operations` of the 14 operations, all of them at `magnitude` (0 to 30). Raises
+    `InputError` for another magnitude.
+    """
     if not 0 <= magnitude <= RANDOM_LEVELS:
         raise InputError(
             f"RandAugment's magnitude is {magnitude}: take one from 0 to {RANDOM_LEVELS}"
@@ -71,18 +77,19 @@ def _signs(count: int, generator: torch.Generator) -> Tensor:
 
 
 def _apply(images: Tensor, operation: Tensor, level: Tensor) -> Tensor:
-    """To each image the operation of its number in `OPERATIONS`; numbers and levels `[B]` are on
-    the CPU, as the sizes are.
+    """Apply to each image the operation of its number in `OPERATIONS`.
+
+    Numbers and levels `[B]` are on the CPU, as the sizes of the groups are needed there.
     """
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
         raise InputError(
-            f"images are {images.dtype} {list(images.shape)}: give bytes [B, C, H, W] with 1 or 3 channels"
+            f"images are {images.dtype} {list(images.shape)}: "
+            "give bytes [B, C, H, W] with 1 or 3 channels"
         )
     order = operation.argsort(stable=True)
     sizes = operation.bincount(minlength=len(OPERATIONS)).tolist()
-    groups, levels = (
-        torch.split(values, sizes) for values in (images[_moved(order, images)], level[order])
-    )
+    groups = torch.split(images[_moved(order, images)], sizes)
+    levels = torch.split(level[order], sizes)
     each = zip(OPERATIONS.values(), groups, levels, strict=True)
     changed = [
         operate(group, strength) if len(group) else group for operate, group, strength in each
@@ -91,13 +98,15 @@ def _apply(images: Tensor, operation: Tensor, level: Tensor) -> Tensor:
 
 
 def _moved(values: Tensor, images: Tensor) -> Tensor:
-    """To the images' device without waiting for it: memory that is not pinned is read before the
-    call returns.
+    """Return values on the images' device, without waiting for it.
+
+    Memory that is not pinned is read before the call returns.
     """
     return values.to(images.device, non_blocking=True)
 
 
 def _each(values: Tensor, images: Tensor) -> Tensor:
+    """Return a value for each image, shaped to be broadcast over its pixels."""
     return _moved(values, images)[:, None, None, None]
 
 
@@ -110,23 +119,25 @@ def _invert(images: Tensor, level: Tensor) -> Tensor:
 
 
 def _solarize(images: Tensor, level: Tensor) -> Tensor:
-    """Bytes from the threshold up are inverted: from none to all of them."""
+    """Invert the bytes from a threshold up: none of them at a level of 0, all of them at 1."""
     threshold = (256 * (1 - level.abs())).ceil().short()  # 256 is no byte
     return torch.where(images < _each(threshold, images), images, 255 - images)
 
 
 def _posterize(images: Tensor, level: Tensor) -> Tensor:
-    lost = (POSTERIZED_BITS * level.abs()).round()
+    lost = (MAX_POSTERIZED_BITS * level.abs()).round()
     return images & _each(256 - 2**lost, images).to(torch.uint8)
 
 
 def _autocontrast(images: Tensor, level: Tensor) -> Tensor:
-    """Each channel's values stretched to 0 to 255, in float64, because Pillow truncates what it
-    computes in it.
+    """Stretch each channel's values to 0 to 255.
+
+    The arithmetic is float64, because Pillow truncates what it computes in it.
     """
-    # [N, C, 1]
-    low, high = (bound.flatten(1)[..., None].double() for bound in images.flatten(2).aminmax(dim=2))
-    # torch takes `255 / x` for `255 * (1 / x)`: not the same
+    low, high = (
+        bound[..., None].double() for bound in images.flatten(2).aminmax(dim=2)
+    )  # [N, C, 1]
+    # torch computes `255 / x` as `255 * (1 / x)`, which is rounded otherwise.
     scale = torch.full_like(low, 255) / (high - low).clamp(min=1)
     value = torch.arange(256, device=images.device)
     table = (value * scale - low * scale).clamp(0, 255)
@@ -134,24 +145,22 @@ def _autocontrast(images: Tensor, level: Tensor) -> Tensor:
 
 
 def _equalize(images: Tensor, level: Tensor) -> Tensor:
-    """Each channel's cumulative histogram made straight, with Pillow's rounding of the step from
-    one value to the next.
+    """Make each channel's cumulative histogram straight.
+
+    The step from one value to the next is rounded as Pillow's.
     """
     pixels = images.flatten(2).long()
-    # [N, C, 256]
-    count = pixels.new_zeros(*pixels.shape[:2], 256).scatter_add_(
-        2, pixels, torch.ones_like(pixels)
-    )
+    count = pixels.new_zeros(*pixels.shape[:2], 256)
+    count.scatter_add_(2, pixels, torch.ones_like(pixels))  # [N, C, 256]
     highest = count.gather(2, pixels.amax(2, keepdim=True))
     step = (pixels.shape[2] - highest) // 255
     table = (step // 2 + count.cumsum(2) - count) // step.clamp(min=1)
-    return _look_up(
-        images, torch.where(step > 0, table.clamp(max=255), torch.arange(256, device=images.device))
-    )
+    unchanged = torch.arange(256, device=images.device)
+    return _look_up(images, torch.where(step > 0, table.clamp(max=255), unchanged))
 
 
 def _look_up(images: Tensor, table: Tensor) -> Tensor:
-    """Each byte's entry in the table `[N, C, 256]` of its channel."""
+    """Return each byte's entry in the table `[N, C, 256]` of its channel."""
     return table.to(torch.uint8).gather(2, images.flatten(2).long()).view(images.shape)
 
 
@@ -171,8 +180,9 @@ def _brightness(images: Tensor, level: Tensor) -> Tensor:
 
 
 def _sharpness(images: Tensor, level: Tensor) -> Tensor:
-    """Away from or towards Pillow's smooth image, whose kernel is 1/13 in every pixel and 5/13 in
-    the middle.
+    """Move away from or towards Pillow's smooth image.
+
+    Its kernel is 1/13 in every pixel and 5/13 in the middle.
     """
     wide = images.short()
     rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
@@ -182,7 +192,7 @@ def _sharpness(images: Tensor, level: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    """ITU-R 601 brightness `[N, 1, H, W]`, as Pillow's "L" in 16.16 fixed point."""
+    """Return the brightness of ITU-R 601, `[N, 1, H, W]`, in 16.16 fixed point as Pillow's "L"."""
     if images.shape[1] == 1:
         return images
     red, green, blue = images.int().unbind(1)
@@ -190,31 +200,32 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _enhance(images: Tensor, neutral: Tensor, level: Tensor) -> Tensor:
-    """From the neutral image (factor 0) to the image (1) and as far beyond, truncated: Pillow's
-    `ImageEnhance`.
+    """Return an image between the neutral one (factor 0) and `images` (1), or as far beyond.
+
+    Values are truncated, as in Pillow's `ImageEnhance`.
     """
-    neutral, factor = neutral.float(), _each(1 + ENHANCEMENT * level, images).float()
+    neutral, factor = neutral.float(), _each(1 + MAX_ENHANCEMENT * level, images).float()
     return (neutral + factor * (images.float() - neutral)).clamp(0, 255).to(torch.uint8)
 
 
 def _shear_x(images: Tensor, level: Tensor) -> Tensor:
-    return _resample(images, xy=SHEAR * level)
+    return _resample(images, xy=MAX_SHEAR * level)
 
 
 def _shear_y(images: Tensor, level: Tensor) -> Tensor:
-    return _resample(images, yx=SHEAR * level)
+    return _resample(images, yx=MAX_SHEAR * level)
 
 
 def _translate_x(images: Tensor, level: Tensor) -> Tensor:
-    return _resample(images, x=(level * SHIFT * images.shape[3]).trunc())
+    return _resample(images, x=(level * MAX_SHIFT * images.shape[3]).trunc())
 
 
 def _translate_y(images: Tensor, level: Tensor) -> Tensor:
-    return _resample(images, y=(level * SHIFT * images.shape[2]).trunc())
+    return _resample(images, y=(level * MAX_SHIFT * images.shape[2]).trunc())
 
 
 def _rotate(images: Tensor, level: Tensor) -> Tensor:
-    angle = torch.deg2rad(ROTATION * level)
+    angle = torch.deg2rad(MAX_ROTATION * level)
     cos, sin = angle.cos(), angle.sin()
     y, x = (side / 2 for side in images.shape[2:])  # the centre stays
     return _resample(
@@ -223,11 +234,10 @@ def _rotate(images: Tensor, level: Tensor) -> Tensor:
 
 
 def _resample(images: Tensor, **changed: Tensor) -> Tensor:
-    """A pixel `(x, y)` takes the image's nearest to `(xx x + xy y + x, yx x + yy y + y)`; what is
-    not given leaves it there.
+    """Return images whose pixel `(x, y)` is the nearest to `(xx x + xy y + x, yx x + yy y + y)`.
 
-    Coordinates are 16.16 fixed point, for that is what makes the choice of the nearest pixel
-    Pillow's.
+    A coefficient that is not given leaves the pixel there. Coordinates are 16.16 fixed point, which
+    makes the choice of the nearest pixel Pillow's.
     """
     n, _, h, w = images.shape
     unit = {"xx": 1, "xy": 0, "x": 0, "yx": 0, "yy": 1, "y": 0}
@@ -261,11 +271,12 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "translate_y": _translate_y,
     "invert": _invert,
 }
-RANDOM_OPERATIONS = tuple(name for name in OPERATIONS if name != "invert")  # RandAugment, section 3
+# RandAugment, section 3
+RANDOM_OPERATIONS = tuple(name for name in OPERATIONS if name != "invert")
 
-Step = tuple[str, float, int]  # operation, probability, magnitude from 0 to 9
+SubPolicyStep = tuple[str, float, int]  # operation, probability, magnitude from 0 to 9
 
-POLICIES: dict[str, tuple[tuple[Step, Step], ...]] = {
+POLICIES: dict[str, tuple[tuple[SubPolicyStep, SubPolicyStep], ...]] = {
     "imagenet": (  # AutoAugment, table 9
         (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
         (("solarize", 0.6, 5), ("autocontrast", 0.6, 5)),

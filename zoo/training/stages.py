@@ -1,5 +1,4 @@
-"""Training in stages: a plan whose stages start from each other's weights, one running on each
-core.
+"""Training in stages that start from each other's weights, one running on each core.
 
     zoo stages PLAN.toml [--data TAG=SOURCE ...] [--runs FOLDER] [--jobs N] [--finished]
 
@@ -7,13 +6,15 @@ A plan has a table for each stage, in the order in which they are wanted:
 
     [danet20-t4]                     # the folder of the stage in --runs
     name = "danet20-t4.cifar10"      # the network and its data
-    init = "danet20-t1"              # the stage whose weights it starts from; without it, from random ones
+    init = "danet20-t1"              # the stage whose weights it starts from; default: random
     config = { stem = "medium" }     # fields of the network, as `zoo train --config` takes them
-    set = { epochs = 10 }            # keys of the recipe, as `zoo train --set` takes them; stages of one name differ in them
-    adopt = true                     # whether it belongs into weights/; other stages run only for those that start from them
+    set = { epochs = 10 }            # keys of the recipe, as `zoo train --set` takes them
+    adopt = true                     # whether it belongs into weights/
 
-Each stage is a `zoo train` of its own, with one thread. What was stopped goes on from its
-checkpoint when the plan is run again; what is finished, or has come into weights/, is not run
+Stages of one name differ in `set`. A stage without `adopt` runs only for those that start from it.
+
+Each stage is a `zoo train` of its own, with one thread. A stage that was stopped goes on from its
+checkpoint when the plan is run again; one that is finished, or has come into weights/, is not run
 again.
 """
 
@@ -36,6 +37,7 @@ from zoo.layout import WEIGHTS_FILE
 from zoo.manifest import read_manifest, weights_folder
 from zoo.names import ModelSpec
 from zoo.training.checkpoint import lock
+from zoo.training.records import read_object
 
 __all__ = ["Plan", "Runner", "Stage"]
 
@@ -56,30 +58,33 @@ class Stage:
     adopt: bool = False
 
     def trained(self, runs: Path) -> Path | None:
-        """Find the model folder that this stage left: in `runs`, or in weights/ if its recipe lies
-        there.
+        """Return the model folder that this stage left in `runs` or weights/, None without one.
+
+        Raises `ConfigError` for a damaged record.
         """
         for folder in (runs / self.key / "model", weights_folder() / self.name):
-            if (folder / "recipe.json").is_file() and self._wrote(folder / "recipe.json"):
+            recipe = folder / "recipe.json"
+            if recipe.is_file() and self._is_recorded_in(recipe):
                 return folder
         return None
 
     @property
     def tag(self) -> str:
-        """The data set that the name ends with."""
+        """Return the tag of the data set that the name ends with."""
         return ModelSpec.parse(self.name, own_data=True).dataset or ""
 
-    def _wrote(self, recipe: Path) -> bool:
-        """Tell whether a model folder's record is that of this stage. `zoo train` writes it last."""
+    def _is_recorded_in(self, path: Path) -> bool:
+        """Return whether a model folder's record, written last, is of this stage."""
+        record = read_object(path)
         try:
-            record = json.loads(recipe.read_text(encoding="utf-8"))
-            said = [(dict(record["recipe"]), self.set), (dict(record["model"]), self.config)]
+            recipe, model = dict(record["recipe"]), dict(record["model"])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"{recipe} is not a recipe that a run wrote ({error}): delete it to train {self.key} again"
+                f"{path} is not a recipe that a run wrote ({error}): "
+                f"delete it to train {self.key} again"
             ) from None
-        fits = all(
-            values.get(key) == value for values, wanted in said for key, value in wanted.items()
+        fits = all(recipe.get(key) == value for key, value in self.set.items()) and all(
+            model.get(key) == value for key, value in self.config.items()
         )
         return fits and bool(record.get("init")) == bool(self.init)
 
@@ -92,8 +97,10 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path) -> "Plan":
-        """Read a plan. Raises `ConfigError` for a stage that says what no stage can say, or starts
-        from none before it.
+        """Read a plan.
+
+        Raises `ConfigError` for keys or values that no stage has, and for a stage that starts from
+        none before it.
         """
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -107,13 +114,16 @@ class Plan:
             if stages[key].init not in ("", *list(stages)[:-1]):
                 before = ", ".join(list(stages)[:-1]) or "none"
                 raise ConfigError(
-                    f"{path}: [{key}] init = {stages[key].init!r} is no stage before it; these are {before}"
+                    f"{path}: [{key}] init = {stages[key].init!r} is no stage before it; "
+                    f"these are {before}"
                 )
         return cls(tuple(stages.values()))
 
     def to_run(self, runs: Path) -> list[Stage]:
-        """List the stages that are neither trained nor superseded by a later one of their name, and
-        those that they start from.
+        """Return the stages that are still to be trained, in the plan's order.
+
+        These are the stages to adopt that are neither trained nor superseded by a later one of
+        their name, and the stages that they start from.
         """
         stages = {stage.key: stage for stage in self.stages}
         latest = {
@@ -130,8 +140,9 @@ class Plan:
         return [stage for stage in self.stages if stage.key in needed]
 
     def finished(self, runs: Path) -> list[tuple[Stage, Path]]:
-        """List the stages whose model folder in `runs` belongs into weights/ and is not there, the
-        last one of each name.
+        """Return the stages to adopt whose models are not in weights/, and the models' folders.
+
+        Of several stages of one name, it is the last that is trained.
         """
         trained = [(stage, stage.trained(runs)) for stage in self.stages if stage.adopt]
         latest = {stage.name: (stage, folder) for stage, folder in trained if folder}
@@ -149,11 +160,12 @@ def _is_adopted(name: str, folder: Path) -> bool:
 
 
 def _stage(path: Path, key: str, table: Any) -> Stage:
-    """Check one table of a plan."""
+    """Return the stage that a table of a plan describes. Raises `ConfigError` for a wrong table."""
     kinds = {f.name: f.type for f in fields(Stage) if f.name != "key"}
     if not isinstance(table, dict) or not re.fullmatch(r"\w[\w.-]*", key):
         raise ConfigError(
-            f"{path}: [{key}] is no stage: expected a table of {', '.join(kinds)}, named by letters, digits, '.-_'"
+            f"{path}: [{key}] is no stage: expected a table of {', '.join(kinds)}, "
+            "named by letters, digits, '.-_'"
         )
     for word, value in table.items():
         kind = {"config": dict, "set": dict, "adopt": bool}.get(word, str)
@@ -172,26 +184,28 @@ def _stage(path: Path, key: str, table: Any) -> Stage:
 
 
 class Runner:
-    """Runs the stages of a plan on several cores, each as soon as the one that it starts from is
-    trained.
+    """Runs the stages of a plan on several cores.
+
+    A stage runs as soon as the one that it starts from is trained. `sources` are the folders or hub
+    ids of the data sets, by tag. Raises `ConfigError` where one is missing or is of no stage.
     """
 
     def __init__(self, plan: Plan, runs: Path, sources: dict[str, str], *, jobs: int) -> None:
-        """`sources` say where data sets lie, by tag. Raises `ConfigError` where one is missing or
-        is of none of the stages.
-        """
         tags = {stage.tag for stage in plan.stages}
         for tag in sources.keys() - tags:
             raise ConfigError(
-                f"--data {tag}={sources[tag]}: no stage has data {tag!r}; valid are {', '.join(sorted(tags))}"
+                f"--data {tag}={sources[tag]}: no stage has data {tag!r}; "
+                f"valid are {', '.join(sorted(tags))}"
             )
         for tag in tags - sources.keys() - DATASETS.keys():
             raise ConfigError(
-                f"data {tag!r} is no data set of the zoo ({', '.join(DATASETS)}): say where it lies with --data {tag}=FOLDER"
+                f"data {tag!r} is no data set of the zoo ({', '.join(DATASETS)}): "
+                f"say where it lies with --data {tag}=FOLDER"
             )
         if not any(stage.adopt for stage in plan.stages):
             raise ConfigError(
-                "no stage of the plan has adopt = true, so none would run: mark those that are wanted"
+                "no stage of the plan has adopt = true, so none would run: "
+                "mark those that are wanted"
             )
         self.plan, self.runs, self.sources, self.jobs = plan, runs, sources, jobs
         self.begun: set[str] = set()
@@ -201,10 +215,11 @@ class Runner:
         self.changed = threading.Condition()
 
     def run(self) -> bool:
-        """Run all that is left; True if every stage was trained to its end. After an interrupt no
-        stage begins.
+        """Run the stages that are left; return whether every stage was trained to its end.
+
+        After an interrupt no stage begins.
         """
-        # raises for a damaged record, which a worker could tell nobody
+        # This raises for a damaged record, of which a worker could tell nobody.
         if not self.plan.to_run(self.runs):
             return True
         with lock(self.runs):
@@ -217,7 +232,7 @@ class Runner:
             except KeyboardInterrupt:
                 with self.changed:
                     self.stopped = True
-                    # which a terminal interrupts itself, and `kill` does not
+                    # A terminal interrupts them itself, `kill` does not.
                     for process in self.running:
                         process.terminate()
                     self.changed.notify_all()
@@ -229,14 +244,14 @@ class Runner:
             succeeded = False
             try:
                 succeeded = self._train(stage) and stage.trained(self.runs) is not None
-            finally:  # or workers would wait for it for ever
+            finally:  # otherwise other workers would wait for this stage for ever
                 with self.changed:
                     if not succeeded:
                         self.failed.add(stage.key)
                     self.changed.notify_all()
 
     def _next(self) -> Stage | None:
-        """Wait for a stage that can begin; None when nothing is left for this worker."""
+        """Wait for a stage that can begin; return None when nothing is left for this worker."""
         with self.changed:
             while True:
                 left = [
@@ -255,8 +270,9 @@ class Runner:
         return bool(self.begun & unfinished - self.failed)
 
     def _source(self, stage: Stage) -> str | None:
-        """What `--init` names: the folder of the stage before, empty where there is none, None
-        while that is not trained.
+        """Return the model folder of the stage that this one starts from, for `--init`.
+
+        It is empty where there is no such stage, and None while that is not trained.
         """
         before = next((other for other in self.plan.stages if other.key == stage.init), None)
         if before is None:
@@ -265,7 +281,7 @@ class Runner:
         return None if folder is None else str(folder)
 
     def _train(self, stage: Stage) -> bool:
-        """Train one stage; what it prints goes to `log` in its folder."""
+        """Train one stage, with its output in `log` in its folder; return whether it succeeded."""
         folder = self.runs / stage.key
         folder.mkdir(parents=True, exist_ok=True)
         with (
@@ -297,7 +313,8 @@ class Runner:
 
 
 def _pairs(values: dict[str, Any]) -> list[str]:
-    """Write a table of TOML as the words `KEY=VALUE`; JSON's numbers, lists, strings and truth
-    values are TOML's.
+    """Return a table as words `KEY=VALUE`.
+
+    JSON writes numbers, lists, strings and truth values as TOML does.
     """
     return [f"{key}={json.dumps(value)}" for key, value in values.items()]

@@ -1,5 +1,7 @@
-"""The training loop. Everything random and every rate follows from the seed and the global step, so
-a run that was killed and resumed is the run that was never killed.
+"""The training loop.
+
+Everything random and every learning rate follows from the seed and the global step, so a run that
+was killed and resumed is the run that was never killed.
 
 A run's folder holds `recipe.json`, the last two checkpoints, `metrics.jsonl`, TensorBoard events,
 and at the end the model folder.
@@ -7,7 +9,6 @@ and at the end the model folder.
 
 import copy
 import logging
-import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,47 +19,47 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from zoo.blocks import Block
 from zoo.danet import DANet, set_steps
 from zoo.datasets import DATASETS, DatasetSpec
-from zoo.errors import ConfigError, ZooError
+from zoo.errors import ZooError
 from zoo.images import normalise
 from zoo.processor import has_bfloat16
-from zoo.training import augment, checkpoint, parallel
+from zoo.training import checkpoint, parallel
 from zoo.training.config import Recipe
-from zoo.training.data import BatchSampler, Split, generator
+from zoo.training.data import Split
 from zoo.training.ema import ModelEma
-from zoo.training.evaluate import count_correct, time_first
+from zoo.training.evaluate import count_correct
 from zoo.training.lineage import Init
 from zoo.training.losses import compute_loss
-from zoo.training.metrics import MetricsLogger, record_firing_rates
-from zoo.training.policies import auto_augment, rand_augment
-from zoo.training.streams import Shards
+from zoo.training.metrics import FiringRates, MetricsLogger, record_firing_rates
+from zoo.training.optimizer import Optimizer, learning_rate
+from zoo.training.sampler import BatchSampler, generator
+from zoo.training.transforms import Augmentation, check_augmentation
 from zoo.training.whitening import images_needed, whiten
 
-__all__ = ["DEFAULT", "Options", "Progress", "Teacher", "train"]
+__all__ = ["DEFAULT", "Options", "Progress", "Teacher", "Trainer", "TrainingRun", "train"]
 
 log = logging.getLogger(__name__)
 
-# steps between two looks at the loss on a GPU, where each look waits for all that was sent there; 1
-# on a CPU
-LOOK = 20
-FIRING = 200  # steps between two looks at the firing rates
-SETTLED = 20  # steps after which the speed is worth an estimate of the end
+# Steps between two checks of the loss on a GPU, which waits for all work sent there before it tells
+# one. On a CPU every step is checked.
+STEPS_PER_CHECK = 20
+STEPS_PER_FIRING = 200  # between two records of the firing rates
+STEPS_OF_ESTIMATE = 20  # after which the speed is steady enough to estimate the end
 
-Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, what to show
-# normalised images, as the network takes them -> logits [B, K]
+Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, values to show
+# Takes normalised images as the network does, returns logits [B, K].
 Teacher = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a run is carried out, whatever is trained."""
+    """The options of a run that do not change what is learnt."""
 
     save_every: int = 500  # steps between two checkpoints
-    evaluate_every: int = 1  # epochs between two evaluations; the last is always evaluated
+    evaluate_every: int = 1  # epochs between two evaluations; the last epoch is always evaluated
     skip_bad: bool = False  # leave out images that cannot be read
     shard: bool = False  # divide the weights among the processes
     progress: Progress | None = None  # called after each step
@@ -67,415 +68,336 @@ class Options:
 DEFAULT = Options()
 
 
-def train(
-    model: DANet,
-    recipe: Recipe,
-    data: Split,
-    test: Split,
-    run: str | Path,
-    *,
-    spec: DatasetSpec | None = None,
-    init: Init | None = None,
-    teacher: Teacher | None = None,
-    options: Options = DEFAULT,
-) -> dict[str, Any]:
-    """Train `model`, resuming from `run` if a checkpoint lies there; returns the last line of the
-    metrics.
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a run trains on, by which recipe, and where it keeps its files."""
 
-    `spec` describes the images, where they are a user's own; `init` is the record of the weights
-    that `model` starts from (`zoo.training.lineage`), which the run keeps; `teacher` is distilled
-    from. All processes that torchrun started call this together. Raises `ZooError` if the loss
-    stops being finite or memory runs out, `ConfigError` if `run` belongs to another recipe or
+    recipe: Recipe
+    data: Split  # the training images
+    test: Split  # the images to evaluate on
+    folder: Path
+    spec: DatasetSpec | None = None  # of a user's own images; None: of the recipe's data set
+    init: Init | None = None  # the record of the weights that the model starts from
+    teacher: Teacher | None = None  # another network to distil from
+    options: Options = DEFAULT
+
+
+def train(model: DANet, run: TrainingRun) -> dict[str, Any]:
+    """Train `model`, resuming if the run has a checkpoint; return the last line of the metrics.
+
+    All processes that torchrun started call this together. Raises `ZooError` if the loss stops
+    being finite or memory runs out, `ConfigError` if the folder belongs to another recipe or
     process.
     """
-    run = Path(run)
-    model.freeze(*recipe.freeze)
-    first = parallel.accelerator(shard=options.shard).is_main_process
+    model.freeze(*run.recipe.freeze)
+    is_main = parallel.accelerator(shard=run.options.shard).is_main_process
     try:
-        with checkpoint.lock(run) if first else nullcontext():
-            return _Training(model, recipe, data, test, run, spec, init, teacher, options).go()
+        with checkpoint.lock(run.folder) if is_main else nullcontext():
+            return Trainer(model, run).fit()
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(
-            error
-        ):
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        if not on_gpu and "can't allocate memory" not in str(error):
             raise
-        ways = [] if recipe.checkpointing else ["checkpointing=true"]
-        ways.append(f"batch_size={max(1, recipe.batch_size // 2)} lr={recipe.lr / 2:g}")
-        raise ZooError(
-            f"out of memory with batch_size = {recipe.batch_size}: try --set {', then '.join(ways)}"
-        ) from None
+        raise _out_of_memory(run.recipe) from None
 
 
-class _Training:
-    """A run: what it needs, and its loop."""
+def _out_of_memory(recipe: Recipe) -> ZooError:
+    """Return the error that names the ways to need less memory."""
+    ways = [] if recipe.checkpointing else ["checkpointing=true"]
+    ways.append(f"batch_size={max(1, recipe.batch_size // 2)} lr={recipe.lr / 2:g}")
+    return ZooError(
+        f"out of memory with batch_size = {recipe.batch_size}: try --set {', then '.join(ways)}"
+    )
 
-    def __init__(
-        self,
-        model: DANet,
-        recipe: Recipe,
-        data: Split,
-        test: Split,
-        run: Path,
-        spec: DatasetSpec | None,
-        init: Init | None,
-        teacher: Teacher | None,
-        options: Options,
-    ) -> None:
-        self.model, self.recipe, self.run, self.teacher, self.options = (
-            model,
-            recipe,
-            run,
-            teacher,
-            options,
+
+class Trainer:
+    """The state of a run, and its loop over all steps.
+
+    `net` is trained; `model` receives its weights, or their average, to be evaluated.
+    """
+
+    def __init__(self, model: DANet, run: TrainingRun) -> None:
+        self.model, self.run, self.recipe = model, run, run.recipe
+        self.spec = run.spec or DATASETS[self.recipe.dataset]
+        self.accelerator = parallel.accelerator(shard=run.options.shard)
+        self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
+        self.device: torch.device = self.accelerator.device
+        bf16 = self.recipe.bf16
+        self.bf16 = bf16 is True or (bf16 == "auto" and has_bfloat16(self.device))
+        self.sampler = BatchSampler(
+            run.data.images, self.recipe.batch_size, self.recipe.seed, self.rank, self.ranks
         )
-        self.spec = spec or DATASETS[recipe.dataset]
-        self.accelerator = a = parallel.accelerator(shard=options.shard)
-        self.device = a.device
-        self.plan = BatchSampler(
-            data.images, recipe.batch_size, recipe.seed, a.process_index, a.num_processes
-        )
-        self.steps = self.plan.per_epoch * recipe.epochs
-        self.bf16 = recipe.bf16 is True or (recipe.bf16 == "auto" and has_bfloat16(self.device))
-        _check_images(recipe, self.spec, data)
-        if a.is_main_process:
-            run.mkdir(parents=True, exist_ok=True)
-            resolved = {
-                "model": model.config.to_dict(),
-                "recipe": recipe.to_dict(),
-                "torch": torch.__version__,
-            }
-            described = {"data": spec.to_dict(), "images": data.images} if spec else {}
-            checkpoint.claim(
-                run / "recipe.json",
-                resolved | described | ({"init": init.to_dict()} if init else {}),
-            )
-        a.wait_for_everyone()
-        self.data, self.test = data.to(self.device), test.to(self.device)
+        self.total_steps = self.sampler.per_epoch * self.recipe.epochs
+        check_augmentation(self.recipe, self.spec, run.data)
+        classes = model.config.num_classes
+        self.augment = Augmentation(self.recipe, self.spec, classes, self.sampler)
+        if self.accelerator.is_main_process:
+            self._record_recipe()
+        self.accelerator.wait_for_everyone()
+        self.data, self.test = run.data.to(self.device), run.test.to(self.device)
 
-        # `net` is trained; `model` gets its weights, or their average, to be evaluated.
-        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
-        saved = checkpoint.latest(run)
-        # then the first convolution is trained already
-        taken = init is not None and "stem" not in init.new
-        if recipe.whiten and not saved and not taken:
-            first = _first_convolution(model)
-            needed = BatchSampler(
-                data.images, min(images_needed(first, self.spec.size), data.images), recipe.seed
-            )  # for every process
-            whiten(first, normalise(next(self.data.training(needed, 0))[0], self.spec))
-        self.net = copy.deepcopy(model).train()
-        for module in self.net.modules():
-            if isinstance(module, Block):
-                module.checkpointing = recipe.checkpointing
-        self.call = parallel.spread(
-            PerStep(self.net) if recipe.loss == "tet" else self.net, a, shard=options.shard
+        saved = checkpoint.latest(run.folder)
+        self.net = self._trainable_copy(resumed=saved is not None)
+        self.forward = parallel.wrap_for_distributed(
+            PerStep(self.net) if self.recipe.loss == "tet" else self.net,
+            self.accelerator,
+            shard=run.options.shard,
         )
-        groups = _groups(self.net, recipe)
-        self.factors = [group.pop("factor") for group in groups]
-        self.optimizer = torch.optim.SGD(
-            groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True
-        )
-        self.average = ModelEma(self.net, recipe.ema)
+        self.optimizer = Optimizer(self.net, self.recipe)
+        self.average = ModelEma(self.net, self.recipe.ema)
 
-        # Of the epoch so far: loss, correct answers, images, and seconds of processor time.
-        self.step, self.seen = 0, torch.zeros(4, dtype=torch.float64, device=self.device)
-        # the first step whose loss was not finite
-        self.failed = torch.full((), -1, device=self.device)
-        self.begun = time.monotonic()  # of the epoch, less what earlier processes took
+        self.step = 0
+        # The epoch's loss, correct answers, images, and seconds of processor time, so far.
+        self.epoch_sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+        self.epoch_began = time.monotonic()  # earlier, where other processes began the epoch
+        self.failed_step = torch.full((), -1, device=self.device)  # the first without a finite loss
         if saved:
-            self.begun -= saved.get("seconds", 0.0)  # older checkpoints have none
-            parallel.load_state(self.net, self.optimizer, self.average.values, saved)
-            self.step = saved["step"]
-            sums = [*saved["seen"], 0.0][:4]  # older checkpoints have no seconds
-            # an equal share
-            self.seen = (
-                torch.tensor(sums, dtype=torch.float64, device=self.device) / a.num_processes
-            )
-        self.watch = MetricsLogger(run, self.step) if a.is_main_process else None
+            self._restore(saved)
+        self.metrics = (
+            MetricsLogger(run.folder, self.step) if self.accelerator.is_main_process else None
+        )
         log.info(
             "training on %s in %s: %d epochs of %d steps, %d images each",
-            self.device, self.precision, recipe.epochs, self.plan.per_epoch, recipe.batch_size,
-        )  # fmt: skip
+            self.device,
+            self.precision,
+            self.recipe.epochs,
+            self.sampler.per_epoch,
+            self.recipe.batch_size,
+        )
 
     @property
     def precision(self) -> str:
-        """What convolutions compute in; membranes are always float32."""
+        """Return the number format of convolutions; membranes are always float32."""
         return "bfloat16" if self.bf16 else "float32"
 
-    def go(self) -> dict[str, Any]:
-        recipe, per_epoch = self.recipe, self.plan.per_epoch
-        look = 1 if self.device.type == "cpu" else LOOK
-        batches = self.data.training(self.plan, self.step)
-        start = looked = self.step, time.monotonic()
-        last: dict[str, Any] = {}
-        while self.step < self.steps:
+    def _record_recipe(self) -> None:
+        """Write the resolved recipe, or check that the folder belongs to the same one."""
+        run = self.run
+        run.folder.mkdir(parents=True, exist_ok=True)
+        resolved: dict[str, Any] = {
+            "model": self.model.config.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "torch": torch.__version__,
+        }
+        if run.spec:
+            resolved |= {"data": run.spec.to_dict(), "images": run.data.images}
+        if run.init:
+            resolved |= {"init": run.init.to_dict()}
+        checkpoint.check_same_recipe(run.folder / "recipe.json", resolved)
+
+    def _trainable_copy(self, *, resumed: bool) -> DANet:
+        """Return a copy of the model in training mode, whitened if the recipe says so."""
+        model, init = self.model, self.run.init
+        # This form of `to` is missing in torch's stub.
+        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        stem_is_trained = init is not None and "stem" not in init.new
+        if self.recipe.whiten and not resumed and not stem_is_trained:
+            self._whiten()
+        net = copy.deepcopy(model).train()
+        for module in net.modules():
+            if isinstance(module, Block):
+                module.checkpointing = self.recipe.checkpointing
+        return net
+
+    def _whiten(self) -> None:
+        """Whiten the model's first convolution, on the same images in every process."""
+        convolutions = (m for m in self.model.stem.modules() if isinstance(m, nn.Conv2d))
+        first = next(convolutions)
+        images = self.run.data.images
+        needed = min(images_needed(first, self.spec.size), images)
+        batches = self.data.training(BatchSampler(images, needed, self.recipe.seed), 0)
+        whiten(first, normalise(next(batches)[0], self.spec))
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        """Go on from the state of a checkpoint."""
+        parallel.load_full_state_dict(self.net, self.optimizer.sgd, self.average.values, saved)
+        self.step = saved["step"]
+        # Checkpoints of older versions have no seconds.
+        self.epoch_began -= saved.get("seconds", 0.0)
+        sums = torch.tensor([*saved["seen"], 0.0][:4], dtype=torch.float64, device=self.device)
+        self.epoch_sums = sums / self.ranks  # an equal share
+
+    def fit(self) -> dict[str, Any]:
+        """Train to the end; return the last line of the metrics, which is empty but in one process.
+
+        Raises `ZooError` if the loss stops being finite.
+        """
+        recipe, per_epoch = self.recipe, self.sampler.per_epoch
+        check_every = 1 if self.device.type == "cpu" else STEPS_PER_CHECK
+        batches = self.data.training(self.sampler, self.step)
+        first_step, first_time = speed_step, speed_time = self.step, time.monotonic()
+        line: dict[str, Any] = {}
+        while self.step < self.total_steps:
             epoch_ends = (self.step + 1) % per_epoch == 0
             set_steps(self.net, recipe.steps_at(self.step // per_epoch, self.model.config.steps))
-            begun = time.process_time()
+            processor_time = time.process_time()
             rates = self._update(*next(batches))
-            self.seen[3] += time.process_time() - begun
+            self.epoch_sums[3] += time.process_time() - processor_time
             self.step += 1
-            if self.step == start[0] + SETTLED:
-                self._estimate(time.monotonic() - start[1], SETTLED)
-            saves = epoch_ends or self.step % self.options.save_every == 0
-            if saves or self.step % look == 0:
+            if self.step == first_step + STEPS_OF_ESTIMATE:
+                self._estimate(time.monotonic() - first_time, STEPS_OF_ESTIMATE)
+            saves = epoch_ends or self.step % self.run.options.save_every == 0
+            if saves or self.step % check_every == 0:
+                self._check_loss()
                 now = time.monotonic()
-                speed = (self.step - looked[0]) * recipe.batch_size / max(now - looked[1], 1e-9)
-                self._look(rates, speed)
-                # a mean: the step that looks at the firing rates is slower than others
+                images = (self.step - speed_step) * recipe.batch_size
+                self._log_progress(rates, images / max(now - speed_time, 1e-9))
+                # The speed is a mean: a step that records the firing rates is slower than others.
                 if rates or saves:
-                    looked = self.step, now
+                    speed_step, speed_time = self.step, now
             if epoch_ends:
-                last = self._end_epoch()
-                self._estimate(time.monotonic() - self.begun, per_epoch)
-                self.begun = time.monotonic()
-                looked = self.step, self.begun
+                line = self._end_epoch()
+                self._estimate(time.monotonic() - self.epoch_began, per_epoch)
+                self.epoch_began = time.monotonic()
+                speed_step, speed_time = self.step, self.epoch_began
             if saves:
                 self._save()
-        self._give()
-        if self.watch:
-            last = last or self.watch.last()
-            self.watch.close()
-        return last
-
-    def _update(self, pixels: Tensor, labels: Tensor) -> dict[str, tuple[float, float, float]]:
-        """One step of the optimiser; returns how the layers fired, if it is time to look."""
-        recipe, per_epoch = self.recipe, self.plan.per_epoch
-        rate = _rate(recipe, self.step, per_epoch, self.steps)
-        for group, factor in zip(self.optimizer.param_groups, self.factors, strict=True):
-            group["lr"] = rate * factor
-        a = self.accelerator
-        random = generator(recipe.seed, self.step * a.num_processes + a.process_index)
-        x, targets = self._augmented(pixels, labels, random)
-        looks = (self.step + 1) % FIRING == 0 or (self.step + 1) % per_epoch == 0
-        with record_firing_rates(
-            self.net if looks and a.is_main_process else nn.Identity()
-        ) as rates:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                logits = self.call(x[: self.net.head.readout.steps] if x.dim() == 5 else x)
-                wanted = self._taught(x)
-        loss = compute_loss(recipe, logits, targets, wanted)
-        self.optimizer.zero_grad(set_to_none=True)
-        a.backward(loss)
-        if recipe.clip:
-            a.clip_grad_norm_(self.net.parameters(), recipe.clip)
-        self.optimizer.step()
-        self.average.update(self.net, self.step)
-
-        loss = loss.detach()
-        predicted = (logits.mean(0) if recipe.loss == "tet" else logits).argmax(1)
-        right = (predicted == labels).sum()
-        self.seen[:3] += torch.stack(
-            [loss.double() * len(labels), right.double(), right.new_full((), len(labels)).double()]
-        )
-        self.failed = torch.where((self.failed < 0) & ~loss.isfinite(), self.step, self.failed)
-        return rates
-
-    def _augmented(
-        self, pixels: Tensor, labels: Tensor, random: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Bytes as the network takes them, changed as the recipe says, and the targets that belong
-        to them.
-        """
-        recipe, spec, epoch = self.recipe, self.spec, self.step // self.plan.per_epoch
-        if recipe.auto_augment:
-            pixels = auto_augment(pixels, recipe.auto_augment, random)
-        if recipe.rand_augment:
-            operations, magnitude = recipe.rand_augment
-            pixels = rand_augment(pixels, operations, magnitude, random)
-        x, targets = normalise(pixels, spec), labels
-        if (size := recipe.size_at(epoch, spec.size)) != spec.size:
-            x = augment.resize(x, size)
-        if recipe.crop_padding:
-            x = augment.crop(x, recipe.crop_padding, random, reflect=recipe.crop_mode == "reflect")
-        if recipe.flip:
-            x = augment.flip(x, random)
-        if recipe.flip_alternating:
-            x = augment.flip_alternating(x, self.plan.indexes(self.step), epoch, recipe.seed)
-        if recipe.erase:
-            x = augment.erase(x, recipe.erase, random)
-        if recipe.random_erase:
-            x = augment.random_erase(x, recipe.random_erase, random)
-        if recipe.mixup or recipe.cutmix:
-            one_hot = F.one_hot(labels, self.model.config.num_classes).float()
-            x, targets = augment.mix(x, one_hot, recipe.mixup, recipe.cutmix, random)
-        return (
-            x.contiguous(memory_format=torch.channels_last)
-            if x.dim() == 4
-            else time_first(x).contiguous()
-        ), targets
-
-    def _estimate(self, seconds: float, steps: int) -> None:
-        """Say how fast the last steps were, and when the rest will be done at that speed, given
-        each epoch's T and image size.
-        """
-        epoch = (self.step - 1) // self.plan.per_epoch
-        rest = sum(map(self._work, range(epoch + 1, self.recipe.epochs))) * self.plan.per_epoch
-        rest += self._work(epoch) * ((epoch + 1) * self.plan.per_epoch - self.step)
-        end = datetime.now() + timedelta(seconds=seconds / steps * rest / self._work(epoch))
-        if self.step < self.steps:
-            speed = steps * self.recipe.batch_size / seconds
-            log.info(
-                "%.3g images/s at T = %d; done about %s",
-                speed,
-                self.net.head.readout.steps,
-                f"{end:%Y-%m-%d %H:%M}",
-            )
-
-    def _work(self, epoch: int) -> int:
-        """What a step of the epoch costs, in any unit: in proportion to time steps and pixels."""
-        return (
-            self.recipe.steps_at(epoch, self.model.config.steps)
-            * self.recipe.size_at(epoch, self.spec.size) ** 2
-        )
-
-    @torch.no_grad()
-    def _taught(self, x: Tensor) -> Tensor | None:
-        return self.teacher(x) if self.teacher else None
-
-    def _look(self, rates: dict[str, tuple[float, float, float]], speed: float) -> None:
-        """Stop if the loss is no number any more; else show how it goes."""
-        failed = int(self.failed)
-        if failed >= 0:
-            epoch, batch = divmod(failed, self.plan.per_epoch)
-            first = ", ".join(map(str, self.plan.indexes(failed)[:4].tolist()))
-            raise ZooError(
-                f"the loss is not finite at step {failed} (epoch {epoch}, batch {batch}, whose first images are {first}): "
-                f"lower the rate with --set lr={self.recipe.lr / 2:g}, or clip the gradient with --set clip=1"
-            )
-        loss, right, images, _ = self.seen.tolist()
-        shown = {"loss": loss / images, "top1": right / images, "images/s": speed}
-        if self.options.progress:
-            self.options.progress(self.step, self.steps, shown)
-        if self.watch and (rates or self.step % FIRING == 0):
-            values = {
-                "train/loss": shown["loss"],
-                "train/top1": shown["top1"],
-                "images_per_second": speed,
-            }
-            self.watch.step(self.step, values | {"lr": self.optimizer.param_groups[0]["lr"]}, rates)
-
-    def _end_epoch(self) -> dict[str, Any]:
-        """The epoch's line of metrics; where it is time to, every process evaluates its part of the
-        test images.
-        """
-        a, epoch = self.accelerator, self.step // self.plan.per_epoch
-        right, seen = 0, 0
-        if epoch % self.options.evaluate_every == 0 or self.step == self.steps:
-            self._give()
-            right, seen = count_correct(
-                self.model, self.test, self.spec, rank=a.process_index, ranks=a.num_processes
-            )
-        counts = torch.tensor([right, seen], dtype=torch.float64, device=self.device)
-        sums: Tensor = a.reduce(torch.cat([self.seen, counts]), "sum")
-        loss, train_right, images, core_seconds, right, seen = sums.tolist()
-        self.seen.zero_()
-        line = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
-        line |= {"train_loss": loss / images, "train_top1": train_right / images}
-        if seen:
-            line |= {f"{self.recipe.evaluated}_top1": right / seen}
-        line |= {
-            "images": int(images),
-            "seconds": round(time.monotonic() - self.begun, 1),
-            "core_seconds": round(core_seconds, 1),
-        }
-        line |= {"precision": self.precision}
-        if self.data.skipped:
-            line |= {"skipped": self.data.skipped}
-        if self.watch:
-            self.watch.epoch(line)
+        self._sync_eval_model()
+        if self.metrics:
+            line = line or self.metrics.last_epoch()
+            self.metrics.close()
         return line
 
-    def _give(self) -> None:
-        """The weights so far, or their average, to `model`, in eval mode."""
+    def _update(self, pixels: Tensor, labels: Tensor) -> FiringRates:
+        """Make one step of the optimiser; return how the layers fired, if they were recorded."""
+        recipe, accelerator = self.recipe, self.accelerator
+        self.optimizer.set_rate(
+            learning_rate(recipe, self.step, self.sampler.per_epoch, self.total_steps)
+        )
+        random = generator(recipe.seed, self.step * self.ranks + self.rank)
+        x, targets = self.augment(pixels, labels, self.step, random)
+        recorded = self.net if self._records_firing() else nn.Identity()
+        with (
+            record_firing_rates(recorded) as rates,
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
+        ):
+            steps = self.net.head.readout.steps
+            logits = self.forward(x[:steps] if x.dim() == 5 else x)
+            teacher_logits = self._teacher_logits(x)
+        loss = compute_loss(recipe, logits, targets, teacher_logits)
+        self.optimizer.sgd.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        if recipe.clip:
+            accelerator.clip_grad_norm_(self.net.parameters(), recipe.clip)
+        self.optimizer.sgd.step()
+        self.average.update(self.net, self.step)
+        self._add_to_epoch(loss.detach(), logits, labels)
+        return rates
+
+    def _records_firing(self) -> bool:
+        """Return whether this process records the firing rates of this step."""
+        number = self.step + 1
+        is_time = number % STEPS_PER_FIRING == 0 or number % self.sampler.per_epoch == 0
+        return is_time and bool(self.accelerator.is_main_process)
+
+    @torch.no_grad()
+    def _teacher_logits(self, x: Tensor) -> Tensor | None:
+        return self.run.teacher(x) if self.run.teacher else None
+
+    def _add_to_epoch(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a step to the sums of the epoch, without waiting for the device."""
+        predictions = (logits.mean(0) if self.recipe.loss == "tet" else logits).argmax(1)
+        correct = (predictions == labels).sum()
+        images = correct.new_full((), len(labels))
+        sums = [loss.double() * len(labels), correct.double(), images.double()]
+        self.epoch_sums[:3] += torch.stack(sums)
+        fails = (self.failed_step < 0) & ~loss.isfinite()
+        self.failed_step = torch.where(fails, self.step, self.failed_step)
+
+    def _check_loss(self) -> None:
+        """Raise `ZooError` if the loss of a step was not finite."""
+        step = int(self.failed_step)
+        if step < 0:
+            return
+        epoch, batch = divmod(step, self.sampler.per_epoch)
+        images = ", ".join(map(str, self.sampler.indices(step)[:4].tolist()))
+        raise ZooError(
+            f"the loss is not finite at step {step} "
+            f"(epoch {epoch}, batch {batch}, whose first images are {images}): "
+            f"lower the rate with --set lr={self.recipe.lr / 2:g}, "
+            "or clip the gradient with --set clip=1"
+        )
+
+    def _log_progress(self, rates: FiringRates, speed: float) -> None:
+        """Show loss and accuracy of the epoch so far, and the speed in images per second."""
+        loss, correct, images, _ = self.epoch_sums.tolist()
+        loss, top1 = loss / images, correct / images
+        if self.run.options.progress:
+            shown = {"loss": loss, "top1": top1, "images/s": speed}
+            self.run.options.progress(self.step, self.total_steps, shown)
+        if self.metrics and (rates or self.step % STEPS_PER_FIRING == 0):
+            values = {"train/loss": loss, "train/top1": top1, "images_per_second": speed}
+            self.metrics.log_step(self.step, values | {"lr": self.optimizer.lr}, rates)
+
+    def _estimate(self, seconds: float, steps: int) -> None:
+        """Log the speed of the last steps, and when the others will be done at that speed."""
+        if self.step == self.total_steps:
+            return
+        per_epoch, epoch = self.sampler.per_epoch, (self.step - 1) // self.sampler.per_epoch
+        left = sum(map(self._step_cost, range(epoch + 1, self.recipe.epochs))) * per_epoch
+        left += self._step_cost(epoch) * ((epoch + 1) * per_epoch - self.step)
+        end = datetime.now() + timedelta(seconds=seconds / steps * left / self._step_cost(epoch))
+        speed, t = steps * self.recipe.batch_size / seconds, self.net.head.readout.steps
+        log.info("%.3g images/s at T = %d; done about %s", speed, t, f"{end:%Y-%m-%d %H:%M}")
+
+    def _step_cost(self, epoch: int) -> int:
+        """Return the cost of a step in an epoch, which grows with time steps and pixels."""
+        steps = self.recipe.steps_at(epoch, self.model.config.steps)
+        return steps * self.recipe.size_at(epoch, self.spec.size) ** 2
+
+    def _end_epoch(self) -> dict[str, Any]:
+        """Write the epoch's line of metrics and return it.
+
+        If the epoch is one to evaluate, every process evaluates its part of the test images.
+        """
+        epoch = self.step // self.sampler.per_epoch
+        correct, tested = 0, 0
+        if epoch % self.run.options.evaluate_every == 0 or self.step == self.total_steps:
+            self._sync_eval_model()
+            correct, tested = count_correct(
+                self.model, self.test, self.spec, rank=self.rank, ranks=self.ranks
+            )
+        counts = torch.tensor([correct, tested], dtype=torch.float64, device=self.device)
+        sums: Tensor = self.accelerator.reduce(torch.cat([self.epoch_sums, counts]), "sum")
+        loss, train_correct, images, core_seconds, correct, tested = sums.tolist()
+        self.epoch_sums.zero_()
+        line: dict[str, Any] = {"epoch": epoch, "step": self.step, "lr": self.optimizer.lr}
+        line |= {"train_loss": loss / images, "train_top1": train_correct / images}
+        if tested:
+            line |= {f"{self.recipe.evaluated}_top1": correct / tested}
+        seconds = time.monotonic() - self.epoch_began
+        line |= {"images": int(images), "seconds": round(seconds, 1)}
+        line |= {"core_seconds": round(core_seconds, 1), "precision": self.precision}
+        if self.data.skipped:
+            line |= {"skipped": self.data.skipped}
+        if self.metrics:
+            self.metrics.log_epoch(line)
+        return line
+
+    def _sync_eval_model(self) -> None:
+        """Give the weights so far, or their average, to `model`, in eval mode."""
         values = self.average.values or self.net.state_dict()
-        self.model.load_state_dict(parallel.whole(values))
+        self.model.load_state_dict(parallel.full_tensors(values))
         self.model.eval()
 
     def _save(self) -> None:
-        saved = parallel.state(self.net, self.optimizer, self.average.values)
-        seen: Tensor = self.accelerator.reduce(self.seen.clone(), "sum")
+        """Write a checkpoint; all processes have to call this together."""
+        state = parallel.full_state_dict(self.net, self.optimizer.sgd, self.average.values)
+        sums: Tensor = self.accelerator.reduce(self.epoch_sums.clone(), "sum")
         if self.accelerator.is_main_process:
-            seconds = time.monotonic() - self.begun
-            checkpoint.save(
-                self.run,
-                self.step,
-                {**saved, "step": self.step, "seen": seen.tolist(), "seconds": seconds},
-            )
+            seconds = time.monotonic() - self.epoch_began
+            state |= {"step": self.step, "seen": sums.tolist(), "seconds": seconds}
+            checkpoint.save(self.run.folder, self.step, state)
 
 
 class PerStep(nn.Module):
-    """The network as losses want it that look at each time step: `[B, C, H, W]` -> `[T, B, K]`."""
+    """A network that returns the logits of every time step: `[B, C, H, W]` -> `[T, B, K]`."""
 
     def __init__(self, net: DANet) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, x: Tensor) -> Tensor:
-        # FSDP2 hooks the output, which therefore should not be a view
+        """Return logits `[T, B, K]`."""
+        # FSDP2 hooks the output, which therefore should not be a view.
         return self.net.per_step(x).clone()
-
-
-def _check_images(recipe: Recipe, spec: DatasetSpec, data: Split) -> None:
-    """Raise `ConfigError` for changes of the images that these data do not allow."""
-    if recipe.flip_alternating and isinstance(data, Shards):
-        raise ConfigError(
-            "recipe: flip_alternating needs images that have numbers, which those of shards have not: use flip"
-        )
-    if recipe.whiten and spec.events:
-        raise ConfigError(f"recipe: whiten is for images; {spec.title} has events: set it to false")
-    sizes = [size for _, size in recipe.sizes] or [spec.size]
-    if recipe.sizes and (spec.events or min(sizes) < 8 or max(sizes) > 4 * spec.size):
-        raise ConfigError(
-            f"recipe: sizes are for images, of 8 to {4 * spec.size} pixels a side for {spec.title}"
-        )
-    if recipe.crop_mode == "reflect" and recipe.crop_padding >= min(sizes):
-        raise ConfigError(
-            f"recipe: crop_padding = {recipe.crop_padding} must be below {min(sizes)} pixels to mirror the image"
-        )
-
-
-def _first_convolution(model: DANet) -> nn.Conv2d:
-    return next(module for module in model.stem.modules() if isinstance(module, nn.Conv2d))
-
-
-def _rate(recipe: Recipe, step: int, per_epoch: int, total: int) -> float:
-    """The learning rate of a global step."""
-    warmup = recipe.warmup_epochs * per_epoch
-    if step < warmup:
-        return recipe.lr * (step + 1) / warmup
-    done = (step - warmup) / (total - warmup)
-    return recipe.lr * (
-        1 - done if recipe.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-    )
-
-
-def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Parameters by weight decay, which only those of two or more dimensions have, and by the
-    factor on their rate.
-    """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    biases = {
-        id(m.bias)
-        for m in model.modules()
-        if isinstance(m, nn.modules.batchnorm._BatchNorm) and recipe.norm_bias_rate != 1
-    }
-    groups = [
-        {
-            "params": [p for p in parameters if p.dim() > 1],
-            "weight_decay": recipe.weight_decay,
-            "factor": 1.0,
-        },
-        {
-            "params": [p for p in parameters if p.dim() <= 1 and id(p) not in biases],
-            "weight_decay": 0.0,
-            "factor": 1.0,
-        },
-        {
-            "params": [p for p in parameters if id(p) in biases],
-            "weight_decay": 0.0,
-            "factor": recipe.norm_bias_rate,
-        },
-    ]
-    # an empty group would be one more than older checkpoints have
-    return groups if biases else groups[:2]

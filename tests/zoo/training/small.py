@@ -1,7 +1,6 @@
-"""A small training run in a process of its own, and what it printed: `python small.py RUN [--shard]
-[RECIPE as JSON]`.
+"""A small training run in a process of its own, which prints each step.
 
-torchrun starts several of them.
+It is started as `python small.py RUN [--shard] [RECIPE as JSON]`; torchrun starts several of them.
 """
 
 import json
@@ -14,7 +13,7 @@ import torch
 from zoo.danet import DANet, DANetConfig
 from zoo.training.config import Recipe
 from zoo.training.data import Images
-from zoo.training.train import Options, train
+from zoo.training.train import Options, TrainingRun, train
 
 RECIPE = {"dataset": "fmnist", "epochs": 2, "batch_size": 8, "lr": 0.05}
 
@@ -38,8 +37,8 @@ def network() -> DANet:
         steps=2,
         in_channels=1,
         num_classes=5,
-        threshold=0.5,
-    )  # so low that the last neurons fire from the start
+        threshold=0.5,  # so low that the last neurons fire from the start
+    )
     return DANet(config)
 
 
@@ -51,9 +50,8 @@ def main(run: Path, shard: bool, recipe: Recipe) -> None:
     def say(step: int, total: int, shown: dict[str, float]) -> None:
         print(step, flush=True)
 
-    last = train(
-        model, recipe, data(), data(), run, options=Options(shard=shard, save_every=1, progress=say)
-    )
+    options = Options(shard=shard, save_every=1, progress=say)
+    last = train(model, TrainingRun(recipe, data(), data(), run, options=options))
     if last and Path(run / "metrics.jsonl").exists():
         torch.save(model.state_dict(), run / "weights.pt")
 

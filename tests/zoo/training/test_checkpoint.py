@@ -1,4 +1,4 @@
-"""A run's folder belongs to one recipe, and its newest checkpoint is whole or says that it is not."""
+"""A run's folder belongs to one recipe, and its newest checkpoint is complete or refused."""
 
 import io
 import json
@@ -27,13 +27,13 @@ def changed(part: str, **values: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """The `recipe.json` of a run that was claimed."""
+    """The `recipe.json` of a run that has begun."""
     path = tmp_path / "recipe.json"
-    checkpoint.claim(path, RESOLVED)
+    checkpoint.check_same_recipe(path, RESOLVED)
     return path
 
 
-def test_the_first_claim_writes_the_recipe(recipe: Path) -> None:
+def test_a_new_run_writes_the_recipe(recipe: Path) -> None:
     assert json.loads(recipe.read_text()) == json.loads(json.dumps(RESOLVED))
     assert [path.name for path in recipe.parent.iterdir()] == ["recipe.json"]
 
@@ -51,7 +51,7 @@ def test_the_first_claim_writes_the_recipe(recipe: Path) -> None:
 )
 def test_a_run_goes_on_with_the_same_recipe(resolved: dict[str, Any], recipe: Path) -> None:
     before = recipe.read_bytes()
-    checkpoint.claim(recipe, resolved)
+    checkpoint.check_same_recipe(recipe, resolved)
     assert recipe.read_bytes() == before
 
 
@@ -70,11 +70,12 @@ def test_a_run_goes_on_with_the_same_recipe(resolved: dict[str, Any], recipe: Pa
 )
 def test_a_folder_belongs_to_one_recipe_and_model(resolved: dict[str, Any], recipe: Path) -> None:
     before = recipe.read_bytes()
-    with pytest.raises(
-        ConfigError,
-        match=r"holds a run of another recipe, with \w+ = .* where now it is .*: resume that one, or name a new folder with --run$",
-    ) as error:
-        checkpoint.claim(recipe, resolved)
+    said = (
+        r"holds a run of another recipe, with \w+ = .* where now it is .*: "
+        r"resume that one, or name a new folder with --run$"
+    )
+    with pytest.raises(ConfigError, match=said) as error:
+        checkpoint.check_same_recipe(recipe, resolved)
     assert str(recipe.parent) in str(error.value) and "\n" not in str(error.value)
     assert recipe.read_bytes() == before
 
@@ -90,14 +91,14 @@ def test_a_damaged_recipe_is_refused(content: bytes, recipe: Path) -> None:
         ConfigError,
         match=r"recipe\.json is not a recipe that a run wrote: delete it, or name a new folder",
     ) as error:
-        checkpoint.claim(recipe, RESOLVED)
+        checkpoint.check_same_recipe(recipe, RESOLVED)
     assert "\n" not in str(error.value)
     assert recipe.read_bytes() == content
 
 
-def test_a_claim_that_was_cut_is_none(tmp_path: Path) -> None:
-    (tmp_path / "recipe.tmp").write_text('{"mod')
-    checkpoint.claim(tmp_path / "recipe.json", RESOLVED)
+def test_a_recipe_that_was_cut_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json.01234567.tmp").write_text('{"mod')
+    checkpoint.check_same_recipe(tmp_path / "recipe.json", RESOLVED)
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.json"]
 
 
@@ -183,13 +184,13 @@ def test_a_kill_while_writing_leaves_the_one_before(
     }[dies_in]
     with monkeypatch.context() as patch:
         patch.setattr(*place, killed)
+        # A process that is killed deletes nothing any more.
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
         with pytest.raises(Killed):
             checkpoint.save(tmp_path, 3, state(3))
-    assert names(tmp_path) == [
-        "checkpoint-000000001.pt",
-        "checkpoint-000000002.pt",
-        "checkpoint.tmp",
-    ]
+    first, second, leftover = names(tmp_path)
+    assert (first, second) == ("checkpoint-000000001.pt", "checkpoint-000000002.pt")
+    assert leftover.startswith("checkpoint-000000003.pt.") and leftover.endswith(".tmp")
     assert all(path.read_bytes() == content for path, content in whole.items())
     assert loaded_step(tmp_path) == 2
 
@@ -212,8 +213,12 @@ def test_a_kill_while_old_ones_are_deleted_costs_nothing(
     for step in (1, 2):
         checkpoint.save(tmp_path, step, state(step))
 
-    def killed(self: Path) -> None:
-        raise Killed
+    unlink = Path.unlink
+
+    def killed(self: Path, missing_ok: bool = False) -> None:
+        if self.suffix == ".pt":
+            raise Killed
+        unlink(self, missing_ok)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Path, "unlink", killed)

@@ -59,9 +59,9 @@ def test_bfloat16_is_a_switch_or_left_to_the_device(value: Any) -> None:
 
 
 def test_one_flip_excludes_the_other() -> None:
-    assert (
-        refusal(flip=True, flip_alternating=True)
-        == "flip and flip_alternating exclude each other: set one of them to false (of shards: the latter)"
+    assert refusal(flip=True, flip_alternating=True) == (
+        "flip and flip_alternating exclude each other: "
+        "set one of them to false (of shards: the latter)"
     )
 
 

@@ -126,14 +126,16 @@ def test_a_saved_average_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
     averaged(net, average, range(3))
     net(torch.randn(4, 2, 3, 3)).sum().backward()
     trained.step()
-    checkpoint.save(tmp_path, 3, {**parallel.state(net, trained, average.values), "step": 3})
+    checkpoint.save(
+        tmp_path, 3, {**parallel.full_state_dict(net, trained, average.values), "step": 3}
+    )
 
     resumed = network()
     again = ModelEma(resumed, 0.9)
     assert not torch.equal(again.values["0.weight"], average.values["0.weight"])
     loaded = checkpoint.latest(tmp_path)
     assert loaded is not None
-    parallel.load_state(resumed, optimizer(resumed), again.values, loaded)
+    parallel.load_full_state_dict(resumed, optimizer(resumed), again.values, loaded)
     for one, values in ((net, average), (resumed, again)):
         torch.manual_seed(1)
         averaged(one, values, range(3, 6))

@@ -43,18 +43,18 @@ def write(tmp_path: Path, tiny: Callable[..., DANet], digits: DatasetSpec) -> Wr
 
 
 @pytest.fixture
-def claimed(tmp_path: Path, tiny: Callable[..., DANet]) -> Callable[[Path], Path]:
-    """`claimed(folder)`: a run that started from the weights in `folder`."""
+def begun(tmp_path: Path, tiny: Callable[..., DANet]) -> Callable[[Path], Path]:
+    """`begun(folder)`: a run that started from the weights in `folder`."""
 
-    def claim(folder: Path) -> Path:
+    def begin(folder: Path) -> Path:
         run = tmp_path / "run"
         run.mkdir()
-        checkpoint.claim(
+        checkpoint.check_same_recipe(
             run / "recipe.json", {"init": lineage.start(tiny(), str(folder), run).to_dict()}
         )
         return run
 
-    return claim
+    return begin
 
 
 def test_the_weights_and_their_ancestors_are_recorded(
@@ -77,9 +77,9 @@ def test_the_weights_and_their_ancestors_are_recorded(
         and init.taken == init.tensors - 2
     )
     said = [record.getMessage() for record in caplog.records]
-    assert (
-        said[-1]
-        == f"initialised from second: {init.taken} of {init.tensors} tensors; new: head.fc (7 classes, was 5)"
+    assert said[-1] == (
+        f"initialised from second: {init.taken} of {init.tensors} tensors; "
+        "new: head.fc (7 classes, was 5)"
     )
     assert said[0].startswith("initialised from first: ")
 
@@ -97,11 +97,11 @@ def test_what_is_recorded_is_read_again(
 
 @pytest.mark.parametrize("resumed", [False, True], ids=["before", "after"])
 def test_other_weights_than_before_are_refused(
-    resumed: bool, write: Write, claimed: Callable[[Path], Path], tiny: Callable[..., DANet]
+    resumed: bool, write: Write, begun: Callable[[Path], Path], tiny: Callable[..., DANet]
 ) -> None:
     folder = write("first")
     before = sha256(folder / "model.safetensors")
-    run = claimed(folder)
+    run = begun(folder)
     if resumed:
         checkpoint.save(run, 1, {"step": 1})
     write("first")  # of other random numbers
@@ -109,19 +109,20 @@ def test_other_weights_than_before_are_refused(
     with pytest.raises(ConfigError) as error:
         lineage.start(tiny(), str(folder), run)
     assert str(error.value) == (
-        f"--init {folder} has weights of sha256 {found}, but the run in {run} started from {before}: "
+        f"--init {folder} has weights of sha256 {found}, "
+        f"but the run in {run} started from {before}: "
         "put those back, or name a new folder with --run"
     )
 
 
 def test_a_run_with_a_checkpoint_needs_its_source_no_more(
     write: Write,
-    claimed: Callable[[Path], Path],
+    begun: Callable[[Path], Path],
     tiny: Callable[..., DANet],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = write("first")
-    run = claimed(folder)
+    run = begun(folder)
     recorded = Init.read(run / "recipe.json")
     shutil.rmtree(folder)
     with pytest.raises(UnknownName):  # and no checkpoint yet
@@ -135,24 +136,24 @@ def test_a_run_with_a_checkpoint_needs_its_source_no_more(
 
 
 def test_the_same_weights_may_lie_elsewhere(
-    write: Write, claimed: Callable[[Path], Path], tiny: Callable[..., DANet], tmp_path: Path
+    write: Write, begun: Callable[[Path], Path], tiny: Callable[..., DANet], tmp_path: Path
 ) -> None:
     folder = write("first", {"training_hours": 1.0})
-    run = claimed(folder)
+    run = begun(folder)
     moved = folder.rename(tmp_path / "moved")
     (moved / "metrics.json").unlink()
     init = lineage.start(tiny(), str(moved), run)
     assert init.source == str(moved)
-    checkpoint.claim(run / "recipe.json", {"init": init.to_dict()})
+    checkpoint.check_same_recipe(run / "recipe.json", {"init": init.to_dict()})
     checkpoint.save(run, 1, {"step": 1})
     assert lineage.start(tiny(), str(moved), run) == Init.read(run / "recipe.json")
 
 
 def test_a_run_with_a_checkpoint_leaves_the_model_alone(
-    write: Write, claimed: Callable[[Path], Path], tiny: Callable[..., DANet]
+    write: Write, begun: Callable[[Path], Path], tiny: Callable[..., DANet]
 ) -> None:
     folder = write("first")
-    run = claimed(folder)
+    run = begun(folder)
     checkpoint.save(run, 1, {"step": 1})
     model = tiny()
     before = model.stem.conv.weight.clone()
@@ -199,7 +200,7 @@ def test_a_file_is_refused(tiny: Callable[..., DANet], tmp_path: Path) -> None:
     (tmp_path / "x.onnx").touch()
     with pytest.raises(
         ConfigError,
-        match=r"^--init .*x\.onnx is a file: valid are a name of `zoo list`, a model folder, and hf:",
+        match=r"^--init .*x\.onnx is a file: valid are a name of `zoo list`, a model folder, and h",
     ):
         lineage.start(tiny(), str(tmp_path / "x.onnx"), tmp_path / "run")
 

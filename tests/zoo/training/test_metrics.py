@@ -1,6 +1,4 @@
-"""What a run shows: firing of known spike patterns, lines of metrics, and events as TensorBoard
-reads them.
-"""
+"""A run records the firing of known spike patterns, lines of metrics, and TensorBoard events."""
 
 import json
 import logging
@@ -14,9 +12,12 @@ from torch import Tensor, nn
 
 from zoo.danet import DANet
 from zoo.neurons import Lif
-from zoo.training.metrics import MetricsLogger, record_firing_rates
+from zoo.training.metrics import LayerFiring, MetricsLogger, record_firing_rates
 
-RATES = {"stage1.block0.lif1": (0.25, 0.5, 0.0), "head.lif": (0.125, 0.0, 0.25)}
+RATES = {
+    "stage1.block0.lif1": LayerFiring(0.25, 0.5, 0.0),
+    "head.lif": LayerFiring(0.125, 0.0, 0.25),
+}
 
 
 def currents(pattern: list[list[int]]) -> Tensor:
@@ -123,8 +124,8 @@ def test_a_model_without_neurons_fires_nothing() -> None:
 
 
 @pytest.fixture
-def watch(tmp_path: Path) -> Iterator[Callable[..., MetricsLogger]]:
-    """`watch(step)`: a run that goes on at that step."""
+def open_logger(tmp_path: Path) -> Iterator[Callable[..., MetricsLogger]]:
+    """`open_logger(step)`: the logger of a run that goes on at that step."""
     made: list[MetricsLogger] = []
 
     def start(step: int = 0) -> MetricsLogger:
@@ -144,43 +145,45 @@ def epochs(run: Path) -> list[int]:
     return [json.loads(text)["epoch"] for text in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_new_run_has_no_metrics(watch: Callable[..., MetricsLogger], tmp_path: Path) -> None:
-    one = watch()
+def test_a_new_run_has_no_metrics(
+    open_logger: Callable[..., MetricsLogger], tmp_path: Path
+) -> None:
+    one = open_logger()
     assert not (tmp_path / "metrics.jsonl").exists()
-    one.epoch(line(1, 10))
-    one.epoch(line(2, 20))
+    one.log_epoch(line(1, 10))
+    one.log_epoch(line(2, 20))
     assert [json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [
         line(1, 10),
         line(2, 20),
     ]
-    assert one.last() == line(2, 20)
+    assert one.last_epoch() == line(2, 20)
 
 
 @pytest.mark.parametrize(
     ("step", "kept"), [(0, []), (9, []), (10, [1]), (25, [1, 2]), (30, [1, 2, 3]), (99, [1, 2, 3])]
 )
 def test_lines_beyond_the_step_are_dropped(
-    step: int, kept: list[int], watch: Callable[..., MetricsLogger], tmp_path: Path
+    step: int, kept: list[int], open_logger: Callable[..., MetricsLogger], tmp_path: Path
 ) -> None:
-    first = watch()
+    first = open_logger()
     for epoch in (1, 2, 3):
-        first.epoch(line(epoch, 10 * epoch))
+        first.log_epoch(line(epoch, 10 * epoch))
     first.close()
-    resumed = watch(step)
+    resumed = open_logger(step)
     assert epochs(tmp_path) == kept
-    resumed.epoch(line(len(kept) + 1, 10 * len(kept) + 10))
+    resumed.log_epoch(line(len(kept) + 1, 10 * len(kept) + 10))
     assert epochs(tmp_path) == [*kept, len(kept) + 1]
 
 
 @pytest.mark.parametrize("cut", ['{"epoch": 3, "st', '{"epoch": 3, "step": 3', "{"], ids=str)
 def test_a_line_that_a_kill_cut_is_dropped(
-    cut: str, watch: Callable[..., MetricsLogger], tmp_path: Path
+    cut: str, open_logger: Callable[..., MetricsLogger], tmp_path: Path
 ) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(line(epoch, epoch)) + "\n" for epoch in (1, 2)) + cut)
-    resumed = watch(5)
+    resumed = open_logger(5)
     assert epochs(tmp_path) == [1, 2]
-    resumed.epoch(line(3, 6))
+    resumed.log_epoch(line(3, 6))
     assert epochs(tmp_path) == [1, 2, 3]
 
 
@@ -197,12 +200,12 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_tensorboard_reads_what_was_written(
-    watch: Callable[..., MetricsLogger], tmp_path: Path
+    open_logger: Callable[..., MetricsLogger], tmp_path: Path
 ) -> None:
-    one = watch()
+    one = open_logger()
     for step in (1, 2):
-        one.step(step, {"train/loss": 2.0 / step, "lr": 0.5}, RATES if step == 2 else {})
-    one.epoch(line(1, 2))
+        one.log_step(step, {"train/loss": 2.0 / step, "lr": 0.5}, RATES if step == 2 else {})
+    one.log_epoch(line(1, 2))
     one.close()
     expected = {
         "train/loss": [(1, 2.0), (2, 1.0)],
@@ -218,40 +221,42 @@ def test_tensorboard_reads_what_was_written(
     assert scalars(tmp_path) == expected
 
 
-def test_an_epoch_is_on_disk_at_once(watch: Callable[..., MetricsLogger], tmp_path: Path) -> None:
+def test_an_epoch_is_on_disk_at_once(
+    open_logger: Callable[..., MetricsLogger], tmp_path: Path
+) -> None:
     """A kill may come before the run is closed."""
-    one = watch()
-    one.step(1, {"train/loss": 2.0}, {})
-    one.epoch(line(1, 1))
+    one = open_logger()
+    one.log_step(1, {"train/loss": 2.0}, {})
+    one.log_epoch(line(1, 1))
     assert scalars(tmp_path) == {"train/loss": [(1, 2.0)], "test/top1": [(1, pytest.approx(0.01))]}
 
 
 def test_a_resumed_run_takes_back_what_it_does_again(
-    watch: Callable[..., MetricsLogger], tmp_path: Path
+    open_logger: Callable[..., MetricsLogger], tmp_path: Path
 ) -> None:
-    first = watch()
+    first = open_logger()
     for step in range(1, 7):
-        first.step(step, {"train/loss": 1.0}, {})
+        first.log_step(step, {"train/loss": 1.0}, {})
     first.close()
     assert [step for step, _ in scalars(tmp_path)["train/loss"]] == [1, 2, 3, 4, 5, 6]
-    resumed = watch(4)
-    resumed.step(5, {"train/loss": 0.5}, {})
+    resumed = open_logger(4)
+    resumed.log_step(5, {"train/loss": 0.5}, {})
     resumed.close()
     assert scalars(tmp_path) == {"train/loss": [(1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, 0.5)]}
 
 
 def test_a_layer_that_falls_silent_warns_once_until_it_fires_again(
-    watch: Callable[..., MetricsLogger], caplog: pytest.LogCaptureFixture
+    open_logger: Callable[..., MetricsLogger], caplog: pytest.LogCaptureFixture
 ) -> None:
-    silent, firing_ = (0.0, 1.0, 0.0), (0.5, 0.0, 0.0)
-    one, warned = watch(), []
+    silent, fires = LayerFiring(0.0, 1.0, 0.0), LayerFiring(0.5, 0.0, 0.0)
+    one, warned = open_logger(), []
     for step, (a, b) in enumerate(
         [
-            (firing_, firing_),
-            (silent, firing_),
-            (silent, firing_),
+            (fires, fires),
+            (silent, fires),
+            (silent, fires),
             (silent, silent),
-            (firing_, silent),
+            (fires, silent),
             (silent, silent),
         ],
         1,
@@ -259,7 +264,7 @@ def test_a_layer_that_falls_silent_warns_once_until_it_fires_again(
         for rates in ({"a": a, "b": b}, {}):  # most steps are not looked at
             caplog.clear()
             with caplog.at_level(logging.WARNING):
-                one.step(step, {}, rates)
+                one.log_step(step, {}, rates)
             warned += [
                 (step, record.getMessage())
                 for record in caplog.records
@@ -277,7 +282,7 @@ def test_a_layer_that_falls_silent_warns_once_until_it_fires_again(
 
 
 def test_a_layer_of_which_one_neuron_fires_is_not_silent(
-    watch: Callable[..., MetricsLogger], caplog: pytest.LogCaptureFixture
+    open_logger: Callable[..., MetricsLogger], caplog: pytest.LogCaptureFixture
 ) -> None:
-    watch().step(1, {}, {"a": (1e-6, 0.999, 0.0)})
+    open_logger().log_step(1, {}, {"a": LayerFiring(1e-6, 0.999, 0.0)})
     assert not [record for record in caplog.records if record.levelname == "WARNING"]

@@ -23,9 +23,11 @@ from zoo.errors import ConfigError, UnknownName, ZooError
 from zoo.processor import processor
 from zoo.publishing.entry import describe
 from zoo.publishing.model_card import model_card
+from zoo.training import result
 from zoo.training import run as module
 from zoo.training.data import Images
-from zoo.training.run import load_teacher, train_name
+from zoo.training.run import train_name
+from zoo.training.teacher import load_teacher
 
 ONE_STEP = {"epochs": "1", "batch_size": "4", "bf16": "false"}
 
@@ -71,14 +73,14 @@ def test_weights_are_float32_where_float16_costs_accuracy(
         rounded = all(torch.equal(p, p.half().float()) for p in model.parameters() if p.dim() > 1)
         return (7 if rounded else 8), 8
 
-    monkeypatch.setattr(module, "correct", correct)
+    monkeypatch.setattr(result, "count_correct", correct)
     train_name("danet20-t1.fmnist", run=tmp_path, overrides=ONE_STEP)
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
     assert (
         metrics["weights"] == "weights of the last step, stored as float32"
         and metrics["top1"] == metrics["top1_float32"] == 1
     )
-    monkeypatch.setattr(module, "ROUNDING", 0.2)
+    monkeypatch.setattr(result, "MAX_ACCURACY_LOSS", 0.2)
     train_name("danet20-t1.fmnist", run=tmp_path, overrides=ONE_STEP)  # nothing is trained again
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
     assert metrics["weights"].endswith("stored as float16") and (
@@ -98,9 +100,12 @@ def test_data_are_named_as_what_they_are(tmp_path: Path, monkeypatch: pytest.Mon
         origin is not None
         and origin.data == DATASETS["cifar10"].stored_as("JPEG") != DATASETS["cifar10"]
     )
-    assert [DATASETS[tag].stored_as(how).title for tag, how in (("cifar10", "PNG"), ("cifar10", ""), ("tin200", "JPEG"))] == [
-        "CIFAR-10", "CIFAR-10", "Tiny-ImageNet",
-    ]  # fmt: skip
+    for tag, encoding, title in (
+        ("cifar10", "PNG", "CIFAR-10"),
+        ("cifar10", "", "CIFAR-10"),
+        ("tin200", "JPEG", "Tiny-ImageNet"),
+    ):
+        assert DATASETS[tag].stored_as(encoding).title == title
     assert origin.data.title == origin.data.stored_as("JPEG").title == "CIFAR-10 (JPEG)"
 
 
@@ -116,7 +121,7 @@ def test_training_starts_from_the_seed_of_the_recipe(eight_images: None, tmp_pat
 def test_a_network_starts_from_one_that_started_from_another(
     eight_images: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ROUNDING", -1)  # weights are stored as they were trained
+    monkeypatch.setattr(result, "MAX_ACCURACY_LOSS", -1)  # weights are stored as they were trained
     train_name(
         "danet20-t1.fmnist", run=tmp_path / "one", overrides=ONE_STEP, init="danet20-t4.fmnist"
     )
@@ -239,7 +244,8 @@ def test_what_cannot_teach_is_refused(word: str, said: str) -> None:
         ),
         (
             {"channels": 1, "mean": (0.5,), "std": (0.2,), "classes": DATASETS["fmnist"].classes},
-            r"takes images of mean \[0.286\] and std \[0.353\]; those of CIFAR-10 have \[0.5\] and \[0.2\]",
+            r"takes images of mean \[0.286\] and std \[0.353\]; "
+            r"those of CIFAR-10 have \[0.5\] and \[0.2\]",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Which images are seen when."""
+"""The order of the images follows from the seed and the step."""
 
 import pytest
 import torch
@@ -8,10 +8,10 @@ from zoo.training.sampler import BatchSampler, generator, rank_range
 
 
 def test_an_epoch_is_a_permutation_without_its_incomplete_batch() -> None:
-    plan = BatchSampler(26, 4, seed=3)
-    assert plan.per_epoch == 6
+    sampler = BatchSampler(26, 4, seed=3)
+    assert sampler.per_epoch == 6
     for epoch in range(3):
-        seen = torch.cat([plan.indexes(step) for step in range(6 * epoch, 6 * epoch + 6)])
+        seen = torch.cat([sampler.indices(step) for step in range(6 * epoch, 6 * epoch + 6)])
         assert torch.equal(seen, torch.randperm(26, generator=generator(3, epoch))[:24])
 
 
@@ -21,7 +21,7 @@ def test_seed_zero_is_the_sequence_of_torch() -> None:
     assert generator(1, 5).initial_seed() == (2_654_435_761 + 5) % 2**32
     assert generator(2**40, 2**40).initial_seed() < 2**32
     assert (
-        BatchSampler(10, 5).indexes(1).tolist()
+        BatchSampler(10, 5).indices(1).tolist()
         == torch.randperm(10, generator=torch.Generator().manual_seed(0))[5:].tolist()
     )
 
@@ -29,9 +29,9 @@ def test_seed_zero_is_the_sequence_of_torch() -> None:
 @pytest.mark.parametrize("ranks", [1, 2, 3, 6])
 def test_ranks_share_the_batch_of_a_single_process(ranks: int) -> None:
     for step in (0, 3, 4, 11):
-        parts = [BatchSampler(26, 6, 1, rank, ranks).indexes(step) for rank in range(ranks)]
+        parts = [BatchSampler(26, 6, 1, rank, ranks).indices(step) for rank in range(ranks)]
         assert {len(part) for part in parts} == {6 // ranks}
-        assert torch.equal(torch.cat(parts), BatchSampler(26, 6, 1).indexes(step))
+        assert torch.equal(torch.cat(parts), BatchSampler(26, 6, 1).indices(step))
 
 
 def test_a_shuffle_is_computed_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,9 +40,9 @@ def test_a_shuffle_is_computed_once_an_epoch(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(
         torch, "randperm", lambda *args, **kwargs: drawn.append(args) or randperm(*args, **kwargs)
     )
-    plan = BatchSampler(1234, 100, seed=99)
-    for step in range(3 * plan.per_epoch):
-        plan.indexes(step)
+    sampler = BatchSampler(1234, 100, seed=99)
+    for step in range(3 * sampler.per_epoch):
+        sampler.indices(step)
     assert len(drawn) == 3
 
 

@@ -281,7 +281,8 @@ def test_what_can_be_adopted_is_printed_with_its_data(
         ),
         (
             ["own.toml"],
-            "data 'pets' is no data set of the zoo (in1k, tin200, cifar10, fmnist, nmnist, dvsgesture): say where it",
+            "data 'pets' is no data set of the zoo "
+            "(in1k, tin200, cifar10, fmnist, nmnist, dvsgesture): say where it",
         ),
         (["nothing.toml"], "no stage of the plan has adopt = true, so none would run"),
         (

@@ -1,26 +1,27 @@
-"""A run that was killed and resumed is the run that was never killed; a run that cannot go on says
-why.
-"""
+"""A run that was killed and resumed is the run that was never killed."""
 
 import json
 import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.danet import DANet
+from zoo.danet import DANet, DANetConfig
 from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.training import train as loop
 from zoo.training.config import Recipe
-from zoo.training.data import BatchSampler, Images, generator
+from zoo.training.data import Images
 from zoo.training.lineage import Init
-from zoo.training.train import Options, train
+from zoo.training.optimizer import learning_rate, parameter_groups
+from zoo.training.sampler import BatchSampler, generator
+from zoo.training.train import Options, TrainingRun, train
 
 RECIPE = Recipe(
     dataset="fmnist",
@@ -34,36 +35,58 @@ RECIPE = Recipe(
     bf16=False,
 )
 STEPS = 6  # 26 images: three batches of eight an epoch, two images left over
+TINY = DANetConfig(
+    depths=(1, 2),
+    widths=(8, 8),
+    stem="small",
+    steps=2,
+    in_channels=1,
+    num_classes=5,
+    threshold=0.5,  # so low that the last neurons fire from the start
+)
+Trained = tuple[dict[str, Tensor], dict[str, Any]]  # weights, and the last line of the metrics
 
 
 def images(n: int) -> Images:
     return Images(torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8), torch.arange(n) % 5)
 
 
+def fit_tiny(
+    runs: Path,
+    run: str = "run",
+    recipe: Recipe = RECIPE,
+    progress: loop.Progress | None = None,
+    *,
+    poison: bool = False,
+    init: Init | None = None,
+    teacher: loop.Teacher | None = None,
+    **options: Any,
+) -> Trained:
+    """Train a new model in a folder, always from the same start and data."""
+    torch.manual_seed(7)
+    model = DANet(TINY)
+    if poison:
+        nn.init.constant_(model.head.fc.bias, math.nan)
+    run_options = Options(progress=progress, **options)
+    last = train(
+        model,
+        TrainingRun(
+            recipe,
+            images(26),
+            images(11),
+            runs / run,
+            init=init,
+            teacher=teacher,
+            options=run_options,
+        ),
+    )
+    return model.state_dict(), last
+
+
 @pytest.fixture
-def fit(
-    tiny: Callable[..., DANet], tmp_path: Path
-) -> Callable[..., tuple[dict[str, Tensor], dict[str, Any]]]:
-    """`fit(run, recipe, progress)`: the weights and the last metrics of a new model, always from
-    the same start and data.
-    """
-
-    def fit(
-        run: str = "run", recipe: Recipe = RECIPE, progress: loop.Progress | None = None, poison: bool = False,
-        init: Init | None = None, teacher: loop.Teacher | None = None, **options: Any,
-    ) -> Any:  # fmt: skip
-        torch.manual_seed(7)
-        # so low that the last neurons fire from the start
-        model = tiny(widths=(8, 8), threshold=0.5)
-        if poison:
-            nn.init.constant_(model.head.fc.bias, math.nan)
-        last = train(
-            model, recipe, images(26), images(11), tmp_path / run,
-            init=init, teacher=teacher, options=Options(progress=progress, **options),
-        )  # fmt: skip
-        return model.state_dict(), last
-
-    return fit
+def fit(tmp_path: Path) -> Callable[..., Trained]:
+    """`fit(run, recipe, progress)`: what `fit_tiny` returns for a run in the test's own folder."""
+    return partial(fit_tiny, tmp_path)
 
 
 class Killed(Exception):
@@ -97,20 +120,32 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
+class Unbroken(NamedTuple):
+    """A run that was never killed."""
+
+    recipe: Recipe
+    weights: dict[str, Tensor]
+    last: dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS.keys())
+def unbroken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
+    recipe = replace(RECIPE, **request.param)
+    return Unbroken(recipe, *fit_tiny(tmp_path_factory.mktemp("unbroken"), recipe=recipe))
+
+
 @pytest.mark.parametrize("steps", [[1], [2], [4], [6], [3, 5]], ids=str)
 def test_stopped_and_resumed_is_never_stopped(
-    steps: list[int], variant: dict[str, Any], fit: Any
+    steps: list[int], unbroken: Unbroken, fit: Any
 ) -> None:
-    recipe = replace(RECIPE, **variant)
-    expected, metrics = fit("whole", recipe)
     for step in steps:
         with pytest.raises(Killed):
-            fit("cut", recipe, kill_at(step), save_every=1)
+            fit("cut", unbroken.recipe, kill_at(step), save_every=1)
         torch.rand(step)  # a new process would not draw the same numbers either
-    resumed, found = fit("cut", recipe, save_every=2)
-    assert all(torch.equal(resumed[key], expected[key]) for key in expected)
-    assert (found["step"], found["test_top1"]) == (metrics["step"], metrics["test_top1"])
+    weights, last = fit("cut", unbroken.recipe, save_every=2)
+    assert all(torch.equal(weights[key], value) for key, value in unbroken.weights.items())
+    for key in ("step", "test_top1"):
+        assert last[key] == unbroken.last[key]
 
 
 def test_a_resumed_run_starts_at_its_checkpoint(fit: Any) -> None:
@@ -147,9 +182,9 @@ def test_a_finished_run_is_not_trained_again(fit: Any) -> None:
 
 def test_the_folder_of_a_run(fit: Any, tmp_path: Path) -> None:
     _, last = fit()
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "recipe.json", "checkpoint-000000003.pt", "checkpoint-000000006.pt", "lock", "metrics.jsonl", "tensorboard",
-    }  # fmt: skip
+    checkpoints = {"checkpoint-000000003.pt", "checkpoint-000000006.pt"}
+    others = {"recipe.json", "lock", "metrics.jsonl", "tensorboard"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == checkpoints | others
     lines = [
         json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     ]
@@ -264,7 +299,7 @@ def test_seed_zero_is_torch_s_own_sequence() -> None:
 def test_a_loss_that_is_not_finite_stops_at_once(fit: Any, tmp_path: Path) -> None:
     with pytest.raises(
         ZooError,
-        match=r"not finite at step 0 \(epoch 0, batch 0, whose first images are \d+, .*--set lr=0.025",
+        match=r"not finite at step 0 \(epoch 0, batch 0, whose first images are \d+, .* lr=0.025",
     ) as error:
         fit(poison=True)
     assert "\n" not in str(error.value)
@@ -297,7 +332,7 @@ def test_fewer_images_than_a_batch_are_refused(fit: Any) -> None:
 
 def test_the_rate_warms_up_and_falls_to_zero() -> None:
     recipe = Recipe(dataset="fmnist", epochs=4, lr=0.8, warmup_epochs=1.0)
-    rates = [loop._rate(recipe, step, 10, 40) for step in range(41)]
+    rates = [learning_rate(recipe, step, 10, 40) for step in range(41)]
     assert rates[:10] == pytest.approx([0.08 * (step + 1) for step in range(10)])
     assert max(rates) == rates[9] == rates[10] == pytest.approx(0.8)
     assert rates[25] == pytest.approx(0.4) and rates[40] == pytest.approx(0.0)
@@ -306,7 +341,7 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
 
 def test_the_rate_may_fall_along_a_line() -> None:
     recipe = Recipe(dataset="fmnist", epochs=4, lr=0.8, warmup_epochs=1.0, schedule="linear")
-    assert [loop._rate(recipe, step, 10, 40) for step in (9, 10, 25, 40)] == pytest.approx(
+    assert [learning_rate(recipe, step, 10, 40) for step in (9, 10, 25, 40)] == pytest.approx(
         [0.8, 0.8, 0.4, 0.0]
     )
 
@@ -315,7 +350,7 @@ def test_biases_of_normalisations_may_have_a_rate_of_their_own(
     tiny: Callable[..., DANet], tmp_path: Path
 ) -> None:
     model = tiny()
-    groups = loop._groups(model, replace(RECIPE, norm_bias_rate=16.0))
+    groups = parameter_groups(model, replace(RECIPE, norm_bias_rate=16.0))
     names = {id(p): name for name, p in model.named_parameters()}
     assert [group["factor"] for group in groups] == [1.0, 1.0, 16.0]
     assert {names[id(p)] for p in groups[2]["params"]} == {
@@ -324,7 +359,8 @@ def test_biases_of_normalisations_may_have_a_rate_of_their_own(
     assert sum(len(group["params"]) for group in groups) == len(names)
     together = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # as on several GPUs
     rates = [
-        group["factor"] for group in loop._groups(together, replace(RECIPE, norm_bias_rate=16.0))
+        group["factor"]
+        for group in parameter_groups(together, replace(RECIPE, norm_bias_rate=16.0))
     ]
     assert rates == [1.0, 1.0, 16.0]
 
@@ -333,7 +369,7 @@ def test_biases_of_normalisations_may_have_a_rate_of_their_own(
         torch.manual_seed(0)
         trained = tiny(widths=(8, 8))
         recipe = replace(RECIPE, norm_bias_rate=factor, flip=False, crop_padding=0, erase=0)
-        train(trained, recipe, images(26), images(11), tmp_path / str(factor))
+        train(trained, TrainingRun(recipe, images(26), images(11), tmp_path / str(factor)))
         moved[factor] = float(trained.get_submodule("stage1.block0.bn1").bias.detach().abs().max())
     assert moved[1e-9] < 1e-6 < moved[1.0]
 
@@ -360,7 +396,8 @@ def test_images_may_be_small_at_first(
         lambda module, args: shapes.append(tuple(args[0].shape[-2:]))
     )
     recipe = replace(RECIPE, sizes=((0, 14), (1, 28)))
-    train(model, recipe, images(26), images(11), tmp_path, options=Options(evaluate_every=2))
+    run = TrainingRun(recipe, images(26), images(11), tmp_path, options=Options(evaluate_every=2))
+    train(model, run)
     assert shapes[:3] == [(14, 14)] * 3 and (8, 8) in shapes[3:]
 
 
@@ -442,9 +479,9 @@ def test_the_first_estimate_is_of_all_steps_so_far(
     """Also where epochs are shorter than that."""
     clock, estimates = Clock(), []
     monkeypatch.setattr(loop, "time", clock)
-    monkeypatch.setattr(loop, "SETTLED", 5)
+    monkeypatch.setattr(loop, "STEPS_OF_ESTIMATE", 5)
     monkeypatch.setattr(
-        loop._Training, "_estimate", lambda self, seconds, steps: estimates.append((seconds, steps))
+        loop.Trainer, "_estimate", lambda self, seconds, steps: estimates.append((seconds, steps))
     )
     fit(progress=clock.after_step)
     assert estimates == [(30, 3), (40, 5), (30, 3)]
@@ -463,9 +500,9 @@ def test_auto_is_bfloat16_where_the_processor_has_it(
 
 
 def test_an_epoch_takes_every_image_at_most_once() -> None:
-    plan = BatchSampler(26, 8)
+    sampler = BatchSampler(26, 8)
     epochs = [
-        torch.cat([plan.indexes(step) for step in range(3 * e, 3 * e + 3)]).tolist()
+        torch.cat([sampler.indices(step) for step in range(3 * e, 3 * e + 3)]).tolist()
         for e in range(2)
     ]
     assert all(len(set(epoch)) == 24 for epoch in epochs)
@@ -474,7 +511,7 @@ def test_an_epoch_takes_every_image_at_most_once() -> None:
 
 def test_only_weights_decay(tiny: Callable[..., DANet]) -> None:
     model = tiny()
-    decaying, others = loop._groups(model, replace(RECIPE, weight_decay=0.1))
+    decaying, others = parameter_groups(model, replace(RECIPE, weight_decay=0.1))
     names = {id(p): name for name, p in model.named_parameters()}
     assert decaying["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
     assert all(
@@ -491,7 +528,7 @@ def test_a_tiny_network_learns_what_is_easy(tiny: Callable[..., DANet], tmp_path
         (labels * 60).to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8).contiguous(), labels
     )
     recipe = Recipe(dataset="fmnist", epochs=8, batch_size=10, lr=0.1)
-    last = train(tiny(widths=(8, 8)), recipe, data, data, tmp_path)
+    last = train(tiny(widths=(8, 8)), TrainingRun(recipe, data, data, tmp_path))
     first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
     assert last["train_loss"] < 0.7 * first["train_loss"]
 
@@ -501,7 +538,7 @@ def test_a_checkpoint_of_another_network_is_refused(
 ) -> None:
     fit("run")
     other = tiny(widths=(16, 8), threshold=0.5)
-    train(other, RECIPE, images(26), images(11), tmp_path / "other")
+    train(other, TrainingRun(RECIPE, images(26), images(11), tmp_path / "other"))
     for path in (tmp_path / "other").glob("checkpoint-*"):
         path.replace(tmp_path / "run" / path.name)
     with pytest.raises(
@@ -532,7 +569,7 @@ def test_the_number_of_steps_follows_its_schedule(
     model = tiny(widths=(8, 8), steps=3)
     model.head.readout.register_forward_pre_hook(lambda module, args: shapes.append(len(args[0])))
     recipe = replace(RECIPE, t_schedule=((0, 1), (1, 2)))
-    train(model, recipe, images(26), images(11), tmp_path)
+    train(model, TrainingRun(recipe, images(26), images(11), tmp_path))
     assert shapes == [8, 8, 8, 33, 16, 16, 16, 33]  # T times the batch: training, evaluation
     assert model.head.readout.steps == 3
 
@@ -541,7 +578,7 @@ def test_events_are_trained_on(tiny: Callable[..., DANet], tmp_path: Path) -> No
     frames = Images(torch.randint(0, 4, (24, 2, 2, 8, 8), dtype=torch.uint8), torch.arange(24) % 5)
     model = tiny(in_channels=2, threshold=0.5)
     recipe = Recipe(dataset="nmnist", epochs=2, batch_size=8, crop_padding=1, flip=True, mixup=0.2)
-    last = train(model, recipe, frames, frames, tmp_path)
+    last = train(model, TrainingRun(recipe, frames, frames, tmp_path))
     assert last["step"] == 6 and math.isfinite(last["train_loss"])
 
 

@@ -55,7 +55,7 @@ def test_no_more_images_are_needed_than_are_looked_at(monkeypatch: pytest.Monkey
         256,
         2000,
     ]
-    monkeypatch.setattr(whitening, "PATCHES", 81 * 4)
+    monkeypatch.setattr(whitening, "MAX_PATCHES", 81 * 4)
     images, again = torch.randn(10, 3, 64, 64), nn.Conv2d(3, 64, 7)
     whiten(large, images)
     whiten(again, images[: images_needed(again, 64)])

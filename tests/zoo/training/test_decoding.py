@@ -1,4 +1,4 @@
-"""Files and shards: what a batch holds follows from the plan and the step alone."""
+"""Files and shards: what a batch holds follows from the sampler and the step alone."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -13,9 +13,11 @@ from torch import Tensor
 
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
-from zoo.training.data import BatchSampler, load_split
+from zoo.training.data import load_split
+from zoo.training.mapped import MapDataset
+from zoo.training.sampler import BatchSampler
+from zoo.training.sharded import ShardedDataset
 from zoo.training.sources import Rows
-from zoo.training.streams import Files, Shards
 
 pytestmark = pytest.mark.usefixtures("offline")
 slow = pytest.mark.slow  # processes have to be started
@@ -49,15 +51,15 @@ def numbers(batches: Batches) -> list[int]:
 
 
 @pytest.fixture
-def files(write_folders: Callable[..., Path], toy: DatasetSpec) -> Callable[..., Files]:
+def files(write_folders: Callable[..., Path], toy: DatasetSpec) -> Callable[..., MapDataset]:
     """`files(**options)`: 26 pictures in folders; row and number differ, as folders are sorted by
     class.
     """
     folder = write_folders(train=range(26))
 
-    def load(workers: int = 0, skip_bad: bool = False) -> Files:
+    def load(workers: int = 0, skip_bad: bool = False) -> MapDataset:
         split = load_split(toy, "train", folder, crop=CROP, workers=workers, skip_bad=skip_bad)
-        assert isinstance(split, Files) and split.images == 26
+        assert isinstance(split, MapDataset) and split.images == 26
         return split
 
     return load
@@ -67,16 +69,16 @@ def files(write_folders: Callable[..., Path], toy: DatasetSpec) -> Callable[...,
 ROWS = [*range(0, 26, 3), *range(1, 26, 3), *range(2, 26, 3)]
 
 
-def test_files_train_in_the_order_of_the_plan(files: Callable[..., Files]) -> None:
-    plan = BatchSampler(26, 4)
-    batches = take(files().training(plan, 0), 14)
+def test_files_train_in_the_order_of_the_plan(files: Callable[..., MapDataset]) -> None:
+    sampler = BatchSampler(26, 4)
+    batches = take(files().training(sampler, 0), 14)
     assert [numbers([batch]) for batch in batches] == [
-        [ROWS[i] for i in plan.indexes(step)] for step in range(14)
+        [ROWS[i] for i in sampler.indices(step)] for step in range(14)
     ]
     assert {tuple(pixels.shape) for pixels, _ in batches} == {(4, 3, 8, 8)}
 
 
-def test_files_see_another_box_in_each_epoch(files: Callable[..., Files]) -> None:
+def test_files_see_another_box_in_each_epoch(files: Callable[..., MapDataset]) -> None:
     def boxes(epoch: int, seed: int = 0) -> dict[int, Tensor]:
         batches = take(files().training(BatchSampler(26, 13, seed), 2 * epoch), 2)
         return dict(
@@ -90,15 +92,15 @@ def test_files_see_another_box_in_each_epoch(files: Callable[..., Files]) -> Non
 
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("start", [0, 5, 6, 20])
-def test_files_resume_exactly(workers: int, start: int, files: Callable[..., Files]) -> None:
-    plan = BatchSampler(26, 4, seed=2)
+def test_files_resume_exactly(workers: int, start: int, files: Callable[..., MapDataset]) -> None:
+    sampler = BatchSampler(26, 4, seed=2)
     assert same(
-        take(files(workers).training(plan, start), 9),
-        take(files().training(plan, 0), start + 9)[start:],
+        take(files(workers).training(sampler, start), 9),
+        take(files().training(sampler, 0), start + 9)[start:],
     )
 
 
-def test_files_read_nothing_that_came_before(files: Callable[..., Files]) -> None:
+def test_files_read_nothing_that_came_before(files: Callable[..., MapDataset]) -> None:
     split = files()
     read: list[int] = []
 
@@ -110,12 +112,12 @@ def test_files_read_nothing_that_came_before(files: Callable[..., Files]) -> Non
             read.append(row)
             return dict(split.rows.data[row])
 
-    plan = BatchSampler(26, 4)
-    take(replace(split, rows=Rows(Spy(), "train")).training(plan, 5), 2)
-    assert read == [*plan.indexes(5).tolist(), *plan.indexes(6).tolist()]
+    sampler = BatchSampler(26, 4)
+    take(replace(split, rows=Rows(Spy(), "train")).training(sampler, 5), 2)
+    assert read == [*sampler.indices(5).tolist(), *sampler.indices(6).tolist()]
 
 
-def test_ranks_of_files_share_the_batch_of_one(files: Callable[..., Files]) -> None:
+def test_ranks_of_files_share_the_batch_of_one(files: Callable[..., MapDataset]) -> None:
     """The same pixels, too: a crop does not depend on the rank that makes it."""
     whole = take(files().training(BatchSampler(26, 6), 3), 3)
     parts = [
@@ -131,20 +133,20 @@ def test_ranks_of_files_share_the_batch_of_one(files: Callable[..., Files]) -> N
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_files_evaluate_every_image_once(workers: int, files: Callable[..., Files]) -> None:
+def test_files_evaluate_every_image_once(workers: int, files: Callable[..., MapDataset]) -> None:
     parts = [list(files(workers).evaluation(2, rank, 3)) for rank in range(3)]
     assert [len(numbers(part)) for part in parts] == [8, 9, 9]
     assert numbers([batch for part in parts for batch in part]) == ROWS
     assert same([batch for part in parts for batch in part][:4], list(files().evaluation(2, 0, 3)))
 
 
-def test_loading_draws_nothing_from_the_model_s_generator(files: Callable[..., Files]) -> None:
+def test_loading_draws_nothing_from_the_model_s_generator(files: Callable[..., MapDataset]) -> None:
     before = torch.get_rng_state()
     take(files().training(BatchSampler(26, 4), 0), 2)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def break_one(files: Files, number: int) -> Path:
+def break_one(files: MapDataset, number: int) -> Path:
     path = Path(files.rows.data[ROWS.index(number)]["image"]["path"])
     path.write_bytes(b"broken")
     return path
@@ -152,7 +154,7 @@ def break_one(files: Files, number: int) -> Path:
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_a_bad_file_is_one_line_wherever_it_is_met(
-    workers: int, files: Callable[..., Files]
+    workers: int, files: Callable[..., MapDataset]
 ) -> None:
     path = break_one(split := files(workers), 7)
     message = (
@@ -166,23 +168,23 @@ def test_a_bad_file_is_one_line_wherever_it_is_met(
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_a_bad_file_is_replaced_by_the_next_row(
-    workers: int, files: Callable[..., Files], caplog: pytest.LogCaptureFixture
+    workers: int, files: Callable[..., MapDataset], caplog: pytest.LogCaptureFixture
 ) -> None:
     split = files(workers, skip_bad=True)
     for number in (25, 2):  # the last of its class, and the first of the next
         break_one(split, number)
-    plan = BatchSampler(26, 26)
+    sampler = BatchSampler(26, 26)
     with caplog.at_level(logging.WARNING):
-        batches = take(split.training(plan, 0), 3)
+        batches = take(split.training(sampler, 0), 3)
     replaced = {25: 5, 2: 5}
     assert numbers(batches) == [
-        replaced.get(ROWS[i], ROWS[i]) for step in range(3) for i in plan.indexes(step).tolist()
+        replaced.get(ROWS[i], ROWS[i]) for step in range(3) for i in sampler.indices(step).tolist()
     ]
     assert (split.skipped, len(caplog.records)) == (2, 2), "each is counted and told once"
     assert sorted(numbers(list(split.evaluation(4)))) == sorted(set(ROWS) - {25, 2})
 
 
-def test_nothing_but_bad_files_is_an_error(files: Callable[..., Files]) -> None:
+def test_nothing_but_bad_files_is_an_error(files: Callable[..., MapDataset]) -> None:
     split = files(skip_bad=True)
     for number in range(26):
         break_one(split, number)
@@ -195,12 +197,12 @@ TOTAL = sum(SIZES)
 
 
 @pytest.fixture
-def shards(write_shards: Callable[..., Path], toy: DatasetSpec) -> Callable[..., Shards]:
+def shards(write_shards: Callable[..., Path], toy: DatasetSpec) -> Callable[..., ShardedDataset]:
     """`shards(**options)`: 50 pictures in the first `count` of six tar files of different sizes."""
 
     def load(
         workers: int = 0, skip_bad: bool = False, bad: tuple[int, ...] = (), count: int = 6
-    ) -> Shards:
+    ) -> ShardedDataset:
         rows = iter(
             (n, b"broken" if n in bad else encoded(picture(n)), n % 3) for n in range(TOTAL)
         )
@@ -216,54 +218,59 @@ def shards(write_shards: Callable[..., Path], toy: DatasetSpec) -> Callable[...,
             skip_bad=skip_bad,
             images=sum(SIZES[:count]),
         )
-        assert isinstance(split, Shards) and split.images == sum(SIZES[:count])
+        assert isinstance(split, ShardedDataset) and split.images == sum(SIZES[:count])
         return split
 
     return load
 
 
-def test_shards_are_shuffled_anew_in_each_epoch(shards: Callable[..., Shards]) -> None:
-    plan = BatchSampler(TOTAL, 5)
+def test_shards_are_shuffled_anew_in_each_epoch(shards: Callable[..., ShardedDataset]) -> None:
+    sampler = BatchSampler(TOTAL, 5)
     epochs = [
-        numbers(take(shards().training(plan, epoch * plan.per_epoch), plan.per_epoch))
+        numbers(take(shards().training(sampler, epoch * sampler.per_epoch), sampler.per_epoch))
         for epoch in range(3)
     ]
     assert all(set(epoch) <= set(range(TOTAL)) and epoch != sorted(epoch) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    assert epochs[0] != numbers(take(shards().training(replace(plan, seed=1), 0), plan.per_epoch))
+    assert epochs[0] != numbers(
+        take(shards().training(replace(sampler, seed=1), 0), sampler.per_epoch)
+    )
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_shards_resume_exactly_at_any_step(rank: int, shards: Callable[..., Shards]) -> None:
+def test_shards_resume_exactly_at_any_step(
+    rank: int, shards: Callable[..., ShardedDataset]
+) -> None:
     # eight steps an epoch, lanes of which two wrap around
-    plan = BatchSampler(TOTAL, 6, seed=5, rank=rank, ranks=2)
+    sampler = BatchSampler(TOTAL, 6, seed=5, rank=rank, ranks=2)
     split = shards()
-    whole = take(split.training(plan, 0), 26)
+    whole = take(split.training(sampler, 0), 26)
     for start in range(1, 23):
-        assert same(take(split.training(plan, start), 3), whole[start : start + 3])
+        assert same(take(split.training(sampler, start), 3), whole[start : start + 3])
 
 
 @slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("start", [0, 11])
 def test_shards_are_the_same_for_any_number_of_workers(
-    workers: int, start: int, shards: Callable[..., Shards]
+    workers: int, start: int, shards: Callable[..., ShardedDataset]
 ) -> None:
-    plan = BatchSampler(TOTAL, 6)
+    sampler = BatchSampler(TOTAL, 6)
     assert same(
-        take(shards(workers).training(plan, start), 12), take(shards().training(plan, start), 12)
+        take(shards(workers).training(sampler, start), 12),
+        take(shards().training(sampler, start), 12),
     )
 
 
 def test_resuming_decodes_nothing_that_came_before(
-    shards: Callable[..., Shards], monkeypatch: pytest.MonkeyPatch
+    shards: Callable[..., ShardedDataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zoo.training import streams
+    from zoo.training import decoding
 
     decoded: list[object] = []
-    decode = streams.decode
+    decode = decoding.decode
     monkeypatch.setattr(
-        streams, "decode", lambda *args, **kwargs: decoded.append(args) or decode(*args, **kwargs)
+        decoding, "decode", lambda *args, **kwargs: decoded.append(args) or decode(*args, **kwargs)
     )
     take(shards().training(BatchSampler(TOTAL, 5), 7), 2)
     assert len(decoded) == 10
@@ -271,21 +278,23 @@ def test_resuming_decodes_nothing_that_came_before(
 
 @pytest.mark.parametrize(("ranks", "count"), [(2, 6), (3, 6), (6, 6), (4, 3)], ids=str)
 def test_ranks_of_shards_are_disjoint_and_equally_long(
-    ranks: int, count: int, shards: Callable[..., Shards]
+    ranks: int, count: int, shards: Callable[..., ShardedDataset]
 ) -> None:
     """With fewer shards than ranks, too. Where a rank's part is shorter than its epoch, it sees
     some images again.
     """
     split = shards(count=count)
-    plan = BatchSampler(split.images, 2 * ranks)
+    sampler = BatchSampler(split.images, 2 * ranks)
     for epoch in range(2):
         seen = []
         for rank in range(ranks):
             batches = take(
-                split.training(replace(plan, rank=rank, ranks=ranks), epoch * plan.per_epoch),
-                plan.per_epoch,
+                split.training(replace(sampler, rank=rank, ranks=ranks), epoch * sampler.per_epoch),
+                sampler.per_epoch,
             )
-            assert len(batches) == plan.per_epoch and all(len(labels) == 2 for _, labels in batches)
+            assert len(batches) == sampler.per_epoch and all(
+                len(labels) == 2 for _, labels in batches
+            )
             seen.append(set(numbers(batches)))
         assert sum(map(len, seen)) == len(set().union(*seen))
 
@@ -293,7 +302,7 @@ def test_ranks_of_shards_are_disjoint_and_equally_long(
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("count", [6, 2])
 def test_shards_evaluate_every_image_once(
-    workers: int, count: int, shards: Callable[..., Shards]
+    workers: int, count: int, shards: Callable[..., ShardedDataset]
 ) -> None:
     split = shards(workers, count=count)
     parts = [list(split.evaluation(4, rank, 3)) for rank in range(3)]
@@ -302,7 +311,9 @@ def test_shards_evaluate_every_image_once(
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_a_bad_image_in_a_shard_is_one_line(workers: int, shards: Callable[..., Shards]) -> None:
+def test_a_bad_image_in_a_shard_is_one_line(
+    workers: int, shards: Callable[..., ShardedDataset]
+) -> None:
     split = shards(workers, bad=(7,))
     for batches in (split.training(BatchSampler(TOTAL, 5), 0), split.evaluation(4)):
         with pytest.raises(
@@ -312,22 +323,24 @@ def test_a_bad_image_in_a_shard_is_one_line(workers: int, shards: Callable[..., 
             take(batches, 30)
 
 
-def test_a_bad_image_in_a_shard_is_replaced_within_its_batch(shards: Callable[..., Shards]) -> None:
-    plan = BatchSampler(TOTAL, 5)
-    whole = take(shards().training(plan, 0), 20)
+def test_a_bad_image_in_a_shard_is_replaced_within_its_batch(
+    shards: Callable[..., ShardedDataset],
+) -> None:
+    sampler = BatchSampler(TOTAL, 5)
+    whole = take(shards().training(sampler, 0), 20)
     split = shards(skip_bad=True, bad=(7, 33))
-    batches = take(split.training(plan, 0), 20)
+    batches = take(split.training(sampler, 0), 20)
     for before, after in zip(whole, batches, strict=True):
         old, new = numbers([before]), numbers([after])
         assert len(new) == 5 and not {7, 33} & set(new) and set(new) == set(old) - {7, 33}
         assert all(a == b for a, b in zip(old, new, strict=True) if a not in (7, 33))
-    assert same(take(split.training(plan, 13), 4), batches[13:17])
+    assert same(take(split.training(sampler, 13), 4), batches[13:17])
     assert split.skipped == len({7, 33} & set(numbers(whole))) > 0
     assert sorted(numbers(list(split.evaluation(4)))) == sorted({*range(TOTAL)} - {7, 33})
     assert split.skipped == 2
 
 
-def test_a_batch_of_bad_images_is_an_error(shards: Callable[..., Shards]) -> None:
+def test_a_batch_of_bad_images_is_an_error(shards: Callable[..., ShardedDataset]) -> None:
     split = shards(skip_bad=True, bad=tuple(range(TOTAL)))
     with pytest.raises(
         InputError, match=r"none of the 5 images of step 0 can be read: \d{4}\.png, \.\.\."
@@ -346,7 +359,7 @@ def test_a_label_outside_the_classes_is_named(
         list(split.evaluation(4))
 
 
-def test_a_cut_shard_is_one_line(shards: Callable[..., Shards], tmp_path: Path) -> None:
+def test_a_cut_shard_is_one_line(shards: Callable[..., ShardedDataset], tmp_path: Path) -> None:
     split = shards()
     path = tmp_path / "shards" / "train-2.tar"
     path.write_bytes(path.read_bytes()[:4000])
