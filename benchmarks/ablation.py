@@ -1,11 +1,12 @@
-"""Which parts of the fast recipe pay: top-1 on held-out training images of runs that differ in one
-thing.
+"""Which parts of the fast recipe pay: top-1 of runs that differ in one thing.
 
-    python benchmarks/ablation.py --data SOURCE [--network NAME] [--config KEY=VALUE ...] [--epochs 2] [--seeds 2] [VARIANT ...]
+    python benchmarks/ablation.py --data SOURCE [--network NAME] [--config KEY=VALUE ...]
+                                  [--epochs 2] [--seeds 2] [VARIANT ...]
 
-Every run is a `zoo train` with `validation=0.1`, a single thread, and a folder in `runs/ablation`,
-where it goes on if it was stopped. One runs on each core at a time. What is finished goes into
-`results/ablation.json`; without `--data` it is printed.
+Top-1 is measured on held-out training images, once for each seed. Every run is a `zoo train` with
+`validation=0.1`, a single thread, and a folder in `runs/ablation`, where it goes on if it was
+stopped. One runs on each core at a time. What is finished goes into `results/ablation.json`;
+without `--data` it is printed.
 """
 
 import argparse
@@ -23,7 +24,10 @@ from zoo.processor import processor
 
 RESULTS = Path(__file__).with_name("results") / "ablation.json"
 WRITING = Lock()
-BEFORE = "lr=0.1 schedule=cosine warmup_epochs=1 whiten=false crop_padding=4 crop_mode=zeros flip_alternating=false flip=true"
+BEFORE = (
+    "lr=0.1 schedule=cosine warmup_epochs=1 whiten=false crop_padding=4 crop_mode=zeros "
+    "flip_alternating=false flip=true"
+)
 VARIANTS = {
     "fast": "",
     "before": BEFORE,
@@ -103,8 +107,8 @@ def train(variant: str, seed: int, options: argparse.Namespace) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     run.mkdir(parents=True, exist_ok=True)
     with (run / "log").open("a", encoding="utf-8") as log:
-        subprocess.run([*command, *config, "--evaluate-every", str(options.epochs), "--set", *sets], env=environment, check=True,
-                       stdout=log, stderr=log)  # fmt: skip
+        command += [*config, "--evaluate-every", str(options.epochs), "--set", *sets]
+        subprocess.run(command, env=environment, check=True, stdout=log, stderr=log)
     lines = [
         json.loads(line)
         for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -112,9 +116,14 @@ def train(variant: str, seed: int, options: argparse.Namespace) -> None:
     # not known of epochs that an older version trained
     seconds = [line.get("core_seconds") for line in lines]
     result = {
-        "network": title, "epochs": options.epochs, "variant": variant, "seed": seed, "processor": processor(),
-        "top1": lines[-1]["validation_top1"], "core_minutes": None if None in seconds else round(sum(seconds) / 60, 1),
-    }  # fmt: skip
+        "network": title,
+        "epochs": options.epochs,
+        "variant": variant,
+        "seed": seed,
+        "processor": processor(),
+        "top1": lines[-1]["validation_top1"],
+        "core_minutes": None if None in seconds else round(sum(seconds) / 60, 1),
+    }
     with WRITING:  # of two runs that end together neither overwrites the other's result
         results = read_results()
         results[f"{title}, {options.epochs} epochs: {variant}, seed {seed}"] = result

@@ -1,8 +1,7 @@
-"""onnxruntime-web in a headless Chromium, for `benchmarks/importers.py`: a page on loopback runs a
-file and sends its outputs back.
+"""Run an ONNX file by onnxruntime-web in a headless Chromium, for `benchmarks/importers.py`.
 
-`npm install onnxruntime-web` in the working folder first. WebGPU is computed by SwiftShader, in
-software.
+A page on loopback runs the file and sends its outputs back. `npm install onnxruntime-web` in the
+working folder first. WebGPU is computed by SwiftShader, in software.
 """
 
 import json
@@ -21,30 +20,36 @@ import numpy as np
 __all__ = ["PACKAGE", "run"]
 
 PACKAGE = Path("node_modules/onnxruntime-web")
-SECONDS = 300
+TIMEOUT_SECONDS = 300
 CHROMIUM = (
-    "chromium --headless=new --no-sandbox --enable-unsafe-webgpu --enable-features=Vulkan,WebGPU --use-webgpu-adapter=swiftshader "
-    "--use-angle=swiftshader --disable-background-networking --disable-component-update --disable-sync --no-first-run "
+    "chromium --headless=new --no-sandbox --enable-unsafe-webgpu "
+    "--enable-features=Vulkan,WebGPU --use-webgpu-adapter=swiftshader --use-angle=swiftshader "
+    "--disable-background-networking --disable-component-update --disable-sync --no-first-run "
     "--disable-quic --remote-debugging-port=0"
 )
 PAGE = """<!doctype html><script type=module>
-const found = {};
+const answer = {};
 try {
   const ort = await import("/dist/BUNDLE");
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmPaths = "/dist/";
-  const session = await ort.InferenceSession.create("/graph.onnx", {executionProviders: ["PROVIDER"]});
+  const options = {executionProviders: ["PROVIDER"]};
+  const session = await ort.InferenceSession.create("/graph.onnx", options);
   const inputs = await (await fetch("/inputs.json")).json();
   const feeds = {};
-  for (const [name, [shape, values]] of Object.entries(inputs)) feeds[name] = new ort.Tensor("float32", values, shape);
+  for (const [name, [shape, values]] of Object.entries(inputs))
+    feeds[name] = new ort.Tensor("float32", values, shape);
   const outputs = await session.run(feeds);
-  for (const name of session.outputNames) found[name] = [outputs[name].dims, Array.from(await outputs[name].getData())];
-} catch (error) { found.error = String(error); }
-await fetch("/", {method: "POST", body: JSON.stringify(found)});
+  for (const name of session.outputNames)
+    answer[name] = [outputs[name].dims, Array.from(await outputs[name].getData())];
+} catch (error) { answer.error = String(error); }
+await fetch("/", {method: "POST", body: JSON.stringify(answer)});
 </script>"""
 
 
 class _Handler(SimpleHTTPRequestHandler):
+    """Serves the page and its files, and puts what the page sends back into a queue."""
+
     extensions_map = SimpleHTTPRequestHandler.extensions_map | {
         ".mjs": "text/javascript",
         ".wasm": "application/wasm",
@@ -60,43 +65,52 @@ class _Handler(SimpleHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *args: Any) -> None:
-        """Nothing of each request."""
+        """Print nothing of a request."""
 
 
 def run(
     path: Path, values: Mapping[str, np.ndarray], *, bundle: str, provider: str
 ) -> list[np.ndarray]:
-    """The outputs of the file at `path`, in its order, by a bundle of onnxruntime-web and one of
-    its execution providers.
+    """Return the outputs of the file at `path`, in the file's order.
+
+    Args:
+        path: The ONNX file.
+        values: Its inputs, by name, in float32.
+        bundle: The file of onnxruntime-web that the page imports.
+        provider: The execution provider: "wasm" or "webgpu".
+
+    Raises:
+        RuntimeError: The page has reported an error.
+        queue.Empty: The page has not answered in `TIMEOUT_SECONDS`.
     """
     answers: Queue[bytes] = Queue()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as profile:
-        site = Path(folder)
-        (site / "dist").symlink_to((PACKAGE / "dist").absolute())
-        (site / "graph.onnx").symlink_to(path.absolute())
-        (site / "inputs.json").write_text(
-            json.dumps({k: [v.shape, v.ravel().tolist()] for k, v in values.items()})
-        )
-        (site / "index.html").write_text(
-            PAGE.replace("BUNDLE", bundle).replace("PROVIDER", provider)
-        )
-        server = ThreadingHTTPServer(
-            ("127.0.0.1", 0), partial(_Handler, answers=answers, directory=folder)
-        )
+        _write_site(Path(folder), path, values, bundle=bundle, provider=provider)
+        handler = partial(_Handler, answers=answers, directory=folder)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         Thread(target=server.serve_forever, daemon=True).start()
-        command = [
-            *CHROMIUM.split(),
-            f"--user-data-dir={profile}",
-            f"http://127.0.0.1:{server.server_port}/",
-        ]
+        url = f"http://127.0.0.1:{server.server_port}/"
+        command = [*CHROMIUM.split(), f"--user-data-dir={profile}", url]
         browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            found = json.loads(answers.get(timeout=SECONDS))
+            answer = json.loads(answers.get(timeout=TIMEOUT_SECONDS))
         finally:
             browser.terminate()
             browser.wait()
             server.shutdown()
             server.server_close()
-    if "error" in found:
-        raise RuntimeError(found["error"])
-    return [np.array(numbers, np.float32).reshape(shape) for shape, numbers in found.values()]
+    if "error" in answer:
+        raise RuntimeError(answer["error"])
+    return [np.array(numbers, np.float32).reshape(shape) for shape, numbers in answer.values()]
+
+
+def _write_site(
+    site: Path, path: Path, values: Mapping[str, np.ndarray], *, bundle: str, provider: str
+) -> None:
+    """Write the page, its inputs, and links to the file and to onnxruntime-web."""
+    (site / "dist").symlink_to((PACKAGE / "dist").absolute())
+    (site / "graph.onnx").symlink_to(path.absolute())
+    inputs = {name: [value.shape, value.ravel().tolist()] for name, value in values.items()}
+    (site / "inputs.json").write_text(json.dumps(inputs))
+    page = PAGE.replace("BUNDLE", bundle).replace("PROVIDER", provider)
+    (site / "index.html").write_text(page)

@@ -1,10 +1,13 @@
-"""Which connection, at which T: small networks under one recipe and one budget, side by side.
+"""Which connection, at which T: top-1 and SynOps of small networks under one recipe and budget.
 
-    python benchmarks/comparison.py train --data FOLDER [--seeds N] [NETWORK ...]    what has no log yet, two at a time, a core each
-    python benchmarks/comparison.py table                                            docs/comparison.md, from the logs alone
+    python benchmarks/comparison.py train --data FOLDER [--seeds N] [NETWORK ...]
+        trains what has no log yet, two at a time, a core each
+    python benchmarks/comparison.py table
+        writes the tables and the picture of docs/comparison.md from the logs
 
-A run's log, `benchmarks/results/comparison/NETWORK-seedN.json`, holds the recipe, each epoch's
-line, and counts on test images. What was stopped goes on where it was.
+Every network is trained once for each seed. A run's log,
+`benchmarks/results/comparison/NETWORK-seedN.json`, holds the recipe, a line for each epoch, and
+synaptic operations per test image. A run that was stopped goes on where it was.
 """
 
 import argparse
@@ -15,12 +18,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 import zoo
 from export.energy import estimate
+from zoo.danet import DANet
+from zoo.datasets import DatasetSpec
+from zoo.files import write_text
 from zoo.images import normalise
 from zoo.processor import processor
 from zoo.training.config import Recipe
@@ -30,30 +36,38 @@ from zoo.training.train import TrainingRun, train
 LOGS = Path(__file__).parent / "results" / "comparison"
 PAGE = Path(__file__).parent.parent / "docs" / "comparison.md"
 PICTURE = PAGE.with_suffix(".png")
+RUNS = Path("runs/comparison")
 BEGIN, END = (
     "<!-- tables: written by `python benchmarks/comparison.py table` -->",
     "<!-- end of tables -->",
 )
-IMAGES = 20_000  # of the training split, its first, each seen once
-COUNTED = 1_000  # of the test split, its first
-RECIPE = {
-    "epochs": "1", "batch_size": "64", "lr": "0.1", "warmup_epochs": "0.1", "schedule": "cosine", "whiten": "false",
-    "crop_padding": "4", "crop_mode": "zeros", "flip": "true", "flip_alternating": "false",
-}  # fmt: skip  # changes of the recipe for CIFAR-10
+TRAINING_IMAGES = 20_000  # the first of the training split, each seen once
+COUNTED_IMAGES = 1_000  # the first of the test split
+RECIPE = {  # changes of the recipe for CIFAR-10
+    "epochs": "1",
+    "batch_size": "64",
+    "lr": "0.1",
+    "warmup_epochs": "0.1",
+    "schedule": "cosine",
+    "whiten": "false",
+    "crop_padding": "4",
+    "crop_mode": "zeros",
+    "flip": "true",
+    "flip_alternating": "false",
+}
 
 
 @dataclass(frozen=True)
 class Network:
-    """A contender: what it is called here, its name in the zoo, and what is changed of that."""
+    """A contender: its title in the tables, its name in the zoo, and its links."""
 
     title: str
     name: str
     links: bool | None = None  # densely additive; None: as the name says
 
-    def create(self) -> Any:
-        return zoo.create(
-            f"{self.name}.cifar10", **({} if self.links is None else {"links": self.links})
-        )
+    def create(self) -> DANet:
+        options: dict[str, Any] = {} if self.links is None else {"links": self.links}
+        return zoo.create(f"{self.name}.cifar10", **options)
 
 
 NETWORKS: dict[str, Network] = {
@@ -72,6 +86,7 @@ NETWORKS: dict[str, Network] = {
     "sew-resnet20-t4": Network("SEW-ResNet, ADD", "sew-resnet20-t4"),
     "ms-resnet20-t4": Network("MS-ResNet", "ms-resnet20-t4"),
 }
+PUBLISHED = "danet20-t4 danet20c-t4 spiking-resnet20-t4 sew-resnet20-t4 ms-resnet20-t4"
 TABLES: dict[str, list[str]] = {
     "Block orders, with and without densely additive links": [
         f"danet20{order}-t4{links}"
@@ -79,151 +94,137 @@ TABLES: dict[str, list[str]] = {
         for links in ("", "-without-links")
     ],
     "Time steps": ["danet20-t1", "danet20-t2", "danet20-t4", "danet20-t8"],
-    "Beside the published connections": [
-        "danet20-t4",
-        "danet20c-t4",
-        "spiking-resnet20-t4",
-        "sew-resnet20-t4",
-        "ms-resnet20-t4",
-    ],
+    "Beside the published connections": PUBLISHED.split(),
 }
 
 
 def main() -> None:
+    """Run the command that the command line names."""
+    args = parse_arguments()
+    if args.command == "table":
+        sys.exit(write_tables(check=args.check))
+    if args.command == "one":
+        train_network(args.network, args.seed, args.data, args.runs)
+    else:
+        sys.exit(train_all(args.networks or list(NETWORKS), args.seeds, args.data, args.runs))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the arguments of the command line; its `command` is "train", "one" or "table"."""
     parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("train")
     sub.add_argument(
         "networks", nargs="*", metavar="NETWORK", help=f"all, or any of {', '.join(NETWORKS)}"
     )
     sub.add_argument("--data", required=True, metavar="FOLDER")
+    sub.add_argument("--runs", type=Path, default=RUNS, metavar="FOLDER", help="of checkpoints")
     sub.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("runs/comparison"),
-        metavar="FOLDER",
-        help="where checkpoints lie",
+        "--seeds", type=int, default=1, metavar="N", help="run seeds 0 to N - 1 (default: 1)"
     )
-    sub.add_argument(
-        "--seeds",
-        type=int,
-        default=1,
-        metavar="N",
-        help="0 to N - 1, for each network (default: 1)",
-    )
-    sub.set_defaults(
-        command=lambda args: together(
-            args.networks or list(NETWORKS), args.seeds, args.data, args.runs
-        )
-    )
-    sub = commands.add_parser("one")  # a process of `train`
+    sub = commands.add_parser("one")  # a process that `train` starts
     sub.add_argument("network", choices=list(NETWORKS))
     sub.add_argument("seed", type=int)
     sub.add_argument("data")
     sub.add_argument("runs", type=Path)
-    sub.set_defaults(command=lambda args: one(args.network, args.seed, args.data, args.runs))
     sub = commands.add_parser("table")
     sub.add_argument(
-        "--check",
-        action="store_true",
-        help="exit status 1 if the page says something else than the logs",
+        "--check", action="store_true", help="exit with 1 if the page differs from the logs"
     )
-    sub.set_defaults(command=lambda args: table(check=args.check))
     args = parser.parse_args()
     if unknown := set(getattr(args, "networks", [])) - set(NETWORKS):
         parser.error(f"unknown network {min(unknown)!r}; valid are {', '.join(NETWORKS)}")
-    sys.exit(args.command(args))
+    return args
 
 
-def together(networks: list[str], seeds: int, data: str, runs: Path) -> int:
-    """Two at a time: small networks leave a second core idle. A seed is done with before the next
-    one begins.
+def train_all(networks: list[str], seeds: int, data: str, runs: Path) -> int:
+    """Train what has no log yet, and return the highest exit status.
+
+    Two run at a time: small networks leave a second core idle. All networks have one seed before
+    the next seed begins.
     """
-    # what takes longest first
-    networks = sorted(networks, key=lambda network: "-t8" not in network)
-    missing = [
-        (network, seed)
+    networks = sorted(networks, key=lambda network: "-t8" not in network)  # the slowest first
+    command = [sys.executable, __file__, "one"]
+    commands = [
+        [*command, network, str(seed), data, str(runs)]
         for seed in range(seeds)
         for network in networks
-        if not log_of(network, seed).exists()
+        if not log_path(network, seed).exists()
     ]
     with ThreadPoolExecutor(2) as pool:
-        commands = [
-            [sys.executable, __file__, "one", network, str(seed), data, str(runs)]
-            for network, seed in missing
-        ]
         return max((done.returncode for done in pool.map(subprocess.run, commands)), default=0)
 
 
-def log_of(network: str, seed: int) -> Path:
+def log_path(network: str, seed: int) -> Path:
     return LOGS / f"{network}-seed{seed}.json"
 
 
-def one(network: str, seed: int, data: str, runs: Path) -> int:
-    """Train a network, and write its log."""
+def train_network(network: str, seed: int, data: str, runs: Path) -> None:
+    """Train a network, count its operations on test images, and write its log."""
     torch.set_num_threads(1)
     recipe = replace(Recipe.load("cifar10", RECIPE), source="", seed=seed)
     torch.manual_seed(recipe.seed)
     model = NETWORKS[network].create()
-    spec = model.origin.data
-    parts = {}
-    for split in ("train", "test"):
-        whole = load_split(spec, split, data, workers=0)
-        assert isinstance(whole, Images)
-        parts[split] = whole
-    first = Images(parts["train"].pixels[:IMAGES], parts["train"].labels[:IMAGES])
+    spec = model.known_origin.data
+    training, test = load_images(spec, "train", data), load_images(spec, "test", data)
+    first = Images(training.pixels[:TRAINING_IMAGES], training.labels[:TRAINING_IMAGES])
     run = runs / f"{network}-seed{seed}"
-    train(model, TrainingRun(recipe, first, parts["test"], run))
-    x, labels = normalise(parts["test"].pixels[:COUNTED], spec), parts["test"].labels[:COUNTED]
-    counted = estimate(model.cpu(), x, labels, profile="45nm-fp32", batch=100).to_json()
-    lines = [
-        json.loads(line)
-        for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    train(model, TrainingRun(recipe, first, test, run))
+    x, labels = normalise(test.pixels[:COUNTED_IMAGES], spec), test.labels[:COUNTED_IMAGES]
+    report = estimate(model.cpu(), x, labels, profile="45nm-fp32", batch=100).to_json()
+    metrics = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    epochs = [json.loads(line) for line in metrics]
     log = {
         "network": network,
         "model": model.config.to_dict(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "recipe": recipe.to_dict(),
-        "images": IMAGES,
-        "epochs": lines,
-        "synops": counted["counts"]["acs"] / COUNTED,
-        "firing_rate": counted["firing_rate"],
+        "images": TRAINING_IMAGES,
+        "epochs": epochs,
+        "synops": report["counts"]["acs"] / COUNTED_IMAGES,
+        "firing_rate": report["firing_rate"],
         "machine": f"one core of {processor()}",
         "torch": torch.__version__,
     }
     LOGS.mkdir(parents=True, exist_ok=True)
-    path = log_of(network, seed)
-    path.with_suffix(".tmp").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".tmp").replace(path)
-    print(f"{network}, seed {seed}: top-1 {lines[-1]['test_top1']:.2%}", flush=True)
-    return 0
+    write_text(log_path(network, seed), json.dumps(log, indent=1) + "\n")
+    print(f"{network}, seed {seed}: top-1 {epochs[-1]['test_top1']:.2%}", flush=True)
 
 
-def table(*, check: bool) -> int:
-    """Write the tables between the page's marks, or only compare them with what stands there."""
+def load_images(spec: DatasetSpec, split: Literal["train", "test"], source: str) -> Images:
+    """Return a split that fits into memory."""
+    images = load_split(spec, split, source, workers=0)
+    assert isinstance(images, Images)
+    return images
+
+
+def write_tables(*, check: bool) -> int:
+    """Write the tables and the picture of the page; or, to check, only compare the tables.
+
+    Returns the exit status: 1 if a check finds another text than the logs give.
+    """
     logs: dict[str, list[dict[str, Any]]] = {network: [] for network in NETWORKS}
     for path in sorted(LOGS.glob("*.json")):
         log = json.loads(path.read_text(encoding="utf-8"))
         logs[log["network"]].append(log)
-    found = {network: Figures.of(runs) for network, runs in logs.items() if runs}
-    text = "\n\n".join(
-        section(title, [found[network] for network in rows if network in found])
-        for title, rows in TABLES.items()
+    figures = {network: Figures.of(runs) for network, runs in logs.items() if runs}
+    tables = "\n\n".join(
+        table_section(title, [figures[network] for network in networks if network in figures])
+        for title, networks in TABLES.items()
     )
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
-    wanted = f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
+    text = f"{before}{BEGIN}\n\n{tables}\n\n{END}{rest.partition(END)[2]}"
     if check:
-        return int(page != wanted)
-    PAGE.write_text(wanted, encoding="utf-8")
-    picture(list(found.values()))
+        return int(page != text)
+    PAGE.write_text(text, encoding="utf-8")
+    draw(list(figures.values()))
     return 0
 
 
 @dataclass(frozen=True)
 class Figures:
-    """A network over its seeds."""
+    """The figures of a network, over its seeds."""
 
     network: str
     links: bool
@@ -251,23 +252,24 @@ class Figures:
         )
 
 
-def section(title: str, rows: list[Figures]) -> str:
-    """`±` is the standard deviation over seeds."""
-    lines = [
-        f"### {title}",
-        "",
-        "| network | links | T | parameters | top-1 | seeds | training loss | SynOps of an image | firing rate | minutes |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+COLUMNS = (
+    "network", "links", "T", "parameters", "top-1", "seeds", "training loss", "SynOps of an image",
+    "firing rate", "minutes",
+)  # fmt: skip
+
+
+def table_section(title: str, rows: list[Figures]) -> str:
+    """Return a heading and its table; `±` is the standard deviation over seeds."""
+    lines = [f"### {title}", "", f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
     for row in rows:
         network = NETWORKS[row.network]
+        spread = f" ± {100 * stdev(row.top1):.2f}" if len(row.top1) > 1 else ""
         cells = (
             f"{network.title} (`{network.name}`)",
             "yes" if row.links else "no",
             str(row.steps),
             f"{row.parameters:,}",
-            f"{mean(row.top1):.2%}"
-            + (f" ± {100 * stdev(row.top1):.2f}" if len(row.top1) > 1 else ""),
+            f"{mean(row.top1):.2%}{spread}",
             str(len(row.top1)),
             f"{row.loss:.3f}",
             f"{row.synops / 1e6:.1f} M",
@@ -278,26 +280,23 @@ def section(title: str, rows: list[Figures]) -> str:
     return "\n".join(lines)
 
 
-def picture(rows: list[Figures]) -> None:
-    """Top-1 against SynOps, a mark for each network, with the range of its seeds."""
+def draw(rows: list[Figures]) -> None:
+    """Draw top-1 against SynOps: a mark for each network, with the range of its seeds."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for linked, mark in ((True, "o"), (False, "s")):
         chosen = [row for row in rows if row.links is linked]
-        x, y = [row.synops / 1e6 for row in chosen], [100 * mean(row.top1) for row in chosen]
-        band = [
-            [abs(100 * edge(row.top1) - at) for row, at in zip(chosen, y, strict=True)]
-            for edge in (min, max)
-        ]
+        x = [row.synops / 1e6 for row in chosen]
+        y = [100 * mean(row.top1) for row in chosen]
+        below = [100 * (mean(row.top1) - min(row.top1)) for row in chosen]
+        above = [100 * (max(row.top1) - mean(row.top1)) for row in chosen]
         label = "with densely additive links" if linked else "without"
-        axes.errorbar(x, y, yerr=band, fmt=mark, capsize=3, linewidth=1, label=label)
+        axes.errorbar(x, y, yerr=[below, above], fmt=mark, capsize=3, linewidth=1, label=label)
         for row, *point in zip(chosen, x, y, strict=True):
-            name = row.network.removesuffix("-without-links")
-            axes.annotate(
-                name, (point[0], point[1]), xytext=(6, -3), textcoords="offset points", fontsize=8
-            )
+            name, at = row.network.removesuffix("-without-links"), (point[0], point[1])
+            axes.annotate(name, at, xytext=(6, -3), textcoords="offset points", fontsize=8)
     axes.margins(x=0.12)
     axes.set_xlabel("synaptic operations of an image, millions")
     axes.set_ylabel("top-1 on 10,000 test images, %")

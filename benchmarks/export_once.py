@@ -1,9 +1,9 @@
-"""Export one network to ONNX in this process and print what it took, as JSON: seconds and the peak
-of resident memory in bytes.
+"""Export one network to ONNX once, and print as JSON what it took.
 
     python benchmarks/export_once.py danet152-t4 [--no-verify]
 
-A process of its own, because a peak of memory cannot be taken back.
+It prints seconds of CPU and wall time of the export, and the peak of resident memory of the whole
+process in bytes: a peak cannot be taken back, so every export has a process of its own.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from export.onnx.exporter import write_onnx
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Export one network and print seconds and peak memory."
-    )
+    """Export the network that the command line names."""
+    description = "Export one network and print seconds and peak memory."
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("name")
     parser.add_argument("--no-verify", action="store_true")
     options = parser.parse_args()
@@ -33,8 +33,9 @@ def main() -> None:
 
 
 def peak_memory() -> int:
-    """Bytes. From Linux's own count: `ru_maxrss` survives `exec`, so that it would include what the
-    parent once used.
+    """Return the peak of this process's resident memory in bytes, as Linux counts it.
+
+    `ru_maxrss` survives `exec`, so that it would include what the parent once used.
     """
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))

@@ -1,13 +1,14 @@
-"""The baseline: the same network as snnTorch's tutorials write one, with the time loop outside and
-every layer called per step.
+"""The baseline of all timings: our network as snnTorch's tutorials write one.
 
-mem1, mem2, ... = lif1.init_leaky(), lif2.init_leaky(), ...
-for step in range(num_steps):
-    cur1 = bn1(conv1(x))
-    spk1, mem1 = lif1(cur1, mem1)
-    ...
-    outputs.append(fc(pooled))
-logits = torch.stack(outputs).mean(0)
+The time loop is outside, and every layer is called at every step:
+
+    mem1, mem2, ... = lif1.init_leaky(), lif2.init_leaky(), ...
+    for step in range(num_steps):
+        cur1 = bn1(conv1(x))
+        spk1, mem1 = lif1(cur1, mem1)
+        ...
+        outputs.append(fc(pooled))
+    logits = torch.stack(outputs).mean(0)
 """
 
 import copy
@@ -30,16 +31,19 @@ class StepLif(nn.Module):
         self.mem = self.neuron.init_leaky()
 
     def start(self) -> None:
+        """Set the membrane to its state before the first step."""
         self.mem = self.neuron.init_leaky()
 
     def forward(self, x: Tensor) -> Tensor:
+        spikes: Tensor
         spikes, self.mem = self.neuron(x, self.mem)
         return spikes.to(x.dtype)  # snnTorch's spikes are float32 whatever the input is
 
 
 class Loop(nn.Module):
-    """`model` over its time steps one after the other, with the very weights of `model`: `[B, C, H,
-    W]` -> `[B, K]`.
+    """A network that computes its time steps one after the other: `[B, C, H, W]` -> `[B, K]`.
+
+    It shares the weights of `model`.
     """
 
     def __init__(self, model: DANet) -> None:
@@ -63,7 +67,7 @@ class Loop(nn.Module):
 
 
 def assert_same(model: DANet, x: Tensor, tolerance: float = 1e-4) -> None:
-    """Raises `AssertionError` unless the loop computes the logits of `model`.
+    """Raise `AssertionError` unless the loop computes the logits of `model`.
 
     In float64: in float32 the two round differently, one borderline spike flips, and in a deep
     network many more follow.
@@ -74,30 +78,28 @@ def assert_same(model: DANet, x: Tensor, tolerance: float = 1e-4) -> None:
             module.fused = False  # the fused neuron's membranes are float32
     with torch.inference_mode():
         expected = reference(x.double())
-        given = Loop(reference)(x.double())
-    difference = (given - expected).abs().max().item()
-    assert difference <= tolerance, (
-        f"the loop is not the network: logits differ by {difference:.2g}"
-    )
+        logits = Loop(reference)(x.double())
+    error = (logits - expected).abs().max().item()
+    assert error <= tolerance, f"the loop is not the network: logits differ by {error:.2g}"
     assert expected.std() > 0, "the network is silent: equal logits prove nothing"
 
 
 def assert_same_neuron(device: str) -> None:
-    """Raises `AssertionError` unless the fused neuron, in float32, fires as snnTorch's own loop
-    does and has its gradient.
+    """Raise `AssertionError` unless the fused neuron fires as snnTorch's own loop does.
+
+    In float32 its spikes must be the same, and its gradient within 1e-5.
     """
     steps = 4
     random = torch.Generator().manual_seed(2)
     x, grad = (torch.randn(steps * 8, 16, 7, 7, generator=random).to(device) for _ in range(2))
-    found = []
-    for fused in (True, False):
+
+    def run(fused: bool) -> tuple[Tensor, Tensor]:
         leaf = x.clone().requires_grad_()
         spikes = Lif(steps, fused=fused).to(device).train()(leaf)
-        (gradient,) = torch.autograd.grad(spikes, leaf, grad)
-        found.append((spikes, gradient))
-    (fused_spikes, fused_grad), (spikes, gradient) = found
-    assert torch.equal(fused_spikes, spikes) and spikes.any(), (
-        "the fused neuron fires otherwise than snnTorch's"
-    )
+        return spikes, torch.autograd.grad(spikes, leaf, grad)[0]
+
+    (fused_spikes, fused_grad), (spikes, gradient) = run(True), run(False)
+    is_same = torch.equal(fused_spikes, spikes)
+    assert is_same and spikes.any(), "the fused neuron fires otherwise than snnTorch's"
     error = float((fused_grad - gradient).norm() / gradient.norm())
     assert error < 1e-5, f"the fused neuron's gradient differs from snnTorch's by {error:.2g}"

@@ -1,7 +1,9 @@
-"""One export of a model to NIR in a process of its own, so that its peak memory is its own:
-seconds, GB, file against weights.
+"""Export one network to NIR once, verify it, and print as JSON what it took.
 
-python benchmarks/nir_once.py danet152-t4.in1k
+    python benchmarks/nir_once.py danet152-t4.in1k
+
+It prints the seconds of every part, the peak memory of the process in GB after the export and at
+the end, and the size of the file over that of the weights in float32.
 """
 
 import json
@@ -21,6 +23,7 @@ from export.nir.writer import write_graph, write_trains
 
 
 def main(name: str) -> None:
+    """Export the network, read it back, verify it, and print the figures."""
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -37,9 +40,9 @@ def main(name: str) -> None:
             graph = to_nir(model)
         with timed("write"):
             write_graph(graph, path)
-        exported = _gigabytes()
+        export_peak = _gigabytes()
         nodes, edges = len(graph.nodes), len(graph.edges)
-        del graph
+        del graph  # so that the peak of the rest is not raised by it
         with timed("read"):
             read = read_nir(path)
         with timed("verify"):
@@ -47,25 +50,23 @@ def main(name: str) -> None:
         with timed("trains"):
             write_trains(result.inputs, result.trains, path.with_suffix(".trains"))
         size = path.stat().st_size
-    print(
-        json.dumps(
-            {
-                "name": name,
-                "nodes": nodes,
-                "edges": edges,
-                "seconds": seconds,
-                "export_seconds": round(seconds["translate"] + seconds["write"], 2),
-                "all_seconds": round(sum(seconds.values()), 2),
-                "export_peak_gb": exported,
-                "peak_gb": _gigabytes(),
-                "file_over_weights": round(size / weights, 3),
-                "verified": result.ok,
-            }
-        )
-    )
+    figures = {
+        "name": name,
+        "nodes": nodes,
+        "edges": edges,
+        "seconds": seconds,
+        "export_seconds": round(seconds["translate"] + seconds["write"], 2),
+        "all_seconds": round(sum(seconds.values()), 2),
+        "export_peak_gb": export_peak,
+        "peak_gb": _gigabytes(),
+        "file_over_weights": round(size / weights, 3),
+        "verified": result.ok,
+    }
+    print(json.dumps(figures))
 
 
 def _gigabytes() -> float:
+    """Return the peak memory of this process so far."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
 
 

@@ -1,4 +1,4 @@
-"""Other people's libraries, called the way their own documentation calls them."""
+"""The libraries that the zoo is measured beside, called as their own documentation calls them."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -24,34 +24,30 @@ __all__ = [
 ]
 
 SPIKINGJELLY_CHOICE = "SJ_IF_CUDA_IMPLEMENTATION"
-# the first is not in the wheel: it is compiled from its sources
+# The first is not in the wheel: it is compiled from its sources.
 SPIKINGJELLY_IMPLEMENTATIONS = ("cuda", "triton", "torch")
 
 
 def spikingjelly_sew_resnet(depth: int, steps: int) -> Callable[[Tensor], Tensor]:
-    """`SpikingJelly` in inference: `[B, 3, H, W]` -> `[B, 1000]`."""
+    """Return SpikingJelly's SEW-ResNet in eval mode: `[B, 3, H, W]` -> `[B, 1000]`."""
     return SpikingJelly(depth, steps).eval()
 
 
 class SpikingJelly(nn.Module):
-    """SpikingJelly's SEW-ResNet in multi-step mode, as published: additive join,
-    integrate-and-fire. `[B, 3, H, W]` -> `[B, 1000]`.
+    """SpikingJelly's SEW-ResNet in multi-step mode: `[B, 3, H, W]` -> `[B, 1000]`.
 
-    Repeating the image over time and resetting the neurons belong to every call. On a GPU its
-    neurons are kernels of one of `SPIKINGJELLY_IMPLEMENTATIONS`, which the environment variable
-    `SPIKINGJELLY_CHOICE` names before the first import.
+    It is as published: additive join, integrate-and-fire neurons. Repeating the image over time and
+    resetting the neurons belong to every call. On a GPU its neurons are kernels of one of
+    `SPIKINGJELLY_IMPLEMENTATIONS`, which the environment variable `SPIKINGJELLY_CHOICE` names
+    before the first import.
     """
 
     def __init__(self, depth: int, steps: int) -> None:
         super().__init__()
         # Its models import a downloader from torchvision, which does not import beside a CPU build
         # of torch.
-        with _stubs(
-            {
-                "torchvision": [],
-                "torchvision._internally_replaced_utils": ["load_state_dict_from_url"],
-            }
-        ):
+        downloader = {"torchvision._internally_replaced_utils": ["load_state_dict_from_url"]}
+        with _stubs({"torchvision": []} | downloader):
             from spikingjelly.activation_based import functional, neuron, surrogate
             from spikingjelly.activation_based.model import sew_resnet
 
@@ -72,21 +68,16 @@ class SpikingJelly(nn.Module):
 
 
 def syops_operations(model: DANet, image: Tensor) -> dict[str, tuple[float, float]]:
-    """Accumulates and MAC of every module that syops-counter counts, by its path, for an image `[1,
-    C, H, W]`.
+    """Return the AC and MAC that syops-counter counts, by the path of the module.
 
-    It is told, as it asks to be, that a `Lif` is a neuron and that `SamePool` and `Readout` are
-    average pools.
+    `image` is `[1, C, H, W]`. The counter is told, as it asks to be, that a `Lif` is a neuron and
+    that `SamePool` and `Readout` are average pools.
     """
-    many = [
-        prefix + node
-        for prefix in ("", "MultiStep")
-        for node in ("IFNode", "LIFNode", "ParametricLIFNode")
-    ]
-    # It asks for names that SpikingJelly 2.0 no longer has, and for a progress bar.
+    nodes = ("IFNode", "LIFNode", "ParametricLIFNode")
+    # It imports names that SpikingJelly 2.0 no longer has, and a progress bar.
     stubs = {
         "spikingjelly.clock_driven": ["surrogate", "neuron", "functional"],
-        "spikingjelly.clock_driven.neuron": many,
+        "spikingjelly.clock_driven.neuron": [*nodes, *(f"MultiStep{node}" for node in nodes)],
     }
     with _stubs(stubs | {"progress": [], "progress.bar": ["Bar"]}):
         from syops import engine, ops
@@ -97,18 +88,17 @@ def syops_operations(model: DANet, image: Tensor) -> dict[str, tuple[float, floa
     counted.start_syops_count(ost=sys.stdout, verbose=False, ignore_list=[])
     with torch.inference_mode():
         counted(image)
-    found = {path: m.__syops__ for path, m in model.named_modules() if hasattr(m, "__syops__")}
+    counts = {path: m.__syops__ for path, m in model.named_modules() if hasattr(m, "__syops__")}
     counted.stop_syops_count()
-    return {
-        path: (float(accumulates), float(macs)) for path, (_, accumulates, macs, _) in found.items()
-    }
+    return {path: (float(acs), float(macs)) for path, (_, acs, macs, _) in counts.items()}
 
 
 @contextmanager
 def _stubs(modules: dict[str, list[str]]) -> Iterator[None]:
-    """Modules of empty classes with these names, where a peer imports what it does not need here.
+    """Put modules of empty classes where a peer imports what it does not need here.
 
-    Taken away again afterwards: torch.onnx would find torchvision's and take it for the real one.
+    They are taken away afterwards: torch.onnx would find torchvision's and take it for the real
+    one.
     """
     for module, names in modules.items():
         sys.modules[module] = ModuleType(module)
@@ -121,17 +111,16 @@ def _stubs(modules: dict[str, list[str]]) -> Iterator[None]:
 
 
 class NeuroBench:
-    """NeuroBench's `SynapticOperations` on a network of the zoo, which keeps its hooks until
-    `close`.
-    """
+    """NeuroBench's `SynapticOperations` on a network, which has its hooks until `close`."""
 
     def __init__(self, model: DANet) -> None:
         self.model = TorchModel(model)
         self.model.register_hooks()
 
     def run(self, x: Tensor) -> dict[str, float]:
-        """One batch as NeuroBench's own benchmark runs it: `Effective_ACs`, `Effective_MACs` and
-        `Dense` per image.
+        """Run a batch as NeuroBench's own benchmark does, and return operations per image.
+
+        They are called `Effective_ACs`, `Effective_MACs` and `Dense`.
         """
         with torch.inference_mode():
             predictions = self.model(x)

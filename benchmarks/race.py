@@ -1,8 +1,11 @@
-"""Top-1 on CIFAR-10 against core-minutes: our recipes, SpikingJelly's network with a usual one, and
-the same network with ReLU.
+"""Top-1 on CIFAR-10 against core-minutes, of our recipes and of others.
 
-    python benchmarks/race.py run --data SOURCE [--minutes 60] [--seeds 1] [CONTENDER ...]    what has no log yet, a core each
-    python benchmarks/race.py table    docs/race.md and its picture, from the logs
+The others are SpikingJelly's network with a usual recipe, and our network with ReLU.
+
+    python benchmarks/race.py run --data SOURCE [--minutes 60] [--seeds 1] [CONTENDER ...]
+        runs what has no log yet, each on a core of its own
+    python benchmarks/race.py table
+        writes docs/race.md and its picture from the logs
 
 Every contender has about as many minutes of one core, as its own schedule ends there: the number of
 its epochs follows from the time of its first steps. The test split is only looked at after epochs;
@@ -45,15 +48,21 @@ PICTURE = PAGE.with_suffix(".png")
 BEGIN, END = "<!-- table: written by `python benchmarks/race.py table` -->", "<!-- end of table -->"
 DATA = DATASETS["cifar10"]
 TIMED = 4  # steps from which the length of an epoch is estimated, after one that warms up
-BEFORE = {
-    "lr": "0.1", "schedule": "cosine", "warmup_epochs": "1", "whiten": "false", "crop_padding": "4", "crop_mode": "zeros",
-    "flip": "true", "flip_alternating": "false",
-}  # fmt: skip  # a usual recipe of as light changes of the images
+BEFORE = {  # a usual recipe of as light changes of the images
+    "lr": "0.1",
+    "schedule": "cosine",
+    "warmup_epochs": "1",
+    "whiten": "false",
+    "crop_padding": "4",
+    "crop_mode": "zeros",
+    "flip": "true",
+    "flip_alternating": "false",
+}
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A network and how it is trained; all of them halve the resolution in the first convolution."""
+    """A network and how it is trained; every first convolution halves the resolution."""
 
     title: str
     train: "Callable[[Contender, Images, Images, float, int, Path], list[dict[str, float]]]"
@@ -77,7 +86,8 @@ def zoo_curve(
     if not epochs.exists():
         pixels, labels = images.pixels[: recipe.batch_size], images.labels[: recipe.batch_size]
         x = normalise(pixels, DATA).contiguous(memory_format=torch.channels_last)
-        net = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+        net = copy.deepcopy(model)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stub
         seconds = seconds_a_step(lambda: loss_of(net, x, labels).backward())
         run.mkdir(parents=True, exist_ok=True)
         epochs.write_text(
@@ -96,7 +106,7 @@ def zoo_curve(
 
 
 def replace_neurons(model: nn.Module) -> None:
-    """Put a ReLU into the place of each spiking neuron: with T = 1 the same network without spikes."""
+    """Put a ReLU into the place of each neuron: with T = 1 the same network without spikes."""
     for parent in model.modules():
         for name, child in parent.named_children():
             if isinstance(child, Lif):
@@ -106,8 +116,9 @@ def replace_neurons(model: nn.Module) -> None:
 def spikingjelly_curve(
     contender: Contender, images: Images, test: Images, minutes: float, seed: int, run: Path
 ) -> list[dict[str, float]]:
-    """Train SpikingJelly's SEW-ResNet-18 as its tutorials do: Adam, a cosine, random crops and
-    flips. It is not resumed.
+    """Train SpikingJelly's SEW-ResNet-18 as its tutorials do; it is not resumed.
+
+    They use Adam, a cosine schedule, random crops and flips.
     """
     from peers import SpikingJelly
 
@@ -222,9 +233,14 @@ def run_one(key: str, seed: int, options: argparse.Namespace) -> None:
     run = Path("runs/race") / f"{key}-{options.minutes:g}-{seed}"
     curve = contender.train(contender, images, test, options.minutes, seed, run)
     log = {
-        "contender": key, "title": contender.title, "seed": seed, "budget_minutes": options.minutes, "curve": curve,
-        "processor": f"one core of {processor()}", "torch": torch.__version__,
-    }  # fmt: skip
+        "contender": key,
+        "title": contender.title,
+        "seed": seed,
+        "budget_minutes": options.minutes,
+        "curve": curve,
+        "processor": f"one core of {processor()}",
+        "torch": torch.__version__,
+    }
     LOGS.mkdir(parents=True, exist_ok=True)
     log_of(key, seed, options.minutes).write_text(
         json.dumps(log, indent=1) + "\n", encoding="utf-8"
@@ -270,14 +286,16 @@ def write_page() -> None:
     """Write the table between the page's marks, and the picture."""
     logs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(LOGS.glob("*.json"))]
     rows = [
-        "| contender | budget, core-minutes | seed | epochs | core-minutes | top-1 after the last epoch | processor |",
+        "| contender | budget, core-minutes | seed | epochs | core-minutes "
+        "| top-1 after the last epoch | processor |",
         "|---|---|---|---|---|---|---|",
     ]
     for log in sorted(logs, key=lambda log: (log["budget_minutes"], -log["curve"][-1]["top1"])):
         last = log["curve"][-1]
         rows.append(
-            f"| {log['title']} | {log['budget_minutes']:g} | {log['seed']} | {len(log['curve'])} | {last['minutes']:.0f} "
-            f"| {last['top1']:.2%} | {log['processor']}, torch {log['torch']} |"
+            f"| {log['title']} | {log['budget_minutes']:g} | {log['seed']} | {len(log['curve'])} "
+            f"| {last['minutes']:.0f} | {last['top1']:.2%} "
+            f"| {log['processor']}, torch {log['torch']} |"
         )
     page = PAGE.read_text(encoding="utf-8")
     head, tail = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]

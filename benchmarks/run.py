@@ -1,8 +1,10 @@
-"""Side-by-side measurements of what the zoo promises about speed, memory and counting.
+"""Side-by-side measurements of what the zoo promises about speed and memory.
 
     python benchmarks/run.py [speed] [export] [list] [--rounds N] [--markdown] [--small]
 
-Without a section it runs all of them. README.md says what is measured and how.
+Without a section it runs all of them. `speed` is the CPU time of one image, in milliseconds;
+`export` the seconds and peak memory of writing an ONNX file; `list` the wall time of a command, in
+seconds. All are medians of rounds (`timing.py`). README.md describes what runs.
 """
 
 import argparse
@@ -24,6 +26,8 @@ from zoo.danet import DANet
 from zoo.processor import processor
 
 STEPS = 4
+LOOP, ONNX = "snnTorch loop", "onnxruntime"
+TORCH, FOLDED = "torch", "torch, BN folded, channels_last"
 
 
 @dataclass(frozen=True)
@@ -53,88 +57,70 @@ SMOKE = Scale(
 
 
 def network(name: str, size: int | None = None) -> DANet:
-    """Random weights, but the BatchNorm statistics of a batch of noise, so that every layer spikes
-    as in a trained network.
+    """Return a network with random weights in which every layer fires as in a trained one.
 
-    `size`: pixels, where they are not those of the name's data set.
+    `size` is the side of its images in pixels, where it is not that of the name's data set.
     """
     torch.manual_seed(0)
     model = zoo.create(name)
     if size:
-        assert model.origin is not None
-        model.origin = replace(model.origin, data=replace(model.origin.data, size=size))
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0
-    with torch.no_grad():
-        model.train()(images(model, 2))
+        origin = model.known_origin
+        model.origin = replace(origin, data=replace(origin.data, size=size))
+    take_statistics(model)
     return model.eval()
 
 
+def take_statistics(model: DANet) -> None:
+    """Set the BatchNorm statistics of a network to those of a batch of noise."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.train()(images(model, 2))
+
+
 def images(model: DANet, batch: int = 1) -> Tensor:
-    assert model.origin is not None
-    data = model.origin.data
-    return torch.randn(
-        batch, data.channels, data.size, data.size, generator=torch.Generator().manual_seed(1)
-    )
+    """Return noise `[B, C, H, W]` of the size of the model's images, the same at every call."""
+    data = model.known_origin.data
+    shape = (batch, data.channels, data.size, data.size)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 def title(model: DANet) -> str:
-    """`danet50-t4, 224x224`."""
-    assert model.origin is not None
-    size = model.origin.data.size
-    return f"{model.origin.name.partition('.')[0]}, {size}x{size}"
+    """Return name and image size of a model, such as `danet50-t4, 224x224`."""
+    origin = model.known_origin
+    return f"{origin.name.partition('.')[0]}, {origin.data.size}x{origin.data.size}"
 
 
 def speed(scale: Scale, rounds: int) -> list[Row]:
+    """Measure one image through the exported file, torch, the snnTorch loop and SpikingJelly."""
     from peers import spikingjelly_sew_resnet
 
     model = network(scale.large)
-    peer = spikingjelly_sew_resnet(scale.peer_depth, STEPS)
-    name = f"SpikingJelly sew_resnet{scale.peer_depth}"
-    x = images(model)
-    large = _forwards(model, {name: lambda: peer(x)}, rounds)
+    x, peer = images(model), spikingjelly_sew_resnet(scale.peer_depth, STEPS)
+    jelly = f"SpikingJelly sew_resnet{scale.peer_depth}"
+    large = _forwards(model, {jelly: lambda: peer(x)}, rounds)
     tiny, small = network(scale.large, size=32), network(scale.small)
     on_tiny, on_small = _forwards(tiny, {}, rounds), _forwards(small, {}, rounds)
-    work = f"{title(model)}, batch 1, exported"
+    exported = f"{title(model)}, batch 1, exported"
+    contests = (
+        (f"{exported}, against the snnTorch loop", "3.0x faster", large, LOOP, ONNX),
+        (f"{exported}, against {jelly}, multi-step", "2.5x faster", large, jelly, ONNX),
+        (f"{title(tiny)}, batch 1, exported, against the loop", "8x faster", on_tiny, LOOP, ONNX),
+        (f"{scale.small} (its stem keeps 32x32), likewise", "", on_small, LOOP, ONNX),
+        (f"{title(model)}, torch forward, against the loop", "1.5x faster", large, LOOP, TORCH),
+        (f"{title(model)}, {FOLDED}, against the loop", "", large, LOOP, FOLDED),
+    )
     return [
-        Row(
-            f"{work}, against the snnTorch loop",
-            "3.0x faster",
-            _faster(large, "snnTorch loop", "onnxruntime"),
-        ),
-        Row(
-            f"{work}, against {name}, multi-step",
-            "2.5x faster",
-            _faster(large, name, "onnxruntime"),
-        ),
-        Row(
-            f"{title(tiny)}, batch 1, exported, against the loop",
-            "8x faster",
-            _faster(on_tiny, "snnTorch loop", "onnxruntime"),
-        ),
-        Row(
-            f"{scale.small} (its stem keeps 32x32), likewise",
-            "",
-            _faster(on_small, "snnTorch loop", "onnxruntime"),
-        ),
-        Row(
-            f"{title(model)}, torch forward, against the loop",
-            "1.5x faster",
-            _faster(large, "snnTorch loop", "torch"),
-        ),
-        Row(
-            f"{title(model)}, torch, BN folded, channels_last, against the loop",
-            "",
-            _faster(large, "snnTorch loop", "torch, BN folded, channels_last"),
-        ),
+        Row(work, target, _faster(times, base, other))
+        for work, target, times, base, other in contests
     ]
 
 
 def _forwards(
     model: DANet, peers: dict[str, Callable[[], object]], rounds: int
 ) -> dict[str, Times]:
-    """One image through every form of `model`, and through `peers`."""
+    """Time one image through every form of `model`, and through `peers`."""
     from loop import Loop, assert_same
 
     from export.onnx.exporter import write_onnx
@@ -149,24 +135,26 @@ def _forwards(
         write_onnx(model, path, verify=False)
         exported = OnnxModel(path, Runtime(threads=1))
     calls: dict[str, Callable[[], object]] = {
-        "snnTorch loop": lambda: loop(x),
-        "torch": lambda: model(x),
-        "torch, BN folded, channels_last": lambda: folded(
-            x.contiguous(memory_format=torch.channels_last)
-        ),
-        "onnxruntime": lambda: exported.run(x.numpy()),
+        LOOP: lambda: loop(x),
+        TORCH: lambda: model(x),
+        FOLDED: lambda: folded(x.contiguous(memory_format=torch.channels_last)),
+        ONNX: lambda: exported.run(x.numpy()),
     }
     with torch.inference_mode():
         return compare(f"{title(model)}, batch 1", calls | peers, rounds)
 
 
 def _faster(times: dict[str, Times], base: str, other: str) -> str:
-    return f"{ratio(times[base], times[other])}; {times[base].milliseconds:.0f} against {times[other].milliseconds:.0f} ms"
+    slower, faster = times[base], times[other]
+    milliseconds = f"{slower.milliseconds:.0f} against {faster.milliseconds:.0f} ms"
+    return f"{ratio(slower, faster)}; {milliseconds}"
 
 
 def export(scale: Scale, rounds: int) -> list[Row]:
+    """Measure seconds and peak memory of an export to ONNX, with and without verification."""
     print(
-        f"\nexport of {scale.deep} to ONNX, each in a process of its own, with torch's own number of threads"
+        f"\nexport of {scale.deep} to ONNX, each in a process of its own, "
+        "with torch's own number of threads"
     )
     rows = []
     for how, flags in {"verified": [], "not verified": ["--no-verify"]}.items():
@@ -179,24 +167,23 @@ def export(scale: Scale, rounds: int) -> list[Row]:
 
 
 def _export_once(name: str, flags: list[str]) -> dict[str, float]:
-    script = Path(__file__).with_name("export_once.py")
-    output = subprocess.run(
-        [sys.executable, script, name, *flags], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
-    result: dict[str, float] = json.loads(output.splitlines()[-1])
+    command = [sys.executable, str(Path(__file__).with_name("export_once.py")), name, *flags]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
 def list_(scale: Scale, rounds: int) -> list[Row]:
+    """Measure `zoo list` from start to end, beside a Python that does nothing."""
+
     def run(*arguments: str) -> Callable[[], object]:
-        return lambda: subprocess.run(
-            [sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL
-        )
+        command = [sys.executable, *arguments]
+        return lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     calls = {"zoo list": run("-m", "zoo", "list"), "Python, doing nothing": run("-c", "")}
     times = compare("zoo list", calls, rounds)
-    whole, start = (median(times[name].wall) for name in calls)
-    return [Row("`zoo list`", "0.3 s", f"{whole:.2f} s, of which Python's start {start:.2f} s")]
+    command, start = (median(times[name].wall) for name in calls)
+    return [Row("`zoo list`", "0.3 s", f"{command:.2f} s, of which Python's start {start:.2f} s")]
 
 
 SECTIONS: dict[str, Callable[[Scale, int], list[Row]]] = {
@@ -207,6 +194,7 @@ SECTIONS: dict[str, Callable[[Scale, int], list[Row]]] = {
 
 
 def main() -> None:
+    """Run the sections of the command line."""
     parser = argparse.ArgumentParser(description="Measure the zoo side by side with its peers.")
     parser.add_argument(
         "sections",
@@ -235,17 +223,12 @@ def main() -> None:
         for name in options.sections or SECTIONS
         for row in SECTIONS[name](scale, options.rounds or scale.rounds)
     ]
-    print(
-        "\n"
-        + (
-            markdown(rows)
-            if options.markdown
-            else "\n".join(f"{row.work}: {row.measured}" for row in rows)
-        )
-    )
+    lines = "\n".join(f"{row.work}: {row.measured}" for row in rows)
+    print("\n" + (markdown(rows) if options.markdown else lines))
 
 
 def markdown(rows: list[Row]) -> str:
+    """Return the table for the README, with the processor and the versions below it."""
     lines = ["| work | target | measured |", "|---|---|---|"]
     lines += [f"| {row.work} | {row.target} | {row.measured} |" for row in rows]
     return "\n".join([*lines, "", f"Measured on one core of {processor()}: {versions()}."])

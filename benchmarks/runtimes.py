@@ -1,13 +1,13 @@
-"""The exported networks in every runtime and precision, beside the tutorial-style snnTorch loop,
-SpikingJelly and torch.compile.
+"""CPU time and peak memory of the exported networks in every runtime and precision.
 
     python benchmarks/runtimes.py [danet50 danet50-batch8 danet18 danet152 streams] [--rounds N]
 
-CPU time of one call on one thread, medians of interleaved rounds. GFLOP/s count every
-multiplication and addition of all time steps, beside what one large product of matrices or
+Beside them are the tutorial-style snnTorch loop, SpikingJelly and torch.compile. Measured is the
+CPU time of one call on one thread, in milliseconds: medians of interleaved rounds. GFLOP/s count
+every multiplication and addition of all time steps, beside what one large product of matrices or
 convolution reaches on this machine in the same type, where the processor has a fast form of that
-type. Memory is the peak of a process of its own that loads and runs once. What this machine cannot
-run has a row that says why. `streams` sets two streams beside two threads, in wall time.
+type. Memory is the peak of a process of its own that loads and runs once, in MB. What this machine
+cannot run has a row that tells why. `streams` sets two streams beside two threads, in wall time.
 """
 
 import argparse
@@ -16,14 +16,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import numpy as np
 import torch
 from loop import Loop
-from run import STEPS, images, network
+from run import STEPS, images
+from run import network as random_network
 from timing import compare, ratio, share, versions
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -37,27 +40,60 @@ from zoo.danet import DANet
 from zoo.errors import InputError
 from zoo.processor import processor
 
-NETWORKS = {  # name, pixels, batch, depth of SpikingJelly's SEW-ResNet, with torch.compile or not
-    "danet50": ("danet50-t4.in1k", 224, 1, 50, True),
-    "danet50-batch8": ("danet50-t4.in1k", 224, 8, 50, True),
-    # SpikingJelly has none with a stem for small images
-    "danet18": ("danet18-t4.cifar10", 32, 1, None, True),
-    "danet152": ("danet152-t4.in1k", 224, 1, 152, True),
+
+@dataclass(frozen=True)
+class Network:
+    """A network, the size of its images and batch, and the depth of SpikingJelly's SEW-ResNet."""
+
+    name: str
+    pixels: int
+    batch: int
+    peer_depth: int | None
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.pixels}x{self.pixels}, batch {self.batch}"
+
+
+@dataclass(frozen=True)
+class Export:
+    """A form of an exported file, and what runs it."""
+
+    weights: Literal["float32", "int8"]
+    runtime: Runtime
+    form: Literal["sequence", "step"]
+
+    @property
+    def file(self) -> str:
+        return f"{self.weights}.{self.form}.onnx"
+
+
+NETWORKS = {
+    "danet50": Network("danet50-t4.in1k", 224, 1, 50),
+    "danet50-batch8": Network("danet50-t4.in1k", 224, 8, 50),
+    # SpikingJelly has none with a stem for small images.
+    "danet18": Network("danet18-t4.cifar10", 32, 1, None),
+    "danet152": Network("danet152-t4.in1k", 224, 1, 152),
 }
-RUNTIMES = {  # weights, runtime, form
-    "onnxruntime": ("float32", Runtime(threads=1), "sequence"),
-    "onnxruntime, four steps streamed": ("float32", Runtime(threads=1), "step"),
-    "OpenVINO": ("float32", Runtime("openvino", threads=1), "sequence"),
-    "OpenVINO, four steps streamed": ("float32", Runtime("openvino", threads=1), "step"),
-    "OpenVINO, bfloat16": ("float32", Runtime("openvino", "bfloat16", threads=1), "sequence"),
-    "OpenVINO, int8 weights": ("int8", Runtime("openvino", threads=1), "sequence"),
-    "OpenVINO, int8 weights, four steps streamed": ("int8", Runtime("openvino", threads=1), "step"),
-    "OpenVINO, int8 weights, bfloat16 elsewhere": (
-        "int8",
-        Runtime("openvino", "bfloat16", threads=1),
-        "sequence",
-    ),
+STREAMED = [  # name, pixels, batch
+    ("danet20-t4.fmnist", 28, 250),
+    ("danet18-t4.cifar10", 32, 8),
+    ("danet50-t4.in1k", 224, 4),
+]
+LOOP = "snnTorch loop"
+ORT, OPENVINO = Runtime(threads=1), Runtime("openvino", threads=1)
+OPENVINO_BF16 = Runtime("openvino", "bfloat16", threads=1)
+EXPORTS = {
+    "onnxruntime": Export("float32", ORT, "sequence"),
+    "onnxruntime, four steps streamed": Export("float32", ORT, "step"),
+    "OpenVINO": Export("float32", OPENVINO, "sequence"),
+    "OpenVINO, four steps streamed": Export("float32", OPENVINO, "step"),
+    "OpenVINO, bfloat16": Export("float32", OPENVINO_BF16, "sequence"),
+    "OpenVINO, int8 weights": Export("int8", OPENVINO, "sequence"),
+    "OpenVINO, int8 weights, four steps streamed": Export("int8", OPENVINO, "step"),
+    "OpenVINO, int8 weights, bfloat16 elsewhere": Export("int8", OPENVINO_BF16, "sequence"),
 }
+COLUMNS = "against the loop | CPU ms | GFLOP/s | of the peak | peak memory, MB"
+# This runs in a process of its own, and prints its peak memory in MB.
 MEMORY = """
 import sys
 from pathlib import Path
@@ -84,6 +120,7 @@ print(memory("VmHWM"))
 
 
 def main() -> None:
+    """Measure the networks that the command line names."""
     parser = argparse.ArgumentParser()
     parser.add_argument(
         "networks",
@@ -99,158 +136,135 @@ def main() -> None:
     print(f"{processor()}, one thread; {versions()}")
     with torch.inference_mode():
         peaks = {dtype: peak(dtype) for dtype in ("float32", "bfloat16", "int8")}
-    # Without instructions for them, shorter numbers are converted one by one, and a product tells
-    # nothing of what can be reached.
+    # Without instructions for them, shorter numbers are converted one by one, and the speed of a
+    # product is no bound of what can be reached.
     peaks = {dtype: value for dtype, value in peaks.items() if value >= peaks["float32"]}
     print("peak: " + ", ".join(f"{dtype} {value:.0f} GFLOP/s" for dtype, value in peaks.items()))
     for name in args.networks or [*NETWORKS, "streams"]:
         if name == "streams":
-            side_by_side(args.rounds)
+            measure_streams(args.rounds)
         else:
-            measure(*NETWORKS[name], rounds=args.rounds, peaks=peaks)
+            measure(NETWORKS[name], args.rounds, peaks)
 
 
 @torch.inference_mode()
-def measure(
-    name: str,
-    pixels: int,
-    batch: int,
-    peer: int | None,
-    compiled: bool,
-    *,
-    rounds: int,
-    peaks: dict[str, float],
-) -> None:
-    model = network(name, size=pixels)
-    x = images(model, batch)
-    with FlopCounterMode(display=False) as count:
+def measure(network: Network, rounds: int, peaks: dict[str, float]) -> None:
+    """Print a table of a network in every form that runs here."""
+    model = random_network(network.name, size=network.pixels)
+    x = images(model, network.batch)
+    with FlopCounterMode(display=False) as counter:
         model(x)
-    flop = count.get_total_flops()
-    with tempfile.TemporaryDirectory() as folder:
-        files: dict[tuple[str, str], Path] = {}
-        for precision, _, form in RUNTIMES.values():
-            if (precision, form) not in files:
-                path = files[precision, form] = Path(folder) / f"{precision}.{form}.onnx"
-                write_onnx(
-                    quantize_weights(model, precision),
-                    path,
-                    form=form,
-                    outputs="none",
-                    verify=False,
-                )
-        calls, refused = contenders(model, x, files, peer, compiled)
-        times = compare(
-            f"{name}, {pixels}x{pixels}, batch {batch}, {flop / 1e9:.1f} GFLOP", calls, rounds
-        )
-        used = {"snnTorch loop": memory("loop", Path(), name, pixels, batch)}
-        for how, (precision, runtime, form) in RUNTIMES.items():
-            if form == "sequence" and how in calls:
-                used[how] = memory(
-                    f"{runtime.name}:{runtime.precision}",
-                    files[precision, form],
-                    name,
-                    pixels,
-                    batch,
-                )
-    print(
-        f"\n| {name}, {pixels}x{pixels}, batch {batch} | against the loop | CPU ms | GFLOP/s | of the peak | peak memory, MB |"
-    )
-    print("|---|---|---|---|---|---|")
-    for how, value in times.items():
-        dtype = "int8" if "int8" in how else "bfloat16" if "bfloat16" in how else "float32"
+    flop = counter.get_total_flops()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_files(model, folder)
+        calls, refusals = contenders(model, x, folder, network.peer_depth)
+        times = compare(f"{network}, {flop / 1e9:.1f} GFLOP", calls, rounds)
+        memory = {LOOP: peak_memory("loop", Path(), network)}
+        for title, export in EXPORTS.items():
+            if export.form == "sequence" and title in calls:
+                how = f"{export.runtime.name}:{export.runtime.precision}"
+                memory[title] = peak_memory(how, folder / export.file, network)
+    print(f"\n| {network} | {COLUMNS} |\n|---|---|---|---|---|---|")
+    for title, value in times.items():
+        dtype = next((dtype for dtype in ("int8", "bfloat16") if dtype in title), "float32")
         speed = flop / value.milliseconds / 1e6
-        part = share(speed, peaks.get(dtype), dtype)
-        against = ratio(times["snnTorch loop"], value)
-        print(
-            f"| {how} | {against} | {value.milliseconds:.1f} | {speed:.0f} | {part} | {used.get(how, '')} |"
+        cells = (
+            str(ratio(times[LOOP], value)),
+            f"{value.milliseconds:.1f}",
+            f"{speed:.0f}",
+            share(speed, peaks.get(dtype), dtype),
+            str(memory.get(title, "")),
         )
-    for how, why in refused.items():
-        print(f"| {how} | {why} | | | | |")
+        print(f"| {title} | {' | '.join(cells)} |")
+    for title, reason in refusals.items():
+        print(f"| {title} | {reason} | | | | |")
+
+
+def write_files(model: DANet, folder: Path) -> None:
+    """Write each file that `EXPORTS` run."""
+    for export in EXPORTS.values():
+        path = folder / export.file
+        if not path.exists():
+            rounded = quantize_weights(model, export.weights)
+            write_onnx(rounded, path, form=export.form, outputs="none", verify=False)
 
 
 def contenders(
-    model: DANet,
-    x: torch.Tensor,
-    files: dict[tuple[str, str], Path],
-    peer: int | None,
-    compiled: bool,
+    model: DANet, x: torch.Tensor, folder: Path, peer_depth: int | None
 ) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
-    """Divide the runtimes into those that run here, and those that cannot, with the reason."""
+    """Return what runs here, and for what cannot the reason."""
     loop, array = Loop(model), x.numpy()
-    calls: dict[str, Callable[[], object]] = {"snnTorch loop": lambda: loop(x)}
-    if peer:
+    calls: dict[str, Callable[[], object]] = {LOOP: lambda: loop(x)}
+    if peer_depth:
         from peers import spikingjelly_sew_resnet
 
-        sew = spikingjelly_sew_resnet(peer, STEPS)
-        calls[f"SpikingJelly sew_resnet{peer}"] = lambda: sew(x)
-    if compiled:
-        fast = torch.compile(fold(model).to(memory_format=torch.channels_last))
-        for _ in range(3):  # it compiles more than once
-            fast(x)
-        calls["torch.compile of our model"] = lambda: fast(x)
-    refused: dict[str, str] = {}
-    for how, (precision, runtime, form) in RUNTIMES.items():
+        sew = spikingjelly_sew_resnet(peer_depth, STEPS)
+        calls[f"SpikingJelly sew_resnet{peer_depth}"] = lambda: sew(x)
+    compiled = torch.compile(fold(model).to(memory_format=torch.channels_last))
+    for _ in range(3):  # it compiles more than once
+        compiled(x)
+    calls["torch.compile of our model"] = lambda: compiled(x)
+    refusals: dict[str, str] = {}
+    for title, export in EXPORTS.items():
+        path, runtime = folder / export.file, export.runtime
+        call: Callable[[], object]
         try:
-            if form == "sequence":
-                call = partial(OnnxModel(files[precision, form], runtime).run, array)
+            if export.form == "sequence":
+                call = partial(OnnxModel(path, runtime).run, array)
             else:
-                call = partial(
-                    stream, StreamingSession(files[precision, form], len(x), runtime), array
-                )
+                call = partial(stream, StreamingSession(path, len(x), runtime), array)
             call()  # OpenVINO compiles a graph, or refuses to, when it first runs
-            calls[how] = call
+            calls[title] = call
         except InputError as error:
-            refused[how] = str(error)
-    return calls, refused
+            refusals[title] = str(error)
+    return calls, refusals
 
 
 def stream(session: StreamingSession, frames: np.ndarray) -> None:
+    """Show the same images at every time step."""
     for _ in range(STEPS):
         session.step(frames)
 
 
-def side_by_side(rounds: int) -> None:
-    """A batch in two streams of one thread each, and in one of two threads: look at wall time."""
-    for name, pixels, batch in (
-        ("danet20-t4.fmnist", 28, 250),
-        ("danet18-t4.cifar10", 32, 8),
-        ("danet50-t4.in1k", 224, 4),
-    ):
-        model = network(name, size=pixels)
+def measure_streams(rounds: int) -> None:
+    """Time a batch in two streams of one thread each, and in one of two threads.
+
+    The wall time tells, as both compute as much.
+    """
+    for name, pixels, batch in STREAMED:
+        model = random_network(name, size=pixels)
         x = images(model, batch).numpy()
+        calls: dict[str, Callable[[], object]] = {}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             write_onnx(model, path, outputs="none", verify=False)
-            ways = {
-                f"{kind}, {n} streams": Runtime(kind, threads=2, workers=n)
-                for kind in ("onnxruntime", "openvino")
-                for n in (1, 2)
-            }
-            calls: dict[str, Callable[[], object]] = {}
-            for how, runtime in ways.items():
+            runtimes = [Runtime(threads=2, workers=n) for n in (1, 2)]
+            runtimes += [Runtime("openvino", threads=2, workers=n) for n in (1, 2)]
+            for runtime in runtimes:
+                title = f"{runtime.name}, {runtime.workers} workers"
                 try:
                     call = partial(OnnxModel(path, runtime).run, x)
                     call()
-                    calls[how] = call
+                    calls[title] = call
                 except InputError as error:
-                    print(f"  {how:42} {error}")
+                    print(f"  {title:42} {error}")
             compare(f"{name}, {pixels}x{pixels}, batch {batch}, two threads", calls, rounds)
 
 
-def memory(how: str, path: Path, name: str, pixels: int, batch: int) -> int:
-    """Peak of a process, in MB."""
+def peak_memory(how: str, path: Path, network: Network) -> int:
+    """Return the peak memory, in MB, of a process that runs a file, or "loop", once."""
+    arguments = [how, str(path), network.name, str(network.pixels), str(network.batch)]
+    command = [sys.executable, "-c", MEMORY, *arguments]
     here = Path(__file__).parent
-    command = [sys.executable, "-c", MEMORY, how, str(path), name, str(pixels), str(batch)]
-    return int(
-        subprocess.run(
-            command, capture_output=True, text=True, check=True, cwd=here
-        ).stdout.split()[-1]
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=here)
+    return int(done.stdout.split()[-1])
 
 
 def peak(dtype: str, size: int = 1536) -> float:
-    """GFLOP/s of a square product in this type or of a 3x3 convolution, the faster: torch has them
-    from two libraries.
+    """Return the GFLOP/s of a square product in this type, or of a 3x3 convolution if it is faster.
+
+    torch has them from two libraries.
     """
     if dtype == "int8":
         a, b = (torch.randint(-9, 9, (size, size), dtype=torch.int8) for _ in range(2))
@@ -263,6 +277,7 @@ def peak(dtype: str, size: int = 1536) -> float:
 
 
 def _speed(call: Callable[[], object], operations: int) -> float:
+    """Return the GFLOP/s of a call: the median of nine."""
     seconds = []
     for _ in range(9):
         begun = time.process_time()

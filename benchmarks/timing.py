@@ -1,35 +1,26 @@
-"""Fair timing on a machine that is not ours alone: contenders take turns, `A B C A B C ...`, and
-medians are compared.
+"""Fair timing on a shared machine: contenders take turns, and medians are compared.
 
-Two clocks run: CPU time of this process and of the children it waited for, which a busy machine
-does not change much, and wall time, which is what a user waits for. Ratios are of CPU time; with
-one thread on a quiet machine both say the same.
+In every round each contender runs once, `A B C A B C ...`, after one call that does not count. Two
+clocks run, in seconds: CPU time of this process and of the children it waited for, which a busy
+machine does not change much, and wall time, which is what a user waits for. Ratios are of CPU
+time; with one thread on a quiet machine both are the same.
 """
 
 import platform
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 
-__all__ = ["Ratio", "Times", "compare", "cpu_time", "ratio", "share", "versions"]
+__all__ = ["Ratio", "Times", "compare", "cpu_time", "ratio", "ratio_of", "share", "versions"]
 
 PACKAGES = (
-    "torch",
-    "snntorch",
-    "onnx",
-    "onnxruntime",
-    "openvino",
-    "onnxscript",
-    "nir",
-    "safetensors",
-    "numpy",
-    "spikingjelly",
-    "neurobench",
-    "syops",
-)
+    "torch snntorch onnx onnxruntime openvino onnxscript nir safetensors numpy spikingjelly "
+    "neurobench syops"
+).split()
 
 
 @dataclass(frozen=True)
@@ -41,7 +32,7 @@ class Times:
 
     @property
     def milliseconds(self) -> float:
-        """Median CPU time."""
+        """The median of CPU time."""
         return 1000 * median(self.cpu)
 
     def __str__(self) -> str:
@@ -50,13 +41,11 @@ class Times:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times longer one contender takes: of the medians, and the least and greatest of any
-    round.
-    """
+    """How many times longer one contender takes than another."""
 
-    value: float
-    low: float
-    high: float
+    value: float  # of the medians
+    low: float  # the least of any round
+    high: float  # the greatest of any round
 
     def __str__(self) -> str:
         return f"{self.value:.2f}x ({self.low:.2f} to {self.high:.2f})"
@@ -64,7 +53,8 @@ class Ratio:
     @property
     def overhead(self) -> str:
         """The same as an overhead: 1.15x is +15 %."""
-        return f"{100 * (self.value - 1):+.0f} % ({100 * (self.low - 1):+.0f} to {100 * (self.high - 1):+.0f})"
+        value, low, high = (100 * (x - 1) for x in (self.value, self.low, self.high))
+        return f"{value:+.0f} % ({low:+.0f} to {high:+.0f})"
 
 
 def compare(title: str, calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
@@ -88,12 +78,18 @@ def compare(title: str, calls: Mapping[str, Callable[[], object]], rounds: int) 
 
 
 def ratio(longer: Times, shorter: Times) -> Ratio:
-    turns = [a / b for a, b in zip(longer.cpu, shorter.cpu, strict=True)]
-    return Ratio(median(longer.cpu) / median(shorter.cpu), min(turns), max(turns))
+    """Return the ratio of the CPU times of two contenders."""
+    return ratio_of(longer.cpu, shorter.cpu)
+
+
+def ratio_of(longer: Sequence[float], shorter: Sequence[float]) -> Ratio:
+    """Return the ratio of the times of two contenders, round by round."""
+    rounds = [a / b for a, b in zip(longer, shorter, strict=True)]
+    return Ratio(median(longer) / median(shorter), min(rounds), max(rounds))
 
 
 def share(speed: float, peak: float | None, dtype: str) -> str:
-    """How much of a peak in `dtype` is reached: `59 % of int8`."""
+    """Return how much of the peak in `dtype` is reached, such as `59 % of int8`."""
     if peak is None:
         return f"no fast product in {dtype} here"
     if speed > peak:
@@ -102,17 +98,15 @@ def share(speed: float, peak: float | None, dtype: str) -> str:
 
 
 def cpu_time() -> float:
-    """Seconds that this process and the children it waited for have computed, all threads together."""
+    """Return the CPU seconds of this process and of the children it waited for, on all threads."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def versions() -> str:
-    """Python and every package that takes part, where it is installed."""
-    found = [f"Python {platform.python_version()}"]
+    """Return the versions of Python and of every package that takes part and is installed."""
+    lines = [f"Python {platform.python_version()}"]
     for package in PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join(found)
+        with suppress(PackageNotFoundError):
+            lines.append(f"{package} {version(package)}")
+    return ", ".join(lines)

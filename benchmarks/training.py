@@ -2,8 +2,9 @@
 
     python benchmarks/training.py [cpu] [networks] [gpu] [--batch N] [--rounds N] [--save] [--small]
 
-Without a section it runs all; without a GPU the rows of `gpu` say so. README.md says what is
-measured and how.
+Without a section it runs all; without a GPU the rows of `gpu` say so. Times are medians of
+interleaved rounds, in milliseconds; memory is the peak of a process, in GB. README.md describes
+what runs.
 """
 
 import argparse
@@ -24,118 +25,73 @@ from typing import Any
 import torch
 from loop import assert_same, assert_same_neuron
 from run import images, network
-from timing import Times, compare, ratio, versions
+from timing import compare, versions
 from train_once import batch_of, network_of, train_once, training_step
 from training_gpu import gpu
 from training_networks import networks
-from training_rows import FULL, SMOKE, TITLES, Result, Session, above, memory_row
+from training_rows import FULL, SMOKE, TITLES, Result, Session, above, memory_row, time_row
 
+from zoo.files import write_text
 from zoo.processor import processor
 
 RESULTS = Path(__file__).with_name("results")
-LONG = {"fp32": "float32", "bf16": "bfloat16"}
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 
 
 def cpu(session: Session) -> list[Result]:
-    """A step of a small ResNet, in one process; then the peak of memory, each contender in a
-    process of its own.
+    """Time a step of a small ResNet beside the loop, and measure the peak of memory of each.
+
+    The contenders are timed in one process; for its memory each has a process of its own.
     """
     name, batch = session.scale.cpu, session.batch or session.scale.cpu_batch
     model = network(name)
     assert_same(model, images(model, 2))
     assert_same_neuron("cpu")
     x, labels = batch_of(name, batch)
-    pairs = [(how, precision) for precision in LONG for how in ("loop", "ours")]
+    pairs = [(how, precision) for precision in DTYPES for how in ("loop", "ours")]
     calls = {
-        _called(*pair): training_step(network_of(name, pair[0]), x, labels, precision=pair[1])
-        for pair in pairs
+        _title(how, precision): training_step(network_of(name, how), x, labels, precision=precision)
+        for how, precision in pairs
     }
     times = compare(f"{name}, a training step of {batch} images, one thread", calls, session.rounds)
-    session.throughput += [
-        {"network": name, "batch": batch, "precision": precision, "images_per_second": batch / median(times[_called(*pair)].wall),
-         "where": f"one core of {processor()}"}
-        for pair in pairs if pair[0] == "ours" for precision in pair[1:]
-    ]  # fmt: skip
+    for precision in DTYPES:
+        speed = batch / median(times[_title("ours", precision)].wall)
+        where = f"one core of {processor()}"
+        session.add_throughput(name, batch, precision, speed, where)
 
     print("\npeak memory of the process, and above libraries, weights and batch")
-    used = {pair: train_once(name, pair[0], batch, pair[1], "cpu") for pair in pairs}
-    for pair, once in used.items():
-        print(
-            f"  {_called(*pair):42} {once['peak'] / 1e9:8.2f} GB {above(once) / 1e9:8.2f} GB above"
-        )
+    memory = {pair: train_once(name, pair[0], batch, pair[1], "cpu") for pair in pairs}
+    for pair, once in memory.items():
+        gigabytes = f"{once['peak'] / 1e9:8.2f} GB {above(once) / 1e9:8.2f} GB above"
+        print(f"  {_title(*pair):42} {gigabytes}")
 
-    work = f"training step of {name}, batch {batch}"
     rows = []
-    targets = {
-        ("fp32", "fp32"): ("0.60x", "0.40x"),
-        ("bf16", "bf16"): ("0.40x", "0.30x"),
-        ("bf16", "fp32"): ("", ""),
-    }
-    for (mine, other), (time, memory) in targets.items():
-        what = f"{work}, {LONG[mine]}, against the snnTorch loop in {LONG[other]}"
+    for mine, other, time_target, memory_target in (
+        ("fp32", "fp32", "0.60x", "0.40x"),
+        ("bf16", "bf16", "0.40x", "0.30x"),
+        ("bf16", "fp32", "", ""),
+    ):
+        against = f"{DTYPES[mine]}, against the snnTorch loop in {DTYPES[other]}"
+        work = f"training step of {name}, batch {batch}, {against}"
         ours, loop = ("ours", mine), ("loop", other)
         rows += [
-            _time_row(f"{what}: time", time, times[_called(*ours)], times[_called(*loop)]),
-            memory_row(f"{what}: peak memory", memory, used[ours], used[loop]),
+            time_row(f"{work}: time", time_target, times[_title(*ours)], times[_title(*loop)]),
+            memory_row(f"{work}: peak memory", memory_target, memory[ours], memory[loop]),
         ]
     return rows
 
 
-def _called(how: str, precision: str) -> str:
-    return f"{TITLES[how]}, {LONG[precision]}"
+def _title(how: str, precision: str) -> str:
+    return f"{TITLES[how]}, {DTYPES[precision]}"
 
 
-def _time_row(work: str, target: str, ours: Times, other: Times) -> Result:
-    against = ratio(ours, other)
-    return Result(
-        work,
-        target,
-        f"{against}; {ours.milliseconds:.0f} against {other.milliseconds:.0f} ms",
-        {"ratio": asdict(against), "ours": asdict(ours), "other": asdict(other)},
-    )
-
-
-SECTIONS: dict[str, Callable[[Session], list[Result]]] = {
-    "cpu": cpu,
-    "networks": networks,
-    "gpu": gpu,
-}
+Section = Callable[[Session], list[Result]]
+SECTIONS: dict[str, Section] = {"cpu": cpu, "networks": networks, "gpu": gpu}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure training side by side with peers.")
-    parser.add_argument(
-        "sections",
-        nargs="*",
-        metavar="section",
-        help=f"any of {', '.join(SECTIONS)}; all if none is given",
-    )
-    parser.add_argument(
-        "--batch",
-        type=int,
-        help=f"images of a step (default {FULL.cpu_batch}; on a GPU halved until it fits)",
-    )
-    parser.add_argument("--rounds", type=int, help=f"interleaved rounds (default {FULL.rounds})")
-    parser.add_argument(
-        "--save",
-        action="store_true",
-        help="also write benchmarks/results/training-DEVICE-DATE.{txt,json}",
-    )
-    parser.add_argument(
-        "--small",
-        action="store_true",
-        help="a smoke run: tiny networks, one round, meaningless figures",
-    )
-    options = parser.parse_args()
-    if unknown := [section for section in options.sections if section not in SECTIONS]:
-        parser.error(f"unknown section {unknown[0]!r}; valid are {', '.join(SECTIONS)}")
-    for flag in ("batch", "rounds"):
-        value = getattr(options, flag)
-        if value is not None and not value > 0:
-            parser.error(f"--{flag} must be above 0")
-    if options.save and options.small:
-        parser.error("--save keeps figures; those of --small mean nothing")
-
+    """Run the sections of the command line."""
+    options = _parse_arguments()
     scale = SMOKE if options.small else FULL
     torch.set_num_threads(1)
     session = Session(scale, options.rounds or scale.rounds, options.batch)
@@ -147,17 +103,38 @@ def main() -> None:
         _save(text.getvalue(), rows, session, vars(options))
 
 
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure training side by side with peers.")
+    add, names = parser.add_argument, ", ".join(SECTIONS)
+    add("sections", nargs="*", metavar="section", help=f"any of {names}; all if none is given")
+    batch = f"images of a step (default {FULL.cpu_batch}; on a GPU halved until it fits)"
+    add("--batch", type=int, help=batch)
+    add("--rounds", type=int, help=f"interleaved rounds (default {FULL.rounds})")
+    files = "benchmarks/results/training-DEVICE-DATE.{txt,json}"
+    add("--save", action="store_true", help=f"also write {files}")
+    smoke = "a smoke run: tiny networks, one round, meaningless figures"
+    add("--small", action="store_true", help=smoke)
+    options = parser.parse_args()
+    if unknown := [section for section in options.sections if section not in SECTIONS]:
+        parser.error(f"unknown section {unknown[0]!r}; valid are {names}")
+    for flag in ("batch", "rounds"):
+        value = getattr(options, flag)
+        if value is not None and not value > 0:
+            parser.error(f"--{flag} must be above 0")
+    if options.save and options.small:
+        parser.error("--save keeps figures; those of --small mean nothing")
+    return options
+
+
 def _table(rows: list[Result]) -> str:
     lines = ["| work | target | measured |", "|---|---|---|"]
     return "\n".join(lines + [f"| {row.work} | {row.target} | {row.measured} |" for row in rows])
 
 
 def _device() -> str:
-    return (
-        f"{torch.cuda.get_device_name()}, {processor()}"
-        if torch.cuda.is_available()
-        else processor()
-    )
+    if not torch.cuda.is_available():
+        return processor()
+    return f"{torch.cuda.get_device_name()}, {processor()}"
 
 
 def _versions() -> str:
@@ -166,7 +143,7 @@ def _versions() -> str:
 
 @contextmanager
 def _recorded() -> Iterator[io.StringIO]:
-    """Keeps what is printed inside, which is printed all the same."""
+    """Give a copy of what is printed inside, which is printed all the same."""
     text, screen = io.StringIO(), sys.stdout
 
     class Both(io.TextIOBase):
@@ -181,21 +158,22 @@ def _recorded() -> Iterator[io.StringIO]:
 
 
 def _save(text: str, rows: list[Result], session: Session, options: dict[str, Any]) -> None:
+    """Write the text, and the figures as JSON, to files named after the device and the day."""
     today = date.today().isoformat()
-    name = (
-        torch.cuda.get_device_name() if torch.cuda.is_available() else processor().partition(",")[0]
-    )
-    device = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    device = _device().partition(",")[0]
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"training-{device}-{today}"
+    path = RESULTS / f"training-{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}-{today}"
     values = {
-        "date": today, "device": _device(), "system": platform.platform(), "versions": _versions(), "options": options,
-        "rows": [asdict(row) for row in rows], "throughput": session.throughput,
-    }  # fmt: skip
-    path.with_name(f"{path.name}.json").write_text(
-        json.dumps(values, indent=2) + "\n", encoding="utf-8"
-    )
-    path.with_name(f"{path.name}.txt").write_text(f"{today}\n{text}", encoding="utf-8")
+        "date": today,
+        "device": _device(),
+        "system": platform.platform(),
+        "versions": _versions(),
+        "options": options,
+        "rows": [asdict(row) for row in rows],
+        "throughput": session.throughput,
+    }
+    write_text(path.with_name(f"{path.name}.json"), json.dumps(values, indent=2) + "\n")
+    write_text(path.with_name(f"{path.name}.txt"), f"{today}\n{text}")
     print(f"\nwritten to {path}.txt and .json")
 
 

@@ -1,22 +1,22 @@
-"""The section `networks` of training.py: steps of several networks, stems and T on one core, in
-float32, beside their peers.
+"""The section `networks` of training.py: steps of several networks, stems and T on one core.
+
+All are in float32. Times are medians of interleaved rounds, in milliseconds, beside those of peers.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from timing import compare, ratio
+from timing import compare
 from torch import Tensor
 from train_once import batch_of, network_of, training_step
-from training_rows import SMOKE, TITLES, Result, Session
+from training_rows import SMOKE, TITLES, Result, Session, time_row
 
 __all__ = ["networks"]
 
 
 class Network(NamedTuple):
-    """A network at 32 pixels, and whom it is timed beside."""
+    """A network at 32 pixels, and the peers that it is timed beside."""
 
     name: str
     stem: str
@@ -34,15 +34,16 @@ NETWORKS = (
     Network("danet18-t4.cifar10", "small", LOOP, "0.60x"),
     Network("danet50-t1.cifar10", "medium", LOOP),
     Network("danet50-t1.cifar10", "small", LOOP),
-    # the one network that SpikingJelly has, with its stem
+    # This is the one network that SpikingJelly has, with SpikingJelly's stem.
     Network("sew-resnet18-t4.cifar10", "sew", ("loop", "spikingjelly")),
 )
 SMALL = (Network("danet20-t1.cifar10", "medium", LOOP),)
 
 
 def networks(session: Session) -> list[Result]:
-    """Times of a training step against those of each peer that is installed; the contenders take
-    turns in one process.
+    """Time a training step of each network beside every peer that is installed.
+
+    The contenders take turns in one process.
     """
     chosen = SMALL if session.scale is SMOKE else NETWORKS
     return [row for network in chosen for row in _rows(network, session)]
@@ -51,32 +52,19 @@ def networks(session: Session) -> list[Result]:
 def _rows(network: Network, session: Session) -> list[Result]:
     batch = session.batch or session.scale.cpu_batch
     x, labels = batch_of(network.name, batch)
-    installed = [
-        peer for peer in network.peers if peer != "spikingjelly" or find_spec("spikingjelly")
-    ]
-    calls: dict[str, Callable[[], Tensor]] = {
-        how: training_step(
-            network_of(network.name, how, stem=network.stem), x, labels, precision="fp32"
-        )
-        for how in ("ours", *installed)
-    }
+    calls: dict[str, Callable[[], Tensor]] = {}
+    for how in ("ours", *network.peers):
+        if how != "spikingjelly" or find_spec("spikingjelly"):
+            net = network_of(network.name, how, stem=network.stem)
+            calls[how] = training_step(net, x, labels, precision="fp32")
     work = f"training step of {network.name}, {network.stem} stem, batch {batch}, float32"
     times = compare(f"{work}, one thread", calls, session.rounds)
     rows = []
     for peer in network.peers:
-        against = f"{work}, against {TITLES[peer]}"
+        title = f"{work}, against {TITLES[peer]}"
         target = network.target if peer == "loop" else ""
-        if peer not in installed:
-            rows.append(Result(against, target, "not installed"))
-            continue
-        found = ratio(times["ours"], times[peer])
-        shown = (
-            f"{found}; {times['ours'].milliseconds:.0f} against {times[peer].milliseconds:.0f} ms"
-        )
-        figures = {
-            "ratio": asdict(found),
-            "ours": asdict(times["ours"]),
-            "other": asdict(times[peer]),
-        }
-        rows.append(Result(against, target, shown, figures))
+        if peer in times:
+            rows.append(time_row(title, target, times["ours"], times[peer]))
+        else:
+            rows.append(Result(title, target, "not installed"))
     return rows

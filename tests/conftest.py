@@ -1,4 +1,4 @@
-"""What every test starts from."""
+"""The state from which every test starts: no network, no user files, fixed random numbers."""
 
 import os
 import tempfile
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer
+from support.hub_server import HubServer
 
-# The Hub's client reads its settings when it is imported. No test reaches another Hub than this
-# one, or the user's cache and token.
+# The Hub's client reads its settings when it is imported: they name a Hub, a cache and a token of
+# the tests' own before that.
 HUB = HubServer()
 HOME = tempfile.TemporaryDirectory()
 for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING_FACE_"))]:
@@ -45,7 +45,7 @@ def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """An empty Hub, an empty cache, and no token."""
+    """The Hub is empty, and the client has an empty cache and no token."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "huggingface" / "hub"))

@@ -1,7 +1,8 @@
-"""What the bundled weights say: logits, spikes of every neuron layer, and how many images are told
-right.
+"""Golden numbers of the bundled weights: logits, spikes of every neuron layer, images told right.
 
-python tests/golden.py      write down what weights say that are new, or changed, in golden.json
+    python tests/golden.py
+
+measures the weights that are new or changed, and writes them to golden.json.
 """
 
 import json
@@ -20,27 +21,28 @@ from zoo.images import normalise
 from zoo.manifest import read_manifest
 from zoo.samples import samples
 
-__all__ = ["PATH", "digests", "measured"]
+__all__ = ["PATH", "digests", "measure"]
 
 PATH = Path(__file__).with_suffix(".json")
+NOISE_IMAGES, BLOCK = 64, 8  # noise in blocks of so many pixels, like the parts of a picture
 
 
-def measured(name: str) -> dict[str, Any]:
-    """The entry of a model, as it is now."""
+def measure(name: str) -> dict[str, Any]:
+    """Return the entry of a model in golden.json, as it is now."""
     model = zoo.load(name)
-    assert model.origin is not None
-    pixels, labels = _images(model.origin.data)
-    logits, spikes = TorchExecutor(model).run(normalise(pixels, model.origin.data))
+    data = model.known_origin.data
+    pixels, labels = _images(data)
+    logits, spikes = TorchExecutor(model).run(normalise(pixels, data))
     return {
         "weights": digests(name),
         "correct": int((logits.argmax(1) == labels).sum()),
         "logits": [[round(value, 4) for value in row] for row in logits[:4].tolist()],
-        "spikes": {node: int(pixels.sum()) for node, pixels in spikes.pixels.items()},
+        "spikes": {node: int(counts.sum()) for node, counts in spikes.pixels.items()},
     }
 
 
 def digests(name: str) -> dict[str, str]:
-    """sha256 of the files that hold the weights."""
+    """Return the sha256 of each file that holds weights of a model."""
     return {
         file: spec.sha256
         for file, spec in read_manifest().weights[name].files.items()
@@ -49,36 +51,28 @@ def digests(name: str) -> dict[str, str]:
 
 
 def _images(data: DatasetSpec) -> tuple[Tensor, Tensor]:
-    """The bundled images, or, where none may be, blocks of noise that a generator draws alike
-    everywhere.
+    """Return the bundled images and labels of a data set, or noise where none may be bundled.
+
+    The noise is the same on every machine.
     """
     with suppress(InputError):
         return samples(data.tag)
     random = torch.Generator().manual_seed(0)
-    blocks = torch.randint(
-        0,
-        256,
-        (64, data.channels, data.size // 8, data.size // 8),
-        dtype=torch.uint8,
-        generator=random,
-    )
-    return blocks.repeat_interleave(8, 2).repeat_interleave(8, 3), torch.arange(
-        64
-    ) % data.num_classes
+    side = data.size // BLOCK
+    shape = (NOISE_IMAGES, data.channels, side, side)
+    blocks = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
+    images = blocks.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
+    return images, torch.arange(NOISE_IMAGES) % data.num_classes
 
 
 def main() -> None:
-    known = json.loads(PATH.read_text(encoding="utf-8"))
-    found = {
-        name: known[name]
-        if name in known and known[name]["weights"] == digests(name)
-        else measured(name)
-        for name in sorted(read_manifest().weights)
-    }
-    PATH.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(
-        f"new: {', '.join(name for name in found if found[name] is not known.get(name)) or 'none'}"
-    )
+    """Measure what is new or changed, and write golden.json."""
+    old = json.loads(PATH.read_text(encoding="utf-8"))
+    names = sorted(read_manifest().weights)
+    new = [name for name in names if old.get(name, {}).get("weights") != digests(name)]
+    golden = {name: measure(name) if name in new else old[name] for name in names}
+    PATH.write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
+    print(f"new: {', '.join(new) or 'none'}")
 
 
 if __name__ == "__main__":

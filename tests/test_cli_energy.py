@@ -11,7 +11,7 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
-from networks import lively
+from support.networks import lively
 
 from export.nir.exporter import to_nir
 from export.nir.writer import write_graph

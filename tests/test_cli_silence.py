@@ -14,9 +14,9 @@ import nir
 import numpy as np
 import pytest
 import torch
-from networks import lively
-from nir_graphs import a
-from signals import interruptible
+from support.networks import lively
+from support.nir_graphs import a
+from support.signals import interruptible
 
 from export import estimate
 from export.energy.output import html

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import picture
+from support.pictures import picture
 
 from zoo.cli import main
 

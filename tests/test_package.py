@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -18,17 +19,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(folder),
-        str(ROOT),
-    ]
-    subprocess.run(command, check=True, capture_output=True)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+    subprocess.run([*build, "--outdir", str(folder), str(ROOT)], check=True, capture_output=True)
     (path,) = folder.glob("*.whl")
     return path
 
@@ -36,7 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"zoo", "export"}
-    for name in (
+    for file in (
         "zoo/py.typed",
         "export/py.typed",
         "zoo/weights/manifest.json",
@@ -50,22 +42,20 @@ def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: P
         "export/energy/output/report.html.j2",
         "export/energy/output/report.schema.json",
     ):
-        assert name in names
+        assert file in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert wheel.stat().st_size < 3_000_000
 
 
 def test_installed_it_loads_and_classifies(wheel: Path, tmp_path: Path) -> None:
-    """The environment holds the wheel alone; its dependencies are borrowed, since downloading them
-    again would prove nothing.
+    """The environment holds the wheel alone, and borrows its dependencies.
+
+    Downloading them again would prove nothing.
     """
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
     python = tmp_path / "env" / "bin" / "python"
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel],
-        check=True,
-        capture_output=True,
-    )
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run([python, *install], check=True, capture_output=True)
     (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
@@ -77,11 +67,12 @@ def test_installed_it_loads_and_classifies(wheel: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = run(
-        "-c",
-        "import zoo, export, zoo.names; print(zoo.__file__, export.__file__, zoo.manifest.weights_folder())",
-    ).split()
-    assert all(Path(path).is_relative_to(site) for path in where)
+    script = """
+        import zoo, export, zoo.manifest
+        print(zoo.__file__, export.__file__, zoo.manifest.weights_folder())
+    """
+    paths = run("-c", textwrap.dedent(script)).split()
+    assert all(Path(path).is_relative_to(site) for path in paths)
     result = json.loads(run("-m", "zoo", "classify", "danet20-t4", "--json"))
     assert result["correct"] >= 0.9 * 256
     assert run(str(python.parent / "zoo"), "--version").startswith("zoo ")

@@ -1,4 +1,4 @@
-"""What the benchmarks print of a speed beside a peak."""
+"""Benchmarks print a speed as a share of the machine's peak."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.mark.parametrize(
-    ("speed", "peak", "said"),
+    ("speed", "peak", "text"),
     [
         (30.0, 60.0, "50 % of int8"),
         (60.0, 60.0, "100 % of int8"),
@@ -18,9 +18,9 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
     ],
 )
 def test_no_share_of_a_peak_is_above_all_of_it(
-    speed: float, peak: float | None, said: str, monkeypatch: pytest.MonkeyPatch
+    speed: float, peak: float | None, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from timing import share
 
-    assert share(speed, peak, "int8") == said
+    assert share(speed, peak, "int8") == text

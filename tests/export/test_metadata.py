@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nir_graphs import chain
+from support.nir_graphs import chain
 
 from export.metadata import STILL_IMAGE, Metadata
 from zoo.datasets import DATASETS

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import exact, same
+from support.networks import exact, same
 
 import zoo
 from export.energy import estimate, executor, read_devices

@@ -1,5 +1,4 @@
-"""Other simulators, each reading a `.nir` file as its own documentation says, and what every node
-of it gives.
+"""Other simulators, each reading a `.nir` file in the way its own documentation describes.
 
 Shapes: `T` time steps, `B` batch; an image is `[B, C, H, W]` and is shown at every step.
 """
@@ -26,14 +25,17 @@ with warnings.catch_warnings():
 
 __all__ = ["DT", "IMPORTERS", "Run", "nodes", "run", "versions"]
 
-DT = 1e-4  # the step of our files, in seconds
+DT = 1e-4  # seconds; the time step of our files
 NodeMap = dict[type, Callable[[Any], nn.Module]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a simulator made of a file: every node's output `[T, B, ...]`, and the mean of the last
-    one `[B, K]`.
+    """A simulator's run of a file.
+
+    Attributes:
+        nodes: The output `[T, B, ...]` of every node, by its name.
+        output: The output of the network `[B, K]`, averaged over the steps.
     """
 
     nodes: dict[str, Tensor]
@@ -41,44 +43,45 @@ class Run:
 
 
 def versions() -> dict[str, str]:
-    """Simulator -> the version that is installed."""
-    return {
-        name: version(name) for name in ("snntorch", "norse", "spikingjelly", "nirtorch", "nir")
-    }
+    """Return the installed version of every simulator."""
+    packages = ("snntorch", "norse", "spikingjelly", "nirtorch", "nir")
+    return {package: version(package) for package in packages}
 
 
 def read_by_snntorch(path: Path) -> nn.Module:
-    """The step is fixed at 1e-4. The state lives in the modules, so a second input needs a second
-    import, or `utils.reset`.
+    """Read a file by snnTorch, whose time step is fixed at 1e-4.
+
+    The state lives in the modules, so a second input needs a second import, or `utils.reset`.
     """
     return snntorch_import(nir.read(path))
 
 
 def read_by_spikingjelly(path: Path) -> nn.Module:
-    """Step by step: its multi-step mode has no SumPool2d."""
+    """Read a file by SpikingJelly, to be run step by step: its multi-step mode has no SumPool2d."""
     return spikingjelly_import(path, dt=DT, step_mode="s")
 
 
 def read_by_norse(path: Path, dt: float = DT) -> nn.Module:
-    """`norse.torch.from_nir`, whose own default step is 1e-3."""
+    """Read a file by `norse.torch.from_nir`, whose own default time step is 1e-3."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"nirtorch\.load is being deprecated", DeprecationWarning)
         return norse.torch.from_nir(nir.read(path), dt=dt)
 
 
 def read_by_norse_modules(path: Path) -> nn.Module:
-    """Norse's modules, connected by `nirtorch.nir_to_torch` instead of the deprecated
-    `nirtorch.load`.
+    """Read a file into Norse's modules, connected by `nirtorch.nir_to_torch`.
+
+    Norse itself connects them by the deprecated `nirtorch.load`.
     """
     kinds = (nir.Affine, nir.Conv2d, nir.Flatten, nir.Linear, nir.IF, nir.LIF, nir.SumPool2d)
-    return nirtorch.nir_to_torch(
-        nir.read(path), {kind: lambda node: _import_norse_module(node, dt=DT) for kind in kinds}
-    )
+    module_of = {kind: lambda node: _import_norse_module(node, dt=DT) for kind in kinds}
+    return nirtorch.nir_to_torch(nir.read(path), module_of)
 
 
 def read_by_nirtorch(path: Path) -> nn.Module:
-    """`nirtorch.nir_to_torch` with a map of our own: NIR's equations in torch, for all that its
-    default map lacks or gets wrong.
+    """Read a file by `nirtorch.nir_to_torch` with our own map of nodes.
+
+    The map holds NIR's equations in torch, for all that nirtorch's own lacks or gets wrong.
     """
     return nirtorch.nir_to_torch(nir.read(path), nodes())
 
@@ -93,15 +96,16 @@ IMPORTERS: dict[str, Callable[[Path], nn.Module]] = {
 
 
 def run(module: nn.Module, x: Tensor, steps: int) -> Run:
-    """`x` `[B, C, H, W]` at every step."""
-    seen: dict[str, list[Tensor]] = {}
+    """Run a network that is shown `x` `[B, C, H, W]` at every step."""
+    trains: dict[str, list[Tensor]] = {}
 
-    def see(name: str) -> Callable[..., None]:
-        return lambda _module, _inputs, out: seen.setdefault(name, []).append(
-            out[0] if isinstance(out, tuple) else out
-        )
+    def record(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, out: Any) -> None:
+            trains.setdefault(name, []).append(out[0] if isinstance(out, tuple) else out)
 
-    handles = [child.register_forward_hook(see(name)) for name, child in module.named_children()]
+        return hook
+
+    handles = [child.register_forward_hook(record(name)) for name, child in module.named_children()]
     state, outputs = None, []
     with torch.inference_mode():
         for _ in range(steps):
@@ -109,13 +113,12 @@ def run(module: nn.Module, x: Tensor, steps: int) -> Run:
             outputs.append(out)
     for handle in handles:
         handle.remove()
-    return Run(
-        {name: torch.stack(values) for name, values in seen.items()}, torch.stack(outputs).mean(0)
-    )
+    nodes = {name: torch.stack(train) for name, train in trains.items()}
+    return Run(nodes, torch.stack(outputs).mean(0))
 
 
 def nodes() -> NodeMap:
-    """NIR's equations for `nirtorch.nir_to_torch`, with explicit Euler.
+    """Return NIR's equations, integrated by explicit Euler, for `nirtorch.nir_to_torch`.
 
     nirtorch itself gives an edge that closes a cycle a delay of one step, which is the `Delay` of
     our files.
@@ -139,12 +142,10 @@ def _affine(node: nir.Affine) -> nn.Module:
 
 
 def _sum_pool(node: nir.SumPool2d) -> nn.Module:
-    kernel, stride, padding = (
-        tuple(map(int, v)) for v in (node.kernel_size, node.stride, node.padding)
-    )
-    return _Function(
-        lambda x: nn.functional.avg_pool2d(x, kernel, stride, padding, divisor_override=1)
-    )
+    sizes = (tuple(map(int, value)) for value in (node.kernel_size, node.stride, node.padding))
+    kernel, stride, padding = sizes
+    pool = nn.functional.avg_pool2d
+    return _Function(lambda x: pool(x, kernel, stride, padding, divisor_override=1))
 
 
 def _tensor(values: Any) -> Tensor:
@@ -163,30 +164,26 @@ class _Function(nn.Module):
 
 
 class _Neuron(nn.Module):
-    """`v <- v + dt / tau (v_leak - v + r x)`, or `v + dt r x` without a leak; IF and LIF fire where
-    `v > v_threshold`.
+    """A neuron of NIR; an IF or LIF fires where `v > v_threshold`.
+
+    A leaky one computes `v <- v + dt / tau (v_leak - v + r x)`, another `v <- v + dt r x`.
     """
 
     def __init__(self, node: nir.I | nir.IF | nir.LI | nir.LIF) -> None:
         super().__init__()
         leaky = isinstance(node, nir.LI | nir.LIF)
-        a, leak = (DT / node.tau, node.v_leak) if leaky else (DT, 0)
-        self.keep, self.gain, self.drive = (
-            _tensor(1 - a if leaky else 1),
-            _tensor(a * node.r),
-            _tensor(a * leak),
-        )
-        self.fire = (
-            (_tensor(node.v_threshold), _tensor(node.v_reset))
-            if isinstance(node, nir.IF | nir.LIF)
-            else None
-        )
+        rate, leak = (DT / node.tau, node.v_leak) if leaky else (DT, 0)
+        self.decay = _tensor(1 - rate if leaky else 1)
+        self.input_gain = _tensor(rate * node.r)
+        self.bias_current = _tensor(rate * leak)
+        self.fires = isinstance(node, nir.IF | nir.LIF)
+        if self.fires:
+            self.threshold, self.reset = _tensor(node.v_threshold), _tensor(node.v_reset)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        v = self.keep * (torch.zeros_like(x) if state is None else state) + (
-            self.gain * x + self.drive
-        )
-        if self.fire is None:
+        before = torch.zeros_like(x) if state is None else state
+        v = self.decay * before + (self.input_gain * x + self.bias_current)
+        if not self.fires:
             return v, v
-        fired = v > self.fire[0]
-        return fired.to(x.dtype), torch.where(fired, self.fire[1], v)
+        spikes = v > self.threshold
+        return spikes.to(x.dtype), torch.where(spikes, self.reset, v)

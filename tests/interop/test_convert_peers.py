@@ -1,4 +1,4 @@
-"""A checkpoint of SpikingJelly's own networks, converted, computes what SpikingJelly computes."""
+"""A converted checkpoint of SpikingJelly's networks gives the logits that SpikingJelly gives."""
 
 import sys
 from collections.abc import Callable
@@ -15,9 +15,10 @@ from zoo.convert import convert
 
 
 def lively(model: nn.Module) -> nn.Module:
-    """Statistics at which every layer fires."""
+    """Set the statistics of a network so that every layer fires, and its mode to eval."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_var is not None
             nn.init.uniform_(module.bias, 0.3, 0.7)
             nn.init.uniform_(module.weight, 0.5, 1.0)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
@@ -26,8 +27,9 @@ def lively(model: nn.Module) -> nn.Module:
 
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], Any]]:
-    """SpikingJelly's networks. Their modules import torchvision, but only for its function that
-    downloads an ANN's weights.
+    """SpikingJelly's networks can be imported without torchvision.
+
+    Their modules import it only for its function that downloads an ANN's weights.
     """
     downloads = ModuleType("torchvision._internally_replaced_utils")
     downloads.load_state_dict_from_url = None  # type: ignore[attr-defined]
@@ -35,19 +37,19 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], Any]]:
     monkeypatch.setitem(sys.modules, downloads.__name__, downloads)
     from spikingjelly.activation_based.model import sew_resnet, spiking_resnet
 
-    fires = {"pretrained": False, "spiking_neuron": neuron.IFNode}
+    options = {"pretrained": False, "spiking_neuron": neuron.IFNode}
     return {
-        "sew-resnet18-t4": lambda: sew_resnet.sew_resnet18(cnf="ADD", **fires),
-        "sew-resnet18iand-t4": lambda: sew_resnet.sew_resnet18(cnf="IAND", **fires),
-        "sew-resnet50-t4": lambda: sew_resnet.sew_resnet50(cnf="ADD", **fires),
-        "spiking-resnet18-t4": lambda: spiking_resnet.spiking_resnet18(**fires),
+        "sew-resnet18-t4": lambda: sew_resnet.sew_resnet18(cnf="ADD", **options),
+        "sew-resnet18iand-t4": lambda: sew_resnet.sew_resnet18(cnf="IAND", **options),
+        "sew-resnet50-t4": lambda: sew_resnet.sew_resnet50(cnf="ADD", **options),
+        "spiking-resnet18-t4": lambda: spiking_resnet.spiking_resnet18(**options),
     }
 
 
 @pytest.mark.parametrize(
     "name", ["sew-resnet18-t4", "sew-resnet18iand-t4", "sew-resnet50-t4", "spiking-resnet18-t4"]
 )
-def test_the_same_network(
+def test_converted_networks_give_the_same_logits(
     name: str, networks: dict[str, Callable[[], Any]], tmp_path: Path
 ) -> None:
     theirs = lively(networks[name]())

@@ -1,5 +1,6 @@
-"""The written file, read by other simulators, gives the model's spikes, neuron for neuron; or fails
-as docs/interop.md says.
+"""Other simulators read our files and give the model's spikes, neuron for neuron.
+
+Where one does not, it fails as docs/interop.md says.
 """
 
 import re
@@ -28,8 +29,8 @@ from interop.outcomes import (
     networks_table,
     neurons_table,
 )
-from networks import exact, lively
 from snntorch.utils import reset
+from support.networks import exact, lively
 from torch import Tensor, nn
 
 from export.nir.exporter import Profile, node_name, to_nir
@@ -45,18 +46,19 @@ NAMED = [(network, steps, size) for network in NETWORKS for steps, size in netwo
 
 @dataclass(frozen=True)
 class Reference:
-    """The model computed in float64."""
+    """A network's graph, and what the model computes in float64."""
 
     graph: nir.NIRGraph
     images: Tensor  # [B, C, H, W]
     logits: Tensor  # [B, K]
-    spikes: dict[str, Tensor]  # of every neuron's node, [T, B, ...]
+    spikes: dict[str, Tensor]  # [T, B, ...], by the node of the neuron
 
 
 @cache
 def reference(
     name: str, size: int, config: tuple[tuple[str, Any], ...], profile: Profile = "portable"
 ) -> Reference:
+    """Return a network with images for which no membrane lies near its threshold."""
     model = lively(name, size, **dict(config))
     graph = to_nir(model, profile=profile)
     shape = still_image(model, 3).shape
@@ -65,47 +67,32 @@ def reference(
         images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         logits, spikes, distances = computed(model, images.double())
         if min(float(distance.min()) for distance in distances.values()) > MARGIN:
-            assert all(train.any() and not train.all() for train in spikes.values()), (
-                "a layer is silent or never silent"
-            )
+            lively_layers = [bool(train.any() and not train.all()) for train in spikes.values()]
+            assert all(lively_layers), "a layer is silent or never silent"
             return Reference(graph, images, logits, spikes)
-    raise AssertionError(
-        f"{name}: whatever the image, a membrane lies within {MARGIN} of its threshold"
-    )
+    raise AssertionError(f"{name}: with every image a membrane is within {MARGIN} of its threshold")
 
 
 def computed(model: DANet, images: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Logits, the spikes of every neuron `[T, B, ...]`, and how far from its threshold each
-    membrane was; by layer in order.
+    """Return the logits, and by layer in order the spikes and the distances from the threshold.
+
+    Spikes, and how far each membrane was from its threshold before the reset, are `[T, B, ...]`.
     """
     spikes: dict[str, Tensor] = {}
     distances: dict[str, Tensor] = {}
 
-    def see(name: str) -> Any:
+    def record(name: str) -> Any:
         def hook(lif: Lif, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-            current, spikes[name] = (
-                value.unflatten(0, (lif.steps, -1)) for value in (inputs[0], out)
-            )
-            v, beta, threshold = torch.zeros_like(current[0]), lif.neuron.beta, lif.neuron.threshold
-            seen = []
-            for x, fired in zip(current, spikes[name], strict=True):
-                v = v + x
-                seen.append((v - threshold).abs())
-                v = beta * (v * (1 - fired) if lif.reset == "zero" else v) - (
-                    0 if lif.reset == "zero" else threshold * fired
-                )
-            distances[name] = torch.stack(seen)
+            current, train = (x.reshape(lif.steps, -1, *x.shape[1:]) for x in (inputs[0], out))
+            spikes[name], distances[name] = train, threshold_distances(lif, current, train)
 
         return hook
 
-    lifs = [
-        (node_name(path), module)
-        for path, module in model.named_modules()
-        if isinstance(module, Lif)
-    ]
-    for _, lif in lifs:
-        lif.fused = False  # the fused path computes in float32
-    handles = [lif.register_forward_hook(see(name)) for name, lif in lifs]
+    handles = []
+    for path, module in model.named_modules():
+        if isinstance(module, Lif):
+            module.fused = False  # the fused path computes in float32
+            handles.append(module.register_forward_hook(record(node_name(path))))
     with torch.inference_mode():
         logits = model(images)
     for handle in handles:
@@ -113,17 +100,29 @@ def computed(model: DANet, images: Tensor) -> tuple[Tensor, dict[str, Tensor], d
     return logits, spikes, distances
 
 
+def threshold_distances(lif: Lif, current: Tensor, train: Tensor) -> Tensor:
+    """Return the distance of every membrane from the threshold, from currents and spikes."""
+    beta, threshold = lif.neuron.beta, lif.neuron.threshold
+    v, distances = torch.zeros_like(current[0]), []
+    for x, fired in zip(current, train, strict=True):
+        v = v + x
+        distances.append((v - threshold).abs())
+        v = beta * v * (1 - fired) if lif.reset == "zero" else beta * v - threshold * fired
+    return torch.stack(distances)
+
+
 def first_differences(
-    found: Mapping[str, Tensor], spikes: dict[str, Tensor], distances: dict[str, Tensor]
+    trains: Mapping[str, Tensor], spikes: dict[str, Tensor], distances: dict[str, Tensor]
 ) -> dict[int, float]:
-    """Image -> the farthest from its threshold of the membranes where spikes first differ: all that
-    they depend on is the same.
+    """Return how far from its threshold a membrane is where `trains` first differ from `spikes`.
+
+    By image, of several membranes the farthest. All that they depend on is the same.
     """
     steps, images = next(iter(spikes.values())).shape[:2]
     first: dict[int, float] = {}
     for step in range(steps):
         for name, train in spikes.items():
-            different = found[name][step] != train[step]
+            different = trains[name][step] != train[step]
             for image in set(range(images)) - first.keys():
                 if different[image].any():
                     first[image] = float(distances[name][step, image][different[image]].max())
@@ -141,12 +140,8 @@ def written(graph: nir.NIRGraph, folder: Path) -> Path:
     ("network", "steps", "size"), NAMED, ids=[f"{n.name}-t{t}{n.data}{n.note}" for n, t, _ in NAMED]
 )
 def test_networks(network: Network, steps: int, size: int, importer: str, tmp_path: Path) -> None:
-    expected = reference(
-        f"{network.name}-t{steps}{network.data}",
-        size,
-        tuple(network.config.items()),
-        network.profile,
-    )
+    name, config = f"{network.name}-t{steps}{network.data}", tuple(network.config.items())
+    expected = reference(name, size, config, network.profile)
     path = written(expected.graph, tmp_path)
     outcome = network.outcomes[COLUMNS.index(importer)]
     if isinstance(outcome, Refused):
@@ -159,7 +154,7 @@ def test_networks(network: Network, steps: int, size: int, importer: str, tmp_pa
     except accepted:
         return
     different = {
-        name: differing(got.nodes.get(name), train) for name, train in expected.spikes.items()
+        node: differing(got.nodes.get(node), train) for node, train in expected.spikes.items()
     }
     close = got.output.shape == expected.logits.shape and torch.allclose(
         got.output.double(), expected.logits, rtol=0, atol=1e-5
@@ -172,20 +167,21 @@ def test_networks(network: Network, steps: int, size: int, importer: str, tmp_pa
 
 
 def on_the_edge(model: DANet, images: Tensor) -> DANet:
-    """With biases such that in the first layer a membrane of every channel lies as near to its
-    threshold as float32 can say.
+    """Move the biases of the first layer so that a membrane lies at its threshold in every channel.
+
+    It lies as near as float32 allows.
     """
     before = list(takewhile(lambda module: not isinstance(module, Lif), model.modules()))
     lif = next(module for module in model.modules() if isinstance(module, Lif))
     norm = [module for module in before if isinstance(module, nn.BatchNorm2d)][-1]
-    seen: list[Tensor] = []
+    currents: list[Tensor] = []  # at the first step
     handle = lif.register_forward_pre_hook(
-        lambda _, inputs: seen.append(inputs[0][: len(images)].double())
+        lambda _, inputs: currents.append(inputs[0][: len(images)].double())
     )
     with torch.inference_mode():
         model(images)
     handle.remove()
-    below = (lif.neuron.threshold - seen[0]).transpose(0, 1).flatten(1)
+    below = (lif.neuron.threshold - currents[0]).transpose(0, 1).flatten(1)
     norm.bias.data += below.gather(1, below.abs().argmin(1, keepdim=True))[:, 0].to(norm.bias.dtype)
     return model
 
@@ -195,8 +191,9 @@ def on_the_edge(model: DANet, images: Tensor) -> DANet:
 def test_spikes_first_differ_where_rounding_decides(
     name: str, importer: str, tmp_path: Path
 ) -> None:
-    """On any image. One spike on the other side changes thousands behind it, so only the first of
-    every image are compared.
+    """Spikes agree on any image, except where a membrane lies on its threshold up to rounding.
+
+    One spike more or less changes thousands behind it, so only the first of an image are compared.
     """
     compared = 0
     for seed, size in enumerate((9, 12, 16)):
@@ -221,9 +218,7 @@ def test_spikes_first_differ_where_rounding_decides(
 @pytest.mark.parametrize("importer", EXACT_IMPORTERS)
 @pytest.mark.parametrize("name", ["danet20b", "danet20c"])
 def test_membranes_exactly_on_the_threshold(name: str, importer: str, tmp_path: Path) -> None:
-    """Where no sum is rounded nothing differs, but that SpikingJelly fires on the threshold, and
-    others above it.
-    """
+    """Where no sum is rounded, SpikingJelly alone differs: it fires at the threshold, not above."""
     model = exact(f"{name}-t4.fmnist", 12, **SHORT)
     images = torch.randint(-8, 9, still_image(model, 3).shape) / 4
     path = written(to_nir(model), tmp_path)
@@ -236,19 +231,19 @@ def test_membranes_exactly_on_the_threshold(name: str, importer: str, tmp_path: 
 def test_the_first_difference_is_found() -> None:
     spikes = {"a": torch.zeros(2, 3, 4), "b": torch.zeros(2, 3, 4)}
     distances = {"a": torch.full((2, 3, 4), 0.5), "b": torch.full((2, 3, 4), 0.25)}
-    found = {name: train.clone() for name, train in spikes.items()}
-    assert first_differences(found, spikes, distances) == {}
-    # an earlier step before an earlier layer
-    found["a"][1, 0, 2], found["b"][0, 0, 1], distances["b"][0, 0, 1] = 1, 1, 0.125
-    found["b"][1, 2], found["a"][1, 2] = 1, 1
-    assert first_differences(found, spikes, distances) == {0: 0.125, 2: 0.5}
+    trains = {name: train.clone() for name, train in spikes.items()}
+    assert first_differences(trains, spikes, distances) == {}
+    # an earlier step comes before an earlier layer
+    trains["a"][1, 0, 2], trains["b"][0, 0, 1], distances["b"][0, 0, 1] = 1, 1, 0.125
+    trains["b"][1, 2], trains["a"][1, 2] = 1, 1
+    assert first_differences(trains, spikes, distances) == {0: 0.125, 2: 0.5}
 
 
 def differing(got: Tensor | None, train: Tensor) -> int:
-    """Spikes that differ; all of them where the shapes do, or the neuron never ran."""
-    return (
-        int((got != train).sum()) if got is not None and got.shape == train.shape else train.numel()
-    )
+    """Return how many spikes differ: all, where the shapes do or the neuron never ran."""
+    if got is None or got.shape != train.shape:
+        return train.numel()
+    return int((got != train).sum())
 
 
 @pytest.mark.parametrize("importer", COLUMNS)
@@ -269,7 +264,7 @@ def one_node(node: nir.NIRNode) -> nir.NIRGraph:
 
 
 def fired(module: torch.nn.Module, currents: tuple[float, ...]) -> str:
-    """The second neuron's spikes."""
+    """Return the second neuron's spikes as a string of digits."""
     return "".join(str(int(z)) for z in outputs(module, currents))
 
 

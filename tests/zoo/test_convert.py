@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import lively, same
+from support.networks import lively, same
 from torch import Tensor
 
 import zoo

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pictures import encoded, picture
 from PIL import Image
+from support.pictures import encoded, picture
 
 from zoo.datasets import DatasetSpec
 from zoo.decode import TURNS, Unreadable, centre, decode, encoding, random_box

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pictures import encoded, picture
 from PIL import Image
+from support.pictures import encoded, picture
 
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import InputError

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import snntorch as snn
 import torch
-from networks import same
 from safetensors.torch import load_file, save_file
+from support.networks import same
 from torch import nn
 
 import zoo

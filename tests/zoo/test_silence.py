@@ -1,7 +1,7 @@
 """What decides that nothing fired, and the sentences that say it."""
 
 import torch
-from networks import lively
+from support.networks import lively
 
 from zoo.silence import NO_SPIKES, is_silent, silence_note, silent_layers, watch_spikes
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import lively
+from support.networks import lively
 from torch import nn
 
 import zoo

@@ -12,7 +12,7 @@ from zoo.danet import DANetConfig, Stem
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, InputError
 from zoo.training.class_names import class_names
-from zoo.training.records import read_object
+from zoo.training.json_files import read_object
 from zoo.training.sample import Sample, common_channels, fitting_size, take_sample
 from zoo.training.sources import NoSplit, Rows, check_labels, open_rows, read_labels
 

@@ -14,7 +14,7 @@ from zoo.errors import ConfigError, ZooError
 from zoo.integrity import digest
 from zoo.layout import weight_files
 from zoo.training import checkpoint
-from zoo.training.records import read_object
+from zoo.training.json_files import read_object
 from zoo.warmstart import warm_start
 
 __all__ = ["Ancestor", "Init", "cost", "freeze", "start"]

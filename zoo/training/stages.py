@@ -37,7 +37,7 @@ from zoo.layout import WEIGHTS_FILE
 from zoo.manifest import read_manifest, weights_folder
 from zoo.names import ModelSpec
 from zoo.training.checkpoint import lock
-from zoo.training.records import read_object
+from zoo.training.json_files import read_object
 
 __all__ = ["Plan", "Runner", "Stage"]
 

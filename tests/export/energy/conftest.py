@@ -1,5 +1,5 @@
 import pytest
-from networks import lively
+from support.networks import lively
 
 from zoo.danet import DANet
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from brute_force import by_module
-from networks import lively
+from support.networks import lively
 
 from export.energy import (
     CONVENTIONS,

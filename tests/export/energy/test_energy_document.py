@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from jsonschema import Draft202012Validator, ValidationError
-from networks import lively
+from support.networks import lively
 
 from export.energy import CONVENTIONS, COUNTS, LayerTotals, estimate
 from export.energy.devices import EVIDENCE, SCOPES, TERMS

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import exact, lively
+from support.networks import exact, lively
 from test_energy_counting import chain, graph, lif
 
 from export.energy import COUNTS, count, estimate, executor

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from networks import lively
+from support.networks import lively
 
 from export.energy import estimate, find_devices
 from export.energy.output import html

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from brute_force import brute_force, brute_force_adds
-from networks import lively
+from support.networks import lively
 
 import zoo
 from export.energy import COUNTS, TorchExecutor, count, dense_macs, read_structure

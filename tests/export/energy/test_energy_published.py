@@ -9,7 +9,7 @@ import nir
 import numpy as np
 import pytest
 import torch
-from networks import lively
+from support.networks import lively
 
 import zoo
 from export.energy import (

@@ -7,7 +7,7 @@ import nir
 import numpy as np
 import pytest
 import torch
-from networks import lively
+from support.networks import lively
 
 import export
 import export.energy

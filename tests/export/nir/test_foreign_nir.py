@@ -12,7 +12,7 @@ import nir
 import numpy as np
 import pytest
 import torch
-from nir_graphs import DT, a, chain
+from support.nir_graphs import DT, a, chain
 
 import zoo
 from export.energy import estimate

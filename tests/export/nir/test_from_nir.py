@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import snntorch as snn
 import torch
-from networks import exact, lively
-from nir_graphs import DT, KINDS, a, chain, grown, kinds, neuron
 from snntorch import surrogate
+from support.networks import exact, lively
+from support.nir_graphs import DT, KINDS, a, chain, grown, kinds, neuron
 from torch import nn
 
 import zoo

@@ -12,7 +12,7 @@ import nir
 import numpy as np
 import pytest
 import torch
-from networks import exact, lively
+from support.networks import exact, lively
 from torch import Tensor
 
 from export.nir import interpreter as interpret

@@ -12,7 +12,7 @@ import nir
 import numpy as np
 import pytest
 import torch
-from networks import lively
+from support.networks import lively
 from torch import nn
 
 import zoo

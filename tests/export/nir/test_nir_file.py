@@ -8,7 +8,7 @@ import nir
 import numpy as np
 import pytest
 import torch
-from networks import lively
+from support.networks import lively
 
 from export.nir import writer as nir_file
 from export.nir.exporter import DT, to_nir

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from nir_graphs import DT, a
+from support.nir_graphs import DT, a
 
 import zoo
 from export.nir.graph import (

@@ -8,7 +8,7 @@ import nir
 import numpy as np
 import pytest
 import torch
-from networks import lively
+from support.networks import lively
 
 from export.nir.exporter import Profile, to_nir
 from export.nir.graph import check_graph

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import lively
 from onnx import TensorProto, numpy_helper
+from support.networks import lively
 from torch import Tensor
 
 from export.nir.exporter import to_nir

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import lively, same
 from onnx import TensorProto, helper, numpy_helper
+from support.networks import lively, same
 
 from export.onnx.exporter import to_onnx, write_onnx
 from export.onnx.importer import read_onnx

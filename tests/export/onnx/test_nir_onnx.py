@@ -7,8 +7,8 @@ import nir
 import numpy as np
 import onnx
 import pytest
-from networks import lively
-from nir_graphs import DT, a, chain, grown, kinds
+from support.networks import lively
+from support.nir_graphs import DT, a, chain, grown, kinds
 
 from export.nir.exporter import to_nir
 from export.nir.graph import check_graph

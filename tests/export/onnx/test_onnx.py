@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import lively
 from onnx import numpy_helper
+from support.networks import lively
 
 from export.energy.executors.onnx import OnnxExecutor
 from export.onnx.exporter import _count, to_onnx, write_onnx

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import exact
 from onnx.reference import ReferenceEvaluator
+from support.networks import exact
 from torch import nn
 
 from export.energy import estimate, executor

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import lively
 from onnx import TensorProto, helper
+from support.networks import lively
 
 from export.energy import estimate, executor
 from export.energy.executors.onnx import OnnxExecutor

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import lively
+from support.networks import lively
 
 from export.onnx.exporter import to_onnx, write_onnx
 from export.onnx.runtime import OnnxModel, Runtime

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import lively
+from support.networks import lively
 from torch import nn
 
 from export.energy import estimate

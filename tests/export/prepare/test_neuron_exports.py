@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import snntorch as snn
 import torch
-from networks import lively
 from snntorch import surrogate
+from support.networks import lively
 from torch import nn
 from torch.nn.utils import prune
 

@@ -1,7 +1,7 @@
 """Weights on a grid of 255 levels for each output channel, and nothing else changed."""
 
 import torch
-from networks import lively
+from support.networks import lively
 from torch import nn
 
 from export.prepare.fold import fold

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from networks import lively
+from support.networks import lively
 from torch import Tensor, nn
 
 from export.prepare.fold import fold, folded_norms, still_image

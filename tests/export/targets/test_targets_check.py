@@ -4,8 +4,8 @@ from dataclasses import replace
 import nir
 import numpy as np
 import pytest
-from networks import lively
 from rich.console import Console
+from support.networks import lively
 from target_graphs import DT, Graph, speck8
 
 from export.nir.exporter import to_nir

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hub_names import NAME, REPO
-from hub_server import HubServer
+from support.hub_server import HubServer
 
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from hub_names import NAME, REPO
-from hub_server import HubServer
-from networks import same
+from support.hub_server import HubServer
+from support.networks import same
 
 import zoo
 from zoo import hub as hubs

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 from hub_names import NAME, REPO
-from hub_server import HubServer, changed, cut, stalled, status, times
-from networks import same
+from support.hub_faults import changed, cut, stalled, status, times
+from support.hub_server import HubServer
+from support.networks import same
 
 import zoo
 from zoo import hub as hubs

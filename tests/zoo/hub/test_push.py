@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 from hub_names import REPO
-from hub_server import HubServer, cut, stalled, status
 from huggingface_hub import ModelCard
-from networks import same
-from signals import interruptible
+from support.hub_faults import cut, stalled, status
+from support.hub_server import HubServer
+from support.networks import same
+from support.signals import interruptible
 
 import zoo
 from zoo.cli import main

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from pictures import encoded, picture
+from support.pictures import encoded, picture
 
 CLASSES = ("cat", "dog", "T-shirt/top")
 

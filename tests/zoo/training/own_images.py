@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pictures import encoded, picture
+from support.pictures import encoded, picture
 
 from zoo.datasets import DatasetSpec
 from zoo.training.describe import OwnData

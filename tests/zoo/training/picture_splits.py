@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from pictures import encoded, picture
+from support.pictures import encoded, picture
 
 from zoo.training.data import Images
 

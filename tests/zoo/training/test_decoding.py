@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pictures import encoded, picture
+from support.pictures import encoded, picture
 from torch import Tensor
 
 from zoo.datasets import DatasetSpec

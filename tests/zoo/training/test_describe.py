@@ -9,8 +9,8 @@ import pytest
 import refusals
 import torch
 from own_images import CLASSES, own_data, write_classes
-from pictures import encoded, picture
 from PIL import Image
+from support.pictures import encoded, picture
 
 from zoo.danet import DANetConfig
 from zoo.errors import InputError

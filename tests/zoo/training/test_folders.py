@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from picture_splits import numbers
-from pictures import encoded, picture
 from refusals import refused
+from support.pictures import encoded, picture
 
 from zoo.datasets import DatasetSpec
 from zoo.training import data as module

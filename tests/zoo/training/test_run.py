@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from networks import same
-from pictures import picture
-from signals import interruptible
+from support.networks import same
+from support.pictures import picture
+from support.signals import interruptible
 from torch import nn
 
 import zoo

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from picture_splits import ROWS, numbers
-from pictures import encoded, picture
 from refusals import refused
+from support.pictures import encoded, picture
 
 from zoo.datasets import DatasetSpec
 from zoo.training.data import load_split

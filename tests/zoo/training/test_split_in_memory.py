@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pictures import encoded, picture
+from support.pictures import encoded, picture
 
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import encoded, picture
+from support.pictures import encoded, picture
 
 import zoo
 from zoo.cli import main

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.training.records import read_object
+from zoo.training.json_files import read_object
 
 
 @pytest.mark.parametrize(
