@@ -40,7 +40,7 @@ ifeq ($(origin MODEL), command line)
 	$(BIN)/zoo evaluate $(MODEL) --data $(DATA)
 	$(BIN)/zoo export $(MODEL) --to onnx nir --out runs/adopted
 	$(BIN)/zoo evaluate runs/adopted/*.onnx --data $(DATA) --json > runs/adopted/onnx.txt
-	$(BIN)/zoo energy $(MODEL) --data $(DATA) --first 1000 --profile 45nm-fp32 --out runs/adopted
+	$(BIN)/zoo energy $(MODEL) --data $(DATA) --first 1000 --device 45nm-fp32 --out runs/adopted
 	$(BIN)/python -m zoo.publishing.bundle $(MODEL) --energy runs/adopted/*.json --onnx runs/adopted/onnx.txt
 	$(BIN)/python tests/golden.py
 else

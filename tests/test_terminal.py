@@ -15,7 +15,7 @@ def test_any_text_goes_out_under_any_encoding(
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    assert cli.main(["energy", "danet20-t4.fmnist", "--first", "1", "--profile", "45nm-fp32"]) == 0
+    assert cli.main(["energy", "danet20-t4.fmnist", "--first", "1", "--device", "45nm-fp32"]) == 0
     assert cli.main(["info", "\u00b1\u2013\u65e5\udcff"]) == 2
     for stream in (out, err):
         stream.flush()

@@ -1,7 +1,7 @@
-"""What a person at a terminal sees: tables, and bars where they wait. Plain text when piped; bars
-go to stderr.
+"""Tables, progress bars and text of any encoding for a terminal.
 
-rich is imported when something is shown, which a plain list of names is not.
+Output that is piped is plain text; bars go to stderr. rich is imported when a table or a bar is
+shown, so that a plain list of names does not wait for it.
 """
 
 import codecs
@@ -10,8 +10,8 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,51 +20,66 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
+    "accept_any_text",
     "add_row",
     "advance",
     "console",
+    "discard_output",
     "progress",
-    "quiet",
-    "readable",
     "show",
     "status",
     "table",
 ]
 
-PIPED_WIDTH = 120  # columns
-NARROWEST = 40  # columns of text; what a narrower terminal does with them is its own affair
-LIMIT = 10_000  # columns of the widest table
-# how Python treats what an encoding lacks if nobody chose otherwise
-STRICT = ("strict", "surrogateescape", "backslashreplace")
-# Micro, plus or minus, times, dots, relations, an arrow, quotes, rules and dashes as they are
-# written on a typewriter.
-ASCII = {
-    0xB5: "u", 0x3BC: "u", 0xB1: "+-", 0xD7: "x", 0xB7: ".", 0x2022: "*", 0x2264: "<=", 0x2265: ">=", 0x2248: "~", 0x2192: "->",
-    0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2212: "-", 0x2500: "-", 0x2501: "-", 0x2502: "|",
-} | dict.fromkeys(range(0x2010, 0x2016), "-")  # fmt: skip
+PIPED_COLUMNS = 120
+MIN_COLUMNS = 40  # a narrower terminal wraps the text itself
+MAX_TABLE_COLUMNS = 10_000
+# Python's treatments of characters that an encoding lacks, if nobody chose another one
+DEFAULT_ERRORS = ("strict", "surrogateescape", "backslashreplace")
+# characters that Unicode does not decompose, by what a typewriter has for them
+SPELLINGS = {
+    "u": "\u00b5\u03bc",  # micro sign, mu
+    "+-": "\u00b1",
+    "x": "\u00d7",
+    ".": "\u00b7",
+    "*": "\u2022",
+    "<=": "\u2264",
+    ">=": "\u2265",
+    "~": "\u2248",
+    "->": "\u2192",
+    "'": "\u2018\u2019",
+    '"': "\u201c\u201d",
+    "-": "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2500\u2501",  # dashes, minus, rules
+    "|": "\u2502",
+}
+TYPEWRITER = {character: text for text, chars in SPELLINGS.items() for character in chars}
 
 
-def readable() -> None:
-    """Have standard output and error take any text whatever their encoding, and be there even if
-    they were closed.
-    """
-    codecs.register_error("zoo.readable", _replace)
+def accept_any_text() -> None:
+    """Make standard output and error take text that their encoding lacks, and exist if closed."""
+    codecs.register_error("zoo.typewriter", _replace)
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        # closed by who started this: a file that is opened would get its number, and all that is
-        # printed
         if stream is None:
-            null = os.open(os.devnull, os.O_WRONLY)
-            if null != descriptor:
-                os.dup2(null, descriptor)
-                os.close(null)
-            setattr(sys, name, open(descriptor, "w", encoding="utf-8", closefd=False))
-        elif isinstance(stream, io.TextIOWrapper) and stream.errors in STRICT:
-            stream.reconfigure(errors="zoo.readable")
+            setattr(sys, name, _reopen(descriptor))
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors in DEFAULT_ERRORS:
+            stream.reconfigure(errors="zoo.typewriter")
 
 
-def quiet() -> None:
-    """Drop what is still to be written: whoever read it has gone."""
+def _reopen(descriptor: int) -> TextIO:
+    """Open a standard stream that was closed by whoever started this process, as the null device.
+
+    Otherwise the next file that is opened would get its number, and all that is printed.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)
+    return open(descriptor, "w", encoding="utf-8", closefd=False)
+
+
+def discard_output() -> None:
+    """Discard what is still to be written to a stream that nobody reads any more."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -75,31 +90,32 @@ def quiet() -> None:
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
-    """What an encoding lacks in letters of ASCII, or as its number."""
+    """Handle an encoding error: return ASCII for the characters, and where they end."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(map(_plain, error.object[error.start : error.end])), error.end
+    return "".join(map(_to_ascii, error.object[error.start : error.end])), error.end
 
 
-def _plain(character: str) -> str:
-    plain = ASCII.get(ord(character)) or unicodedata.normalize("NFKD", character).encode(
-        "ascii", "ignore"
-    ).decode("ascii")
-    return plain or character.encode("ascii", "backslashreplace").decode("ascii")
+def _to_ascii(character: str) -> str:
+    """Return a character as ASCII letters and signs, or as the escape of its number."""
+    if character in TYPEWRITER:
+        return TYPEWRITER[character]
+    letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore")
+    return (letters or character.encode("ascii", "backslashreplace")).decode("ascii")
 
 
 def console() -> "Console":
-    """Standard output."""
+    """Return a console of standard output, as wide as the terminal."""
     from rich.console import Console
 
-    width = PIPED_WIDTH
+    width = PIPED_COLUMNS
     if sys.stdout.isatty() or "COLUMNS" in os.environ:
-        width = max(NARROWEST, shutil.get_terminal_size((PIPED_WIDTH, 24)).columns)
+        width = max(MIN_COLUMNS, shutil.get_terminal_size((PIPED_COLUMNS, 24)).columns)
     return Console(width=width, emoji=False)
 
 
 def table(*columns: str, title: str | None = None) -> "Table":
-    """A table without rows yet."""
+    """Return a table without rows."""
     from rich import box
     from rich.table import Table
 
@@ -110,45 +126,57 @@ def table(*columns: str, title: str | None = None) -> "Table":
 
 
 def add_row(table: "Table", *cells: str) -> None:
-    """Add a row of plain text: nothing in it is taken for markup."""
+    """Add a row of plain text, in which nothing is taken for markup."""
     from rich.markup import escape
 
     table.add_row(*map(escape, cells))
 
 
 def show(table: "Table", console: "Console") -> None:
-    """Print a table. Where a console is too narrow for its words it is wider than the console: no
-    word and no column is cut.
+    """Print a table without cutting a word or a column.
+
+    Where the console is too narrow for the longest words, the table is wider than the console.
     """
     from rich.measure import Measurement
     from rich.segment import Segments
 
-    options = console.options.update(max_width=LIMIT)
-    cells = [
-        [Measurement.get(console, options, cell) for cell in (c.header, *c.cells)]
-        for c in table.columns
-    ]
-    most = [max(cell.maximum for cell in column) for column in cells]
-    least = [
-        hi if c.no_wrap else max(m.minimum for m in column)
-        for c, column, hi in zip(table.columns, cells, most, strict=True)
-    ]
-    for column, width in zip(table.columns, least, strict=True):
-        column.width = width
-    spare = console.width - Measurement.get(console, options, table).maximum + sum(least)
-
-    def within(cap: int) -> list[int]:
-        """The widths if no column is wider than `cap` without need."""
-        return [max(lo, min(hi, cap)) for lo, hi in zip(least, most, strict=True)]
-
-    cap = next((cap for cap in range(max(most), 0, -1) if sum(within(cap)) <= spare), 0)
-    for column, width in zip(table.columns, within(cap), strict=True):
-        column.width = width
+    options = console.options.update(max_width=MAX_TABLE_COLUMNS)
+    narrowest: list[int] = []  # width of each column whose longest word fits on a line
+    widest: list[int] = []  # width of each column whose longest cell fits on a line
+    for column in table.columns:
+        cells = [Measurement.get(console, options, c) for c in (column.header, *column.cells)]
+        widest.append(max(cell.maximum for cell in cells))
+        longest_word = max(cell.minimum for cell in cells)
+        narrowest.append(widest[-1] if column.no_wrap else longest_word)
+    _set_widths(table, narrowest)
+    padding = Measurement.get(console, options, table).maximum - sum(narrowest)
+    _set_widths(table, _fit(narrowest, widest, console.width - padding))
     console.print(Segments(console.render(table, options)), end="", crop=False)
 
 
+def _set_widths(table: "Table", widths: Sequence[int]) -> None:
+    for column, width in zip(table.columns, widths, strict=True):
+        column.width = width
+
+
+def _fit(narrowest: Sequence[int], widest: Sequence[int], space: int) -> list[int]:
+    """Return the widths of columns that share `space`, with the wide columns cut to one width.
+
+    If even the `narrowest` widths need more, return these.
+    """
+    for limit in range(max(widest), 0, -1):
+        pairs = zip(narrowest, widest, strict=True)
+        widths = [max(low, min(high, limit)) for low, high in pairs]
+        if sum(widths) <= space:
+            return widths
+    return list(narrowest)
+
+
 def progress() -> "Progress":
-    """A bar, gone when its work is done; nothing where stderr is no terminal."""
+    """Return a progress bar, which disappears when its work is done.
+
+    It shows nothing where stderr is no terminal.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -159,23 +187,16 @@ def progress() -> "Progress":
     )
 
     stderr = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    return Progress(
-        *columns,
-        TextColumn("{task.fields[note]}"),
-        console=stderr,
-        transient=True,
-        disable=not stderr.is_terminal,
-    )
+    name, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
+    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
 
 
 def advance(bar: "Progress", unit: str) -> Callable[..., None]:
-    """A function of `done, total[, values]` that moves the bar, which counts in `unit`."""
+    """Return a function of `done, total[, values]` that moves the bar, which counts in `unit`.
+
+    `values`, a dict of numbers, is shown beside the bar.
+    """
     task = bar.add_task(unit, total=None, note="")
 
     def move(done: int, total: int, values: dict[str, float] | None = None) -> None:
@@ -189,9 +210,9 @@ def advance(bar: "Progress", unit: str) -> Callable[..., None]:
 
 
 def status(text: str) -> "Status":
-    """A spinner beside `text`, where the length of the work is not known."""
+    """Return a spinner beside `text`, for work of unknown length."""
     from rich.console import Console
     from rich.markup import escape
 
-    # whose characters every encoding has
+    # every encoding has the characters of this spinner
     return Console(stderr=True).status(escape(text), spinner="line")

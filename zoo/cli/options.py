@@ -1,94 +1,135 @@
-"""Options of all commands: a list given twice adds up, and a second single value is refused.
-Options may stand before, after and among names and files.
+"""Typed records of options, and the options that several commands have.
 
-`Parser` parses the `zoo` command and all of its subcommands, so that no option can forget it. What
-was given is kept in `args.given`, by which `zoo.cli.common.only_for` tells an option that was given
-from one that has its default.
+Every command has a subclass of `Options` with a field for each of its arguments, named as the
+argument's destination. `Command` fills it from the namespace of argparse; nothing else reads that.
 """
 
 import argparse
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Generic, Literal, Self, TypeAlias, TypeVar
 
+from zoo.cli.parser import Parser, add_alias, positive, seconds
 from zoo.errors import InputError
 
-__all__ = ["Assign", "Parser", "Store"]
+__all__ = [
+    "NIR_DT",
+    "RUNTIME_OPTIONS",
+    "Command",
+    "Commands",
+    "Options",
+    "RuntimeOptions",
+    "Weights",
+    "add_command",
+    "add_dt",
+    "add_json",
+    "add_runtime",
+    "add_weights",
+]
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+Weights = Literal["float32", "int8", "int8-layer"]
+
+NIR_DT = "a .nir file: a model and its exports know their own time step"  # what --dt is for
+RUNTIME_OPTIONS = ("runtime", "precision", "threads", "workers")
 
 
-class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose arguments are stored by `Store` unless they name another action."""
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The arguments of a command line."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.register("action", None, Store)
-        self.set_defaults(given={})
-        self._intermixed = False
+    given: Mapping[str, str]  # field -> the option on the command line that set it
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse options first and then the rest, without which `classify MODEL --json IMAGE` would
-        not know the image.
+    @classmethod
+    def from_namespace(cls, namespace: argparse.Namespace) -> Self:
+        """Return the record of what argparse parsed."""
+        return cls(**{field.name: getattr(namespace, field.name) for field in fields(cls)})
+
+    def only_for(self, purpose: str, *names: str) -> None:
+        """Raise `InputError` for the first given option of the fields `names`.
+
+        Call it where such options would be ignored: each of them is for `purpose` alone.
         """
-        # called by argparse for one of the two, or for the command's name
-        if self._intermixed or self._subparsers is not None:
-            return super().parse_known_args(args, namespace)
-        self._intermixed = True
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._intermixed = False
+        for name in names:
+            if name in self.given:
+                raise InputError(f"{self.given[name]} is for {purpose}")
 
 
-class Store(argparse.Action):
-    """Store the value of an argument; an option may be given again where `merge` says so."""
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions(Options):
+    """The options of a command that runs `.onnx` files, as `add_runtime` declares them."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        if self.option_strings:
-            # as of a variable of the shell that is not set; a folder would be the current one
-            if values == "":
-                raise InputError(
-                    f"{self.option_strings[-1]} is empty: give it a value, or leave it out"
-                )
-            values = self.merge(namespace.given.get(self.dest), values)
-            namespace.given = namespace.given | {self.dest: values}
-        setattr(namespace, self.dest, values)
-
-    def merge(self, before: Any, values: Any) -> Any:
-        """The value of an option that now has `values`; `before` is None, or what it was given
-        before.
-
-        Lists are joined. Raises `InputError` for a second single value.
-        """
-        if before is None:
-            return values
-        if not isinstance(values, list):
-            raise _given_twice(self.option_strings[-1], before, values)
-        return before + values
+    runtime: Literal["onnxruntime", "openvino"]
+    precision: Literal["float32", "bfloat16"]
+    threads: int  # in all; 0: one for each core
+    workers: int  # parts of a batch that are computed at once
 
 
-class Assign(Store):
-    """Store `KEY=VALUE ...` as a dict of strings. Raises `InputError` for another form, or a key
-    that is given twice.
-    """
-
-    def merge(self, before: dict[str, str] | None, values: list[str]) -> dict[str, str]:
-        """The assignments of `before` and `values` together."""
-        option, assigned = self.option_strings[-1], dict(before or {})
-        for item in values:
-            key, equals, value = item.partition("=")
-            if not key or not equals:
-                raise InputError(
-                    f"{option} {item!r} is not KEY=VALUE: put an equals sign between a name and its value"
-                )
-            if key in assigned:
-                raise _given_twice(f"{option} {key}", assigned[key], value)
-            assigned[key] = value
-        return assigned
+O = TypeVar("O", bound=Options)  # noqa: E741
 
 
-def _given_twice(what: str, first: object, second: object) -> InputError:
-    return InputError(f"{what} is given twice, as {str(first)!r} and {str(second)!r}: give it once")
+@dataclass(frozen=True)
+class Command(Generic[O]):
+    """A command: its parser, the record of its options, and what it does with them."""
+
+    parser: Parser
+    options: type[O]
+    run: Callable[[O], int]
+
+    def __call__(self, arguments: argparse.Namespace) -> int:
+        """Carry out a parsed command line and return the exit status."""
+        return self.run(self.options.from_namespace(arguments))
+
+
+def add_command(
+    commands: Commands, name: str, summary: str, options: type[O], run: Callable[[O], int]
+) -> Parser:
+    """Add the command `name` and return its parser, which has no arguments yet."""
+    description = f"{summary[0].upper()}{summary[1:]}."
+    parser = commands.add_parser(name, help=summary, description=description)
+    parser.set_defaults(command=Command(parser, options, run))
+    return parser
+
+
+def add_json(parser: Parser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def add_weights(parser: Parser) -> None:
+    """Add `--weights`, the number format of a model's weights."""
+    text = (
+        "float32: as they are (default); int8: rounded to 8 bits with a scale per output channel; "
+        "int8-layer: with a scale per layer, as on Speck"
+    )
+    choices = ("float32", "int8", "int8-layer")
+    parser.add_argument("--weights", choices=choices, default="float32", help=text)
+
+
+def add_dt(parser: Parser) -> None:
+    """Add `--dt`, the time step of a `.nir` file."""
+    text = "time step of a .nir file that does not give one (default: 1e-4, with a note)"
+    parser.add_argument("--dt", type=seconds, metavar="SECONDS", help=text)
+
+
+def add_runtime(parser: Parser) -> None:
+    """Add the options of `RuntimeOptions`."""
+    group = parser.add_argument_group("runtime of an .onnx file")
+    group.add_argument(
+        "--runtime",
+        choices=("onnxruntime", "openvino"),
+        default="onnxruntime",
+        help="onnxruntime (default), or openvino, which is an extra",
+    )
+    group.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="number format of the computation: float32 (default), or bfloat16, "
+        "which changes spikes",
+    )
+    text = "threads in all (default: one for each core)"
+    group.add_argument("--threads", type=positive, default=0, metavar="N", help=text)
+    text = "divide each batch among N workers that compute at once (default: 1); for many images"
+    workers = group.add_argument("--workers", type=positive, default=1, metavar="N", help=text)
+    add_alias(group, "--streams", workers)

@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "--energy",
         type=Path,
         metavar="REPORT.json",
-        help="its energy on one profile: what `zoo energy NAME --profile PROFILE --out` writes",
+        help="its energy on one device: what `zoo energy NAME --device DEVICE --out` writes",
     )
     parser.add_argument(
         "--onnx",

@@ -29,7 +29,7 @@ def energy_figures(report: dict[str, Any]) -> dict[str, Any]:
     if len(priced) != 1 or report["accuracy"] is None:
         raise WeightsError(
             "an entry's energy is that of one priced profile on labelled images: "
-            "`zoo energy ... --profile NAME`"
+            "`zoo energy ... --device NAME`"
         )
     (profile,) = priced
     total, interval = profile["total_pj"], profile["interval_pj"]

@@ -220,7 +220,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["export", "danet20-t4", "--weights", "int8", "--out", str(tmp_path)]) == 0
     path = str(tmp_path / "danet20-t4.fmnist.int8.onnx")
     capsys.readouterr()
-    options = ["--runtime", "openvino", "--threads", "1", "--streams", "1"]
+    options = ["--runtime", "openvino", "--threads", "1", "--workers", "1"]
     assert main(["verify", "danet20-t4", "--export", path, *options]) == 0
     assert "verified at batch 1 and 2: 19 neuron layers spike for spike" in capsys.readouterr().out
     assert main(["classify", path, *options]) == 0

@@ -190,7 +190,7 @@ def test_a_model_is_exported_checked_priced_and_published(
     assert run("verify", model, "--export", onnx) == 0
     assert run("check", model, "--target", "xylo") == 1
     capsys.readouterr()
-    assert run("energy", model, "--data", pets, "--profile", "45nm-fp32", "--json") == 0
+    assert run("energy", model, "--data", pets, "--device", "45nm-fp32", "--json") == 0
     assert json.loads(capsys.readouterr().out)["images"] == 6
     assert run("export", model, "--weights", "int8", "--data", pets, "--out", tmp_path) == 0
     assert "on 6 test images of pets" in capsys.readouterr().out

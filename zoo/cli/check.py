@@ -1,0 +1,209 @@
+"""`zoo check`: whether a network fits a neuromorphic chip."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import zoo
+from zoo import terminal
+from zoo.cli.images import bundled_pair
+from zoo.cli.networks import check_export_package, read_nir
+from zoo.cli.options import (
+    NIR_DT,
+    Commands,
+    Options,
+    Weights,
+    add_command,
+    add_dt,
+    add_json,
+    add_weights,
+)
+from zoo.cli.output import check_output_file, note, print_json
+from zoo.errors import InputError, ZooError
+
+if TYPE_CHECKING:
+    from nir import NIRGraph
+
+    from export.targets.result import Check
+    from zoo.danet import DANet
+
+__all__ = ["CheckOptions", "add_parser", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(Options):
+    """The options of `zoo check`."""
+
+    name: str
+    target: str  # a chip, or all
+    weights: Weights
+    dt: float | None  # seconds
+    html: Path | None
+    json: bool
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `zoo check`."""
+    summary = "say whether a network fits a neuromorphic chip, and why not"
+    parser = add_command(commands, "check", summary, CheckOptions, run)
+    add_json(parser)
+    parser.add_argument("name", help="a name, a model folder, or a .nir file of any tool")
+    text = "speck2e, loihi1, loihi2, spinnaker2, xylo, akida1, truenorth, or all (default)"
+    parser.add_argument("--target", default="all", metavar="CHIP", help=text)
+    add_weights(parser)
+    add_dt(parser)
+    text = "also write the report to this file, as one page for a browser"
+    parser.add_argument("--html", type=Path, metavar="FILE", help=text)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network that is compared with chips."""
+
+    graph: "NIRGraph"
+    name: str
+    weights: str  # trained, converted, random or unknown
+    precision: str  # number format of the weights
+    # whether no neuron fires on a few images or noise; None where it cannot be run
+    silent: bool | None
+
+    @property
+    def about(self) -> str:
+        """How the weights came to be and how they are rounded, in words."""
+        from zoo.provenance import provenance_in_words
+
+        return provenance_in_words(self.weights, self.precision)
+
+
+def run(options: CheckOptions) -> int:
+    """Compare a network with the published limits of chips; the status is 1 if one is exceeded."""
+    check_export_package()
+    from export.targets.checker import check
+    from export.targets.limits import targets
+    from zoo.silence import NO_SPIKES
+
+    check_output_file("--html", options.html)
+    network = _load(options)
+    chips = targets() if options.target == "all" else [options.target]
+    with terminal.status(f"checking {network.name}"):
+        checks = [check(network.graph, chip, dt=options.dt) for chip in chips]
+    if options.html:
+        _write_page(network, checks, options.html)
+    if network.silent:
+        note(f"{network.name}: {NO_SPIKES}")
+    if options.json:
+        print_json(
+            {
+                "name": network.name,
+                "about": network.about,
+                "weights": network.weights,
+                "precision": network.precision,
+                "silent": network.silent,
+                "checks": [check.to_json() for check in checks],
+            }
+        )
+    else:
+        _print(network, checks, options.html)
+    return 0 if all(check.fits for check in checks) else 1
+
+
+def _print(network: _Network, checks: "Sequence[Check]", page: Path | None) -> None:
+    from export.targets.output import terminal as tables
+
+    print(f"{network.name}: {network.about}")
+    for check in checks:
+        tables.render(check, terminal.console())
+    if page:
+        print(f"written to {page}")
+
+
+def _write_page(network: _Network, checks: "Sequence[Check]", path: Path) -> None:
+    from export.targets.output import html
+    from zoo.files import write_text
+    from zoo.silence import NO_SPIKES, assumed_dt
+
+    head = [f"{network.about[0].upper()}{network.about[1:]}."]
+    if network.silent:
+        head.append(f"Note: {NO_SPIKES}.")
+    if checks[0].assumed_dt:
+        head.append(f"Note: {assumed_dt(checks[0].assumed_dt)}.")
+    write_text(path, html.render(checks, network.name, head))
+
+
+def _load(options: CheckOptions) -> _Network:
+    """Load the network of a `.nir` file, a name or a folder."""
+    if options.name.endswith(".nir"):
+        return _load_nir(options)
+    options.only_for(NIR_DT, "dt")
+    return _load_model(options)
+
+
+def _load_nir(options: CheckOptions) -> _Network:
+    if options.weights != "float32":
+        raise InputError(
+            f"--weights {options.weights} rounds a model: "
+            "give its name, or the .nir file as it is to be checked"
+        )
+    from zoo.provenance import provenance_of_digest
+
+    graph = read_nir(options.name, options.dt)
+    metadata = graph.metadata
+    digest = str(metadata["weights_sha256"]) if "weights_sha256" in metadata else None
+    return _Network(
+        graph,
+        name=Path(options.name).name,
+        weights=provenance_of_digest(digest),
+        precision=str(metadata.get("precision", "as stored")),
+        silent=_is_graph_silent(graph, options.dt),
+    )
+
+
+def _load_model(options: CheckOptions) -> _Network:
+    from export.nir.exporter import to_nir
+    from export.prepare.quantize import quantize_weights
+    from zoo.hub import is_location
+    from zoo.provenance import provenance_of
+
+    name = options.name
+    untrained = not is_location(name) and zoo.info(name).weights is None
+    model = zoo.create(name).eval() if untrained else zoo.load(name)
+    model = quantize_weights(model, options.weights)
+    origin = model.known_origin
+    return _Network(
+        to_nir(model, profile="native"),
+        name=origin.name,
+        weights=provenance_of(origin),
+        precision=origin.precision,
+        silent=_is_model_silent(model),
+    )
+
+
+def _is_model_silent(model: "DANet") -> bool:
+    """Return whether no neuron fires on two bundled images, or on noise if none are bundled."""
+    import torch
+
+    from export.prepare.fold import still_image
+    from zoo.silence import watch_spikes
+
+    images, has_fired = bundled_pair(model), watch_spikes(model)
+    if images is None:
+        noise = torch.Generator().manual_seed(0)
+        images = torch.randn(still_image(model, 1).shape, generator=noise)
+    with torch.inference_mode():
+        model(images)
+    return not has_fired()
+
+
+def _is_graph_silent(graph: "NIRGraph", dt: float | None) -> bool | None:
+    """Return whether no neuron fires on the noise that `export.onnx.from_nir` verifies with.
+
+    Return None for a graph that cannot be run.
+    """
+    from export.onnx.from_nir import noise_spikes
+    from zoo.silence import is_silent
+
+    try:
+        return is_silent(noise_spikes(graph, dt=dt))
+    except ZooError:
+        return None

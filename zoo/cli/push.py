@@ -1,0 +1,214 @@
+"""`zoo push`: a model folder on the Hugging Face Hub."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from zoo import terminal
+from zoo.cli.export import write_nir_file, write_onnx_file
+from zoo.cli.networks import check_export_package
+from zoo.cli.options import Commands, Options, add_command, add_json
+from zoo.cli.output import print_json
+from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from zoo.danet import DANet
+    from zoo.manifest import WeightsSpec
+
+__all__ = ["PushOptions", "add_parser", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushOptions(Options):
+    """The options of `zoo push`."""
+
+    model: str
+    repo: str
+    private: bool
+    formats: list[Literal["onnx", "nir"]]
+    licence: str | None  # identifier of SPDX; None: what the folder says
+    dry_run: bool
+    pin: bool
+    json: bool
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `zoo push`."""
+    summary = "publish a model folder with its card on the Hugging Face Hub, in one commit"
+    parser = add_command(commands, "push", summary, PushOptions, run)
+    add_json(parser)
+    text = "a name, or a folder that `zoo train`, `zoo convert` or `model.save` wrote"
+    parser.add_argument("model", metavar="NAME|FOLDER", help=text)
+    text = "the repository, which is made if it does not exist"
+    parser.add_argument("--repo", required=True, metavar="ORG/NAME", help=text)
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument(
+        "--to",
+        dest="formats",
+        nargs="+",
+        choices=("onnx", "nir"),
+        default=[],
+        help="publish verified exports in these formats too",
+    )
+    text = (
+        "licence of the weights, as in mit or apache-2.0 (default: what the folder says; "
+        "unknown for data of your own)"
+    )
+    parser.add_argument("--licence", metavar="ID", help=text)
+    text = "show the files and the card, and send nothing"
+    parser.add_argument("--dry-run", action="store_true", help=text)
+    text = "write repository, commit and sha256 into this checkout's manifest"
+    parser.add_argument("--pin", action="store_true", help=text)
+
+
+def run(options: PushOptions) -> int:
+    """Publish a model folder, its card and its exports in one commit, and pin it if asked to."""
+    from zoo import hub, remote
+    from zoo.integrity import remembered_sha256
+    from zoo.manifest import FileSpec
+    from zoo.publishing.entry import describe
+    from zoo.publishing.push import CARD_FILE, files_with_card
+    from zoo.weights import read_model
+
+    if options.dry_run:
+        options.only_for("what is sent: leave out --dry-run", "pin")
+    remote.check_repo(options.repo)
+    folder = hub.resolve(options.model)
+    entry, model = describe(folder), read_model(folder)
+    entry = replace(entry, licence=options.licence or entry.licence)
+    if options.pin:
+        _check_pinnable(entry, folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = Path(temporary)
+        exports = _write_exports(model, entry.name, options.formats, scratch)
+        files = files_with_card(
+            folder, entry, steps=model.config.steps, repo=options.repo, scratch=scratch
+        )
+        files |= exports
+        sizes = {name: path.stat().st_size for name, path in files.items()}
+        if options.dry_run:
+            return _show(options, sizes, files[CARD_FILE].read_text(encoding="utf-8"))
+        status = terminal.status(f"publishing {entry.name} to {options.repo}")
+        with status, _exit_on_interrupt(scratch):
+            commit = remote.push(files, options.repo, message=entry.name, private=options.private)
+        exported = {
+            name: FileSpec(remembered_sha256(path), sizes[name]) for name, path in exports.items()
+        }
+    published = replace(entry, repo=options.repo, revision=commit, files=entry.files | exported)
+    manifest = _pin(published) if options.pin else None
+    if options.json:
+        return print_json(_manifest_entry(published))
+    total = f"{len(files)} files, {sum(sizes.values()):,} bytes"
+    print(f"{entry.name}: {total}, in commit {commit} of {options.repo}")
+    print(_how_to_load(published, manifest))
+    return 0
+
+
+def _write_exports(
+    model: "DANet", name: str, formats: list[Literal["onnx", "nir"]], folder: Path
+) -> dict[str, Path]:
+    """Write the exports of each format, and return them by their file names."""
+    if formats:
+        check_export_package()
+    written = []
+    if "onnx" in formats:
+        written.append(write_onnx_file(model, name, folder))
+    if "nir" in formats:
+        written += write_nir_file(model, name, folder)
+    return {file.path.name: file.path for file in written}
+
+
+def _check_pinnable(entry: "WeightsSpec", folder: Path) -> None:
+    """Raise `InputError` for a model that the manifest does not hold or cannot hold."""
+    from zoo.manifest import read_manifest
+    from zoo.provenance import UNKNOWN
+
+    if entry.name not in read_manifest().weights:
+        raise InputError(
+            f"--pin {entry.name}: it is not in the manifest; "
+            f"`python -m zoo.publishing.bundle {folder}` takes it in"
+        )
+    if entry.provenance == UNKNOWN:
+        raise InputError(
+            f"--pin {folder}: nothing says how its weights were trained, "
+            "so the manifest cannot have them"
+        )
+
+
+def _pin(entry: "WeightsSpec") -> Path:
+    """Write the published entry into this checkout's manifest, and return the manifest's path."""
+    from zoo.manifest import Manifest, weights_folder
+
+    path = weights_folder() / "manifest.json"
+    manifest = Manifest.read(path)
+    Manifest(manifest.weights | {entry.name: entry}, manifest.defaults).write(path)
+    return path
+
+
+def _manifest_entry(entry: "WeightsSpec") -> dict[str, object]:
+    """Return the entry as the manifest writes it."""
+    return {entry.name: {key: value for key, value in asdict(entry).items() if key != "name"}}
+
+
+def _how_to_load(entry: "WeightsSpec", manifest: Path | None) -> str:
+    """Return what to do to load the published model: nothing if a `manifest` pins it."""
+    from zoo.provenance import UNKNOWN
+
+    if entry.provenance == UNKNOWN:
+        return (
+            "nothing says how its weights were trained; "
+            f'zoo.load("hf:{entry.repo}@{entry.revision}") loads it'
+        )
+    if manifest:
+        return f"pinned in {manifest}"
+    values = json.dumps(_manifest_entry(entry), indent=2)
+    return f"to pin it, for review, its manifest entry:\n{values}"
+
+
+@contextmanager
+def _exit_on_interrupt(scratch: Path) -> Iterator[None]:
+    """End the process at SIGINT at once, after removing the folder `scratch`.
+
+    Python would wait for the threads of the Hub's client, which wait for an answer. A commit is
+    one request, so nothing is published by half.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if handler is not signal.default_int_handler or not is_main_thread:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        shutil.rmtree(scratch, ignore_errors=True)
+        print("zoo: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _show(options: PushOptions, sizes: Mapping[str, int], card: str) -> int:
+    """Print the files and the card of a dry run."""
+    if options.json:
+        values = {"repo": options.repo, "private": options.private, "files": sizes, "card": card}
+        return print_json(values)
+    table = terminal.table("file", "bytes")
+    for file, size in sizes.items():
+        terminal.add_row(table, file, f"{size:,}")
+    terminal.show(table, terminal.console())
+    visibility = "private" if options.private else "public"
+    print(card)
+    print(f"nothing was sent; this would be one commit to {options.repo} ({visibility})")
+    return 0
