@@ -36,11 +36,11 @@ def test_every_neuron_spikes_as_in_the_model(
     graph = to_nir(model, profile=profile)
     result = verify_graph(model, graph, torch.randn(3, 1, size, size))
     assert result.ok, result.worst()
-    assert result.batches == (3,) and result.neurons >= 9 and result.deviation < 1e-5
+    assert result.batches == (3,) and result.neuron_layers >= 9 and result.deviation < 1e-5
     spiking = [
         node for node in graph.nodes.values() if isinstance(node, nir.LIF | nir.IF | nir.Threshold)
     ]
-    assert len(result.trains) == len(spiking) >= result.neurons
+    assert len(result.trains) == len(spiking) >= result.neuron_layers
     for name, train in result.trains.items():
         assert train.shape[:2] == (steps, 3) and train.any(), (
             f"{name} is silent: nothing was compared"
