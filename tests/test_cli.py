@@ -175,11 +175,11 @@ WRONG = [
         "energy danet20-t4 --convention honest",
         "convention 'honest': no such one; valid are exact, spikformer, sew",
     ),
-    ("energy danet20-t4 --device abacus", "profile 'abacus': no such one; valid are 45nm-fp32"),
+    ("energy danet20-t4 --device abacus", "device 'abacus': no such one; valid are 45nm-fp32"),
     ("energy danet20-t4 --device absent.toml", "absent.toml"),
     (
         "energy danet20-t4 --device bad.toml --out out",
-        "bad.toml', line 4: profile 'chip', term 'ac'",
+        "bad.toml', line 4: device 'chip', ac: lo = -1 must be from 0 to",
     ),
     ("energy danet20-t4 --data . --out out", ". holds no images in a valid layout"),
     (
