@@ -1,19 +1,23 @@
 """A training recipe: data, not code. `recipes/*.toml` holds one for each data set."""
 
-import difflib
-import math
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from importlib.resources import files
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from zoo.errors import ConfigError
+from zoo.records import above, at_least, between, check_fields, read_record, shown
 
 __all__ = ["Recipe", "parse_value", "recipes"]
 
+Count = Annotated[int, at_least(1)]
+Number = Annotated[float, at_least(0)]  # or none, where it is zero
+Positive = Annotated[float, above(0)]
+Share = Annotated[float, between(0, 1)]
+Pixels = Annotated[int, between(0, 4096)]
+Alpha = Annotated[float, between(0, 100)]
 
-MAX_NUMBER = 1e300  # a number beyond is taken for infinite
-MAX_SHOWN = 200  # characters of a value in a message
 RECIPES = files("zoo.training") / "recipes"
 
 
@@ -39,32 +43,34 @@ class Recipe:
 
     # the data
     dataset: str
-    epochs: int
+    epochs: Count
     source: str = ""  # a folder, or a hub id `org/name`
-    images: int = 0  # in the training split; needed only where they cannot be counted (shards)
+    # in the training split; needed only where they cannot be counted (shards)
+    images: Annotated[int, at_least(0)] = 0
     # share of the training images that is held out and evaluated instead of the test split
-    validation: float = 0.0
-    batch_size: int = 128  # over all processes together
+    validation: Annotated[float, between(0, 0.9)] = 0.0
+    batch_size: Count = 128  # over all processes together
 
     # the optimiser
-    lr: float = 0.1  # peak of the learning rate
-    warmup_epochs: float = 1.0
+    lr: Positive = 0.1  # peak of the learning rate
+    warmup_epochs: Number = 1.0
     schedule: Literal["cosine", "linear"] = "cosine"  # of the learning rate after the warm-up
-    momentum: float = 0.9
-    weight_decay: float = 5e-4  # not on normalisation, bias or neuron parameters
-    clip: float = 0.0  # greatest norm of the gradient of all parameters together
-    norm_bias_rate: float = 1.0  # factor on the rate of the biases of BatchNorm
+    momentum: Annotated[float, above(0), between(0, 1)] = 0.9
+    weight_decay: Number = 5e-4  # not on normalisation, bias or neuron parameters
+    clip: Number = 0.0  # greatest norm of the gradient of all parameters together
+    # factor on the rate of the biases of BatchNorm
+    norm_bias_rate: Annotated[float, above(0), between(0, 1000)] = 1.0
     # initialise the first convolution so that its outputs are decorrelated
     whiten: bool = False
     # decay per step of an average of weights and BatchNorm statistics, which becomes the result
-    ema: float = 0.0
+    ema: Share = 0.0
 
     # the images
     # least and greatest share of the area that is cut out and resized
     resized_crop: tuple[float, ...] = ()
     # [epoch, pixels]: from that epoch on, the side of the training images
     sizes: tuple[tuple[int, int], ...] = ()
-    crop_padding: int = 0  # random crop of the image padded by this many pixels
+    crop_padding: Pixels = 0  # random crop of the image padded by this many pixels
     crop_mode: Literal["zeros", "reflect"] = "zeros"  # the padding is zero, or mirrors the image
     flip: bool = False  # random horizontal mirror
     # mirror each image in every other epoch, half of them in the first
@@ -72,18 +78,18 @@ class Recipe:
     auto_augment: Literal["", "imagenet", "cifar10"] = ""  # the policy learnt on that data set
     # [operations, magnitude]: operations for each image, and their magnitude from 0 to 30
     rand_augment: tuple[int, ...] = ()
-    erase: int = 0  # side of a random square set to zero (Cutout)
-    random_erase: float = 0.0  # probability of a random rectangle set to zero
-    mixup: float = 0.0  # alpha of the Beta distribution
-    cutmix: float = 0.0  # alpha of the Beta distribution
+    erase: Pixels = 0  # side of a random square set to zero (Cutout)
+    random_erase: Share = 0.0  # probability of a random rectangle set to zero
+    mixup: Alpha = 0.0  # alpha of the Beta distribution
+    cutmix: Alpha = 0.0  # alpha of the Beta distribution
 
     # the loss
-    label_smoothing: float = 0.0
+    label_smoothing: Share = 0.0
     # cross entropy of the mean logits, or temporal efficient training on all steps
     loss: Literal["mean", "tet"] = "mean"
-    tet_weight: float = 0.05  # of TET's second term, which pulls logits towards the threshold
-    distill: float = 0.5  # share of the teacher in the loss, where there is one
-    temperature: float = 4.0  # of teacher and student
+    tet_weight: Share = 0.05  # of TET's second term, which pulls logits towards the threshold
+    distill: Share = 0.5  # share of the teacher in the loss, where there is one
+    temperature: Positive = 4.0  # of teacher and student
 
     # the computation
     # parts of the network that keep their initial weights, as stem or stage1.block0
@@ -96,72 +102,38 @@ class Recipe:
     bf16: bool | Literal["auto"] = "auto"
     seed: int = 0
 
-    # The least and the greatest value of a key; math.ulp(0) is the least number above 0.
-    LIMITS: ClassVar[dict[str, tuple[float, float]]] = {
-        "epochs": (1, math.inf), "images": (0, math.inf), "validation": (0, 0.9),
-        "batch_size": (1, math.inf), "lr": (math.ulp(0), math.inf),
-        "warmup_epochs": (0, math.inf), "momentum": (math.ulp(0), 1),
-        "weight_decay": (0, math.inf), "clip": (0, math.inf),
-        "norm_bias_rate": (math.ulp(0), 1000), "ema": (0, 1),
-        "crop_padding": (0, 4096), "erase": (0, 4096), "random_erase": (0, 1),
-        "mixup": (0, 100), "cutmix": (0, 100),
-        "label_smoothing": (0, 1), "tet_weight": (0, 1),
-        "distill": (0, 1), "temperature": (math.ulp(0), math.inf),
-    }  # fmt: skip
-
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not _fits(value, field.type):
-                raise ConfigError(
-                    f"recipe: {field.name} = {_shown(value)} is not {_described(field.type)}"
-                )
-            low, high = self.LIMITS.get(field.name, (-math.inf, math.inf))
-            if isinstance(value, int | float) and not max(low, -MAX_NUMBER) <= value <= min(
-                high, MAX_NUMBER
-            ):
-                bounds = (
-                    "above 0"
-                    if low == math.ulp(0)
-                    else f"at least {low:g}"
-                    if high == math.inf
-                    else f"from {low:g} to {high:g}"
-                )
-                finite = ", and finite" if value > MAX_NUMBER else ""
-                raise ConfigError(
-                    f"recipe: {field.name} = {_shown(value)} must be {bounds}{finite}"
-                )
-        if self.resized_crop and not (
-            len(self.resized_crop) == 2 and 0 < self.resized_crop[0] <= self.resized_crop[1] <= 1
-        ):
-            raise ConfigError(
-                f"recipe: resized_crop = {_shown(self.resized_crop)} "
-                "must be [least, greatest] share of the area"
-            )
-        if self.rand_augment and not (
-            len(self.rand_augment) == 2 and self.rand_augment[0] > 0 <= self.rand_augment[1] <= 30
-        ):
-            raise ConfigError(
-                f"recipe: rand_augment = {_shown(self.rand_augment)} "
-                "must be [operations, magnitude from 0 to 30]"
-            )
-        for key, what in (("t_schedule", "T"), ("sizes", "pixels")):
-            pairs = getattr(self, key)
-            starts = [pair[0] for pair in pairs if len(pair) == 2 and pair[1] > 0]
-            if (
-                len(starts) < len(pairs)
-                or starts != sorted(set(starts))
-                or starts[:1] not in ([], [0])
-            ):
-                raise ConfigError(
-                    f"recipe: {key} = {_shown(pairs)} must be [[0, {what}], [epoch, {what}], "
-                    f"...], epochs rising, {what} above 0"
-                )
+        check_fields(self, "recipe")
+        for key, holds, what in self._conditions():
+            if not holds:
+                raise ConfigError(f"recipe: {key} = {shown(getattr(self, key))} must be {what}")
         if self.flip and self.flip_alternating:
             raise ConfigError(
                 "recipe: flip and flip_alternating exclude each other: "
                 "set one of them to false (of shards: the latter)"
             )
+
+    def _conditions(self) -> Iterator[tuple[str, bool, str]]:
+        """Yield lists that may be empty, whether they are valid, and what they must be."""
+        match self.resized_crop:
+            case () | (float(), float()):
+                low, high = self.resized_crop or (1, 1)
+                yield "resized_crop", 0 < low <= high <= 1, "[least, greatest] share of the area"
+            case _:
+                yield "resized_crop", False, "[least, greatest] share of the area"
+        match self.rand_augment:
+            case () | (int(), int()):
+                operations, magnitude = self.rand_augment or (1, 1)
+                valid = operations > 0 <= magnitude <= 30
+                yield "rand_augment", valid, "[operations, magnitude from 0 to 30]"
+            case _:
+                yield "rand_augment", False, "[operations, magnitude from 0 to 30]"
+        for key, what in (("t_schedule", "T"), ("sizes", "pixels")):
+            pairs = getattr(self, key)
+            starts = [epoch for epoch, _ in pairs]
+            rising = starts == sorted(set(starts)) and starts[:1] in ([], [0])
+            valid = rising and all(value > 0 for _, value in pairs)
+            yield key, valid, f"[[0, {what}], [epoch, {what}], ...], epochs rising, {what} above 0"
 
     @classmethod
     def load(cls, dataset: str, overrides: dict[str, str] | None = None) -> "Recipe":
@@ -194,18 +166,7 @@ class Recipe:
         Raises `ConfigError` for a key that does not exist, naming the nearest, for one that is
         missing, and for a value that cannot be.
         """
-        valid = [f.name for f in fields(cls)]
-        for key in values:
-            if key not in valid:
-                near = difflib.get_close_matches(key, valid, 1, cutoff=0.6)
-                hint = f"did you mean {near[0]}? " if near else ""
-                raise ConfigError(
-                    f"recipe: unknown key {key!r}; {hint}valid are {', '.join(valid)}"
-                )
-        for key in ("dataset", "epochs"):
-            if key not in values:
-                raise ConfigError(f"recipe: {key} is missing")
-        return cls(**{key: _tuple(value) for key, value in values.items()})
+        return read_record(cls, values, "recipe")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the value of each key."""
@@ -251,34 +212,3 @@ def parse_value(text: str) -> Any:
 
 def _tuple(value: Any) -> Any:
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if get_origin(kind) is Union:
-        return any(_fits(value, option) for option in get_args(kind))
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if get_origin(kind) is tuple:
-        item = get_args(kind)[0]
-        return isinstance(value, tuple) and all(_fits(v, item) for v in value)
-    if isinstance(value, bool) or kind is bool:
-        return isinstance(value, bool) and kind is bool
-    return isinstance(value, int | float if kind is float else kind)
-
-
-def _described(kind: Any) -> str:
-    if get_origin(kind) is Union:
-        return " or ".join(map(_described, get_args(kind)))
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(repr, get_args(kind)))}"
-    return f"of type {kind if get_origin(kind) else kind.__name__}".replace("tuple", "list")
-
-
-def _shown(value: Any) -> str:
-    """Return a value as TOML writes it, cut where it is long."""
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_shown, value)) + "]"
-    # Python refuses to write such a number in decimals.
-    huge = isinstance(value, int) and value.bit_length() > 1000
-    text = hex(value) if huge else repr(value)
-    return text if len(text) < MAX_SHOWN else text[:80] + "..."
