@@ -145,16 +145,15 @@ def _load_nir(options: CheckOptions) -> _Network:
             f"--weights {options.weights} rounds a model: "
             "give its name, or the .nir file as it is to be checked"
         )
-    from zoo.provenance import provenance_of_digest
+    from export.metadata import Metadata
 
     graph = read_nir(options.name, options.dt)
-    metadata = graph.metadata
-    digest = str(metadata["weights_sha256"]) if "weights_sha256" in metadata else None
+    metadata = Metadata.from_graph(graph)
     return _Network(
         graph,
         name=Path(options.name).name,
-        weights=provenance_of_digest(digest),
-        precision=str(metadata.get("precision", "as stored")),
+        weights=metadata.provenance,
+        precision=metadata.get_weight_format("as stored"),
         silent=_is_graph_silent(graph, options.dt),
     )
 

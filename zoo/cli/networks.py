@@ -130,7 +130,7 @@ def requested_runtime(options: RuntimeOptions, *names: str) -> "Runtime | None":
         name=options.runtime,
         precision=options.precision,
         threads=options.threads,
-        streams=options.workers,
+        workers=options.workers,
     )
 
 
