@@ -33,6 +33,7 @@ VARIANTS = {
     "before": BEFORE,
     "rate 0.15": "lr=0.15",
     "rate 0.6": "lr=0.6",
+    "rate 0.9": "lr=0.9",
     "cosine": "schedule=cosine",
     "not whitened": "whiten=false",
     "crop 4": "crop_padding=4",
