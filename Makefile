@@ -24,7 +24,7 @@ test: .venv/tools .venv/interop
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 -m "not slow"
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 -m slow
 
 interop: .venv/interop
 	$(BIN)/pytest -n 2 tests/interop
