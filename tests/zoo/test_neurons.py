@@ -223,6 +223,7 @@ def test_lapicque_has_the_same_call() -> None:
     assert torch.equal(lif(x), loop(lif.neuron, x, 4))
 
 
+@pytest.mark.slow
 # dynamo's way with snnTorch's surrogates
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_a_neuron_that_is_looped_over_is_compiled_whole() -> None:

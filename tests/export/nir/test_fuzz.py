@@ -572,10 +572,21 @@ def used(graph: Any) -> None:
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@fuzzed(1500)
+@fuzzed(200)
 @given(data=st.data())
 def test_spoilt_graphs(make: Callable[[], Any], data: Any) -> None:
-    graph = make()
+    check_spoilt(make(), data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", GRAPHS)
+@fuzzed(1500)
+@given(data=st.data())
+def test_many_spoilt_graphs(make: Callable[[], Any], data: Any) -> None:
+    check_spoilt(make(), data)
+
+
+def check_spoilt(graph: Any, data: Any) -> None:
     for _ in range(data.draw(st.integers(1, 3))):
         graph = edit_graph(graph, data.draw)
     checked(lambda: used(graph))

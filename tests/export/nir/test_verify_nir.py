@@ -85,7 +85,14 @@ def without_each_edge(graph: nir.NIRGraph) -> Iterator[tuple[tuple[str, str], ni
 
 
 @pytest.mark.parametrize(
-    "name", ["danet20", "danet20b", "sew-resnet20iand", "ms-resnet20", "speck-danet8"]
+    "name",
+    [
+        "speck-danet8",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("danet20", "danet20b", "sew-resnet20iand", "ms-resnet20")
+        ),
+    ],
 )
 def test_no_edge_can_be_deleted_unnoticed(name: str) -> None:
     model = lively(f"{name}-t4.fmnist", 12, **SMALL)

@@ -29,7 +29,12 @@ NARROW = {"widths": (8, 16, 16, 16)}
 
 
 @pytest.mark.parametrize(
-    ("name", "precision"), [*((name, "int8") for name in FAMILIES), (FAMILIES[0], "int8-layer")]
+    ("name", "precision"),
+    [
+        (FAMILIES[0], "int8"),
+        (FAMILIES[0], "int8-layer"),
+        *(pytest.param(name, "int8", marks=pytest.mark.slow) for name in FAMILIES[1:]),
+    ],
 )
 def test_every_family_is_verified(name: str, precision: str, tmp_path: Path) -> None:
     model = quantize_weights(lively(name, 16, **NARROW), precision)  # type: ignore[arg-type]  # a parameter of the test

@@ -241,7 +241,9 @@ def test_a_foreign_config_of_a_monster(hub: HubServer, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     hub.publish(REPO, folder)
     refused(
-        WeightsError, "widths = 1000000000 is not an integer from 1 to 16384", name=f"hf:{REPO}"
+        WeightsError,
+        r"widths = \[1000000000, 1000000000\] must be from 1 to 16384, each",
+        name=f"hf:{REPO}",
     )
 
 

@@ -277,6 +277,7 @@ def test_data_have_one_source(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_how_it_goes_on(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for number in range(10):
