@@ -7,7 +7,7 @@
     estimate(model_or_graph, images)   counts and prices the operations on images
     check(graph, "speck2e")            says whether a graph fits a neuromorphic chip
 
-`export` imports `zoo`, never the other way, and nothing is imported before it is asked for.
+`export` is built on `zoo`; nothing is imported before it is asked for.
 """
 
 import importlib

@@ -217,7 +217,7 @@ def test_a_device_prices_what_a_convention_counts(sources: Path) -> None:
     assert set(ours["operations"]) == {"mac", "ac"}
 
 
-def test_a_nir_node_runs_everywhere(sources: Path) -> None:
+def test_a_nir_node_is_interpreted_trained_and_exported(sources: Path) -> None:
     code = """
 import nir, numpy as np, onnxruntime, torch
 from export.nir.graph import check_graph

@@ -46,7 +46,7 @@ class DANetConfig:
     surrogate: Literal["atan", "rectangle"] = "atan"
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, "network")
         if len(self.depths) != len(self.widths) or not 1 <= len(self.depths) <= MAX_STAGES:
             depths, widths = self.depths[: MAX_STAGES + 1], self.widths[: MAX_STAGES + 1]
             raise ConfigError(
@@ -57,13 +57,13 @@ class DANetConfig:
             raise ConfigError(f"widths {self.widths} of bottleneck blocks must be multiples of 4")
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DANetConfig":
+    def from_dict(cls, values: object) -> "DANetConfig":
         """Return the config that `config.json` holds, whose lists become tuples.
 
         Raises:
             ConfigError: for a field that does not exist, or a value that is not valid.
         """
-        return read_record(cls, values)
+        return read_record(cls, values, "network")
 
     @classmethod
     def check_names(cls, names: Iterable[str]) -> None:

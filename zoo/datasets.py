@@ -6,43 +6,42 @@ set; recordings of event cameras also need their folders in `zoo.training.events
 """
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 from zoo.errors import ConfigError
+from zoo.records import Line, Rule, above, between, check_fields, read_record, shown
 
 __all__ = ["DATASETS", "DEFAULT_DATASET", "PUBLISHED", "DatasetSpec", "PublishedDataset"]
 
 DEFAULT_DATASET = "in1k"  # what a model's name means that names no data and has no weights
+
+A_SHARE = Rule("a share of images, from 0 and below 1", lambda value: 0 <= value < 1)
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
     """The description of a model's data, which every model folder and export stores."""
 
-    tag: str
-    title: str
-    size: int  # pixels, height and width
-    channels: int
-    num_classes: int
+    tag: Line
+    title: Line
+    size: Annotated[int, between(1, 65536)]  # pixels, height and width
+    channels: Annotated[int, between(1, 4096)]
+    num_classes: Annotated[int, between(1, 1_000_000)]
     mean: tuple[float, ...]  # of pixels in [0, 1], for each channel
-    std: tuple[float, ...]
+    std: tuple[Annotated[float, above(0)], ...]
     classes: tuple[str, ...] = ()  # names in the order of the logits, where they are known
     licence: str = ""
     events: bool = False  # counts of events in time bins, not images; a channel for each polarity
-    held_out: float = 0.0  # share of the training images held out, of data without a test split
+    # share of the training images held out, of data without a test split
+    held_out: Annotated[float, A_SHARE] = 0.0
     held_out_of: int = 0  # how many images that was a share of; other images are divided otherwise
 
     def __post_init__(self) -> None:
-        fits = len(self.mean) == len(self.std) == self.channels and all(s > 0 for s in self.std)
-        if not 1 <= self.size <= 65536 or not fits:
+        check_fields(self, "data")
+        if not len(self.mean) == len(self.std) == self.channels:
             raise ConfigError(
-                f"data {self.tag!r}: size {self.size}, {self.channels} channels, mean {self.mean}, "
-                f"std {self.std} do not fit"
-            )
-        if not 0 <= self.held_out < 1:
-            raise ConfigError(
-                f"data {self.tag!r}: held_out = {self.held_out} is no share of images, "
-                "from 0 and below 1"
+                f"data {self.tag!r}: mean {shown(self.mean)} and std {shown(self.std)} do not fit "
+                f"{self.channels} channels"
             )
         if self.classes and len(self.classes) != self.num_classes:
             raise ConfigError(
@@ -50,19 +49,12 @@ class DatasetSpec:
             )
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DatasetSpec":
+    def from_dict(cls, values: object) -> "DatasetSpec":
         """Return the description that `to_dict` made, also after JSON turned tuples into lists.
 
         Raises `ConfigError` for a field that does not exist, is missing, or cannot be.
         """
-        try:
-            fields: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in values.items()
-            }
-            return cls(**fields)
-        except TypeError as error:
-            raise ConfigError(f"data description: {error}") from None
+        return read_record(cls, values, "data")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as they are written to JSON."""

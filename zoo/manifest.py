@@ -130,7 +130,7 @@ class Manifest:
             return cls(weights, values["defaults"])
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is not a manifest: {error!r}") from None
 
     def write(self, path: Path) -> None:

@@ -82,9 +82,16 @@ def above(low: float) -> Rule:
     return Rule(f"above {low:g}", lambda value: value > low)
 
 
+def _plain(number: float) -> str:
+    """Return a whole number with all its digits, and any other in short."""
+    return f"{number:.0f}" if number == round(number) and abs(number) < 1e15 else f"{number:g}"
+
+
 def between(low: float, high: float, unit: str = "") -> Rule:
     """Return the rule of numbers from `low` to `high`, both included; `unit` is their plural."""
-    return Rule(f"from {low:g} to {high:g} {unit}".strip(), lambda value: low <= value <= high)
+    return Rule(
+        f"from {_plain(low)} to {_plain(high)} {unit}".strip(), lambda value: low <= value <= high
+    )
 
 
 def _is_line(text: str) -> bool:

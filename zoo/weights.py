@@ -22,6 +22,7 @@ from zoo.integrity import sha256
 from zoo.layout import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, read_json, weight_files
 from zoo.manifest import FileSpec
 from zoo.provenance import RECORD_FILES, Origin
+from zoo.records import Line, read_value
 
 __all__ = ["read_model", "save_model", "write_model"]
 
@@ -112,14 +113,13 @@ def _read_config(folder: Path) -> tuple[str, DANetConfig, DatasetSpec]:
     """
     path = folder / CONFIG_FILE
     values = read_json(path)
+    for key in ("name", "model", "data"):
+        if key not in values:
+            raise WeightsError(f"{path} lacks {key!r}: expected the keys name, model and data")
     try:
+        name = read_value(Line, values["name"], "name")
         config, data = DANetConfig.from_dict(values["model"]), DatasetSpec.from_dict(values["data"])
-        name = str(values["name"])
         _check_together(name, config, data)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            f"{path} lacks {error}: expected the keys name, model and data"
-        ) from None
     except ConfigError as error:
         raise WeightsError(f"{path}: {error}") from None
     return name, config, data

@@ -408,9 +408,10 @@ def _find_shapes(checked: CheckedGraph, shape: Shape, extra: Shape) -> CheckedGr
             if reader not in reads:
                 reads[reader] = gives
                 waiting.append(reader)
-    for name, read in checked.sources.items():
+    for name in checked.sources:
         if name not in reads:
             raise refused(name, "is not reached from the graph's Input")
+    for name, read in checked.sources.items():
         for source in read:
             if checked.shapes[source] != reads[name]:
                 raise refused(

@@ -4,7 +4,7 @@
 output is spikes, how a neuron integrates, and the shape of its output. The reader, the checked
 graph, the interpreter, the network and the verification consult it. To add a node is an entry
 here and what the node computes in `export.nir.interpreter` and `export.nir.modules`, where a
-neuron of leaky integrators needs nothing more; and in `export.onnx.from_nir`.
+neuron of leaky integrators needs nothing more; and in `export.onnx.nir_step`.
 
 Whatever a node holds, everything here either takes it or says no in one line; nothing is computed
 or allocated.

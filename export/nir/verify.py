@@ -26,6 +26,7 @@ from export.prepare.fold import still_image
 from export.prepare.quantize import PRECISIONS, as_precision, quantize_weights
 from export.prepare.trace import INPUT, Call
 from export.verification import LayerCheck, Verification
+from zoo.activity import eval_mode
 from zoo.blocks import Add, And, IAnd
 from zoo.danet import DANet
 from zoo.errors import ExportError, InputError, VerificationError, first_line
@@ -98,8 +99,8 @@ def verify_graph(
             raise VerificationError(
                 f"the graph cannot be run as this model: {first_line(error)}"
             ) from None
-        with torch.inference_mode():
-            predicted = model.eval()(x).argmax(1).numpy()
+        with eval_mode(model), torch.inference_mode():
+            predicted = model(x).argmax(1).numpy()
         same = int((predicted == values["output"].mean(0).argmax(-1)).sum())
     size = {"nodes": len(graph.nodes), "edges": len(graph.edges)}
     return NirVerification(
@@ -259,9 +260,6 @@ def _layer_check(call: Call, value: Tensor, expected: Tensor, *, spikes: bool) -
     """Compare two outputs; `expected` may be of one step, if it is the same at every step."""
     steps = len(value) // len(expected)
     expected = expected.expand(steps, *expected.shape).flatten(0, 1)
-    samples, elements = len(expected), expected.numel()
-    if spikes:
-        wrong, fired = int((value != expected).sum()), int(value.count_nonzero())
-        return LayerCheck(call.path, True, samples, elements, wrong, 0.0, fired)
-    deviation = float((value - expected).abs().max() / expected.std().clamp_min(1e-12))
-    return LayerCheck(call.path, False, samples, elements, 0, deviation, 0)
+    return LayerCheck.compare(
+        call.path, value.numpy(), expected.numpy(), batch=len(expected), is_neuron=spikes
+    )

@@ -23,6 +23,7 @@ from export.prepare.fold import folded_norms, fused, still_image
 from export.prepare.quantize import as_precision, quantize_weights
 from export.prepare.trace import INPUT, Call, trace
 from export.verification import LayerCheck, Verification
+from zoo.activity import eval_mode
 from zoo.danet import DANet
 from zoo.errors import ExportError, InputError, VerificationError
 from zoo.neurons import Lif
@@ -52,7 +53,8 @@ def verify_onnx(
     if model.origin and model.origin.precision != weight_format:
         model = quantize_weights(model, as_precision(weight_format))
     try:
-        return _verify(model.eval(), proto, path, images, runtime or Runtime())
+        with eval_mode(model):
+            return _verify(model, proto, path, images, runtime or Runtime())
     except ERRORS as error:
         raise VerificationError(f"{path} cannot be run as this model: {reason(error)}") from None
 

@@ -183,7 +183,7 @@ def read_targets(path: str | Path) -> dict[str, Target]:
     """
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not a file of targets: {first_line(error)}") from None
     return {
         name: read_record(Target, table, f"target {shown(name)}", name=name)

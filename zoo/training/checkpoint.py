@@ -43,7 +43,7 @@ def check_same_recipe(path: Path, resolved: dict[str, Any]) -> None:
         return
     try:
         recorded = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise ConfigError(
             f"{path} is not a recipe that a run wrote: delete it, or name a new folder with --run"
         ) from None

@@ -11,6 +11,6 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the object that a JSON file holds, empty if the file is missing, damaged, or none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

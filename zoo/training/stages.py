@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from zoo.datasets import DATASETS
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, first_line
 from zoo.integrity import remembered_sha256
 from zoo.layout import WEIGHTS_FILE
 from zoo.manifest import read_manifest, weights_folder
@@ -106,8 +106,8 @@ class Plan:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{path} cannot be read as a plan: {error.strerror}") from None
-        except ValueError as error:
-            raise ConfigError(f"{path} cannot be read as a plan: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} cannot be read as a plan: {first_line(error)}") from None
         stages: dict[str, Stage] = {}
         for key, table in tables.items():
             stages[key] = _stage(path, key, table)

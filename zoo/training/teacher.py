@@ -11,7 +11,7 @@ from torch import nn
 import zoo
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, first_line
 from zoo.training.train import Teacher
 
 __all__ = ["load_teacher"]
@@ -38,8 +38,8 @@ def _build(word: str, module: str, function: str) -> nn.Module:
     """Return the module that a function of the user's own returns."""
     try:
         build: Callable[[], Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"teacher {word!r} cannot be imported: {error}") from None
+    except Exception as error:  # a module of the user's may raise anything
+        raise ConfigError(f"teacher {word!r} cannot be imported: {first_line(error)}") from None
     teacher = build()
     if not isinstance(teacher, nn.Module):
         raise ConfigError(

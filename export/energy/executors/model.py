@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from export.energy.counting.spikes import Spikes
 from export.energy.executors.base import Executor, Source
 from export.nir.exporter import node_name, to_nir
+from zoo.activity import eval_mode
 from zoo.blocks import And, IAnd
 from zoo.danet import DANet
 from zoo.integrity import digest
@@ -44,13 +45,8 @@ class TorchExecutor(Executor):
         self.model = model
 
     def _run(self, x: Tensor, spikes: Spikes) -> Tensor:
-        training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode(), self._hooked(spikes):
-                logits: Tensor = self.model(x.to(next(self.model.parameters()).device))
-        finally:
-            self.model.train(training)
+        with eval_mode(self.model), torch.inference_mode(), self._hooked(spikes):
+            logits: Tensor = self.model(x.to(next(self.model.parameters()).device))
         return logits.cpu()
 
     @contextmanager

@@ -493,11 +493,11 @@ EDGE_JUNK = [
 
 def edit_graph(graph: Any, draw: Callable[[Any], Any]) -> Any:
     """One change to a graph in memory."""
+    nodes, edges = (getattr(graph, part, None) for part in ("nodes", "edges"))  # may be edited away
     names = (
-        [name for name in graph.nodes if isinstance(name, str)]
-        if isinstance(graph.nodes, dict) and graph.nodes
-        else ["input"]
+        [name for name in nodes or () if isinstance(name, str)] if isinstance(nodes, dict) else []
     )
+    names = names or ["input"]
     kinds = [
         "add",
         "add",
@@ -516,7 +516,7 @@ def edit_graph(graph: Any, draw: Callable[[Any], Any]) -> Any:
     ]
     kind = draw(st.sampled_from(kinds))
     name, junk = draw(st.sampled_from(names)), st.sampled_from(JUNK)
-    if not isinstance(graph.nodes, dict) or not isinstance(graph.edges, list):
+    if not isinstance(nodes, dict) or not isinstance(edges, list):
         return graph
     index = draw(st.integers(0, max(0, len(graph.edges) - 1)))
     if kind == "add":

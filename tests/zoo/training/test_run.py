@@ -180,8 +180,8 @@ def test_a_start_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
             r"it has beta 0\.5 instead of 0\.25",
         ),
         ({"init": ""}, "config.json does not exist"),
-        ({"config": {"name": "danet18"}}, "unknown config field 'name'; valid are depths"),
-        ({"config": {"data": "here"}}, "unknown config field 'data'; valid are depths"),
+        ({"config": {"name": "danet18"}}, "unknown key 'name'; valid are depths"),
+        ({"config": {"data": "here"}}, "unknown key 'data'; valid are depths"),
     ]:
         with pytest.raises(ZooError, match=said):
             train_name("danet20-t4.fmnist", run=tmp_path / "run", **options)  # type: ignore[arg-type]  # as the table says
