@@ -84,7 +84,7 @@ def above(low: float) -> Rule:
 
 def _plain(number: float) -> str:
     """Return a whole number with all its digits, and any other in short."""
-    return f"{number:.0f}" if number == round(number) and abs(number) < 1e15 else f"{number:g}"
+    return f"{number:.0f}" if number == round(number) and abs(number) < 1e9 else f"{number:g}"
 
 
 def between(low: float, high: float, unit: str = "") -> Rule:
