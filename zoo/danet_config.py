@@ -46,7 +46,7 @@ class DANetConfig:
     surrogate: Literal["atan", "rectangle"] = "atan"
 
     def __post_init__(self) -> None:
-        check_fields(self, "network")
+        check_fields(self, "model")
         if len(self.depths) != len(self.widths) or not 1 <= len(self.depths) <= MAX_STAGES:
             depths, widths = self.depths[: MAX_STAGES + 1], self.widths[: MAX_STAGES + 1]
             raise ConfigError(
@@ -63,7 +63,7 @@ class DANetConfig:
         Raises:
             ConfigError: for a field that does not exist, or a value that is not valid.
         """
-        return read_record(cls, values, "network")
+        return read_record(cls, values, "model")
 
     @classmethod
     def check_names(cls, names: Iterable[str]) -> None:
