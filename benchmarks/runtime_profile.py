@@ -1,4 +1,4 @@
-"""Where the time of an exported network goes: milliseconds of one image by kind of layer.
+"""Measure where the time of an exported network goes: milliseconds an image by kind of layer.
 
     python benchmarks/runtime_profile.py [danet50-t4.in1k] [--size 224]
 

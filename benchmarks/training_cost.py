@@ -97,7 +97,7 @@ def print_table(names: tuple[str, ...], flops: float) -> None:
 
 @dataclass(frozen=True)
 class Price:
-    """What training a network by its recipe takes."""
+    """The cost of training a network by its recipe."""
 
     recipe: Recipe
     images: int  # of the training split

@@ -111,7 +111,7 @@ class LayerStructure:
 
 @dataclass(frozen=True)
 class Signal:
-    """What reaches the input of a layer: the sum of what its sources send."""
+    """The input of a layer: the sum of what its sources send."""
 
     bound: int | None  # the largest value of an element; None for real currents
     driven: bool  # a current reaches every element at every step

@@ -29,7 +29,7 @@ A profile is a way of saying the same function (docs/interop.md says who takes w
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import nir
 import numpy as np
@@ -106,8 +106,11 @@ def to_nir(model: DANet, *, profile: Profile = "portable") -> nir.NIRGraph:
 def export_model(model: DANet, profile: Profile = "portable") -> ExportedGraph:
     """Return `to_nir` with what a comparison with the model needs.
 
-    Raises `ExportError` for what NIR cannot say.
+    Raises `ExportError` for what NIR cannot say, and for an unknown profile.
     """
+    if profile not in get_args(Profile):
+        valid = ", ".join(get_args(Profile))
+        raise ExportError(f"profile {profile!r}: no such one; valid are {valid}")
     folded = fold(model)
     calls = trace(folded, still_image(model))
     builder = _Builder(calls, portable=profile == "portable" and model.config.reset == "zero")

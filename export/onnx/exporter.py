@@ -26,7 +26,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import onnx
 import torch
@@ -65,6 +65,10 @@ def to_onnx(
     """
     if batch is not None and batch < 1:
         raise ExportError(f"batch {batch}: it is 1 or more, or None for one that is free")
+    for name, word, kind in (("form", form, Form), ("outputs", outputs, Outputs)):
+        if word not in get_args(kind):
+            valid = ", ".join(get_args(kind))
+            raise ExportError(f"{name} {word!r}: no such one; valid are {valid}")
     check_modules(model)
     metadata = Metadata.of_onnx(model, form)
     if form == "step":

@@ -48,6 +48,8 @@ class Runtime:
 
     def __post_init__(self, streams: int | None) -> None:
         if streams is not None:
+            if self.workers != 1:
+                raise InputError("workers and streams are the same, given twice: give workers")
             object.__setattr__(self, "workers", streams)
         _check_known("runtime", self.name, get_args(RuntimeName))
         _check_known("precision", self.precision, get_args(ComputePrecision))

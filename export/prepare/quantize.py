@@ -40,7 +40,7 @@ def quantize_weights(model: DANet, precision: WeightFormat = "int8") -> DANet:
     output channel, or with `int8-layer` the largest weight or bias of the layer. Every layer that
     has weights keeps it, as `weight_scale` `[C_out]`.
     """
-    if precision == "float32":
+    if as_precision(precision) == "float32":
         return model
     model = fold(model)
     calls = trace(model, still_image(model))

@@ -15,7 +15,7 @@ HEADER_BITS, BLOCK_WEIGHTS, UNIT_BITS = 10, 64, 64
 
 @dataclass(frozen=True)
 class Place:
-    """Where a layer lies; `core` is the number of a core that takes it whole, if one is left."""
+    """The place of a layer; `core` is the number of a core that takes it whole, if one is left."""
 
     needs: dict[str, int]  # of each resource
     core: int | None

@@ -17,7 +17,7 @@ RECURRENCE = "Each is checked as one more reader; whether spikes can go back to 
 
 @dataclass(frozen=True)
 class Check:
-    """What does not fit a target, and where the layers of the network would lie."""
+    """The result of a check: what does not fit a target, and where the layers would lie."""
 
     target: Target
     network: Network

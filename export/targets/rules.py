@@ -33,7 +33,7 @@ CHANGES = {
 
 
 class Violation(NamedTuple):
-    """What exceeds a limit: `found` where only `allowed` is possible."""
+    """The excess over a limit: `found` where only `allowed` is possible."""
 
     found: str
     allowed: str

@@ -150,7 +150,7 @@ def _report(model: str, options: EnergyOptions, *, verbose: bool) -> "EnergyRepo
             executor,
             batches,
             convention=_counted_convention(options),
-            profile=options.devices,
+            device=options.devices,
             progress=(lambda done: advance(done, images)) if advance else None,
         )
 
@@ -167,7 +167,7 @@ def _report_on_array(model: str, options: EnergyOptions, path: Path) -> "EnergyR
     # without a time axis [N, ...], or with one [T, N, ...]
     first = array[: options.first] if network.entry.static else array[:, : options.first]
     convention = _counted_convention(options)
-    return estimate(network, first, convention=convention, profile=options.devices)
+    return estimate(network, first, convention=convention, device=options.devices)
 
 
 def _counted_convention(options: EnergyOptions) -> str:

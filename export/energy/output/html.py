@@ -145,7 +145,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class ConventionRow:
-    """What one convention makes of the spikes, on the device of the model."""
+    """The energy by one convention, on the device of the model."""
 
     energy: Energy
     factor: str  # against the exact convention

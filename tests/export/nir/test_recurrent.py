@@ -175,7 +175,7 @@ def test_neurons_read_the_spikes_of_the_step_before(make: Any, tmp_path: Path) -
     assert np.array_equal(run(net, X, dtype=np.float64)["output"][:, 0], expected)
     assert np.array_equal(zoo.from_nir(net)(torch.from_numpy(X).float()).detach()[:, 0], expected)
     for form in ("sequence", "step"):
-        result = write_nir_onnx(net, tmp_path / "x.onnx", name="x", form=form)  # type: ignore[arg-type]
+        result = write_nir_onnx(net, tmp_path / "x.onnx", name="x", form=form)  # type: ignore[arg-type]  # a str
         assert result.ok
     proto = nir_to_onnx(net).SerializeToString()
     session = onnxruntime.InferenceSession(proto, providers=["CPUExecutionProvider"])

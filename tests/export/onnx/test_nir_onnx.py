@@ -26,7 +26,7 @@ ONE = Runtime(threads=1)
 
 def in_onnx(graph: Any, x: Array, *, form: str = "sequence", runtime: Runtime = ONE) -> Array:
     """The output `[T, B, ...]` that a runtime computes."""
-    proto = nir_to_onnx(graph, form=form, dt=DT)  # type: ignore[arg-type]
+    proto = nir_to_onnx(graph, form=form, dt=DT)  # type: ignore[arg-type]  # a parameter of tests
     onnx.checker.check_model(proto, full_check=True)
     engine = runtime.load(proto.SerializeToString())
     if form == "sequence":
