@@ -12,6 +12,7 @@ from support.pictures import encoded, picture
 import zoo
 from zoo.cli import main
 from zoo.errors import ConfigError
+from zoo.files import write_text
 from zoo.training import stages
 from zoo.training.stages import Plan, Runner, Stage
 
@@ -58,8 +59,9 @@ def leave(
     record = {"recipe": recipe or {"epochs": 1}, "model": model or {"links": False}} | (
         {"init": {"name": "x"}} if init else {}
     )
-    (folder / "recipe.json").write_text(json.dumps(record))
     (folder / "model.safetensors").write_bytes(b"weights")
+    # Whole and last, as a run writes it: other stages may be looking.
+    write_text(folder / "recipe.json", json.dumps(record))
 
 
 def test_a_plan_is_read_in_its_order(plan: Plan) -> None:
