@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,11 @@ from small import network
 from torch import Tensor
 
 SMALL = Path(__file__).with_name("small.py")
+Run = tuple[dict[str, Tensor], list[dict[str, Any]]]  # weights, and metrics of each epoch
 pytestmark = pytest.mark.slow
 
 
-def run(
-    folder: Path, *flags: str, processes: int = 1, **recipe: Any
-) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+def run(folder: Path, *flags: str, processes: int = 1, **recipe: Any) -> Run:
     """The weights and the metrics of a run in one process or, started by torchrun, in several."""
     start = [sys.executable]
     if processes > 1:
@@ -33,10 +33,26 @@ def run(
     return torch.load(folder / "weights.pt", weights_only=True), metrics
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """Return a function that gives the run of a recipe in one process, which is computed once."""
+    runs: dict[str, Run] = {}
+
+    def whole(**recipe: Any) -> Run:
+        key = json.dumps(recipe, sort_keys=True)
+        if key not in runs:
+            runs[key] = run(tmp_path_factory.mktemp("alone") / "run", **recipe)
+        return runs[key]
+
+    return whole
+
+
 @pytest.mark.parametrize("step", [1, 4, 9])
-def test_a_run_killed_at_any_step_ends_with_the_same_weights(step: int, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_step_ends_with_the_same_weights(
+    step: int, alone: Callable[..., Run], tmp_path: Path
+) -> None:
     recipe = {"ema": 0.9, "flip": True, "mixup": 0.2}
-    expected, metrics = run(tmp_path / "whole", **recipe)
+    expected, metrics = alone(**recipe)
     command = [sys.executable, str(SMALL), str(tmp_path / "cut"), json.dumps(recipe)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -77,12 +93,12 @@ def test_a_run_killed_at_any_step_ends_with_the_same_weights(step: int, tmp_path
     ],
 )
 def test_two_processes_are_one_with_both_their_batches(
-    flags: list[str], recipe: dict[str, Any], tmp_path: Path
+    flags: list[str], recipe: dict[str, Any], alone: Callable[..., Run], tmp_path: Path
 ) -> None:
     """BatchNorm sees both parts of a batch, no neuron sees the other's images, and each test image
     counts once.
     """
-    expected, alone = run(tmp_path / "one", **recipe)
+    expected, metrics = alone(**recipe)
     found, together = run(tmp_path / "two", *flags, processes=2, **recipe)
     assert found.keys() == expected.keys()
     assert (
@@ -92,7 +108,7 @@ def test_two_processes_are_one_with_both_their_batches(
     parts, start = tuple(f"{part}." for part in recipe.get("freeze", [])), network().state_dict()
     for key, value in start.items():
         assert torch.equal(found[key], value) == (key.startswith(parts) or ".neuron." in key), key
-    for one, two in zip(alone, together, strict=True):
+    for one, two in zip(metrics, together, strict=True):
         assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-5)
         assert {k: two[k] for k in ("step", "images", "test_top1")} == {
             k: one[k] for k in ("step", "images", "test_top1")
@@ -101,9 +117,9 @@ def test_two_processes_are_one_with_both_their_batches(
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
 def test_a_run_may_go_on_with_another_number_of_processes(
-    first: int, then: int, tmp_path: Path
+    first: int, then: int, alone: Callable[..., Run], tmp_path: Path
 ) -> None:
-    expected, metrics = run(tmp_path / "one")
+    expected, metrics = alone()
     run(tmp_path / "changed", processes=first)
     for late in sorted((tmp_path / "changed").glob("checkpoint-*"))[-1:]:
         late.unlink()  # so that the last step is still to be done
