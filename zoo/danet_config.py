@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from zoo.blocks import Order
 from zoo.errors import ConfigError
 from zoo.neurons import Lif, Reset
-from zoo.records import above, between, check_fields, read_record
+from zoo.records import CheckedRecord, above, between, read_record
 from zoo.surrogates import ATan, Rectangle
 
 __all__ = ["DANetConfig", "StemKind"]
@@ -20,7 +20,7 @@ Channels = Annotated[int, between(1, 16384)]
 
 
 @dataclass(frozen=True)
-class DANetConfig:
+class DANetConfig(CheckedRecord):
     """The fields of one network, as `config.json` of a model folder holds them.
 
     Raises:
@@ -46,7 +46,7 @@ class DANetConfig:
     surrogate: Literal["atan", "rectangle"] = "atan"
 
     def __post_init__(self) -> None:
-        check_fields(self, "model")
+        super().__post_init__()
         if len(self.depths) != len(self.widths) or not 1 <= len(self.depths) <= MAX_STAGES:
             depths, widths = self.depths[: MAX_STAGES + 1], self.widths[: MAX_STAGES + 1]
             raise ConfigError(

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 from zoo.errors import ConfigError
-from zoo.records import Line, Rule, above, between, check_fields, read_record, shown
+from zoo.records import CheckedRecord, Line, Rule, above, between, read_record, shown
 
 __all__ = ["DATASETS", "DEFAULT_DATASET", "PUBLISHED", "DatasetSpec", "PublishedDataset"]
 
@@ -19,7 +19,7 @@ A_SHARE = Rule("a share of images, from 0 and below 1", lambda value: 0 <= value
 
 
 @dataclass(frozen=True)
-class DatasetSpec:
+class DatasetSpec(CheckedRecord):
     """The description of a model's data, which every model folder and export stores."""
 
     tag: Line
@@ -37,16 +37,14 @@ class DatasetSpec:
     held_out_of: int = 0  # how many images that was a share of; other images are divided otherwise
 
     def __post_init__(self) -> None:
-        check_fields(self, "data")
+        super().__post_init__()
         if not len(self.mean) == len(self.std) == self.channels:
             raise ConfigError(
-                f"data {self.tag!r}: mean {shown(self.mean)} and std {shown(self.std)} do not fit "
+                f"mean {shown(self.mean)} and std {shown(self.std)} do not fit "
                 f"{self.channels} channels"
             )
         if self.classes and len(self.classes) != self.num_classes:
-            raise ConfigError(
-                f"data {self.tag!r}: {len(self.classes)} class names for {self.num_classes} classes"
-            )
+            raise ConfigError(f"{len(self.classes)} class names for {self.num_classes} classes")
 
     @classmethod
     def from_dict(cls, values: object) -> "DatasetSpec":

@@ -17,12 +17,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from zoo.errors import HubError, WeightsError
-from zoo.files import write_text
+from zoo.errors import ConfigError, HubError, WeightsError
+from zoo.files import read_json_if_whole, write_text
 from zoo.integrity import check_files, file_spec, mismatch, remembered_sha256, state_folder
 from zoo.layout import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, shard_names
 from zoo.manifest import COMMIT, FileSpec, WeightsSpec, read_manifest, weights_folder
 from zoo.names import GRAMMAR, ModelSpec
+from zoo.records import read_record
 from zoo.remote import HubRepo, MissingFile
 
 __all__ = ["find_record", "is_location", "resolve", "verify"]
@@ -216,9 +217,9 @@ def _memory(snapshot: Path) -> Path:
 
 def _read_memory(snapshot: Path) -> dict[str, FileSpec]:
     """Return what is remembered of a commit's files: nothing, if that cannot be read."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        values = json.loads(_memory(snapshot).read_text(encoding="utf-8"))
-        return {name: FileSpec(**spec) for name, spec in values.items()}
+    values = read_json_if_whole(_memory(snapshot))
+    with suppress(ConfigError):
+        return {name: read_record(FileSpec, spec) for name, spec in values.items()}
     return {}
 
 

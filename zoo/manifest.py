@@ -6,14 +6,15 @@ entry}}`. Imports no torch.
 
 import json
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from zoo.datasets import DEFAULT_DATASET, DatasetSpec
 from zoo.errors import ConfigError
-from zoo.files import write_text
+from zoo.files import read_json, write_text
+from zoo.records import Rule, at_least, read_record, shown
 
 __all__ = [
     "COMMIT",
@@ -34,16 +35,10 @@ VERSION = 1  # of the manifest's format
 class FileSpec:
     """The sha256 and the size that a file of a model folder must have."""
 
-    sha256: str
-    bytes: int
-
-    def __post_init__(self) -> None:
-        digest_fits = isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256)
-        if not digest_fits or not isinstance(self.bytes, int):
-            raise ConfigError(
-                f"sha256 {self.sha256!r}, bytes {self.bytes!r}: "
-                "expected 64 hexadecimal digits and a number"
-            )
+    sha256: Annotated[
+        str, Rule("64 hexadecimal digits", lambda text: bool(re.fullmatch("[0-9a-f]{64}", text)))
+    ]
+    bytes: Annotated[int, at_least(0)]
 
 
 @dataclass(frozen=True)
@@ -57,13 +52,15 @@ class WeightsSpec:
     licence: str
     # `trained` (our recipe, our log) or `converted`; `unknown` of what is no entry, as `DANet.save`
     # leaves it
-    provenance: str
+    provenance: Annotated[
+        str, Rule("'trained' or 'converted'", lambda word: word in ("trained", "converted"))
+    ]
     recipe: str = ""  # the file that says how they were trained
     source: str = ""  # of converted weights: who trained them
     energy: dict[str, Any] | None = None  # what `zoo.publishing.figures.energy_figures` returns
     repo: str | None = None  # on the Hub, `org/name`
     revision: str | None = None  # full commit sha
-    parameters: int = 0
+    parameters: Annotated[int, at_least(0)] = 0
 
     def __post_init__(self) -> None:
         for file in self.files:
@@ -77,31 +74,6 @@ class WeightsSpec:
                 "expected 'org/name' and a commit of 40 hexadecimal digits"
             )
 
-    @classmethod
-    def from_dict(cls, name: str, entry: dict[str, Any]) -> "WeightsSpec":
-        """Return the entry that `to_dict` made.
-
-        Raises `ConfigError` for a field that does not exist, is missing, or cannot be.
-        """
-        valid = {f.name for f in fields(cls)} - {"name"}
-        try:
-            unknown = sorted(entry.keys() - valid)
-            if unknown:
-                raise ConfigError(
-                    f"unknown field {unknown[0]!r}; this zoo knows {', '.join(sorted(valid))}"
-                )
-            if entry["provenance"] not in ("trained", "converted"):
-                raise ConfigError(
-                    f"provenance {entry['provenance']!r} is neither 'trained' nor 'converted'"
-                )
-            files = {file: FileSpec(**spec) for file, spec in entry["files"].items()}
-            data = DatasetSpec.from_dict(entry["data"])
-            return cls(name=name, **entry | {"files": files, "data": data})
-        except KeyError as error:
-            raise ConfigError(f"{name}: {error} is missing") from None
-        except (AttributeError, TypeError, ConfigError) as error:
-            raise ConfigError(f"{name}: {error}") from None
-
     def to_dict(self) -> dict[str, Any]:
         """Return the fields but the name as they are written to JSON."""
         return {key: value for key, value in asdict(self).items() if key != "name"}
@@ -112,26 +84,18 @@ class Manifest:
     """Every entry of trained weights there is, and the data set that a bare name means."""
 
     weights: dict[str, WeightsSpec]
-    defaults: dict[str, str] = field(default_factory=dict)  # architecture -> data set tag
+    defaults: dict[str, str]  # architecture -> data set tag
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """Read a manifest. Raises `ConfigError` if the file is none of version 1."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if values["version"] != VERSION:
-                raise ConfigError(
-                    f"version {values['version']!r}; this zoo reads version {VERSION}"
-                )
-            weights = {
-                name: WeightsSpec.from_dict(name, entry)
-                for name, entry in values["weights"].items()
-            }
-            return cls(weights, values["defaults"])
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from None
-        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path} is not a manifest: {error!r}") from None
+        """Read a manifest. Raises `ConfigError` naming the entry and field that cannot be."""
+        values = read_json(path)
+        # The version comes first: another one may have other keys.
+        if (version := values.pop("version", None)) != VERSION:
+            raise ConfigError(
+                f"{path}: version = {shown(version)}, but this zoo reads version {VERSION}"
+            )
+        return read_record(cls, values, str(path))
 
     def write(self, path: Path) -> None:
         """Write the manifest as `read` takes it, entries sorted by name, whole or not at all."""

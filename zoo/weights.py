@@ -17,15 +17,17 @@ from zoo.configuration import configuration_of
 from zoo.danet import WRAPPER_PREFIX, DANet, DANetConfig
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, WeightsError, one_line
-from zoo.files import replacing
+from zoo.files import read_json, replacing
 from zoo.integrity import sha256
-from zoo.layout import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, read_json, weight_files
+from zoo.layout import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, weight_files
 from zoo.manifest import FileSpec
+from zoo.names import GRAMMAR
 from zoo.provenance import RECORD_FILES, Origin
-from zoo.records import Line, read_value
+from zoo.records import Line, read_value, shown
 
 __all__ = ["read_model", "save_model", "write_model"]
 
+FORMAT = 1  # of config.json
 MAX_MAPPED_BYTES = 2**25  # of a file of weights, before it is mapped anew
 NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # exports are named after the model
 
@@ -112,7 +114,12 @@ def _read_config(folder: Path) -> tuple[str, DANetConfig, DatasetSpec]:
     Raises `WeightsError` for a file that does not say them, or contradicts itself.
     """
     path = folder / CONFIG_FILE
-    values = read_json(path)
+    values = read_json(path, WeightsError)
+    if (number := values.get("format")) != FORMAT:
+        raise WeightsError(
+            f"{path}: format = {shown(number)}, but this zoo reads format {FORMAT}: "
+            "load it with the version of the zoo that wrote it"
+        )
     for key in ("name", "model", "data"):
         if key not in values:
             raise WeightsError(f"{path} lacks {key!r}: expected the keys name, model and data")
@@ -134,6 +141,12 @@ def _check_together(name: str, config: DANetConfig, data: DatasetSpec) -> None:
         )
     if not NAME.fullmatch(name):
         raise ConfigError(f"name {name[:100]!r} is not one of letters, digits, '.', '_' and '-'")
+    match = GRAMMAR.fullmatch(name)
+    if match and int(match["steps"]) != config.steps:
+        raise ConfigError(
+            f"name {name!r} says T = {match['steps']}, but the network has steps = {config.steps}: "
+            "give it another name, or the steps of its name"
+        )
 
 
 def write_model(
@@ -150,7 +163,7 @@ def write_model(
     config = configuration_of(model)
     data = data.with_classes(config.num_classes)
     _check_together(name, config, data)
-    values = {"format": 1, "name": name, "model": config.to_dict(), "data": data.to_dict()}
+    values = {"format": FORMAT, "name": name, "model": config.to_dict(), "data": data.to_dict()}
     tensors = {
         key: (tensor.half() if half and tensor.dim() > 1 else tensor).contiguous()
         for key, tensor in model.state_dict().items()

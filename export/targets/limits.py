@@ -7,13 +7,12 @@ To add a chip, add a table to `targets.toml`. A limit of a new kind is one entry
 and its rule one entry of `RULES` in `export.targets.rules`.
 """
 
-import tomllib
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from zoo.errors import ConfigError, first_line
+from zoo.files import read_toml
 from zoo.records import (
     NOT_EMPTY,
     Keys,
@@ -181,10 +180,7 @@ def read_targets(path: str | Path) -> dict[str, Target]:
 
     Raises `ConfigError` that names the target and the key for an entry that cannot be.
     """
-    try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not a file of targets: {first_line(error)}") from None
+    tables = read_toml(Path(path), "a file of targets")
     return {
         name: read_record(Target, table, f"target {shown(name)}", name=name)
         for name, table in tables.items()

@@ -178,26 +178,32 @@ def broken(values: dict[str, Any], **changes: Any) -> str:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda _: "{", "is not a manifest"),
-        (lambda _: "[]", "is not a manifest"),
-        (lambda values: json.dumps(values | {"version": 2}), "version 2; this zoo reads version 1"),
-        (lambda values: json.dumps({"version": 1, "weights": {}}), "'defaults'"),
+        (lambda _: "{", "manifest.json is not JSON"),
+        (lambda _: "[]", "manifest.json holds no JSON object"),
+        (
+            lambda values: json.dumps(values | {"version": 2}),
+            "version = 2, but this zoo reads version 1",
+        ),
+        (lambda values: json.dumps({"version": 1, "weights": {}}), "defaults is missing"),
         (
             lambda values: broken(values, provenance="borrowed"),
-            "danet20-t2.fmnist: provenance 'borrowed'",
+            "'danet20-t2.fmnist': provenance = 'borrowed' must be 'trained' or 'converted'",
         ),
         (
             lambda values: broken(values, provenance="unknown"),
-            "danet20-t2.fmnist: provenance 'unknown'",
+            "'danet20-t2.fmnist': provenance = 'unknown' must be 'trained' or 'converted'",
         ),
-        (lambda values: broken(values, files={"a": {}}), "danet20-t2.fmnist: FileSpec"),
+        (
+            lambda values: broken(values, files={"a": {}}),
+            "'danet20-t2.fmnist', files, a: sha256 is missing",
+        ),
         (
             lambda values: broken(values, files={"a": {"sha256": "0", "bytes": 1}}),
-            "expected 64 hexadecimal digits and a number",
+            "files, a: sha256 = '0' must be 64 hexadecimal digits",
         ),
         (
             lambda values: broken(values, colour="red"),
-            "danet20-t2.fmnist: unknown field 'colour'; this zoo knows data, energy, files",
+            "'danet20-t2.fmnist': unknown key 'colour'; valid are files, data, metrics",
         ),
     ],
 )

@@ -15,8 +15,7 @@ from typing import Any
 
 from zoo.datasets import DATASETS
 from zoo.errors import WeightsError, ZooError
-from zoo.files import write_text
-from zoo.layout import read_json
+from zoo.files import read_json, write_text
 from zoo.manifest import Manifest, WeightsSpec, read_manifest, weights_folder
 from zoo.names import ModelSpec
 from zoo.provenance import ENERGY_FILE, METRICS_FILE, UNKNOWN
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command: take the folder in, write the manifest, then every page that repeats it."""
     args = _parser().parse_args(arguments)
     report, evaluation = (
-        None if path is None else read_json(path) for path in (args.energy, args.onnx)
+        None if path is None else read_json(path, WeightsError) for path in (args.energy, args.onnx)
     )
     target = weights_folder()
     path = target / "manifest.json"

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from zoo.datasets import DATASETS
 from zoo.errors import WeightsError
+from zoo.files import read_json
 from zoo.integrity import file_spec
-from zoo.layout import CONFIG_FILE, INDEX_FILE, read_json
+from zoo.layout import CONFIG_FILE, INDEX_FILE
 from zoo.manifest import WeightsSpec
 from zoo.provenance import (
     CONVERTED,
@@ -40,10 +41,10 @@ def describe(folder: Path) -> WeightsSpec:
     paths = {name: folder / name for name in names if (folder / name).is_file()}
     _check_no_links(folder, paths.values())
     values = {
-        name: read_json(paths[name]) if name in paths else None
+        name: read_json(paths[name], WeightsError) if name in paths else None
         for name in (METRICS_FILE, ENERGY_FILE)
     }
-    conversion = read_json(folder / CONVERTED_FILE) if provenance == CONVERTED else {}
+    conversion = read_json(folder / CONVERTED_FILE, WeightsError) if provenance == CONVERTED else {}
     ours = provenance != UNKNOWN and origin.data.tag in DATASETS
     return WeightsSpec(
         name=origin.name,

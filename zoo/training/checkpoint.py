@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from zoo.errors import ConfigError, WeightsError, first_line
-from zoo.files import replacing, write_text
+from zoo.files import read_json, replacing, write_text
 from zoo.training.config import Recipe
 
 __all__ = ["check_same_recipe", "exists", "latest", "lock", "save"]
@@ -42,8 +42,8 @@ def check_same_recipe(path: Path, resolved: dict[str, Any]) -> None:
         write_text(path, json.dumps(resolved, indent=2) + "\n")
         return
     try:
-        recorded = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, RecursionError):
+        recorded = read_json(path)
+    except ConfigError:
         raise ConfigError(
             f"{path} is not a recipe that a run wrote: delete it, or name a new folder with --run"
         ) from None

@@ -3,11 +3,12 @@
 import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from zoo.errors import ConfigError
-from zoo.records import above, at_least, between, check_fields, read_record, shown
+from zoo.files import read_toml
+from zoo.records import CheckedRecord, above, at_least, between, read_record, shown
 
 __all__ = ["Recipe", "parse_value", "recipes"]
 
@@ -18,7 +19,7 @@ Share = Annotated[float, between(0, 1)]
 Pixels = Annotated[int, between(0, 4096)]
 Alpha = Annotated[float, between(0, 100)]
 
-RECIPES = files("zoo.training") / "recipes"
+RECIPES = Path(__file__).with_name("recipes")
 
 
 def recipes() -> list[str]:
@@ -26,13 +27,12 @@ def recipes() -> list[str]:
 
     A file without the key `dataset` serves others to inherit from.
     """
-    files = sorted(path.name for path in RECIPES.iterdir() if path.name.endswith(".toml"))
-    names = [file.removesuffix(".toml") for file in files]
+    names = sorted(path.stem for path in RECIPES.glob("*.toml"))
     return [name for name in names if "dataset" in _read(name)]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(CheckedRecord):
     """The values that decide a training by SGD with Nesterov momentum.
 
     The learning rate warms up linearly, then falls to zero along a cosine or a line. Images are
@@ -67,7 +67,7 @@ class Recipe:
 
     # the images
     # least and greatest share of the area that is cut out and resized
-    resized_crop: tuple[float, ...] = ()
+    resized_crop: tuple[Share, ...] = ()
     # [epoch, pixels]: from that epoch on, the side of the training images
     sizes: tuple[tuple[int, int], ...] = ()
     crop_padding: Pixels = 0  # random crop of the image padded by this many pixels
@@ -103,13 +103,13 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_fields(self, "recipe")
+        super().__post_init__()
         for key, holds, what in self._conditions():
             if not holds:
-                raise ConfigError(f"recipe: {key} = {shown(getattr(self, key))} must be {what}")
+                raise ConfigError(f"{key} = {shown(getattr(self, key))} must be {what}")
         if self.flip and self.flip_alternating:
             raise ConfigError(
-                "recipe: flip and flip_alternating exclude each other: "
+                "flip and flip_alternating exclude each other: "
                 "set one of them to false (of shards: the latter)"
             )
 
@@ -188,7 +188,7 @@ class Recipe:
 
 def _read(name: str) -> dict[str, Any]:
     """Return the values of a recipe's file, on top of the file that its key `inherits` names."""
-    values = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
+    values = read_toml(RECIPES / f"{name}.toml", "a recipe")
     base = values.pop("inherits", None)
     return (_read(base) if base else {}) | values
 

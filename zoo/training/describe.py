@@ -11,8 +11,8 @@ from typing import Any
 from zoo.danet import DANetConfig, Stem
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, InputError
+from zoo.files import read_json_if_whole
 from zoo.training.class_names import class_names
-from zoo.training.json_files import read_object
 from zoo.training.sample import Sample, common_channels, fitting_size, take_sample
 from zoo.training.sources import NoSplit, Rows, check_labels, open_rows, read_labels
 
@@ -128,7 +128,7 @@ def check_unchanged(recorded: Path, data: DatasetSpec, images: int) -> None:
     `recorded` is the run's `recipe.json`. Where it is missing there is no run yet; where it tells
     of no data, `checkpoint.check_same_recipe` refuses it.
     """
-    record = read_object(recorded)
+    record = read_json_if_whole(recorded)
     if not isinstance(record.get("data"), dict) or "images" not in record:
         return
     before = record["data"] | {"images": record["images"]}

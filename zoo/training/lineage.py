@@ -1,20 +1,20 @@
 """The trained weights that a run starts from, and what these cost: `init` in `recipe.json`."""
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import zoo
 from zoo import hub
 from zoo.danet import DANet
 from zoo.errors import ConfigError, ZooError
+from zoo.files import read_json_if_whole
 from zoo.integrity import digest
 from zoo.layout import weight_files
+from zoo.records import at_least, read_record
 from zoo.training import checkpoint
-from zoo.training.json_files import read_object
 from zoo.warmstart import warm_start
 
 __all__ = ["Ancestor", "Init", "cost", "freeze", "start"]
@@ -22,7 +22,8 @@ __all__ = ["Ancestor", "Init", "cost", "freeze", "start"]
 log = logging.getLogger(__name__)
 
 # Keys of metrics.json, and the keys of metrics.jsonl whose sums they are.
-HOURS = {"training_hours": "seconds", "core_hours": "core_seconds"}
+COSTS = {"training_hours": "seconds", "core_hours": "core_seconds"}
+Hours = Annotated[float, at_least(0)]
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,8 @@ class Ancestor:
 
     name: str
     weights_sha256: str
-    training_hours: float | None = None  # on the clock; None where nobody recorded it
-    core_hours: float | None = None  # of processor time, likewise
-
-    def __post_init__(self) -> None:
-        for hours in (self.training_hours, self.core_hours):
-            number = isinstance(hours, int | float) and not isinstance(hours, bool)
-            if hours is not None and not (number and 0 <= hours < math.inf):
-                raise TypeError(f"{hours!r} is no number of hours")
+    training_hours: Hours | None = None  # on the clock; None where nobody recorded it
+    core_hours: Hours | None = None  # of processor time, likewise
 
 
 @dataclass(frozen=True)
@@ -62,17 +57,8 @@ class Init:
 
         Raises `ConfigError` for a damaged one.
         """
-        values = read_object(path).get("init")
-        if values is None:
-            return None
-        try:
-            ancestry = tuple(Ancestor(**ancestor) for ancestor in values["ancestry"])
-            lists = {"grown": tuple(values["grown"]), "ancestry": ancestry}
-            return cls(**{**values, **lists, "new": dict(values["new"])})
-        except (TypeError, KeyError, ValueError) as error:
-            raise ConfigError(
-                f"{path}: init is not what `zoo train --init` writes there ({error})"
-            ) from None
+        values = read_json_if_whole(path).get("init")
+        return None if values is None else read_record(cls, values, f"{path}, init")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as `recipe.json` holds it."""
@@ -115,11 +101,9 @@ def start(model: DANet, source: str, run: Path) -> Init:
 def _ancestry(name: str, sha256: str, source: str) -> tuple[Ancestor, ...]:
     """Return the network that `source` names with what it cost, and its own ancestors."""
     recipe, metrics = (hub.find_record(source, file) for file in ("recipe.json", "metrics.json"))
-    costs = read_object(metrics) if metrics else {}
-    try:
-        ancestor = Ancestor(name, sha256, *(costs.get(key) for key in HOURS))
-    except TypeError as error:
-        raise ConfigError(f"{metrics}: {' or '.join(HOURS)}: {error}") from None
+    values = read_json_if_whole(metrics) if metrics else {}
+    costs = {key: values[key] for key in COSTS if key in values}
+    ancestor = read_record(Ancestor, costs, str(metrics), name=name, weights_sha256=sha256)
     init = Init.read(recipe) if recipe else None
     return ancestor, *(init.ancestry if init else ())
 
@@ -164,7 +148,7 @@ def cost(log: Sequence[dict[str, Any]], init: Init | None) -> dict[str, Any]:
     where a line or an ancestor does not tell it.
     """
     entries: dict[str, Any] = {"initialised_from": init.name} if init else {}
-    for key, unit in HOURS.items():
+    for key, unit in COSTS.items():
         if not all(unit in line for line in log):
             continue
         entries[key] = round(sum(line[unit] for line in log) / 3600, 2)

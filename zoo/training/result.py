@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo.danet import DANet
-from zoo.files import write_text
+from zoo.files import read_json, write_text
 from zoo.processor import processor
 from zoo.training import lineage
 from zoo.training.data import Split
@@ -44,7 +44,7 @@ def write_result(model: DANet, run: TrainingRun, accelerator: "Accelerator") -> 
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     shutil.copyfile(run.folder / "metrics.jsonl", folder / "metrics.jsonl")
     # The recipe is written last: it says that the folder is complete.
-    record = _published(json.loads((run.folder / "recipe.json").read_text(encoding="utf-8")))
+    record = _published(read_json(run.folder / "recipe.json"))
     write_text(folder / "recipe.json", json.dumps(record, indent=2) + "\n")
     name, split = model.known_origin.name, run.recipe.evaluated
     return f"{name}: top-1 {correct / images:.2%} on {images:,} {split} images"

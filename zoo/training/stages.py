@@ -25,37 +25,45 @@ import re
 import subprocess
 import sys
 import threading
-import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Annotated, Any, TextIO
 
 from zoo.datasets import DATASETS
-from zoo.errors import ConfigError, first_line
+from zoo.errors import ConfigError
+from zoo.files import read_json, read_toml
 from zoo.integrity import remembered_sha256
 from zoo.layout import WEIGHTS_FILE
 from zoo.manifest import read_manifest, weights_folder
 from zoo.names import ModelSpec
+from zoo.records import Rule, read_record
 from zoo.training.checkpoint import lock
-from zoo.training.json_files import read_object
 
 __all__ = ["Plan", "Runner", "Stage"]
 
 log = logging.getLogger(__name__)
-
-KINDS = {str: "text in quotes", bool: "true or false", dict: "table, as { epochs = 10 }"}
 
 
 @dataclass(frozen=True)
 class Stage:
     """One training run of a plan."""
 
-    key: str  # its table in the plan, and its folder
+    # its table in the plan, and its folder
+    key: Annotated[
+        str,
+        Rule("letters, digits, '.-_'", lambda key: bool(re.fullmatch(r"\w[\w.-]*", key))),
+    ]
     name: str
     init: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     set: dict[str, Any] = field(default_factory=dict)
     adopt: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.tag:
+            raise ConfigError(
+                f"name = {self.name!r} names no data set, as {self.name}.cifar10 does"
+            )
 
     def trained(self, runs: Path) -> Path | None:
         """Return the model folder that this stage left in `runs` or weights/, None without one.
@@ -75,8 +83,8 @@ class Stage:
 
     def _is_recorded_in(self, path: Path) -> bool:
         """Return whether a model folder's record, written last, is of this stage."""
-        record = read_object(path)
         try:
+            record = read_json(path)
             recipe, model = dict(record["recipe"]), dict(record["model"])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
@@ -102,15 +110,9 @@ class Plan:
         Raises `ConfigError` for keys or values that no stage has, and for a stage that starts from
         none before it.
         """
-        try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read as a plan: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path} cannot be read as a plan: {first_line(error)}") from None
         stages: dict[str, Stage] = {}
-        for key, table in tables.items():
-            stages[key] = _stage(path, key, table)
+        for key, table in read_toml(path, "a plan").items():
+            stages[key] = read_record(Stage, table, f"{path}: [{key}]", key=key)
             if stages[key].init not in ("", *list(stages)[:-1]):
                 before = ", ".join(list(stages)[:-1]) or "none"
                 raise ConfigError(
@@ -157,30 +159,6 @@ def _is_adopted(name: str, folder: Path) -> bool:
     entry = read_manifest().weights.get(name)
     weights = folder / WEIGHTS_FILE
     return entry is not None and entry.files[WEIGHTS_FILE].sha256 == remembered_sha256(weights)
-
-
-def _stage(path: Path, key: str, table: Any) -> Stage:
-    """Return the stage that a table of a plan describes. Raises `ConfigError` for a wrong table."""
-    kinds = {f.name: f.type for f in fields(Stage) if f.name != "key"}
-    if not isinstance(table, dict) or not re.fullmatch(r"\w[\w.-]*", key):
-        raise ConfigError(
-            f"{path}: [{key}] is no stage: expected a table of {', '.join(kinds)}, "
-            "named by letters, digits, '.-_'"
-        )
-    for word, value in table.items():
-        kind = {"config": dict, "set": dict, "adopt": bool}.get(word, str)
-        if word not in kinds:
-            raise ConfigError(f"{path}: [{key}] has no key {word!r}; valid are {', '.join(kinds)}")
-        if not isinstance(value, kind):
-            raise ConfigError(f"{path}: [{key}] {word} = {value!r} is no {KINDS[kind]}")
-    if "name" not in table:
-        raise ConfigError(f"{path}: [{key}] lacks name")
-    stage = Stage(key, **table)
-    if not stage.tag:
-        raise ConfigError(
-            f"{path}: [{key}] name = {stage.name!r} names no data set, as {stage.name}.cifar10 does"
-        )
-    return stage
 
 
 class Runner:

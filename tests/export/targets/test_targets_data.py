@@ -92,7 +92,7 @@ NEEDED = "needed are value, source"
     ("text", "words"),
     [
         ("[x]\ntitle = 1", "target 'x': note is missing; needed are title, note"),
-        ("[x]\ntitle = 1\nnote = 'n'", "target 'x': title = 1 is not of type str"),
+        ("[x]\ntitle = 1\nnote = 'n'", "target 'x': title = 1 must be text"),
         ("x = 3", "target 'x' = 3 must be a table of title, note, limits, input, chip, cores"),
         (f"[x]\n{GOOD}[x.other]", "target 'x': unknown key 'other'; did you mean note? valid are"),
         (f"[x]\n{GOOD}limits = 3", "target 'x': limits = 3 must be a table"),
@@ -109,20 +109,20 @@ NEEDED = "needed are value, source"
         (limit(3, source=', source = " "'), "fan_out: source = ' ' must be a line of text"),
         (
             limit(3, source=', source = "s", secondary = 1'),
-            "fan_out: secondary = 1 is not of type bool",
+            "fan_out: secondary = 1 must be true or false",
         ),
         (limit(-3), f"{LIMITS_OF_X}, fan_out: value = -3 must be at least 0"),
-        (limit("true"), "fan_out: value = True is not of type int"),
-        (limit(3, name="strides"), "strides: value = 3 is not of type list[int, ...]"),
+        (limit("true"), "fan_out: value = true must be a whole number"),
+        (limit(3, name="strides"), "strides: value = 3 must be a list of whole numbers"),
         (limit([], name="strides"), "strides: value = [] must be non-empty"),
-        (limit([1, -1], name="strides"), "strides: value = [1, -1] must be at least 0, each"),
+        (limit([1, -1], name="strides"), "strides: entry 2 of value = -1 must be at least 0"),
         (
             limit(["lif"], name="neuron_models"),
-            "value = ['lif'] is not a list of 'IF', 'LIF', 'CubaLIF', 'memoryless'",
+            "entry 1 of value = 'lif' must be one of 'IF', 'LIF', 'CubaLIF', 'memoryless'",
         ),
         (
             limit('"chip"', name="weight_scale"),
-            "weight_scale: value = 'chip' is not one of 'layer', 'channel'",
+            "weight_scale: value = 'chip' must be one of 'layer', 'channel'",
         ),
         (
             limit(3, part="chip"),
@@ -130,11 +130,14 @@ NEEDED = "needed are value, source"
         ),
         (
             cores([], placement="p"),
-            f"{CORES_OF_X}: placement = 'p' is not one of 'whole', 'split'",
+            f"{CORES_OF_X}: placement = 'p' must be one of 'whole', 'split'",
         ),
         (cores([]), f"{CORES_OF_X}: kinds = [] must be non-empty"),
-        (cores(3), f"{CORES_OF_X}: kinds = 3 is not of type list[table, ...]"),
-        (cores("[3]"), f"{CORES_OF_X}: kinds = [3] must be a table of count, kernel_words, "),
+        (cores(3), f"{CORES_OF_X}: kinds = 3 must be a list of tables"),
+        (
+            cores("[3]"),
+            f"{CORES_OF_X}: entry 1 of kinds = 3 must be a table of count, kernel_words, ",
+        ),
         (
             cores("[{ count = 3 }]"),
             f"{CORES_OF_X}, kinds, entry 1: a kind of core needs a resource; valid are kernel",
@@ -150,7 +153,7 @@ NEEDED = "needed are value, source"
             cores("[{ count = 1, neurons = 1 }, { count = 1, neurons = 2 }]", placement="split"),
             f"{CORES_OF_X}: cores between which layers are split are of one kind",
         ),
-        ("[x", "is not a file of targets"),
+        ("[x", "cannot be read as a file of targets"),
     ],
 )
 def test_a_wrong_entry_is_named(tmp_path, text, words):
@@ -162,5 +165,5 @@ def test_a_wrong_entry_is_named(tmp_path, text, words):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"none\.toml is not a file of targets"):
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read as a file of targets"):
         read_targets(tmp_path / "none.toml")

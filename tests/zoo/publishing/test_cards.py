@@ -79,7 +79,7 @@ def test_results_are_figures(entry: WeightsSpec) -> None:
     )
     rows = list(
         csv.DictReader(
-            cards.results(Manifest({e.name: e for e in (entry, unmeasured)})).splitlines()
+            cards.results(Manifest({e.name: e for e in (entry, unmeasured)}, {})).splitlines()
         )
     )
     assert rows[0].keys() == set(cards.COLUMNS)

@@ -56,7 +56,7 @@ def test_bfloat16_may_be_left_to_the_device(text: str, value: Any) -> None:
 
 @pytest.mark.parametrize("value", [1, "yes", ["auto"]], ids=str)
 def test_bfloat16_is_a_switch_or_left_to_the_device(value: Any) -> None:
-    assert refusal(bf16=value) == f"bf16 = {value!r} is not of type bool or one of 'auto'"
+    assert refusal(bf16=value) == f"bf16 = {value!r} must be true or false, or 'auto'"
 
 
 def test_one_flip_excludes_the_other() -> None:
@@ -137,22 +137,22 @@ def test_an_override_may_undo_the_file() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"lr": "fast"}, "lr = 'fast' is not of type float"),
-        ({"lr": ""}, "lr = '' is not of type float"),
-        ({"lr": "true"}, "lr = True is not of type float"),
-        ({"lr": "two\nlines"}, r"lr = 'two\\nlines' is not of type float"),
-        ({"lr": "1979-05-27"}, "lr = .* is not of type float"),
+        ({"lr": "fast"}, "lr = 'fast' must be a number"),
+        ({"lr": ""}, "lr = '' must be a number"),
+        ({"lr": "true"}, "lr = true must be a number"),
+        ({"lr": "two\nlines"}, r"lr = 'two\\nlines' must be a number"),
+        ({"lr": "1979-05-27"}, "lr = .* must be a number"),
         ({"lr": "0"}, "lr = 0 must be above 0"),
         ({"lr": "nan"}, "lr = nan"),
-        ({"epochs": "1.5"}, "epochs = 1.5 is not of type int"),
-        ({"epochs": "true"}, "epochs = True is not of type int"),
-        ({"epochs": "{a = 1}"}, "epochs = {'a': 1} is not of type int"),
+        ({"epochs": "1.5"}, "epochs = 1.5 must be a whole number"),
+        ({"epochs": "true"}, "epochs = true must be a whole number"),
+        ({"epochs": "{a = 1}"}, "epochs = {'a': 1} must be a whole number"),
         ({"epochs": "0"}, "epochs = 0 must be at least 1"),
         ({"batch_size": "-8"}, "batch_size = -8 must be at least 1"),
-        ({"flip": "1"}, "flip = 1 is not of type bool"),
-        ({"flip": "yes"}, "flip = 'yes' is not of type bool"),
-        ({"crop_padding": "[2]"}, r"crop_padding = \[2\] is not of type int"),
-        ({"dataset": "3"}, "dataset = 3 is not of type str"),
+        ({"flip": "1"}, "flip = 1 must be true or false"),
+        ({"flip": "yes"}, "flip = 'yes' must be true or false"),
+        ({"crop_padding": "[2]"}, r"crop_padding = \[2\] must be a whole number"),
+        ({"dataset": "3"}, "dataset = 3 must be text"),
         ({"resized_crop": "[0.1, wide]"}, "resized_crop = "),
         ({"unheard\nof": "1"}, r"unknown key 'unheard\\nof'"),
     ],
@@ -266,25 +266,28 @@ def test_the_last_value_within_bounds_is_accepted(values: dict[str, Any]) -> Non
         ({"temperature": 0.0}, "temperature = 0.0 must be above 0"),
         ({"temperature": -1}, "temperature = -1 must be above 0"),
         ({"lr": -0.1}, "lr = -0.1 must be above 0"),
-        ({"source": None}, "source = None is not of type str"),
-        ({"seed": 1.0}, "seed = 1.0 is not of type int"),
-        ({"ema": "0.9"}, "ema = '0.9' is not of type float"),
-        ({"ema": False}, "ema = False is not of type float"),
-        ({"checkpointing": 0}, "checkpointing = 0 is not of type bool"),
-        ({"loss": "sum"}, "loss = 'sum' is not one of 'mean', 'tet'"),
-        ({"loss": ""}, "loss = '' is not one of 'mean', 'tet'"),
-        ({"loss": ["tet"]}, "loss = ['tet'] is not one of 'mean', 'tet'"),
-        ({"auto_augment": "svhn"}, "auto_augment = 'svhn' is not one of '', 'imagenet', 'cifar10'"),
-        ({"auto_augment": False}, "auto_augment = False is not one of '', 'imagenet', 'cifar10'"),
-        ({"resized_crop": 0.08}, "resized_crop = 0.08 is not of type list[float, ...]"),
-        ({"resized_crop": [True, 1]}, "resized_crop = [True, 1] is not of type list[float, ...]"),
-        ({"resized_crop": ["0.1", 1]}, "resized_crop = ['0.1', 1] is not of type list[float, ...]"),
+        ({"source": None}, "source = None must be text"),
+        ({"seed": 1.0}, "seed = 1.0 must be a whole number"),
+        ({"ema": "0.9"}, "ema = '0.9' must be a number"),
+        ({"ema": False}, "ema = false must be a number"),
+        ({"checkpointing": 0}, "checkpointing = 0 must be true or false"),
+        ({"loss": "sum"}, "loss = 'sum' must be one of 'mean', 'tet'"),
+        ({"loss": ""}, "loss = '' must be one of 'mean', 'tet'"),
+        ({"loss": ["tet"]}, "loss = ['tet'] must be one of 'mean', 'tet'"),
+        (
+            {"auto_augment": "svhn"},
+            "auto_augment = 'svhn' must be one of '', 'imagenet', 'cifar10'",
+        ),
+        ({"auto_augment": False}, "auto_augment = false must be one of '', 'imagenet', 'cifar10'"),
+        ({"resized_crop": 0.08}, "resized_crop = 0.08 must be a list of numbers"),
+        ({"resized_crop": [True, 1]}, "entry 1 of resized_crop = true must be a number"),
+        ({"resized_crop": ["0.1", 1]}, "entry 1 of resized_crop = '0.1' must be a number"),
         ({"resized_crop": [0.5]}, "resized_crop = [0.5] must be [least, greatest] share"),
         ({"resized_crop": [0.5, 0.4]}, "resized_crop = [0.5, 0.4] must be"),
         ({"resized_crop": [0.0, 1]}, "resized_crop = [0.0, 1.0] must be"),
-        ({"resized_crop": [0.5, 1.1]}, "resized_crop = [0.5, 1.1] must be"),
+        ({"resized_crop": [0.5, 1.1]}, "entry 2 of resized_crop = 1.1 must be from 0 to 1"),
         ({"resized_crop": [0.1, 0.5, 1]}, "resized_crop = [0.1, 0.5, 1.0] must be"),
-        ({"rand_augment": [2, 9.0]}, "rand_augment = [2, 9.0] is not of type list[int, ...]"),
+        ({"rand_augment": [2, 9.0]}, "entry 2 of rand_augment = 9.0 must be a whole number"),
         ({"rand_augment": [2]}, "rand_augment = [2] must be [operations, magnitude"),
         ({"rand_augment": [0, 9]}, "rand_augment = [0, 9] must be"),
         ({"rand_augment": [2, 31]}, "rand_augment = [2, 31] must be"),
@@ -304,7 +307,7 @@ def test_a_number_that_is_not_finite_is_refused(key: str, value: float) -> None:
 
 @pytest.mark.parametrize("crop", [[math.nan, 1.0], [0.1, math.nan], [0.1, math.inf]], ids=str)
 def test_a_list_with_a_number_that_is_not_finite_is_refused(crop: list[float]) -> None:
-    assert refusal(resized_crop=crop).startswith("resized_crop = ")
+    assert refusal(resized_crop=crop).endswith(" must be finite and from 0 to 1")
 
 
 @pytest.mark.parametrize(
@@ -326,25 +329,23 @@ def test_a_schedule_that_is_none_is_refused(schedule: list[list[int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "schedule",
+    ("schedule", "said"),
     [
-        4,
-        [0, 2],
-        [[0, 2.0]],
-        [[False, 2]],
-        [["0", 2]],
-        [[0, [2]]],
-        "linear",
-        [[0, 2], [5]],
-        [[0, 2], [5, 4, 6]],
-        [[0, 2], []],
+        (4, "t_schedule = 4 must be a list of lists of 2 whole numbers"),
+        ("linear", "t_schedule = 'linear' must be a list of lists of 2 whole numbers"),
+        ([0, 2], "entry 1 of t_schedule = 0 must be a list of 2 whole numbers"),
+        ([[0, 2.0]], "entry 2 of entry 1 of t_schedule = 2.0 must be a whole number"),
+        ([[False, 2]], "entry 1 of entry 1 of t_schedule = false must be a whole number"),
+        ([["0", 2]], "entry 1 of entry 1 of t_schedule = '0' must be a whole number"),
+        ([[0, [2]]], "entry 2 of entry 1 of t_schedule = [2] must be a whole number"),
+        ([[0, 2], [5]], "entry 2 of t_schedule = [5] must be a list of 2 whole numbers"),
+        ([[0, 2], [5, 4, 6]], "entry 2 of t_schedule = [5, 4, 6] must be a list of 2 whole"),
+        ([[0, 2], []], "entry 2 of t_schedule = [] must be a list of 2 whole numbers"),
     ],
     ids=str,
 )
-def test_a_schedule_of_another_type_is_refused(schedule: Any) -> None:
-    assert refusal(t_schedule=schedule).startswith(
-        f"t_schedule = {schedule!r} is not of type list[list[int, int], ...]"
-    )
+def test_a_schedule_of_another_type_is_refused(schedule: Any, said: str) -> None:
+    assert refusal(t_schedule=schedule).startswith(said)
 
 
 @pytest.mark.parametrize(

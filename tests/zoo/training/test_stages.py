@@ -73,18 +73,21 @@ def test_a_plan_is_read_in_its_order(plan: Plan) -> None:
     ("text", "said"),
     [
         ("x =", "cannot be read as a plan"),
-        ("x = 1", "[x] is no stage: expected a table of name, init, config, set, adopt"),
-        ('["../x"]\nname = "danet20-t1.fmnist"', "[../x] is no stage"),
-        ('[x]\ninit = ""', "[x] lacks name"),
+        ("x = 1", "[x] = 1 must be a table of name, init, config, set, adopt"),
+        (
+            '["../x"]\nname = "danet20-t1.fmnist"',
+            "[../x]: key = '../x' must be letters, digits, '.-_'",
+        ),
+        ('[x]\ninit = ""', "[x]: name is missing"),
         (
             '[x]\nname = "danet20-t1"',
-            "[x] name = 'danet20-t1' names no data set, as danet20-t1.cifar10 does",
+            "[x]: name = 'danet20-t1' names no data set, as danet20-t1.cifar10 does",
         ),
         (
             '[x]\nname = "danet20-t1.fmnist"\nepochs = 3',
-            "[x] has no key 'epochs'; valid are name, init, config, set, adopt",
+            "[x]: unknown key 'epochs'; valid are name, init, config, set, adopt",
         ),
-        ('[x]\nname = "danet20-t1.fmnist"\nset = 3', "[x] set = 3 is no table, as { epochs = 10 }"),
+        ('[x]\nname = "danet20-t1.fmnist"\nset = 3', "[x]: set = 3 must be a table"),
         (
             '[x]\nname = "danet20-t1.fmnist"\ninit = "y"',
             "[x] init = 'y' is no stage before it; these are none",
