@@ -30,7 +30,7 @@ import zoo
 from zoo.datasets import DatasetSpec
 from zoo.errors import ExportError, InputError, first_line
 from zoo.integrity import digest
-from zoo.provenance import provenance_of_digest
+from zoo.provenance import WEIGHT_FORMATS, provenance_of_digest
 
 if TYPE_CHECKING:
     import nir
@@ -73,7 +73,7 @@ class Metadata:
                 "steps": model.config.steps,
                 "data": json.dumps(origin.data.to_dict()),
                 "weights_sha256": digest(origin.weights),
-                "precision": origin.precision,
+                "precision": origin.weight_format,
                 "zoo_version": zoo.__version__,
             }
         )
@@ -94,7 +94,7 @@ class Metadata:
                 "name": origin.name,
                 "data": json.dumps(origin.data.to_dict()),
                 "weights_sha256": digest(origin.weights),
-                "precision": origin.precision,
+                "precision": origin.weight_format,
                 "zoo_version": zoo.__version__,
                 "dt": dt,
                 "steps": model.config.steps,
@@ -256,9 +256,9 @@ class Metadata:
         """Return the profile of a graph; raise `ExportError` where it is no export of the zoo."""
         return self._choice("profile", PROFILES)
 
-    def exported_weight_format(self, valid: Iterable[str]) -> str:
-        """Return the weight format of a graph; raise `ExportError` for one that is not valid."""
-        return self._choice("precision", valid)
+    def exported_weight_format(self) -> str:
+        """Return the weight format of a graph; raise `ExportError` for one that is none."""
+        return self._choice("precision", WEIGHT_FORMATS)
 
     def time_differences(self, other: "Metadata") -> list[str]:
         """Return which of `dt` and `steps` are not those of `other`."""

@@ -147,10 +147,40 @@ def test_a_failed_check_is_status_one(
     assert status == 1 and "NOT verified" in out
 
 
+def test_the_export_of_another_model_is_one_line(
+    capfd: pytest.CaptureFixture[str], exported: Path
+) -> None:
+    """It is refused before onnxruntime sees it, whose own log does not go through Python."""
+    path = exported / f"{MODEL}.onnx"
+    assert cli.main(["verify", "danet20-t4.cifar10", "--export", str(path)]) == 1
+    out, err = capfd.readouterr()
+    assert not out and err == (
+        f"zoo: {path} takes images [1, 28, 28], and danet20-t4.cifar10 takes [3, 32, 32]: "
+        "it is the export of another model\n"
+    )
+
+
 WRONG = [
     ("classify danet51-t4", "nearest are danet50-t4"),
     ("classify danet50-t4.tin200", "was never trained"),
     ("classify danet20-t0.fmnist", "T = 0 time steps; valid are 1 to 1024"),
+    ("info ./absent", "./absent: there is no such model folder"),
+    ("info somebody/pets", "no such model folder; a model on the Hub is hf:somebody/pets"),
+    ("info text.onnx", "text.onnx: .onnx files are for `zoo classify`, `zoo evaluate`"),
+    ("info text.nir", "text.nir: .nir files are for `zoo energy`, `zoo check`"),
+    ("check text.onnx", "give a name, a model folder, or hf:ORG/REPO; or a .nir file"),
+    ("export text.onnx", "give a name, a model folder, or hf:ORG/REPO; or a .nir file"),
+    ("list nothing", "no trained model matches 'nothing': `zoo list` shows every one"),
+    ("list nothing --all", "no architecture matches 'nothing': `zoo list --all` shows"),
+    (
+        "push danet20-t4 --repo a/b --licence no=licence --dry-run",
+        "argument --licence: 'no=licence' is not the identifier of a licence, as mit, apache-2.0",
+    ),
+    (
+        "train danet20-t4.fmnist --config nope=1",
+        "--config: unknown key 'nope'; valid are depths, widths, bottleneck, order, links, dense, "
+        "stem, join,",
+    ),
     ("info danet20-t4.mnist", "unknown data set 'mnist'; valid are in1k"),
     ("classify danet20-t4 text.png", "text.png is not an image"),
     ("classify danet20-t4 absent.png", "absent.png does not exist"),

@@ -207,9 +207,9 @@ IGNORED = [
     ("check danet20-t4 --dt 1", "--dt is for a .nir file"),
     ("check steps.nir --html .", ". is a folder: --html names a file"),
     ("verify danet20-t4 --dt 1", "--dt is for a .nir file"),
-    ("verify steps.nir", "steps.nir is a NIR file, which the manifest does not know"),
-    ("classify steps.nir", "steps.nir is a NIR file, which `zoo energy`"),
-    ("evaluate steps.nir", "steps.nir is a NIR file, which `zoo energy`"),
+    ("verify steps.nir", "steps.nir: .nir files are for `zoo energy`"),
+    ("classify steps.nir", "steps.nir: .nir files are for `zoo energy`"),
+    ("evaluate steps.nir", "steps.nir: .nir files are for `zoo energy`"),
     ("push danet20-t4 --repo a/b --dry-run --pin", "--pin is for what is sent"),
 ]
 

@@ -42,7 +42,7 @@ NORM_NOTE = "_danet_normalised_from"
 
 
 class NormInput(NamedTuple):
-    """What `F.batch_norm(..., training=True)` computes a tensor from."""
+    """The tensors from which `F.batch_norm(..., training=True)` computes another."""
 
     x: Tensor
     weight: Tensor | None

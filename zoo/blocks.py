@@ -194,7 +194,7 @@ class Block(nn.Module):
 
     @property
     def layers(self) -> list[Layer]:
-        """The convolutions, normalisations and neurons, in the order in which they run."""
+        """Return the convolutions, normalisations and neurons, in the order in which they run."""
         return children_named(self, "conv", "bn", "lif")
 
     def open(self, x: Tensor) -> Tensor:
@@ -281,12 +281,12 @@ class Stage(nn.Module):
 
     @property
     def blocks(self) -> list[Block]:
-        """The blocks, in the order in which they run."""
+        """Return the blocks, in the order in which they run."""
         return children_named(self, "block")
 
     @property
     def links(self) -> list[Projection]:
-        """The links, in the order of `sources`."""
+        """Return the links, in the order of `sources`."""
         return children_named(self, "link")
 
     def forward(self, x: Tensor, earlier: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

@@ -24,9 +24,9 @@ def configuration_of(model: DANet) -> DANetConfig:
             f"{type(model).__name__} is no DANet: give the network inside, as model.module or "
             "model._orig_mod"
         )
-    if model.origin and model.origin.precision != "float32":
+    if model.origin and model.origin.weight_format != "float32":
         raise WeightsError(
-            f"weights of precision {model.origin.precision} belong to an export: "
+            f"weights of the format {model.origin.weight_format} belong to an export: "
             "save the network they were made of"
         )
     classes = getattr(model.head.fc, "out_features", model.config.num_classes)

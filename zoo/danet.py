@@ -68,7 +68,7 @@ class Repeat(nn.Module):
 
 
 class Stem(nn.Module):
-    """From pixels to the first stage's resolution.
+    """The stem leads from pixels to the first stage's resolution.
 
     All that comes before the first neuron runs once for a still image. Where the stream carries
     spikes (orders c, plain and post), the stem ends in a neuron:
@@ -211,7 +211,7 @@ class DANet(nn.Module):
 
     @property
     def stages(self) -> list[Stage]:
-        """The stages, in the order in which they run."""
+        """Return the stages, in the order in which they run."""
         return children_named(self, "stage")
 
     def forward(self, x: Tensor) -> Tensor:

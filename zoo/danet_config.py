@@ -1,7 +1,6 @@
 """The config of a DANet: everything that determines the network but its weights."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from zoo.blocks import Order
@@ -64,14 +63,6 @@ class DANetConfig(CheckedRecord):
             ConfigError: for a field that does not exist, or a value that is not valid.
         """
         return read_record(cls, values, "model")
-
-    @classmethod
-    def check_names(cls, names: Iterable[str]) -> None:
-        """Raise `ConfigError` for a name that is not a field's."""
-        valid = [field.name for field in fields(cls)]
-        unknown = sorted(set(names) - set(valid))
-        if unknown:
-            raise ConfigError(f"unknown key {unknown[0]!r}; valid are {', '.join(valid)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for `from_dict`."""

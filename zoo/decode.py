@@ -1,4 +1,4 @@
-"""From an encoded image to the bytes that a model takes: one square view of it, resized.
+"""An encoded image becomes the bytes that a model takes: one square view of it, resized.
 
 Training, evaluation and `zoo classify` decode with it alone, so that they see the same pixels.
 

@@ -128,8 +128,8 @@ def _no_weights(spec: ModelSpec) -> str:
     names = ", ".join(manifest.weights) or "no model"
     available = f"for {', '.join(tags)}" if tags else f"only of {names}"
     return (
-        f"{spec.name} was never trained: there are weights {available}; train it with "
-        f"`zoo train {spec.name}`, or pass pretrained=False for random weights"
+        f"{spec.name} was never trained: there are weights {available}; "
+        f"`zoo train {spec.name}` trains it, and leaves a folder to give in its place"
     )
 
 

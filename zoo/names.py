@@ -17,7 +17,7 @@ from typing import Any
 from zoo.datasets import DATASETS, DEFAULT_DATASET, DatasetSpec
 from zoo.errors import UnknownName
 from zoo.families import FAMILIES
-from zoo.manifest import read_manifest
+from zoo.manifest import REPO, read_manifest
 
 __all__ = ["GRAMMAR", "ModelSpec", "architectures", "as_name"]
 
@@ -53,6 +53,9 @@ class ModelSpec:
         """
         name = as_name(name)
         match = GRAMMAR.fullmatch(name)
+        if match is None and ("/" in name or os.sep in name):
+            hub = f"; a model on the Hub is hf:{name}" if re.fullmatch(REPO, name) else ""
+            raise UnknownName(f"{name}: there is no such model folder{hub}")
         if match is None:
             architecture, _, word = name.partition(".")
             if own_data and word and GRAMMAR.fullmatch(architecture):
@@ -79,17 +82,17 @@ class ModelSpec:
 
     @property
     def architecture(self) -> str:
-        """The name without its data set."""
+        """Return the name without its data set."""
         return f"{self.family}{self.depth}{self.variant}-t{self.steps}"
 
     @property
     def name(self) -> str:
-        """The shortest name that parses to this, with its data set if it has one."""
+        """Return the shortest name that parses to this, with its data set if it has one."""
         return f"{self.architecture}.{self.dataset}" if self.dataset else self.architecture
 
     @property
     def data(self) -> DatasetSpec:
-        """The data set of the zoo that the name says, or `in1k` if it says none."""
+        """Return the data set of the zoo that the name says, or `in1k` if it says none."""
         return DATASETS[self.dataset or DEFAULT_DATASET]
 
     def config(self, data: DatasetSpec) -> dict[str, Any]:

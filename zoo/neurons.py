@@ -92,7 +92,7 @@ class Lif(nn.Module):
 
     @property
     def reset(self) -> Reset | None:
-        """The reset of the equation that `self.neuron` computes; None if it computes another."""
+        """Return the reset of the equation that `self.neuron` computes; None for any other."""
         n = self.neuron
         if type(n) is not snn.Leaky or not n.reset_delay:
             return None

@@ -1,4 +1,4 @@
-"""How a network's weights came to be, as far as files can tell.
+"""The provenance of weights says how they came to be, as far as files can tell.
 
 They were trained by this project's recipes, converted from a published checkpoint, are random, or
 their training is unknown.
@@ -6,6 +6,7 @@ their training is unknown.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from zoo.datasets import DatasetSpec
 from zoo.manifest import read_manifest
@@ -21,7 +22,9 @@ __all__ = [
     "TRAINED",
     "TRAINED_FILES",
     "UNKNOWN",
+    "WEIGHT_FORMATS",
     "Origin",
+    "WeightFormat",
     "provenance_in_words",
     "provenance_of",
     "provenance_of_digest",
@@ -36,6 +39,10 @@ CONVERTED_FILE = "provenance.json"  # what `zoo convert` leaves
 ENERGY_FILE = "energy.json"  # what `python -m zoo.publishing.bundle` leaves
 RECORD_FILES = (*TRAINED_FILES, CONVERTED_FILE, ENERGY_FILE)
 
+# The number format of weights: as they were trained, or as chips hold them (`export.prepare`).
+WeightFormat = Literal["float32", "int8", "int8-layer"]
+WEIGHT_FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -44,7 +51,7 @@ class Origin:
     name: str
     data: DatasetSpec
     weights: tuple[Path, ...] = ()  # the safetensors files; none: random weights
-    precision: str = "float32"  # or how the weights were rounded for a chip
+    weight_format: WeightFormat = "float32"
 
 
 def provenance_of(origin: Origin) -> str:
@@ -70,7 +77,7 @@ def provenance_of_digest(sha256: str | None) -> str:
     return UNKNOWN
 
 
-def provenance_in_words(provenance: str, precision: str) -> str:
+def provenance_in_words(provenance: str, weight_format: str) -> str:
     """Say for people how weights came to be and how they are rounded."""
     weights = "weights of unknown training" if provenance == UNKNOWN else f"{provenance} weights"
-    return f"{weights}, {precision}"
+    return f"{weights}, {weight_format}"

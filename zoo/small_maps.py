@@ -35,8 +35,8 @@ def call_conv(conv: nn.Module, x: Tensor) -> Tensor:
         and _is_eager(x, conv.weight)
         and _is_small(conv, x)
     ):
-        apply = SmallConv.apply  # autograd's apply is untyped
-        out: Tensor = apply(x, conv.weight, conv.stride[0])  # type: ignore[no-untyped-call]
+        # torch does not type `apply`.
+        out: Tensor = SmallConv.apply(x, conv.weight, conv.stride[0])  # type: ignore[no-untyped-call]
     else:
         out = conv(x)
     return out
@@ -161,10 +161,10 @@ def _is_eager(x: Tensor, weight: Tensor) -> bool:
 
     A tracer, a transform, a subclass of tensors or autocast would.
     """
-    is_tracing = torch.jit.is_tracing  # type: ignore[attr-defined]  # torch's own
+    is_tracing = torch.jit.is_tracing  # type: ignore[attr-defined]  # torch does not export it
     watched = (
         torch.compiler.is_compiling()
-        or is_tracing()  # type: ignore[no-untyped-call]  # as said
+        or is_tracing()  # type: ignore[no-untyped-call]  # nor type it
         or is_transformed()
         or torch._C._len_torch_dispatch_stack()
         or torch.is_autocast_enabled("cpu")

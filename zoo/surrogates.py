@@ -95,6 +95,5 @@ class _Spike(torch.autograd.Function):
 
 
 def _spike(u: Tensor, surrogate: Surrogate) -> Tensor:
-    apply = _Spike.apply  # autograd's apply is untyped
-    spikes: Tensor = apply(u, surrogate)  # type: ignore[no-untyped-call]
+    spikes: Tensor = _Spike.apply(u, surrogate)  # type: ignore[no-untyped-call]  # torch does not type it
     return spikes

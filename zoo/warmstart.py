@@ -93,9 +93,9 @@ def warm_start(target: DANet, source: DANet) -> WarmStart:
 
 def _check_fields(target: DANet, source: DANet) -> None:
     """Raise `ConfigError` for networks that compute something else, or a target of fewer blocks."""
-    if source.origin and source.origin.precision != "float32":
-        precision = source.origin.precision
-        reason = f"its weights were rounded to {precision}: start from those that were trained"
+    if source.origin and source.origin.weight_format != "float32":
+        rounded = source.origin.weight_format
+        reason = f"its weights were rounded to {rounded}: start from those that were trained"
         raise _refused(target, source, reason)
     ours, theirs = target.config, source.config
     names = [f.name for f in fields(DANetConfig) if f.name not in MAY_DIFFER]

@@ -56,7 +56,7 @@ def estimate(
         convention: how operations are counted, one of `CONVENTIONS`.
         device: names of devices, or `.toml` files of your own; all shipped ones by default.
         profile: another word for `device`.
-        steps: T, of a graph that does not say it.
+        steps: T, of a graph that does not say it; a model and an ONNX file know theirs.
         dt: seconds a step, of a graph that does not say it.
         batch: how many images of a tensor are run at once.
         progress: called with the number of images done.
@@ -67,6 +67,10 @@ def estimate(
     """
     chosen = find_convention(convention)
     devices = tuple(find_devices(_device_names(device, profile)).values())
+    if not isinstance(images, Tensor) and hasattr(images, "dtype"):
+        raise InputError(
+            f"images are a {type(images).__name__}: give a tensor, as torch.from_numpy(images)"
+        )
     run = _executor(model_or_graph, images, steps=steps, dt=dt)
     if isinstance(images, Tensor):
         images = _batches(run, images, labels, run.batch if batch is None else batch)

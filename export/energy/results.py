@@ -39,9 +39,9 @@ class EnergyResults:
         return self.source.steps
 
     @property
-    def weights(self) -> str:
+    def weights_in_words(self) -> str:
         """How the weights that were counted came to be, in words."""
-        return provenance_in_words(self.source.weights, self.source.precision)
+        return provenance_in_words(self.source.provenance, self.source.weight_format)
 
     @property
     def data(self) -> str:

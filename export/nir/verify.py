@@ -23,7 +23,7 @@ from export.nir.interpreter import run
 from export.nir.nodes import SPIKING, Array, nodes_of
 from export.nir.reader import read_nir
 from export.prepare.fold import still_image
-from export.prepare.quantize import PRECISIONS, as_precision, quantize_weights
+from export.prepare.quantize import as_weight_format, quantize_weights
 from export.prepare.trace import INPUT, Call
 from export.verification import LayerCheck, Verification
 from zoo.activity import eval_mode
@@ -61,8 +61,8 @@ def verify_nir(model: DANet, path: str | Path, images: Tensor | None = None) -> 
     file, and `ExportError` for a graph that is not sound.
     """
     graph = read_nir(path)
-    weight_format = Metadata.from_graph(graph).exported_weight_format(PRECISIONS)
-    return verify_graph(quantize_weights(model, as_precision(weight_format)), graph, images)
+    weight_format = Metadata.from_graph(graph).exported_weight_format()
+    return verify_graph(quantize_weights(model, as_weight_format(weight_format)), graph, images)
 
 
 def verify_graph(

@@ -86,7 +86,7 @@ class OnnxRuntime:
     def __init__(self, model: str | Path | bytes, *, threads: int) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors are raised
         # Threads that spin between calls take the processor from whoever works next.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list[Any] = ["CPUExecutionProvider"]

@@ -93,7 +93,7 @@ def to_onnx(
     _declare_shapes(graph, trace(model, still_image(model)), steps, batch)
     if form == "step":
         add_state(graph, neurons)
-    if model.origin and model.origin.precision != "float32":
+    if model.origin and model.origin.weight_format != "float32":
         with_integers(graph, scales)
     if outputs == "counts":
         _count(graph, [*neurons], steps, batch)

@@ -26,10 +26,10 @@ from export.metadata import Metadata
 from export.onnx.file import read_file, read_metadata
 from export.onnx.qdq import integer_weights
 from export.prepare.fold import Folded, folded_norms, still_image
-from export.prepare.quantize import PRECISIONS
+from export.prepare.quantize import as_weight_format
 from export.prepare.trace import Call, trace
 from zoo.danet import DANet, DANetConfig
-from zoo.errors import InputError, first_line
+from zoo.errors import ConfigError, InputError, first_line
 from zoo.neurons import Lif
 from zoo.provenance import Origin
 
@@ -77,11 +77,10 @@ def _origin(path: Path, metadata: Metadata) -> Origin:
         raise InputError(
             f"{path}: name {name[:100]!r} is not one of letters, digits, '.', '_' and '-'"
         )
-    if weight_format not in PRECISIONS:
-        raise InputError(
-            f"{path}: precision {weight_format[:100]!r} is not one of {', '.join(PRECISIONS)}"
-        )
-    return Origin(name, data, precision=weight_format)
+    try:
+        return Origin(name, data, weight_format=as_weight_format(weight_format))
+    except ConfigError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 class _Tensors:

@@ -20,7 +20,7 @@ from export.onnx.qdq import integer_weights
 from export.onnx.runtime import Runtime
 from export.onnx.step_form import NEXT, STATE
 from export.prepare.fold import folded_norms, fused, still_image
-from export.prepare.quantize import as_precision, quantize_weights
+from export.prepare.quantize import as_weight_format, quantize_weights
 from export.prepare.trace import INPUT, Call, trace
 from export.verification import LayerCheck, Verification
 from zoo.activity import eval_mode
@@ -50,8 +50,8 @@ def verify_onnx(
     path = Path(path)
     proto = _read(path)
     weight_format = read_metadata(proto, path).get_weight_format("float32")
-    if model.origin and model.origin.precision != weight_format:
-        model = quantize_weights(model, as_precision(weight_format))
+    if model.origin and model.origin.weight_format != weight_format:
+        model = quantize_weights(model, as_weight_format(weight_format))
     try:
         with eval_mode(model):
             return _verify(model, proto, path, images, runtime or Runtime())
@@ -77,6 +77,12 @@ def _verify(
 ) -> Verification:
     sizes = _batch_sizes(proto)
     needed = sum(sizes)
+    ours, theirs = list(still_image(model, 1).shape[1:]), _image_shape(proto)[1:]
+    if ours != theirs:
+        raise VerificationError(
+            f"{path} takes images {theirs}, and {model.known_origin.name} takes {ours}: "
+            "it is the export of another model"
+        )
     if images is None:
         noise = torch.Generator().manual_seed(0)
         images = torch.randn(still_image(model, needed).shape, generator=noise)
@@ -103,10 +109,14 @@ def _verify(
 
 def _batch_sizes(proto: onnx.ModelProto) -> tuple[int, ...]:
     """Return the sizes at which a file is verified: its own, if that is fixed."""
-    (images,) = (
-        value.type.tensor_type.shape for value in proto.graph.input if value.name == "images"
-    )
-    return (fixed,) if images.dim and (fixed := images.dim[0].dim_value) > 0 else BATCHES
+    shape = _image_shape(proto)
+    return (shape[0],) if shape and shape[0] > 0 else BATCHES
+
+
+def _image_shape(proto: onnx.ModelProto) -> list[int]:
+    """Return the shape of the images that a file takes, 0 where a size is not fixed."""
+    (images,) = (value for value in proto.graph.input if value.name == "images")
+    return [dim.dim_value for dim in images.type.tensor_type.shape.dim]
 
 
 def _states(proto: onnx.ModelProto) -> dict[str, Shape]:

@@ -1,7 +1,6 @@
 """Weights as chips hold them: integers of 8 bits times a scale."""
 
 from dataclasses import replace
-from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,43 +10,37 @@ from export.prepare.trace import Call, trace
 from zoo.danet import DANet, Repeat
 from zoo.errors import ConfigError
 from zoo.neurons import Lif
+from zoo.provenance import WEIGHT_FORMATS, WeightFormat
 
-__all__ = ["PRECISIONS", "WeightFormat", "as_precision", "quantize_weights"]
+__all__ = ["as_weight_format", "quantize_weights"]
 
-WeightFormat = Literal["float32", "int8", "int8-layer"]
-PRECISIONS: dict[str, str] = {
-    "float32": "weights as they were trained",
-    "int8": "one scale per output channel; biases and neurons as they were",
-    "int8-layer": (
-        "one scale per layer, of whose steps biases and thresholds are whole numbers, as on Speck"
-    ),
-}
 LEVELS = 127  # on either side of zero
 
 
-def as_precision(word: str) -> WeightFormat:
-    """Return a word as a precision; raise `ConfigError` for one that is none."""
-    if word not in PRECISIONS:
-        raise ConfigError(f"precision {word[:100]!r} is not one of {', '.join(PRECISIONS)}")
-    return cast(WeightFormat, word)
+def as_weight_format(word: str) -> WeightFormat:
+    """Return a word as a format of weights; raise `ConfigError` for one that is none."""
+    if word not in WEIGHT_FORMATS:
+        raise ConfigError(f"weight format {word[:100]!r} is not one of {', '.join(WEIGHT_FORMATS)}")
+    return word
 
 
-def quantize_weights(model: DANet, precision: WeightFormat = "int8") -> DANet:
+def quantize_weights(model: DANet, weight_format: WeightFormat = "int8") -> DANet:
     """Return a copy of `model` whose weights are integers from -127 to 127 times a scale.
 
     Its BatchNorms are folded before. The scale is the largest number that it has to reach over 127
     (symmetric, without calibration; Jacob et al. 2018, section 3): the largest weight of each
-    output channel, or with `int8-layer` the largest weight or bias of the layer. Every layer that
+    output channel, or with `int8-layer` the largest weight or bias of the layer, of whose steps
+    biases and thresholds then are whole numbers, as on Speck. Every layer that
     has weights keeps it, as `weight_scale` `[C_out]`.
     """
-    if as_precision(precision) == "float32":
+    if as_weight_format(weight_format) == "float32":
         return model
     model = fold(model)
     calls = trace(model, still_image(model))
     with torch.no_grad():
         for call in calls:
             match call.module:
-                case nn.Conv2d() | nn.Linear() as layer if precision == "int8":
+                case nn.Conv2d() | nn.Linear() as layer if weight_format == "int8":
                     layer.weight_scale = _round(layer.weight, layer.weight.abs().flatten(1).amax(1))
                 case nn.Conv2d() | nn.Linear() as layer:
                     numbers = [p for p in (layer.weight, layer.bias) if p is not None]
@@ -60,7 +53,7 @@ def quantize_weights(model: DANet, precision: WeightFormat = "int8") -> DANet:
                         reads = _source(calls, reader.inputs[0])
                         if isinstance(reader.module, Lif) and reads == call.path:
                             _round(reader.module.neuron.threshold, largest)
-    model.origin = replace(model.known_origin, precision=precision)
+    model.origin = replace(model.known_origin, weight_format=weight_format)
     return model
 
 

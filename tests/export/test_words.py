@@ -19,7 +19,7 @@ CALLS: list[tuple[Callable[[Any], Any], str]] = [
     ),
     (lambda model: to_onnx(model, form="nope"), "form 'nope': no such one; valid are sequence"),
     (lambda model: to_onnx(model, outputs="nope"), "outputs 'nope': no such one; valid are none"),
-    (lambda model: quantize_weights(model, "nope"), "precision 'nope' is not one of float32"),
+    (lambda model: quantize_weights(model, "nope"), "weight format 'nope' is not one of float32"),
     (lambda model: Runtime(workers=2, streams=3), "workers and streams are the same, given twice"),
 ]
 

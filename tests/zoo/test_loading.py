@@ -37,13 +37,13 @@ def test_weights_never_trained_say_what_there_is(bundled: Path) -> None:
     for name, said in (
         (
             "danet20-t2.cifar10",
-            r"danet20-t2\.cifar10 was never trained: there are weights for fmnist; train it with "
+            r"danet20-t2\.cifar10 was never trained: there are weights for fmnist; "
             r"`zoo train danet20-t2\.cifar10`",
         ),
         (
             "danet50-t4",
             r"danet50-t4\.in1k was never trained: there are weights only of danet20-t2\.fmnist"
-            r".*pretrained=False",
+            r"; `zoo train danet50-t4\.in1k` trains it, and leaves a folder",
         ),
     ):
         with pytest.raises(WeightsError, match=said):

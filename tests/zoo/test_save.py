@@ -59,6 +59,7 @@ def change_a_statistic(model: DANet) -> None:
 
 def change_steps(model: DANet) -> None:
     set_steps(model, 3)
+    model.origin = replace(model.known_origin, name="danet18-t3.fmnist")
 
 
 def change_classes(model: DANet) -> None:

@@ -289,7 +289,7 @@ def test_another_family_is_named() -> None:
 
 def test_rounded_weights_are_refused(tiny: Callable[..., DANet], digits: DatasetSpec) -> None:
     source = tiny()
-    source.origin = Origin("five-digits", digits, precision="int8")
+    source.origin = Origin("five-digits", digits, weight_format="int8")
     with pytest.raises(
         ConfigError,
         match="cannot start from five-digits: its weights were rounded to int8: start from those "

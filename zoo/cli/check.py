@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 import zoo
 from zoo import terminal
 from zoo.cli.images import bundled_pair
-from zoo.cli.networks import check_export_package, read_nir
+from zoo.cli.networks import check_export_package, read_nir, refuse_file
 from zoo.cli.options import (
     NIR_DT,
     Commands,
     Options,
-    Weights,
     add_command,
     add_dt,
     add_json,
+    add_network,
     add_weights,
 )
 from zoo.cli.output import check_output_file, note, print_json
 from zoo.errors import InputError, ZooError
+from zoo.provenance import WeightFormat
 
 if TYPE_CHECKING:
     from nir import NIRGraph
@@ -37,7 +38,7 @@ class CheckOptions(Options):
 
     name: str
     target: str  # a chip, or all
-    weights: Weights
+    weights: WeightFormat
     dt: float | None  # seconds
     html: Path | None
     json: bool
@@ -48,7 +49,7 @@ def add_parser(commands: Commands) -> None:
     summary = "say whether a network fits a neuromorphic chip, and why not"
     parser = add_command(commands, "check", summary, CheckOptions, run)
     add_json(parser)
-    parser.add_argument("name", help="a name, a model folder, or a .nir file of any tool")
+    add_network(parser, "name", "or a .nir file of any tool")
     text = "speck2e, loihi1, loihi2, spinnaker2, xylo, akida1, truenorth, or all (default)"
     parser.add_argument("--target", default="all", metavar="CHIP", help=text)
     add_weights(parser)
@@ -63,17 +64,17 @@ class _Network:
 
     graph: "NIRGraph"
     name: str
-    weights: str  # trained, converted, random or unknown
-    precision: str  # number format of the weights
+    provenance: str  # trained, converted, random or unknown
+    weight_format: str
     # whether no neuron fires on a few images or noise; None where it cannot be run
     silent: bool | None
 
     @property
-    def about(self) -> str:
-        """How the weights came to be and how they are rounded, in words."""
+    def weights_in_words(self) -> str:
+        """Return how the weights came to be and how they are rounded, in words."""
         from zoo.provenance import provenance_in_words
 
-        return provenance_in_words(self.weights, self.precision)
+        return provenance_in_words(self.provenance, self.weight_format)
 
 
 def run(options: CheckOptions) -> int:
@@ -96,9 +97,9 @@ def run(options: CheckOptions) -> int:
         print_json(
             {
                 "name": network.name,
-                "about": network.about,
-                "weights": network.weights,
-                "precision": network.precision,
+                "about": network.weights_in_words,
+                "weights": network.provenance,
+                "precision": network.weight_format,
                 "silent": network.silent,
                 "checks": [check.to_json() for check in checks],
             }
@@ -111,7 +112,7 @@ def run(options: CheckOptions) -> int:
 def _print(network: _Network, checks: "Sequence[Check]", page: Path | None) -> None:
     from export.targets.output import terminal as tables
 
-    print(f"{network.name}: {network.about}")
+    print(f"{network.name}: {network.weights_in_words}")
     for check in checks:
         tables.render(check, terminal.console())
     if page:
@@ -123,7 +124,7 @@ def _write_page(network: _Network, checks: "Sequence[Check]", path: Path) -> Non
     from zoo.files import write_text
     from zoo.silence import NO_SPIKES, assumed_dt
 
-    head = [f"{network.about[0].upper()}{network.about[1:]}."]
+    head = [f"{network.weights_in_words[0].upper()}{network.weights_in_words[1:]}."]
     if network.silent:
         head.append(f"Note: {NO_SPIKES}.")
     if checks[0].assumed_dt:
@@ -152,8 +153,8 @@ def _load_nir(options: CheckOptions) -> _Network:
     return _Network(
         graph,
         name=Path(options.name).name,
-        weights=metadata.provenance,
-        precision=metadata.get_weight_format("as stored"),
+        provenance=metadata.provenance,
+        weight_format=metadata.get_weight_format("as stored"),
         silent=_is_graph_silent(graph, options.dt),
     )
 
@@ -165,6 +166,7 @@ def _load_model(options: CheckOptions) -> _Network:
     from zoo.provenance import provenance_of
 
     name = options.name
+    refuse_file(name, "a .nir file")
     untrained = not is_location(name) and zoo.info(name).weights is None
     model = zoo.create(name).eval() if untrained else zoo.load(name)
     model = quantize_weights(model, options.weights)
@@ -172,8 +174,8 @@ def _load_model(options: CheckOptions) -> _Network:
     return _Network(
         to_nir(model, profile="native"),
         name=origin.name,
-        weights=provenance_of(origin),
-        precision=origin.precision,
+        provenance=provenance_of(origin),
+        weight_format=origin.weight_format,
         silent=_is_model_silent(model),
     )
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from zoo import terminal
 from zoo.cli.images import Images, read_images
 from zoo.cli.networks import load_predictor
-from zoo.cli.options import Commands, RuntimeOptions, add_command, add_json, add_runtime
+from zoo.cli.options import (
+    Commands,
+    RuntimeOptions,
+    add_command,
+    add_json,
+    add_network,
+    add_runtime,
+)
 from zoo.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ def add_parser(commands: Commands) -> None:
     summary = "classify images (the bundled ones if none are given)"
     parser = add_command(commands, "classify", summary, ClassifyOptions, run)
     add_json(parser)
-    parser.add_argument("model", help="a name, a model folder, or an exported .onnx file")
+    add_network(parser, "model", "or an exported .onnx file")
     text = "image files of any size, which are resized and cropped as in an evaluation"
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help=text)
     add_runtime(parser)

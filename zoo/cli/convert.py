@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo import terminal
-from zoo.cli.options import Commands, Options, add_command, add_json
+from zoo.cli.options import Commands, Options, add_command, add_json, add_licence
 from zoo.cli.output import print_json
 
 __all__ = ["ConvertOptions", "add_parser", "run"]
@@ -35,8 +35,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help=text)
     text = "who trained the weights (default: the authors of the architecture)"
     parser.add_argument("--source", metavar="TEXT", help=text)
-    text = "licence of the weights, as in mit or apache-2.0 (default: unknown)"
-    parser.add_argument("--licence", default="unknown", metavar="ID", help=text)
+    add_licence(parser, "unknown", default="unknown")
 
 
 def run(options: ConvertOptions) -> int:

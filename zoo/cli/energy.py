@@ -20,8 +20,10 @@ from zoo.cli.options import (
     Commands,
     RuntimeOptions,
     add_command,
+    add_data,
     add_dt,
     add_json,
+    add_network,
     add_runtime,
 )
 from zoo.cli.output import check_output_folder, note, print_json
@@ -62,12 +64,11 @@ def add_parser(commands: Commands) -> None:
     summary = "count the operations of each layer on real images and price them"
     parser = add_command(commands, "energy", summary, EnergyOptions, run)
     add_json(parser)
-    text = "names, model folders, exported .onnx files, or .nir files of any tool"
-    parser.add_argument("models", nargs="+", metavar="MODEL", help=text)
+    files = "an exported .onnx file, or a .nir file of any tool"
+    add_network(parser, "models", files, nargs="+", metavar="MODEL")
     text = "image files to count on (default: the bundled images)"
     parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="FILE", help=text)
-    text = "count on the test split of this source: a folder, or a hub id ORG/NAME"
-    parser.add_argument("--data", metavar="SOURCE", help=text)
+    add_data(parser, "count on the test split of this source")
     text = "count on the first N images alone"
     parser.add_argument("--first", type=positive, metavar="N", help=text)
     text = "input of a .nir file of another tool: images [N, ...], or frames [T, N, ...]"

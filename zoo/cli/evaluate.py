@@ -6,7 +6,16 @@ from typing import Literal
 
 from zoo import terminal
 from zoo.cli.networks import load_predictor
-from zoo.cli.options import Commands, RuntimeOptions, add_command, add_json, add_runtime
+from zoo.cli.options import (
+    Commands,
+    RuntimeOptions,
+    add_command,
+    add_data,
+    add_json,
+    add_network,
+    add_runtime,
+    add_skip_bad,
+)
 from zoo.cli.output import print_json
 
 __all__ = ["EvaluateOptions", "add_parser", "run"]
@@ -28,14 +37,12 @@ def add_parser(commands: Commands) -> None:
     summary = "measure top-1 accuracy on a whole split"
     parser = add_command(commands, "evaluate", summary, EvaluateOptions, run)
     add_json(parser)
-    parser.add_argument("model", help="a name, a model folder, or an exported .onnx file")
-    text = "source of the data set: a folder, or a hub id ORG/NAME"
-    parser.add_argument("--data", metavar="SOURCE", help=text)
+    add_network(parser, "model", "or an exported .onnx file")
+    add_data(parser)
     text = "test: the held-out images (default); train: those of the training"
     parser.add_argument("--split", choices=("train", "test"), default="test", help=text)
     add_runtime(parser)
-    text = "leave out images that cannot be read, and say how many"
-    parser.add_argument("--skip-bad", action="store_true", help=text)
+    add_skip_bad(parser)
 
 
 def run(options: EvaluateOptions) -> int:

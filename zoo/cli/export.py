@@ -12,15 +12,18 @@ from zoo.cli.options import (
     NIR_DT,
     Commands,
     Options,
-    Weights,
     add_command,
+    add_data,
     add_dt,
+    add_formats,
     add_json,
+    add_network,
     add_weights,
 )
 from zoo.cli.output import check_output_folder, print_json
 from zoo.cli.parser import add_alias, positive
 from zoo.errors import InputError
+from zoo.provenance import WeightFormat
 
 if TYPE_CHECKING:
     from export.verification import Verification
@@ -47,7 +50,7 @@ class ExportOptions(Options):
     form: Literal["sequence", "step"]
     outputs: Literal["counts", "trains", "none"]
     batch: int | None  # images at a time; None: any number
-    weights: Weights
+    weights: WeightFormat
     dt: float | None  # seconds
     data: str | None  # folder or hub id of the images for the accuracy of rounded weights
     json: bool
@@ -58,16 +61,8 @@ def add_parser(commands: Commands) -> None:
     summary = "write a model as ONNX and NIR, verified layer by layer"
     parser = add_command(commands, "export", summary, ExportOptions, run)
     add_json(parser)
-    text = "a name, a model folder, or a .nir file of any tool, which becomes ONNX"
-    parser.add_argument("name", help=text)
-    parser.add_argument(
-        "--to",
-        dest="formats",
-        nargs="+",
-        choices=("onnx", "nir"),
-        default=["onnx"],
-        help="file formats (default: onnx)",
-    )
+    add_network(parser, "name", "or a .nir file of any tool, which becomes ONNX")
+    add_formats(parser, "file formats (default: onnx)", default=["onnx"])
     text = "where to write (default: here)"
     parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help=text)
     dialect = parser.add_argument(
@@ -96,8 +91,8 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--batch", type=positive, metavar="N", help=text)
     add_weights(parser)
     add_dt(parser)
-    text = "test split that rounded weights are evaluated on (default: the bundled images)"
-    parser.add_argument("--data", metavar="SOURCE", help=text)
+    text = "evaluate rounded weights on the test split of this source, not on the bundled images"
+    add_data(parser, text)
 
 
 def run(options: ExportOptions) -> int:
@@ -107,7 +102,7 @@ def run(options: ExportOptions) -> int:
     if options.name.endswith(".nir"):
         return _report([_export_nir_file(options)], None, json=options.json)
     _refuse_unused(options)
-    model, name = load_model(options.name)
+    model, name = load_model(options.name, "a .nir file")
     accuracies = None
     if options.weights != "float32":
         from export.prepare.quantize import quantize_weights

@@ -7,7 +7,8 @@ from typing import Any
 
 import zoo
 from zoo import terminal
-from zoo.cli.options import Commands, Options, add_command, add_json
+from zoo.cli.networks import refuse_file
+from zoo.cli.options import Commands, Options, add_command, add_json, add_network
 from zoo.cli.output import print_json
 
 __all__ = ["InfoOptions", "add_parser", "run"]
@@ -26,11 +27,12 @@ def add_parser(commands: Commands) -> None:
     summary = "show a model's configuration, data, accuracy and files"
     parser = add_command(commands, "info", summary, InfoOptions, run)
     add_json(parser)
-    parser.add_argument("name", help="a name, as in danet50-t4.in1k, or a model folder")
+    add_network(parser, "name")
 
 
 def run(options: InfoOptions) -> int:
     """Print configuration, data, metrics and files of a model."""
+    refuse_file(options.name)
     values = _describe(options.name)
     if options.json:
         return print_json(values)

@@ -6,6 +6,7 @@ import zoo
 from zoo import terminal
 from zoo.cli.options import Commands, Options, add_command, add_json
 from zoo.cli.output import print_json
+from zoo.errors import UnknownName
 
 __all__ = ["ListOptions", "add_parser", "run"]
 
@@ -35,6 +36,10 @@ def run(options: ListOptions) -> int:
     from zoo.manifest import read_manifest
 
     names = zoo.list_models(options.pattern, pretrained=not options.all)
+    if not names:
+        kind = "architecture" if options.all else "trained model"
+        command = "zoo list --all" if options.all else "zoo list"
+        raise UnknownName(f"no {kind} matches {options.pattern!r}: `{command}` shows every one")
     weights = read_manifest().weights
     if options.json:
         return print_json(

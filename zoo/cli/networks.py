@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zoo
-from zoo.cli.options import RUNTIME_OPTIONS, RuntimeOptions
+from zoo import hub
+from zoo.cli.options import NETWORK, RUNTIME_OPTIONS, RuntimeOptions
 from zoo.cli.output import note
 from zoo.errors import InputError
 
@@ -24,17 +25,32 @@ __all__ = [
     "load_model",
     "load_predictor",
     "read_nir",
+    "refuse_file",
     "requested_runtime",
 ]
 
 
-def load_model(name: str) -> "tuple[DANet, str]":
-    """Load the model of a name or folder, and return it with its full name."""
-    if name.endswith(".nir"):
-        raise InputError(
-            f"{name} is a NIR file, which `zoo energy`, `zoo check` and `zoo export` take, "
-            "and `zoo.from_nir` runs"
-        )
+# The commands that take the files of each format.
+TAKERS = {
+    ".nir": "`zoo energy`, `zoo check`, `zoo export` and `zoo verify --export`",
+    ".onnx": "`zoo classify`, `zoo evaluate`, `zoo energy` and `zoo verify --export`",
+}
+
+
+def refuse_file(name: str, *files: str) -> None:
+    """Raise `InputError` for an exported file; `files` are those that would be taken, in words."""
+    suffix = Path(name).suffix
+    if suffix in TAKERS and not hub.is_location(name):
+        valid = "; or ".join([NETWORK, *files])
+        raise InputError(f"{name}: {suffix} files are for {TAKERS[suffix]}; give {valid}")
+
+
+def load_model(name: str, *files: str) -> "tuple[DANet, str]":
+    """Load the model of a name or folder, and return it with its full name.
+
+    Raises `InputError` for an exported file, and names `files`, which would be taken.
+    """
+    refuse_file(name, *files)
     model = zoo.load(name)
     return model, model.known_origin.name
 

@@ -5,31 +5,38 @@ argument's destination. `Command` fills it from the namespace of argparse; nothi
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Generic, Literal, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
 
-from zoo.cli.parser import Parser, add_alias, positive, seconds
+from zoo.cli.parser import Assign, Parser, add_alias, licence, positive, seconds
 from zoo.errors import InputError
+from zoo.provenance import WEIGHT_FORMATS
 
 __all__ = [
+    "NETWORK",
     "NIR_DT",
     "RUNTIME_OPTIONS",
     "Command",
     "Commands",
     "Options",
     "RuntimeOptions",
-    "Weights",
+    "add_assignments",
     "add_command",
+    "add_data",
     "add_dt",
+    "add_formats",
     "add_json",
+    "add_licence",
+    "add_network",
     "add_runtime",
+    "add_skip_bad",
     "add_weights",
 ]
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
-Weights = Literal["float32", "int8", "int8-layer"]
 
+NETWORK = "a name, a model folder, or hf:ORG/REPO"
 NIR_DT = "a .nir file: a model and its exports know their own time step"  # what --dt is for
 RUNTIME_OPTIONS = ("runtime", "precision", "threads", "workers")
 
@@ -91,6 +98,47 @@ def add_command(
     return parser
 
 
+def add_network(parser: Parser, dest: str, files: str = "", **options: Any) -> None:
+    """Add the argument that names a network; `files` are the files that it may be instead."""
+    text = f"{NETWORK}; {files}" if files else NETWORK
+    parser.add_argument(dest, help=text, **options)
+
+
+def add_data(parser: Parser, text: str = "source of the data set") -> None:
+    """Add `--data`, where images lie; `text` says what they are for."""
+    text = f"{text}: a folder, or a hub id ORG/NAME"
+    parser.add_argument("--data", metavar="SOURCE", help=text)
+
+
+def add_skip_bad(parser: Parser) -> None:
+    """Add `--skip-bad`."""
+    text = "leave out images that cannot be read, and say how many"
+    parser.add_argument("--skip-bad", action="store_true", help=text)
+
+
+def add_formats(parser: Parser, text: str, default: Sequence[str] = ()) -> None:
+    """Add `--to`, the formats of exported files; `text` says what becomes of them."""
+    choices = ("onnx", "nir")
+    parser.add_argument(
+        "--to", dest="formats", nargs="+", choices=choices, default=[*default], help=text
+    )
+
+
+def add_licence(parser: Parser, text: str, default: str | None = None) -> None:
+    """Add `--licence`; `text` says what it is by default."""
+    text = f"licence of the weights, as in mit or apache-2.0 (default: {text})"
+    parser.add_argument("--licence", type=licence, default=default, metavar="ID", help=text)
+
+
+def add_assignments(
+    parser: Parser, word: str, text: str, *, dest: str, metavar: str = "KEY=VALUE"
+) -> None:
+    """Add an option of values `KEY=VALUE`."""
+    parser.add_argument(
+        word, dest=dest, nargs="+", action=Assign, default={}, metavar=metavar, help=text
+    )
+
+
 def add_json(parser: Parser) -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -102,8 +150,7 @@ def add_weights(parser: Parser) -> None:
         "float32: as they are (default); int8: rounded to 8 bits with a scale per output channel; "
         "int8-layer: with a scale per layer, as on Speck"
     )
-    choices = ("float32", "int8", "int8-layer")
-    parser.add_argument("--weights", choices=choices, default="float32", help=text)
+    parser.add_argument("--weights", choices=WEIGHT_FORMATS, default="float32", help=text)
 
 
 def add_dt(parser: Parser) -> None:

@@ -1,4 +1,4 @@
-"""What commands print and where they write."""
+"""Functions that print for commands and check where they write."""
 
 import json
 import sys

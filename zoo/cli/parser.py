@@ -9,12 +9,13 @@ was written. It tells an option that was given from one that has its default.
 """
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from zoo.errors import InputError
 
-__all__ = ["Assign", "Flag", "Parser", "Store", "add_alias", "positive", "seconds"]
+__all__ = ["Assign", "Flag", "Parser", "Store", "add_alias", "licence", "positive", "seconds"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -164,6 +165,15 @@ def seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return value
+
+
+def licence(text: str) -> str:
+    """Return the identifier of a licence that an option was given, as the Hub and SPDX have it."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the identifier of a licence, as mit, apache-2.0 or unknown"
+        )
+    return text
 
 
 def positive(text: str) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from zoo import terminal
 from zoo.cli.export import write_nir_file, write_onnx_file
 from zoo.cli.networks import check_export_package
-from zoo.cli.options import Commands, Options, add_command, add_json
+from zoo.cli.options import Commands, Options, add_command, add_formats, add_json, add_licence
 from zoo.cli.output import print_json
 from zoo.errors import InputError
 
@@ -51,19 +51,8 @@ def add_parser(commands: Commands) -> None:
     text = "the repository, which is made if it does not exist"
     parser.add_argument("--repo", required=True, metavar="ORG/NAME", help=text)
     parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument(
-        "--to",
-        dest="formats",
-        nargs="+",
-        choices=("onnx", "nir"),
-        default=[],
-        help="publish verified exports in these formats too",
-    )
-    text = (
-        "licence of the weights, as in mit or apache-2.0 (default: what the folder says; "
-        "unknown for data of your own)"
-    )
-    parser.add_argument("--licence", metavar="ID", help=text)
+    add_formats(parser, "publish verified exports in these formats too")
+    add_licence(parser, "what the folder says; unknown for data of your own")
     text = "show the files and the card, and send nothing"
     parser.add_argument("--dry-run", action="store_true", help=text)
     text = "write repository, commit and sha256 into this checkout's manifest"

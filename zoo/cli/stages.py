@@ -6,8 +6,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.cli.options import Commands, Options, add_command
-from zoo.cli.parser import Assign, positive
+from zoo.cli.options import Commands, Options, add_assignments, add_command
+from zoo.cli.parser import positive
 
 __all__ = ["StagesOptions", "add_parser", "run"]
 
@@ -29,15 +29,8 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "stages", summary, StagesOptions, run)
     text = "plan with a table for each stage, as weights/plan.toml"
     parser.add_argument("plan", type=Path, metavar="PLAN.toml", help=text)
-    parser.add_argument(
-        "--data",
-        dest="sources",
-        nargs="+",
-        action=Assign,
-        default={},
-        metavar="TAG=SOURCE",
-        help="sources of data sets, as in cifar10=FOLDER",
-    )
+    text = "sources of data sets, as in cifar10=FOLDER"
+    add_assignments(parser, "--data", text, dest="sources", metavar="TAG=SOURCE")
     text = "folder with a run folder for each stage (default: runs/family)"
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/family"), metavar="FOLDER", help=text

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo import terminal
-from zoo.cli.options import Commands, Options, add_command
-from zoo.cli.parser import Assign, Parser, positive
+from zoo.cli.options import (
+    NETWORK,
+    Commands,
+    Options,
+    add_assignments,
+    add_command,
+    add_data,
+    add_skip_bad,
+)
+from zoo.cli.parser import Parser, positive
 from zoo.errors import InputError
 
 __all__ = ["TrainOptions", "add_parser", "run"]
@@ -46,41 +54,27 @@ def add_parser(commands: Commands) -> None:
         "for images of your own, with a word of yours in its place"
     )
     parser.add_argument("name", help=text)
-    text = "source of the data set: a folder, or a hub id ORG/NAME"
-    parser.add_argument("--data", metavar="SOURCE", help=text)
+    add_data(parser)
     _add_own_images(parser)
     text = "folder of checkpoints, metrics and weights (default: runs/NAME)"
     parser.add_argument("--run", type=Path, metavar="FOLDER", help=text)
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        nargs="+",
-        action=Assign,
-        default={},
-        metavar="KEY=VALUE",
-        help="override values of the recipe",
+    add_assignments(parser, "--set", "override values of the recipe", dest="overrides")
+    text = (
+        "override fields of the network, as in stem=medium; the model keeps its name, "
+        "and config.json holds the fields"
     )
-    parser.add_argument(
-        "--config",
-        nargs="+",
-        action=Assign,
-        default={},
-        metavar="KEY=VALUE",
-        help="override fields of the network, as in stem=medium; the model keeps its name, "
-        "and config.json holds the fields",
-    )
-    text = "start from trained weights: a name, a model folder, or hf:ORG/REPO"
+    add_assignments(parser, "--config", text, dest="config")
+    text = f"start from trained weights: {NETWORK}"
     parser.add_argument("--init", metavar="MODEL", help=text)
     text = "parts of the network that do not train, as in stem or stage1"
     parser.add_argument("--freeze", nargs="+", default=[], metavar="PART", help=text)
-    text = "distil from a name, a model folder, or a Python module:function"
+    text = f"distil from {NETWORK}; or a Python module:function"
     parser.add_argument("--teacher", metavar="MODEL", help=text)
     text = "steps between two checkpoints (default: 500)"
     parser.add_argument("--save-every", type=positive, default=500, metavar="STEPS", help=text)
     text = "epochs between two evaluations on the test split (default: 1)"
     parser.add_argument("--evaluate-every", type=positive, default=1, metavar="EPOCHS", help=text)
-    text = "leave out images that cannot be read, and say how many"
-    parser.add_argument("--skip-bad", action="store_true", help=text)
+    add_skip_bad(parser)
     text = "divide the weights among the processes that torchrun started (FSDP2)"
     parser.add_argument("--shard", action="store_true", help=text)
 
@@ -133,7 +127,7 @@ def _train(
     """Train as the options say, and return the line that the run ends with."""
     from zoo.training.describe import ImageOptions
     from zoo.training.run import train_name
-    from zoo.training.train import Options as RunOptions
+    from zoo.training.train import RunOptions
 
     own_images = ImageOptions(
         size=options.size,

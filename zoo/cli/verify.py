@@ -1,12 +1,18 @@
 """`zoo verify`: an export against its model, or the files of models against the manifest."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import terminal
-from zoo.cli.networks import check_export_package, load_model, read_nir, requested_runtime
+from zoo.cli.networks import (
+    check_export_package,
+    load_model,
+    read_nir,
+    refuse_file,
+    requested_runtime,
+)
 from zoo.cli.options import (
     NIR_DT,
     Commands,
@@ -14,6 +20,7 @@ from zoo.cli.options import (
     add_command,
     add_dt,
     add_json,
+    add_network,
     add_runtime,
 )
 from zoo.cli.output import print_json
@@ -42,8 +49,8 @@ def add_parser(commands: Commands) -> None:
     summary = "check weights against the manifest, or an export against its model"
     parser = add_command(commands, "verify", summary, VerifyOptions, run)
     add_json(parser)
-    text = "names, model folders or hf:org/repo (default: all models on this machine)"
-    parser.add_argument("names", nargs="*", metavar="NAME", help=text)
+    all_models = "by default all models on this machine"
+    add_network(parser, "names", all_models, nargs="*", metavar="NAME")
     text = "compare this .onnx or .nir export with the one model NAME, layer by layer"
     parser.add_argument("--export", dest="export_file", type=Path, metavar="FILE", help=text)
     add_dt(parser)
@@ -121,7 +128,8 @@ def _verify_weights(options: VerifyOptions) -> Iterator[_Result]:
 
     options.only_for(NIR_DT, "dt")
     requested_runtime(options)
-    _refuse_graphs(options.names)
+    for name in options.names:
+        refuse_file(name)
     for name in options.names:
         yield _verify_model(name)
     if not options.names:
@@ -130,15 +138,6 @@ def _verify_weights(options: VerifyOptions) -> Iterator[_Result]:
                 yield _verify_model(name)
             except HubError as error:
                 yield _Result(name, True, f"not on this machine ({error})")
-
-
-def _refuse_graphs(names: Sequence[str]) -> None:
-    for name in names:
-        if name.endswith(".nir"):
-            raise InputError(
-                f"{name} is a NIR file, which the manifest does not know: "
-                "give its ONNX form with --export FILE.onnx"
-            )
 
 
 def _verify_model(name: str) -> _Result:

@@ -38,7 +38,7 @@ class Ancestor:
 
 @dataclass(frozen=True)
 class Init:
-    """How a run started from the weights of another network."""
+    """The record of how a run started from the weights of another network."""
 
     name: str  # of the network that the weights belong to
     source: str  # of the weights: a name, a folder, or hf:org/repo

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class LayerFiring(NamedTuple):
-    """How the neurons of a layer fire; a neuron is one of `[C, H, W]`. All three are 0 to 1."""
+    """The shares of a layer's neurons, one of `[C, H, W]` each, that fire; all are 0 to 1."""
 
     firing_rate: float  # spikes per neuron and time step
     dead: float  # share of the neurons that fire at no step of any image
@@ -99,7 +99,6 @@ class MetricsLogger:
         """Append a line to `metrics.jsonl`; all is on disk when this returns."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        log.info("%s", line)
         for split in ("test", "validation"):
             if f"{split}_top1" in line:
                 self.board.add_scalar(f"{split}/top1", line[f"{split}_top1"], line["step"])

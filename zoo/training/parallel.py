@@ -64,6 +64,7 @@ def wrap_for_distributed(net: nn.Module, accelerator: "Accelerator", *, shard: b
     if accelerator.num_processes == 1:
         return net
     if accelerator.device.type == "cuda":
+        # torch does not type this method.
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
     else:
         SyncNorm.convert(net)
@@ -136,6 +137,7 @@ class SyncNorm(nn.BatchNorm2d):
         x = input.float()
         count = x.new_full((1,), x.numel() / x.shape[1])
         sums = torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), count])
+        # torch does not type `apply`.
         totals: Tensor = _SumOverProcesses.apply(sums)  # type: ignore[no-untyped-call]
         total, squares, n = totals.split_with_sizes([x.shape[1], x.shape[1], 1])
         mean = total / n

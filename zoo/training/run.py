@@ -1,7 +1,7 @@
 """A whole run: from a name to a finished model folder."""
 
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from zoo.training.fitting import fitting_recipe
 from zoo.training.result import write_result
 from zoo.training.sources import NoSplit, Rows, has_split, open_rows
 from zoo.training.teacher import load_teacher
-from zoo.training.train import DEFAULT, Options, TrainingRun, train
+from zoo.training.train import DEFAULT, RunOptions, TrainingRun, train
 
 __all__ = ["held_out_share", "load_data", "load_for_evaluation", "train_name"]
 
@@ -28,6 +28,12 @@ log = logging.getLogger(__name__)
 
 SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
 MAX_SHOWN = 10  # names of classes in a message
+# The fields of a network that --config cannot change, and what they follow from.
+FIXED = {
+    "steps": "T of the name",
+    "in_channels": "images and classes of the data set",
+    "num_classes": "images and classes of the data set",
+}
 
 
 def train_name(
@@ -40,7 +46,7 @@ def train_name(
     config: dict[str, str] | None = None,
     init: str | None = None,
     teacher: str | None = None,
-    options: Options = DEFAULT,
+    options: RunOptions = DEFAULT,
 ) -> str:
     """Train a network by its name, and write a model folder that `zoo.load` takes.
 
@@ -154,11 +160,12 @@ def _config_fields(values: dict[str, str]) -> dict[str, Any]:
 
     Raises `ConfigError` for unknown ones, and for those that follow from name or data set.
     """
-    DANetConfig.check_names(values)  # as `zoo.create` has parameters that are no fields
-    for key in ("steps", "in_channels", "num_classes"):
-        if key in values:
-            origin = "T of the name" if key == "steps" else "images and classes of the data set"
-            raise ConfigError(f"--config {key}={values[key]}: it follows from the {origin}")
+    valid = [field.name for field in fields(DANetConfig) if field.name not in FIXED]
+    for key, text in values.items():
+        if key in FIXED:
+            raise ConfigError(f"--config {key}={text}: it follows from the {FIXED[key]}")
+        if key not in valid:
+            raise ConfigError(f"--config: unknown key {key!r}; valid are {', '.join(valid)}")
     return {key: parse_value(text) for key, text in values.items()}
 
 

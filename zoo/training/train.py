@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from zoo.training.sampler import BatchSampler, generator
 from zoo.training.transforms import Augmentation, check_augmentation
 from zoo.training.whitening import images_needed, whiten
 
-__all__ = ["DEFAULT", "Options", "Progress", "Teacher", "Trainer", "TrainingRun", "train"]
+__all__ = ["DEFAULT", "Progress", "RunOptions", "Teacher", "Trainer", "TrainingRun", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ Teacher = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class RunOptions:
     """The options of a run that do not change what is learnt."""
 
     save_every: int = 500  # steps between two checkpoints
@@ -65,12 +65,12 @@ class Options:
     progress: Progress | None = None  # called after each step
 
 
-DEFAULT = Options()
+DEFAULT = RunOptions()
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a run trains on, by which recipe, and where it keeps its files."""
+    """A run has images to train on, a recipe, and a folder where it keeps its files."""
 
     recipe: Recipe
     data: Split  # the training images
@@ -79,7 +79,7 @@ class TrainingRun:
     spec: DatasetSpec | None = None  # of a user's own images; None: of the recipe's data set
     init: Init | None = None  # the record of the weights that the model starts from
     teacher: Teacher | None = None  # another network to distil from
-    options: Options = DEFAULT
+    options: RunOptions = DEFAULT
 
 
 def train(model: DANet, run: TrainingRun) -> dict[str, Any]:
@@ -234,8 +234,10 @@ class Trainer:
             rates = self._update(*next(batches))
             self.epoch_sums[3] += time.process_time() - processor_time
             self.step += 1
-            if self.step == first_step + STEPS_OF_ESTIMATE:
-                self._estimate(time.monotonic() - first_time, STEPS_OF_ESTIMATE)
+            if self.step == first_step + STEPS_OF_ESTIMATE and not epoch_ends:
+                seconds = time.monotonic() - first_time
+                images = STEPS_OF_ESTIMATE * recipe.batch_size
+                log.info("%s", self._speed_in_words(images, seconds, STEPS_OF_ESTIMATE))
             saves = epoch_ends or self.step % self.run.options.save_every == 0
             if saves or self.step % check_every == 0:
                 self._check_loss()
@@ -247,7 +249,6 @@ class Trainer:
                     speed_step, speed_time = self.step, now
             if epoch_ends:
                 line = self._end_epoch()
-                self._estimate(time.monotonic() - self.epoch_began, per_epoch)
                 self.epoch_began = time.monotonic()
                 speed_step, speed_time = self.step, self.epoch_began
             if saves:
@@ -329,16 +330,14 @@ class Trainer:
             values = {"train/loss": loss, "train/top1": top1, "images_per_second": speed}
             self.metrics.log_step(self.step, values | {"lr": self.optimizer.lr}, rates)
 
-    def _estimate(self, seconds: float, steps: int) -> None:
-        """Log the speed of the last steps, and when the others will be done at that speed."""
-        if self.step == self.total_steps:
-            return
+    def _speed_in_words(self, images: int, seconds: float, steps: int) -> str:
+        """Return the speed of the last steps, and how long the others will take at that speed."""
         per_epoch, epoch = self.sampler.per_epoch, (self.step - 1) // self.sampler.per_epoch
         left = sum(map(self._step_cost, range(epoch + 1, self.recipe.epochs))) * per_epoch
         left += self._step_cost(epoch) * ((epoch + 1) * per_epoch - self.step)
-        end = datetime.now() + timedelta(seconds=seconds / steps * left / self._step_cost(epoch))
-        speed, t = steps * self.recipe.batch_size / seconds, self.net.head.readout.steps
-        log.info("%.3g images/s at T = %d; done about %s", speed, t, f"{end:%Y-%m-%d %H:%M}")
+        rest = timedelta(seconds=round(seconds / steps * left / self._step_cost(epoch)))
+        t = self.net.head.readout.steps
+        return f"{images / max(seconds, 1e-9):.3g} images/s at T = {t}, {rest} left"
 
     def _step_cost(self, epoch: int) -> int:
         """Return the cost of a step in an epoch, which grows with time steps and pixels."""
@@ -372,7 +371,19 @@ class Trainer:
             line |= {"skipped": self.data.skipped}
         if self.metrics:
             self.metrics.log_epoch(line)
+            log.info("%s", self._epoch_in_words(line, seconds))
         return line
+
+    def _epoch_in_words(self, line: dict[str, Any], seconds: float) -> str:
+        """Return what a person reads of an epoch; `metrics.jsonl` has the rest."""
+        top1 = [
+            f"{split} top-1 {line[f'{split}_top1']:.2%}"
+            for split in ("train", self.recipe.evaluated)
+            if f"{split}_top1" in line
+        ]
+        loss = f"epoch {line['epoch']} of {self.recipe.epochs}: loss {line['train_loss']:.4g}"
+        speed = self._speed_in_words(line["images"], seconds, self.sampler.per_epoch)
+        return ", ".join([loss, *top1, speed])
 
     def _sync_eval_model(self) -> None:
         """Give the weights so far, or their average, to `model`, in eval mode."""

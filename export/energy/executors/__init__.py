@@ -36,7 +36,7 @@ def executor(
 
     Args:
         what: the model, the graph, or the path of a file.
-        steps: T, for a graph that does not say it.
+        steps: T, for a NIR graph that does not say it.
         like: an example of the input of a graph that does not say what it reads. An axis more than
             the graph speaks of, besides the batch, is time, and whole numbers are then counts of
             events.
@@ -48,10 +48,11 @@ def executor(
     """
     what = Path(what) if isinstance(what, str) else what
     graph = isinstance(what, nir.NIRGraph) or (isinstance(what, Path) and what.suffix != ".onnx")
-    if dt is not None and not graph:
-        raise InputError(
-            f"dt = {dt} is for a NIR graph: a model and an .onnx file know their own time step"
-        )
+    for name, value in (("dt", dt), ("steps", steps)):
+        if value is not None and not graph:
+            raise InputError(
+                f"{name} = {value} is for a NIR graph: a model and an .onnx file know their own"
+            )
     match what:
         case DANet():
             return TorchExecutor(what)

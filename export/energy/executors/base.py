@@ -32,8 +32,9 @@ class Source:
     steps: int
     data: DatasetSpec | None = None  # None for the graph of somebody else
     weights_sha256: str = ""  # empty where none is stated
-    weights: str = UNKNOWN  # how they came to be: trained, converted, random, or unknown
-    precision: str = "float32"  # or how they were rounded; "as stored" where a graph does not say
+    provenance: str = UNKNOWN  # of the weights: trained, converted, random, or unknown
+    # A `zoo.provenance.WeightFormat`, or "as stored" where a graph does not say.
+    weight_format: str = "float32"
     # Seconds a step, where neither the graph nor the caller gave them and it matters.
     assumed_dt: float | None = None
 

@@ -54,8 +54,8 @@ class NirExecutor(Executor):
             steps=int(steps),
             data=metadata.get_data(),
             weights_sha256=metadata.get_weights_sha256(),
-            weights=metadata.provenance,
-            precision=metadata.get_weight_format("as stored"),
+            provenance=metadata.provenance,
+            weight_format=metadata.get_weight_format("as stored"),
             assumed_dt=checked.dt if checked.dt_assumed else None,
         )
         super().__init__(graph, source)

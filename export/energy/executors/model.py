@@ -38,8 +38,8 @@ class TorchExecutor(Executor):
             steps=model.config.steps,
             data=origin.data,
             weights_sha256=digest(origin.weights),
-            weights=provenance_of(origin),
-            precision=origin.precision,
+            provenance=provenance_of(origin),
+            weight_format=origin.weight_format,
         )
         super().__init__(graph, source)
         self.model = model

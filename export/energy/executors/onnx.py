@@ -43,8 +43,8 @@ class OnnxExecutor(Executor):
             steps=model.config.steps,
             data=metadata.data,
             weights_sha256=metadata.weights_sha256,
-            weights=metadata.provenance,
-            precision=metadata.weight_format,
+            provenance=metadata.provenance,
+            weight_format=metadata.weight_format,
         )
         super().__init__(to_nir(model, profile="native"), source)
         self.paths = {node_name(value): value for node in proto.graph.node for value in node.output}

@@ -46,7 +46,8 @@ def render(report: EnergyResults, console: Console) -> None:
     )
     console.print(f"Convention {report.convention.name}: {report.convention.explanation}")
     console.print(
-        f"Run by {escape(report.source.engine)}, T = {report.steps}; {escape(report.weights)}"
+        f"Run by {escape(report.source.engine)}, T = {report.steps}; "
+        f"{escape(report.weights_in_words)}"
     )
 
 

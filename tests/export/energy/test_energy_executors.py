@@ -148,6 +148,14 @@ def test_a_graph_of_somebody_else():
         estimate(network, torch.rand(3, 2, 6, 6))
 
 
+def test_what_would_be_ignored_or_is_no_tensor_is_refused():
+    model, images = lively("danet20-t2.fmnist", 16, **TINY), torch.rand(1, 1, 16, 16)
+    with pytest.raises(InputError, match="steps = 5 is for a NIR graph: a model and"):
+        estimate(model, images, steps=5)
+    with pytest.raises(InputError, match="images are a ndarray: give a tensor, as"):
+        estimate(model, images.numpy())
+
+
 def test_graphs_that_cannot_be_counted(tmp_path):
     ones = np.ones((2, 3, 3), np.float32)
     ends = {

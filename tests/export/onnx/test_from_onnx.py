@@ -121,7 +121,7 @@ def test_neurons_that_differ_from_the_configuration(tmp_path: Path) -> None:
 def test_weights_of_a_chip_say_so(tmp_path: Path) -> None:
     model = quantize_weights(lively("danet20-t2.fmnist", 12, **TINY), "int8-layer")
     read = there_and_back(model, tmp_path)
-    assert read.origin is not None and read.origin.precision == "int8-layer"
+    assert read.origin is not None and read.origin.weight_format == "int8-layer"
     assert_same_graph(model, read)
 
 
@@ -288,7 +288,7 @@ def edit(proto: onnx.ModelProto, key: str, **values: Any) -> None:
         (lambda p: describe(p, precision=""), "has no metadata 'precision'"),
         (
             lambda p: describe(p, precision="int3"),
-            "precision 'int3' is not one of float32, int8, int8-layer",
+            "weight format 'int3' is not one of float32, int8, int8-layer",
         ),
         (lambda p: describe(p, config="[]"), "metadata of no network"),
         (lambda p: describe(p, config="{"), "metadata of no network"),
@@ -323,8 +323,6 @@ def test_text_that_is_no_text_is_refused(
     text: bytes, whole: onnx.ModelProto, tmp_path: Path
 ) -> None:
     (tmp_path / "odd.onnx").write_bytes(whole.SerializeToString().replace(text, b"\xff" + text[1:]))
-    message = (
-        r"lacks the tensor stage1\.block0\.conv1\.weight|name .* is not one of|precision .* is not"
-    )
+    message = r"lacks the tensor stage1\.block0\.conv1\.weight|name .* is not one of|weight format"
     with pytest.raises(InputError, match=message):
         read_onnx(tmp_path / "odd.onnx")

@@ -11,7 +11,10 @@ from export.prepare.quantize import quantize_weights
 def test_weights_are_integers_times_a_scale_per_channel() -> None:
     model = lively("danet20-t2.fmnist", 12, widths=(4, 6, 8))
     folded, found = fold(model), quantize_weights(model)
-    assert found.origin is not None and (found.origin.precision, model.origin.precision) == (
+    assert found.origin is not None and (
+        found.origin.weight_format,
+        model.origin.weight_format,
+    ) == (
         "int8",
         "float32",
     )

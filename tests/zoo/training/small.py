@@ -13,7 +13,7 @@ import torch
 from zoo.danet import DANet, DANetConfig
 from zoo.training.config import Recipe
 from zoo.training.data import Images
-from zoo.training.train import Options, TrainingRun, train
+from zoo.training.train import RunOptions, TrainingRun, train
 
 # In bfloat16, which some CPUs would choose, two processes round otherwise than one.
 RECIPE = {"dataset": "fmnist", "epochs": 2, "batch_size": 8, "lr": 0.05, "bf16": False}
@@ -51,7 +51,7 @@ def main(run: Path, shard: bool, recipe: Recipe) -> None:
     def say(step: int, total: int, shown: dict[str, float]) -> None:
         print(step, flush=True)
 
-    options = Options(shard=shard, save_every=1, progress=say)
+    options = RunOptions(shard=shard, save_every=1, progress=say)
     last = train(model, TrainingRun(recipe, data(), data(), run, options=options))
     if last and Path(run / "metrics.jsonl").exists():
         torch.save(model.state_dict(), run / "weights.pt")

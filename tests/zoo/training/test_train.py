@@ -21,7 +21,7 @@ from zoo.training.data import Images
 from zoo.training.lineage import Init
 from zoo.training.optimizer import learning_rate, parameter_groups
 from zoo.training.sampler import BatchSampler, generator
-from zoo.training.train import Options, TrainingRun, train
+from zoo.training.train import RunOptions, TrainingRun, train
 
 RECIPE = Recipe(
     dataset="fmnist",
@@ -67,7 +67,7 @@ def fit_tiny(
     model = DANet(TINY)
     if poison:
         nn.init.constant_(model.head.fc.bias, math.nan)
-    run_options = Options(progress=progress, **options)
+    run_options = RunOptions(progress=progress, **options)
     last = train(
         model,
         TrainingRun(
@@ -396,7 +396,9 @@ def test_images_may_be_small_at_first(
         lambda module, args: shapes.append(tuple(args[0].shape[-2:]))
     )
     recipe = replace(RECIPE, sizes=((0, 14), (1, 28)))
-    run = TrainingRun(recipe, images(26), images(11), tmp_path, options=Options(evaluate_every=2))
+    run = TrainingRun(
+        recipe, images(26), images(11), tmp_path, options=RunOptions(evaluate_every=2)
+    )
     train(model, run)
     assert shapes[:3] == [(14, 14)] * 3 and (8, 8) in shapes[3:]
 
@@ -433,10 +435,15 @@ def test_what_trains_and_when_it_ends_is_said(fit: Any, caplog: pytest.LogCaptur
     said = [record.getMessage() for record in caplog.records]
     assert "training on cpu in float32: 3 epochs of 3 steps, 8 images each" in said
     estimates = [
-        re.fullmatch(r"[\d.e+]+ images/s at T = (\d); done about \d{4}-\d\d-\d\d \d\d:\d\d", text)
+        re.fullmatch(
+            r"epoch (\d of 3): loss [\d.e+-]+, train top-1 \d+\.\d\d%, test top-1 \d+\.\d\d%, "
+            r"[\d.e+]+ images/s at T = (\d), \d:\d\d:\d\d left",
+            text,
+        )
         for text in said
     ]
-    assert [match[1] for match in estimates if match] == ["1", "1"]
+    lines = [match.groups() for match in estimates if match]
+    assert lines == [("1 of 3", "1"), ("2 of 3", "1"), ("3 of 3", "2")]
 
 
 class Clock:
