@@ -164,7 +164,7 @@ WRONG = [
     ("classify danet51-t4", "nearest are danet50-t4"),
     ("classify danet50-t4.tin200", "was never trained"),
     ("classify danet20-t0.fmnist", "T = 0 time steps; valid are 1 to 1024"),
-    ("info ./absent", "./absent: there is no such model folder"),
+    ("info ./absent", "'./absent': there is no such model folder"),
     ("info somebody/pets", "no such model folder; a model on the Hub is hf:somebody/pets"),
     ("info text.onnx", "text.onnx: .onnx files are for `zoo classify`, `zoo evaluate`"),
     ("info text.nir", "text.nir: .nir files are for `zoo energy`, `zoo check`"),

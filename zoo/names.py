@@ -55,7 +55,7 @@ class ModelSpec:
         match = GRAMMAR.fullmatch(name)
         if match is None and ("/" in name or os.sep in name):
             hub = f"; a model on the Hub is hf:{name}" if re.fullmatch(REPO, name) else ""
-            raise UnknownName(f"{name}: there is no such model folder{hub}")
+            raise UnknownName(f"{name!r}: there is no such model folder{hub}")
         if match is None:
             architecture, _, word = name.partition(".")
             if own_data and word and GRAMMAR.fullmatch(architecture):

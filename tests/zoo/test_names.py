@@ -91,8 +91,16 @@ UNKNOWN = [
         "danet" + "9" * 5000 + "-t4",
         "danet18-t99999",
     ),
-    *("danet１８-t4", "../danet18-t4", "danet18-t4/", "💥"),  # noqa: RUF001  # full-width digits, on purpose
+    *("danet１８-t4", "💥"),  # noqa: RUF001  # full-width digits, on purpose
 ]
+
+
+@pytest.mark.parametrize("name", ["../danet18-t4", "danet18-t4/", "org/pets", "a\nb/c"], ids=repr)
+def test_a_path_is_no_unknown_model_but_a_folder_that_is_not_there(name: str) -> None:
+    with pytest.raises(UnknownName) as error:
+        zoo.info(name)
+    hub = "; a model on the Hub is hf:org/pets" if name == "org/pets" else ""
+    assert str(error.value) == f"{name!r}: there is no such model folder{hub}"
 
 
 @pytest.mark.parametrize("name", UNKNOWN, ids=lambda name: repr(name[:24]))
