@@ -170,8 +170,8 @@ WRONG = [
     ("info text.nir", "text.nir: .nir files are for `zoo energy`, `zoo check`"),
     ("check text.onnx", "give a name, a model folder, or hf:ORG/REPO; or a .nir file"),
     ("export text.onnx", "give a name, a model folder, or hf:ORG/REPO; or a .nir file"),
-    ("list nothing", "no trained model matches 'nothing': `zoo list` shows every one"),
-    ("list nothing --all", "no architecture matches 'nothing': `zoo list --all` shows"),
+    ("list nothing", "no trained model matches 'nothing': leave it out to see all; --all lists"),
+    ("list nothing --all", "no architecture matches 'nothing': leave it out to see all\n"),
     (
         "push danet20-t4 --repo a/b --licence no=licence --dry-run",
         "argument --licence: 'no=licence' is not the identifier of a licence, as mit, apache-2.0",

@@ -64,7 +64,7 @@ def add_parser(commands: Commands) -> None:
     summary = "count the operations of each layer on real images and price them"
     parser = add_command(commands, "energy", summary, EnergyOptions, run)
     add_json(parser)
-    files = "an exported .onnx file, or a .nir file of any tool"
+    files = "or an exported .onnx file, or a .nir file of any tool"
     add_network(parser, "models", files, nargs="+", metavar="MODEL")
     text = "image files to count on (default: the bundled images)"
     parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="FILE", help=text)

@@ -38,8 +38,8 @@ def run(options: ListOptions) -> int:
     names = zoo.list_models(options.pattern, pretrained=not options.all)
     if not names:
         kind = "architecture" if options.all else "trained model"
-        command = "zoo list --all" if options.all else "zoo list"
-        raise UnknownName(f"no {kind} matches {options.pattern!r}: `{command}` shows every one")
+        hint = "" if options.all else "; --all lists untrained ones too"
+        raise UnknownName(f"no {kind} matches {options.pattern!r}: leave it out to see all{hint}")
     weights = read_manifest().weights
     if options.json:
         return print_json(

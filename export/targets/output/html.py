@@ -13,9 +13,9 @@ from export.targets.result import Check
 __all__ = ["render"]
 
 
-def render(checks: Sequence[Check], name: str, about: Sequence[str] = ()) -> str:
-    """Return the page of checks of the network `name`; `about` are lines on where it comes from."""
-    return _template().render(checks=checks, name=name, about=about, units=units, words=words)
+def render(checks: Sequence[Check], name: str, notes: Sequence[str] = ()) -> str:
+    """Return the page of checks of the network `name`; `notes` are lines on where it comes from."""
+    return _template().render(checks=checks, name=name, notes=notes, units=units, words=words)
 
 
 @cache
