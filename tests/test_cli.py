@@ -155,8 +155,8 @@ def test_the_export_of_another_model_is_one_line(
     assert cli.main(["verify", "danet20-t4.cifar10", "--export", str(path)]) == 1
     out, err = capfd.readouterr()
     assert not out and err == (
-        f"zoo: {path} takes images [1, 28, 28], and danet20-t4.cifar10 takes [3, 32, 32]: "
-        "it is the export of another model\n"
+        f"zoo: {path} cannot be run as this model: it takes images [1, 28, 28], "
+        "and danet20-t4.cifar10 takes [3, 32, 32]\n"
     )
 
 

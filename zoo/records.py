@@ -263,6 +263,10 @@ def _kinds(record: Any) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(record) if field.init}
 
 
+def _is_record(kind: Any) -> bool:  # unlike `is_dataclass`, it leaves the type of `kind` as it is
+    return is_dataclass(kind)
+
+
 def _beside(kind: Any) -> tuple[str, ...]:
     """Return the keys of a table whose entries lie among the fields of its record."""
     marks = get_args(kind)[1:]
@@ -289,7 +293,7 @@ def _convert(kind: Any, value: Any) -> Any:
         return _items(kind, value)
     if origin is dict:
         return _entries(get_args(kind)[1], value)
-    if is_dataclass(kind):
+    if _is_record(kind):
         return _nested(kind, value, {})
     return _scalar(kind, value)
 
@@ -360,7 +364,7 @@ def _entries(kind: Any, value: Any) -> dict[str, Any]:
     """Return a table whose entries are of `kind`; records are named by their keys."""
     if not isinstance(value, Mapping):
         raise _Misfit(value, "a table")
-    named = is_dataclass(kind) and "name" in _kinds(kind)
+    named = _is_record(kind) and "name" in _kinds(kind)
     return {key: _field(kind, one, key, own_name=named) for key, one in value.items()}
 
 

@@ -80,8 +80,8 @@ def _verify(
     ours, theirs = list(still_image(model, 1).shape[1:]), _image_shape(proto)[1:]
     if ours != theirs:
         raise VerificationError(
-            f"{path} takes images {theirs}, and {model.known_origin.name} takes {ours}: "
-            "it is the export of another model"
+            f"{path} cannot be run as this model: it takes images {theirs}, "
+            f"and {model.known_origin.name} takes {ours}"
         )
     if images is None:
         noise = torch.Generator().manual_seed(0)

@@ -485,13 +485,16 @@ def test_the_first_estimate_is_of_all_steps_so_far(
 ) -> None:
     """Also where epochs are shorter than that."""
     clock, estimates = Clock(), []
+
+    def recorded(_: Any, images: int, seconds: float, steps: int) -> str:
+        estimates.append((images, seconds, steps))
+        return ""
+
     monkeypatch.setattr(loop, "time", clock)
     monkeypatch.setattr(loop, "STEPS_OF_ESTIMATE", 5)
-    monkeypatch.setattr(
-        loop.Trainer, "_estimate", lambda self, seconds, steps: estimates.append((seconds, steps))
-    )
+    monkeypatch.setattr(loop.Trainer, "_speed_in_words", recorded)
     fit(progress=clock.after_step)
-    assert estimates == [(30, 3), (40, 5), (30, 3)]
+    assert estimates == [(24, 30, 3), (40, 40, 5), (24, 30, 3)]
 
 
 @pytest.mark.parametrize(
