@@ -14,26 +14,31 @@ import numpy as np
 from export.nir.nodes import NODE_KINDS, Array
 from zoo.errors import ExportError
 
-__all__ = ["Constants", "euler", "neuron_constants"]
+__all__ = ["Constants", "neuron_constants"]
 
 Constants = tuple[Array, Array, Array]  # decay, input_gain, bias_current
 
 
-def neuron_constants(name: str, node: Any, dt: float) -> list[Constants]:
+@np.errstate(over="ignore")  # what a precision cannot hold is an infinity
+def neuron_constants(
+    name: str, node: Any, dt: float, dtype: type[np.floating[Any]] = np.float32
+) -> dict[str, Constants]:
     """Return the constants of each state of a neuron, in the order in which they feed each other.
 
-    Raises `ExportError` for a time constant below `dt`.
+    They are rounded to `dtype` last. Raises `ExportError` for a time constant below `dt`.
     """
-    constants = []
-    for state in NODE_KINDS[type(node)].integrators:
-        gain = getattr(node, state.gain)
-        tau = getattr(node, state.tau) if state.tau else None
-        leak = getattr(node, state.leak) if state.leak else np.zeros_like(gain)
-        constants.append(euler(name, dt, tau, gain, leak))
+    constants = {}
+    for integrator in NODE_KINDS[type(node)].integrators:
+        gain = getattr(node, integrator.gain)
+        tau = getattr(node, integrator.tau) if integrator.tau else None
+        leak = getattr(node, integrator.leak) if integrator.leak else np.zeros_like(gain)
+        exact = _euler(name, dt, tau, gain, leak)
+        decay, input_gain, bias_current = (np.asarray(value, dtype) for value in exact)
+        constants[integrator.state] = decay, input_gain, bias_current
     return constants
 
 
-def euler(name: str, dt: float, tau: Array | None, gain: Array, leak: Array) -> Constants:
+def _euler(name: str, dt: float, tau: Array | None, gain: Array, leak: Array) -> Constants:
     """Return `decay`, `input_gain` and `bias_current` of one state of the node `name`.
 
     Without a `tau` there is no leak. Raises `ExportError` for a time constant below `dt`.

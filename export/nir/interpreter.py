@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 from export.nir.graph import CheckedGraph, check_graph
 from export.nir.integration import Constants, neuron_constants
-from export.nir.nodes import CONVS, PARAMETERS, POOLS, Array
+from export.nir.nodes import CONVS, PARAMETERS, POOLS, Array, kernel_size, paddings
 from zoo.errors import ExportError, InputError
 
 __all__ = ["MAX_BYTES", "run", "step_of"]
@@ -118,18 +118,9 @@ def _work_elements(checked: CheckedGraph, name: str) -> int:
     node, takes = checked.nodes[name], checked.inputs(name)
     if type(node) not in CONVS + POOLS:
         return 0
-    kernel = node.kernel_size if type(node) in POOLS else node.weight.shape[2:]
-    if node.padding == "same":
-        pads = _same(node)
-    else:
-        pads = [2 * pad for pad in node.padding]
-    padded = takes[0] * math.prod(size + pad for size, pad in zip(takes[1:], pads, strict=True))
-    return padded + takes[0] * math.prod((*checked.shapes[name][1:], *kernel))
-
-
-def _same(node: Any) -> list[int]:
-    """Return how much longer each axis of the input must be for an output of its own size."""
-    return [d * (k - 1) for d, k in zip(node.dilation, node.weight.shape[2:], strict=True)]
+    axes = zip(takes[1:], paddings(node), strict=True)
+    padded = takes[0] * math.prod(size + sum(pads) for size, pads in axes)
+    return padded + takes[0] * math.prod((*checked.shapes[name][1:], *kernel_size(node)))
 
 
 def _slide(node: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -141,7 +132,7 @@ def _slide(node: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> 
         return F.avg_pool2d(padded, node.kernel_size, node.stride, divisor_override=area)
     pads = node.padding
     if pads == "same":  # as torch pads, which may warn of it
-        x, pads = F.pad(x, [pad for r in reversed(_same(node)) for pad in (r // 2, r - r // 2)]), 0
+        x, pads = F.pad(x, [pad for axis in reversed(paddings(node)) for pad in axis]), 0
     conv = F.conv1d if x.dim() == 3 else F.conv2d
     return conv(x, weight, bias, node.stride, pads, node.dilation, node.groups)
 
@@ -153,9 +144,7 @@ class _State:
     """
 
     def __init__(self, constants: Constants, fire: tuple[Array, Array] | None, dtype: Any) -> None:
-        self.decay, self.input_gain, self.bias_current = (
-            np.asarray(value, dtype) for value in constants
-        )
+        self.decay, self.input_gain, self.bias_current = constants
         self.v, self.fire = np.zeros((), dtype), fire
 
     def __call__(self, x: Array) -> Array:
@@ -175,10 +164,10 @@ def _step(checked: CheckedGraph, name: str, dtype: type[np.floating[Any]]) -> St
     """
     node: Any = checked.nodes[name]
     p = {field: getattr(node, field).astype(dtype) for field in PARAMETERS[type(node)]}
-    if constants := neuron_constants(name, node, checked.dt):
+    if constants := neuron_constants(name, node, checked.dt, dtype):
+        *before, membrane = constants.values()
         fire = (p["v_threshold"], p["v_reset"]) if "v_threshold" in p else None
-        states = [_State(terms, None, dtype) for terms in constants[:-1]]
-        states.append(_State(constants[-1], fire, dtype))
+        states = [*(_State(terms, None, dtype) for terms in before), _State(membrane, fire, dtype)]
         return lambda x: reduce(lambda value, state: state(value), states, x)
     match node:
         case nir.Input() | nir.Output():

@@ -15,11 +15,11 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from export.nir import integration
 from export.nir.graph import CheckedGraph
-from export.nir.nodes import CONVS, NODE_KINDS, POOLS, Array
+from export.nir.integration import neuron_constants
+from export.nir.nodes import CONVS, NODE_KINDS, POOLS, Array, paddings
 
-__all__ = ["Cuba", "Delay", "Neuron", "SpikeGrad", "Surrogate", "Threshold", "euler", "node_module"]
+__all__ = ["Cuba", "Delay", "Neuron", "SpikeGrad", "Surrogate", "Threshold", "node_module"]
 
 SpikeGrad = Callable[[Tensor], Tensor]  # u -> 1. where u > 0, else 0., with a surrogate gradient
 Terms = tuple[Tensor, Tensor, Tensor]  # decay, input gain and bias current of one state
@@ -204,19 +204,13 @@ def node_module(checked: CheckedGraph, name: str, spike_grad: SpikeGrad) -> nn.M
             return nn.Identity()
 
 
-def euler(name: str, dt: float, tau: Array | None, gain: Array, leak: Array) -> Terms:
-    """Return `export.nir.integration.euler` in float32."""
-    decay, input_gain, bias_current = integration.euler(name, dt, tau, gain, leak)
-    return _tensor(decay), _tensor(input_gain), _tensor(bias_current)
-
-
 def _neuron(checked: CheckedGraph, name: str, spike_grad: SpikeGrad) -> Neuron | Cuba:
     node: Any = checked.nodes[name]
     fires = NODE_KINDS[type(node)].spikes
     fire = (_tensor(node.v_threshold), _tensor(node.v_reset)) if fires else None
     *synapse, membrane = (
         (_tensor(decay), _tensor(input_gain), _tensor(bias_current))
-        for decay, input_gain, bias_current in integration.neuron_constants(name, node, checked.dt)
+        for decay, input_gain, bias_current in neuron_constants(name, node, checked.dt).values()
     )
     neuron = Neuron(membrane, fire, spike_grad)
     return Cuba(Neuron(synapse[0], None, spike_grad), neuron) if synapse else neuron
@@ -227,7 +221,7 @@ def _weighted(node: Any) -> nn.Module:
     if type(node) in POOLS:
         area = int(np.prod(node.kernel_size)) if type(node) is nir.AvgPool2d else 1
         pool = nn.AvgPool2d(node.kernel_size, node.stride, divisor_override=area)
-        return _padded([(p, p) for p in node.padding], pool)
+        return _padded(paddings(node), pool)
     weight, bias = _tensor(node.weight), _tensor(node.bias) if hasattr(node, "bias") else None
     if type(node) not in CONVS and weight.dim() > 2:
         return Affine(weight, bias)
@@ -240,8 +234,7 @@ def _weighted(node: Any) -> nn.Module:
     else:
         padding, inputs = node.padding, columns * node.groups
         if padding == "same":
-            reach = [d * (k - 1) for d, k in zip(node.dilation, kernel, strict=True)]
-            pads, padding = [(r // 2, r - r // 2) for r in reach], 0
+            pads, padding = paddings(node), 0
         conv: Any = nn.Conv1d if type(node) is nir.Conv1d else nn.Conv2d
         options = (node.stride, padding, node.dilation, node.groups)
         module = conv(inputs, rows, kernel, *options, device="meta")

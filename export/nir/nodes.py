@@ -3,8 +3,8 @@
 `NODE_KINDS` says of a type what it is, which of its fields are arrays of numbers, whether its
 output is spikes, how a neuron integrates, and the shape of its output. The reader, the checked
 graph, the interpreter, the network and the verification consult it. To add a node is an entry
-here and what the node computes in `export.nir.interpreter` and `export.nir.modules`, where a
-neuron of leaky integrators needs nothing more; and in `export.onnx.nir_step`.
+here and what the node computes in `export.nir.interpreter`, `export.nir.modules` and
+`export.onnx.nir_step`; a neuron of leaky integrators needs nothing more than the entry.
 
 Whatever a node holds, everything here either takes it or says no in one line; nothing is computed
 or allocated.
@@ -25,6 +25,7 @@ from zoo.errors import ExportError
 
 __all__ = [
     "CONVS",
+    "LINEAR",
     "MAX_AXES",
     "MAX_ELEMENTS",
     "NEURONS",
@@ -33,6 +34,7 @@ __all__ = [
     "POOLS",
     "SCALAR",
     "SPIKING",
+    "SPIKING_NEURONS",
     "Array",
     "Integrator",
     "NodeKind",
@@ -40,8 +42,10 @@ __all__ = [
     "Shape",
     "declared_shape",
     "delay_steps",
+    "kernel_size",
     "nodes_of",
     "output_shape",
+    "paddings",
     "prepared",
     "refused",
     "shown",
@@ -113,17 +117,15 @@ def _conv_shape(name: str, node: Any, takes: Shape, extra: Shape) -> Shape:
         raise refused(
             name, f"reads {list(takes)}, which its weights, bias, groups or input_shape do not fit"
         )
-    if node.padding != "same":
-        return (features, *_slid(name, node, takes, kernel, node.dilation))
-    if max(node.stride) > 1:
+    if node.padding == "same" and max(node.stride) > 1:
         raise refused(name, "pads to the 'same' size with a stride, which has no meaning")
-    return (features, *size)
+    return (features, *_slid(name, node, takes, node.dilation))
 
 
 def _pool_shape(name: str, node: Any, takes: Shape, extra: Shape) -> Shape:
     """Return `[C, H_out, W_out]` for `[C, H, W]`."""
     channels, *size = _channels_and_size(name, node, takes)
-    return (channels, *_slid(name, node, takes, node.kernel_size, (1,) * len(size)))
+    return (channels, *_slid(name, node, takes, (1,) * len(size)))
 
 
 def _channels_and_size(name: str, node: Any, takes: Shape) -> Shape:
@@ -133,11 +135,11 @@ def _channels_and_size(name: str, node: Any, takes: Shape) -> Shape:
     return takes
 
 
-def _slid(name: str, node: Any, takes: Shape, kernel: Any, dilation: Shape) -> Shape:
+def _slid(name: str, node: Any, takes: Shape, dilation: Shape) -> Shape:
     """Return how many places a window has along each axis."""
-    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    along = zip(takes[1:], node.padding, reach, node.stride, strict=True)
-    places = tuple((size + 2 * pad - r - 1) // stride + 1 for size, pad, r, stride in along)
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel_size(node), strict=True)]
+    along = zip(takes[1:], paddings(node), reach, node.stride, strict=True)
+    places = tuple((size + sum(pads) - r - 1) // stride + 1 for size, pads, r, stride in along)
     if min(places) < 1:
         raise refused(name, f"cannot slide over {list(takes)}: its window is larger")
     return places
@@ -199,9 +201,11 @@ ShapeRule = Callable[[str, Any, Shape, Shape], Shape]
 class Integrator:
     """One state of a neuron: `tau dv/dt = leak - v + gain x`, or `dv/dt = gain x` without `tau`.
 
-    The fields here are the names of the fields that hold them; a leak without a field is zero.
+    `gain`, `tau` and `leak` are the fields of the node that hold them; a leak without a field is
+    zero.
     """
 
+    state: str
     gain: str
     tau: str | None = None
     leak: str | None = None
@@ -221,9 +225,12 @@ class NodeKind:
 
 
 FIRING = ("v_threshold", "v_reset")
-CURRENT = (Integrator("r"),)
-MEMBRANE = (Integrator("r", "tau", "v_leak"),)
-SYNAPSE_AND_MEMBRANE = (Integrator("w_in", "tau_syn"), Integrator("r", "tau_mem", "v_leak"))
+CURRENT = (Integrator("membrane", "r"),)
+MEMBRANE = (Integrator("membrane", "r", "tau", "v_leak"),)
+SYNAPSE_AND_MEMBRANE = (
+    Integrator("synapse", "w_in", "tau_syn"),
+    Integrator("membrane", "r", "tau_mem", "v_leak"),
+)
 
 
 def _neuron(*parameters: str, integrators: tuple[Integrator, ...]) -> NodeKind:
@@ -265,9 +272,10 @@ def nodes_of(*roles: Role) -> tuple[type, ...]:
     return tuple(node for node, kind in NODE_KINDS.items() if kind.role in roles)
 
 
-NEURONS, POOLS = nodes_of("neuron"), nodes_of("pool")
-CONVS = tuple(node for node in nodes_of("linear") if NODE_KINDS[node].window_axes)
+NEURONS, LINEAR, POOLS = nodes_of("neuron"), nodes_of("linear"), nodes_of("pool")
+CONVS = tuple(node for node in LINEAR if NODE_KINDS[node].window_axes)
 SPIKING = tuple(node for node, kind in NODE_KINDS.items() if kind.spikes)
+SPIKING_NEURONS = tuple(node for node in NEURONS if node in SPIKING)
 PARAMETERS = {node: kind.parameters for node, kind in NODE_KINDS.items()}
 
 
@@ -301,6 +309,21 @@ def prepared(name: str, node: Any) -> Any:
         (node.groups,) = ints(name, "groups", getattr(node, "groups", None), 1, 1)
         node.padding = _padding(name, getattr(node, "padding", None), axes)
     return node
+
+
+def kernel_size(node: Any) -> Shape:
+    """Return the size of the window of a convolution or pool."""
+    size: Shape = node.kernel_size if type(node) in POOLS else node.weight.shape[2:]
+    return size
+
+
+def paddings(node: Any) -> list[tuple[int, int]]:
+    """Return how many zeros a convolution or pool reads before and after each axis."""
+    if node.padding != "same":
+        return [(pad, pad) for pad in node.padding]
+    # As torch pads: the larger half at the end.
+    reach = [d * (k - 1) for d, k in zip(node.dilation, kernel_size(node), strict=True)]
+    return [(r // 2, r - r // 2) for r in reach]
 
 
 def output_shape(name: str, node: Any, takes: Shape, extra: Shape) -> Shape:

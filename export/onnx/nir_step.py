@@ -3,7 +3,7 @@
 A value has its NIR node's name, and `<entry>.in` is what the graph's Input is given. States, each
 with an output `.next`, are
 
-    <node>.membrane, <node>.synapse   [B, ...]
+    <node>.membrane, <node>.synapse   [B, ...]       as `NodeKind.integrators` names them
     <node>.past                       [B, D, ...]   the last D inputs of a Delay, the latest first
 """
 
@@ -16,12 +16,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.nir.graph import CheckedGraph
-from export.nir.modules import euler
-from export.nir.nodes import CONVS, POOLS
+from export.nir.integration import Constants, neuron_constants
+from export.nir.nodes import CONVS, NEURONS, POOLS, Array, paddings
 
 __all__ = ["StepNodes", "input_name"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 FLOAT = TensorProto.FLOAT
 
 
@@ -96,45 +95,41 @@ class StepNodes:
                 self._fire(name, x, node.threshold)
             case nir.Affine() | nir.Linear():
                 self._matrix(name, node, x)
-            case nir.I() | nir.IF():
-                self._neuron(name, node, x, None, node.r)
-            case nir.LI() | nir.LIF():
-                self._neuron(name, node, x, node.tau, node.v_leak)
-            case nir.CubaLI() | nir.CubaLIF():
-                no_leak = np.zeros_like(node.w_in)
-                terms = euler(name, self.graph.dt, node.tau_syn, node.w_in, no_leak)
-                current = self._integrate(name, "synapse", x, terms)
-                self._node("Identity", [current], f"{name}.synapse.next")
-                self._neuron(name, node, current, node.tau_mem, node.v_leak)
+            case _ if type(node) in NEURONS:
+                self._neuron(name, node, x)
             case _ if type(node) in POOLS:
                 self._pool(name, node, x)
             case _ if type(node) in CONVS:
                 self._convolution(name, node, x)
 
-    def _integrate(self, name: str, state: str, x: str, terms: tuple[Any, Any, Any]) -> str:
+    def _integrate(self, name: str, state: str, x: str, constants: Constants) -> str:
         """Return `decay state + (gain x + bias)`, in that order of rounding."""
         self.states[f"{name}.{state}"] = self.graph.shapes[name]
         prefix = f"{name}/{state}"
         # These names are part of the files: the decay, the input gain and the bias current.
         decay, gain, bias = (
             self._store_elementwise(f"{prefix}/{word}", values)
-            for word, values in zip(("keep", "gain", "drive"), terms, strict=True)
+            for word, values in zip(("keep", "gain", "drive"), constants, strict=True)
         )
         decayed = self._node("Mul", [decay, f"{name}.{state}"], f"{prefix}/kept")
         scaled = self._node("Mul", [gain, x], f"{prefix}/gained")
         driven = self._node("Add", [scaled, bias], f"{prefix}/driven")
         return self._node("Add", [decayed, driven], f"{prefix}/now")
 
-    def _neuron(self, name: str, node: Any, x: str, tau: Array | None, leak: Array) -> None:
-        terms = euler(name, self.graph.dt, tau, node.r, leak)
-        v = self._integrate(name, "membrane", x, terms)
+    def _neuron(self, name: str, node: Any, x: str) -> None:
+        """Add the states of a neuron, each of which reads the one before, and its output."""
+        *before, (last, membrane) = neuron_constants(name, node, self.graph.dt).items()
+        for state, constants in before:
+            x = self._integrate(name, state, x, constants)
+            self._node("Identity", [x], f"{name}.{state}.next")
+        v = self._integrate(name, last, x, membrane)
         if not hasattr(node, "v_threshold"):
             self._node("Identity", [v], name)
-            self._node("Identity", [v], f"{name}.membrane.next")
+            self._node("Identity", [v], f"{name}.{last}.next")
             return
         fired = self._fire(name, v, node.v_threshold)
         reset = self._store_elementwise(f"{name}/reset", node.v_reset)
-        self._node("Where", [fired, reset, v], f"{name}.membrane.next")
+        self._node("Where", [fired, reset, v], f"{name}.{last}.next")
 
     def _fire(self, name: str, v: str, threshold: Array) -> str:
         """Add a node's spikes as its value; return where it fired, as booleans."""
@@ -160,11 +155,7 @@ class StepNodes:
             self._node("Add", [product, self._store(f"{name}/bias", bias)], name)
 
     def _convolution(self, name: str, node: Any, x: str) -> None:
-        begins = ends = node.padding
-        if node.padding == "same":  # as torch pads: the larger half at the end
-            kernel = node.weight.shape[2:]
-            reach = [d * (k - 1) for d, k in zip(node.dilation, kernel, strict=True)]
-            begins, ends = [r // 2 for r in reach], [r - r // 2 for r in reach]
+        begins, ends = zip(*paddings(node), strict=True)
         weight = self._store(f"{name}/weight", node.weight)
         bias = self._store(f"{name}/bias", node.bias)
         self._node(
