@@ -27,6 +27,7 @@ addition a block.
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import nir
 import numpy as np
@@ -35,26 +36,30 @@ from export.energy.counting.fanout import FanOut, fan_out
 from export.energy.counting.windows import Array, windows
 from export.metadata import EVENTS, STILL_IMAGE, Metadata
 from export.nir.cycles import cycles
-from export.nir.graph import (
-    CheckedGraph,
-    ResetBySubtraction,
-    check_graph,
-    find_recurrent_nodes,
+from export.nir.graph import CheckedGraph, check_graph, find_recurrent_nodes
+from export.nir.nodes import (
+    LINEAR,
+    NODE_KINDS,
+    POOLS,
+    SPIKING,
+    SPIKING_NEURONS,
+    Shape,
+    kernel_size,
+    nodes_of,
 )
 from zoo.errors import InputError
 
-__all__ = ["MAX_EVENTS", "POOLS", "LayerStructure", "read_structure"]
+__all__ = ["MAX_EVENTS", "PASSING", "LayerStructure", "read_structure"]
 
-POOLS = (nir.SumPool2d, nir.AvgPool2d)
-WEIGHTED = (nir.Conv2d, nir.Affine, nir.Linear)
-NEURONS = (nir.LIF, nir.IF, nir.CubaLIF)
-PASSING = (nir.Input, nir.Output, nir.Flatten, nir.Delay)
-COUNTED = (*PASSING, *WEIGHTED, nir.Scale, *POOLS, *NEURONS)
+WEIGHTED = tuple(node for node in LINEAR if NODE_KINDS[node].window_axes != 1)
+PASSING = nodes_of("shape", "delay")
+COUNTED = (*PASSING, *WEIGHTED, nir.Scale, *POOLS, *SPIKING_NEURONS)
+# Neurons whose input is the current of their membrane.
+MEMBRANES = tuple(node for node in SPIKING_NEURONS if len(NODE_KINDS[node].integrators) == 1)
 INVISIBLE_LEAK = 2.0**-24  # share of a membrane whose loss a float32 does not show
 MAX_EVENTS = 255  # of a pixel and step: frames of events are bytes
 FLOAT_BYTES, INT8_BYTES = 4, 1
 
-Shape = tuple[int, ...]
 Terms = tuple[tuple[str, ...], ...]
 
 
@@ -149,11 +154,9 @@ class _Builder:
         int8 = metadata.get_weight_format("").startswith("int8")
         self.weight_bytes = INT8_BYTES if int8 else FLOAT_BYTES
         self.modules = metadata.modules
-        self.resets = checked.subtractive_resets
-        self.membranes = {loop.threshold: membrane for membrane, loop in self.resets.items()}
         self.recurrent = find_recurrent_nodes(checked)
         self.constants = _constants(checked)
-        self.order = list(_ordered(checked, [*graph.nodes], self.resets))
+        self.order = list(_ordered(checked, [*graph.nodes]))
 
     def layers(self, late: dict[str, Signal]) -> dict[str, LayerStructure]:
         """Return the layers, given what reaches the Delays that come before their sources.
@@ -177,9 +180,10 @@ class _Builder:
         signal: Signal,
         terms: Terms,
     ) -> LayerStructure:
-        node = self.graph.nodes[self.membranes.get(name, name)]
+        reset = self.graph.resets_by_spikes.get(name)
+        node = self.graph.nodes[reset.membrane if reset else name]
         in_shape, out_shape = self.graph.inputs(name), self.graph.shapes[name]
-        neuron = name in self.membranes or isinstance(node, NEURONS)
+        neuron = reset is not None or isinstance(node, SPIKING_NEURONS)
         _check(name, node, neuron, out_shape)
         delays = self.graph.delay_steps(name) if isinstance(node, nir.Delay) else None
         still = all(feed.static for feed in feeds) if feeds else self.input == STILL_IMAGE
@@ -245,8 +249,9 @@ def _mark_read_out(layers: list[LayerStructure]) -> list[LayerStructure]:
 
 def _leaks(node: nir.NIRNode, dt: float) -> bool:
     """Return whether the membrane of neurons decays."""
-    tau = getattr(node, "tau_mem", getattr(node, "tau", None))
-    return tau is not None and bool((dt / tau > INVISIBLE_LEAK).any())
+    states = NODE_KINDS[type(node)].integrators
+    tau = states[-1].tau if states else None
+    return tau is not None and bool((dt / getattr(node, tau) > INVISIBLE_LEAK).any())
 
 
 def _constants(graph: CheckedGraph) -> dict[str, Array]:
@@ -259,8 +264,8 @@ def _constants(graph: CheckedGraph) -> dict[str, Array]:
     for name, node in graph.nodes.items():
         constants[name] = constant = _constant(node)
         readers = graph.readers[name]
-        spiking = all(isinstance(graph.nodes[reader], nir.LIF | nir.IF) for reader in readers)
-        if spiking and _diagonal(node) is not None:
+        moves = all(isinstance(graph.nodes[reader], MEMBRANES) for reader in readers)
+        if moves and _diagonal(node) is not None:
             constants[name] = np.zeros((), constant.dtype)
             moved += [(reader, constant) for reader in readers]
     for reader, constant in moved:
@@ -268,16 +273,15 @@ def _constants(graph: CheckedGraph) -> dict[str, Array]:
     return constants
 
 
-def _constant(node: nir.NIRNode) -> Array:
-    match node:
-        case nir.Conv2d():
-            return np.asarray(node.bias)[:, None, None]
-        case nir.Affine():
-            return np.asarray(node.bias)
-        case nir.LIF() | nir.LI() | nir.CubaLIF():
-            leak = np.asarray(node.v_leak)
-            return leak[:, :1, :1] if leak.ndim == 3 and (leak == leak[:, :1, :1]).all() else leak
-    return np.zeros((), np.float32)
+def _constant(node: Any) -> Array:
+    """Return a node's bias, or the leak of its membrane, or zero."""
+    kind = NODE_KINDS[type(node)]
+    if "bias" in kind.parameters:
+        bias: Array = node.bias.reshape(-1, 1, 1) if kind.window_axes == 2 else node.bias
+        return bias
+    field = kind.integrators[-1].leak if kind.integrators else None
+    leak = getattr(node, field) if field else np.zeros((), np.float32)
+    return leak[:, :1, :1] if leak.ndim == 3 and (leak == leak[:, :1, :1]).all() else leak
 
 
 def _diagonal(node: nir.NIRNode) -> Array | None:
@@ -304,31 +308,24 @@ def _weights(node: nir.NIRNode) -> int:
     return len(node.scale) if same else int(node.scale.size)
 
 
-def _ordered(
-    graph: CheckedGraph, order: list[str], resets: dict[str, ResetBySubtraction]
-) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _ordered(graph: CheckedGraph, order: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield every node and its sources, after these, otherwise in the graph's own order.
 
     Of the loop of a reset there is only the node of its spikes. Where a recurrent connection leaves
     no other choice, a Delay comes before its sources.
     """
     _check_loops(graph)
-    membranes = {loop.threshold: membrane for membrane, loop in resets.items()}
-    inside = {n for name, loop in resets.items() for n in (name, loop.scale, loop.delay)}
+    resets = graph.subtractive_resets.values()
+    inside = {name for loop in resets for name in (loop.membrane, loop.scale, loop.delay)}
     rank = {name: i for i, name in enumerate(order)}
     waiting = sorted(graph.nodes.keys() - inside, key=lambda name: rank.get(name, len(rank)))
     done: dict[str, int] = {}
-
-    def sources_of(name: str) -> list[str]:
-        membrane = membranes.get(name)
-        if membrane is None:
-            return list(graph.sources[name])
-        return [s for s in graph.sources[membrane] if s != resets[membrane].delay]
-
     while waiting:
-        ready = (name for name in waiting if all(s in done for s in sources_of(name)))
+        ready = (name for name in waiting if done.keys() >= set(graph.neuron_sources(name)))
         name = next(ready, "") or _first_delay(graph, waiting)
-        sources = sorted(sources_of(name), key=lambda source: done.get(source, len(graph.nodes)))
+        sources = sorted(
+            graph.neuron_sources(name), key=lambda source: done.get(source, len(graph.nodes))
+        )
         yield name, tuple(sources)
         done[name] = len(done)
         waiting.remove(name)
@@ -341,9 +338,8 @@ def _first_delay(graph: CheckedGraph, waiting: list[str]) -> str:
 
 def _check_loops(graph: CheckedGraph) -> None:
     """Raise `InputError` for a loop through which no neuron passes spikes."""
-    spiking = (*NEURONS, nir.Threshold)
     without_spikes = {
-        name: [source for source in sources if not isinstance(graph.nodes[source], spiking)]
+        name: [source for source in sources if not isinstance(graph.nodes[source], SPIKING)]
         for name, sources in graph.sources.items()
     }
     if loops := cycles(without_spikes):
@@ -384,5 +380,5 @@ def _check(name: str, node: nir.NIRNode, neuron: bool, shape: Shape) -> None:
 def _out_bound(node: nir.NIRNode, in_bound: int | None) -> int | None:
     """Return the largest value that leaves a node; None for real currents."""
     if isinstance(node, POOLS) and in_bound is not None:
-        return math.prod(window.kernel for window in windows(node)) * in_bound
+        return math.prod(kernel_size(node)) * in_bound
     return in_bound if isinstance(node, PASSING) else None

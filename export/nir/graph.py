@@ -34,6 +34,7 @@ from export.nir.cycles import cycles, delay_feedback, in_order, reached, readers
 from export.nir.nodes import (
     MAX_ELEMENTS,
     NEURONS,
+    NODE_KINDS,
     SCALAR,
     SPIKING,
     Array,
@@ -111,6 +112,16 @@ class CheckedGraph:
         """The neurons that are reset by subtraction, by membrane; see `find_subtractive_resets`."""
         return find_subtractive_resets(self)
 
+    @cached_property
+    def resets_by_spikes(self) -> dict[str, ResetBySubtraction]:
+        """The same, by the `Threshold` that gives the spikes and so stands for the neuron."""
+        return {reset.threshold: reset for reset in self.subtractive_resets.values()}
+
+    def neuron_sources(self, name: str) -> tuple[str, ...]:
+        """Return what a node reads; of the spikes of a subtractive reset, what its neuron reads."""
+        reset = self.resets_by_spikes.get(name)
+        return reset.inputs if reset else self.sources[name]
+
     def delay_steps(self, name: str) -> Array:
         """Return the delay of each element of a `Delay`, in whole steps, as int64."""
         return delay_steps(name, self.nodes[name], self.dt)
@@ -156,9 +167,9 @@ def find_subtractive_resets(checked: CheckedGraph) -> dict[str, ResetBySubtracti
     """
     resets: dict[str, ResetBySubtraction] = {}
     for membrane, node in checked.nodes.items():
-        if type(node) not in (nir.I, nir.LI) or len(checked.sources[membrane]) < 2:
+        kind, sources = NODE_KINDS[type(node)], checked.sources[membrane]
+        if kind.spikes or len(kind.integrators) != 1 or len(sources) < 2:
             continue
-        sources = checked.sources[membrane]
         loops = [loop for delay in sources if (loop := _loop(checked, membrane, delay))]
         if len(loops) == 1:
             resets[membrane] = loops[0]
@@ -213,10 +224,13 @@ def _loop(checked: CheckedGraph, membrane: str, delay: str) -> ResetBySubtractio
 
 
 def _gain(checked: CheckedGraph, membrane: str) -> Array:
-    """Return what a current of 1 adds to an `I` or `LI` in one step."""
+    """Return what a current of 1 adds to a neuron of one state in one step."""
     node = checked.nodes[membrane]
-    rate = checked.dt if type(node) is nir.I else checked.dt / np.asarray(node.tau, np.float64)
-    return np.asarray(rate * node.r, np.float64)
+    (state,) = NODE_KINDS[type(node)].integrators
+    rate: Any = checked.dt
+    if state.tau:
+        rate = checked.dt / np.asarray(getattr(node, state.tau), np.float64)
+    return np.asarray(rate * getattr(node, state.gain), np.float64)
 
 
 def _time_step(name: str, graph: nir.NIRGraph, dt: float | None) -> float | None:

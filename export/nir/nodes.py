@@ -107,7 +107,7 @@ def _conv_shape(name: str, node: Any, takes: Shape, extra: Shape) -> Shape:
     """Return `[C_out, ...]` for `[C, ...]` and weights `[C_out, C / groups, ...]`."""
     channels, *size = _channels_and_size(name, node, takes)
     axes = len(size)
-    features, inputs, *kernel = node.weight.shape if node.weight.ndim == axes + 2 else (0, 0)
+    features, inputs = node.weight.shape[:2] if node.weight.ndim == axes + 2 else (0, 0)
     fits = channels == inputs * node.groups and features % node.groups == 0
     fits = fits and node.bias.shape == (features,)
     declared = getattr(node, "input_shape", None)

@@ -150,8 +150,7 @@ class _Values:
 
     def __init__(self, graph: nir.NIRGraph, inputs: Array, needed: set[str]) -> None:
         self.checked = check_graph(graph, shape=inputs.shape[2:])
-        # By the node of the spikes, which stands for the neuron.
-        self.resets = {reset.threshold: reset for reset in self.checked.subtractive_resets.values()}
+        self.resets = self.checked.resets_by_spikes
         self.outputs: dict[str, Array] = {self.checked.entry: inputs}
         self.waiting = {name: len(readers) for name, readers in self.checked.readers.items()}
         for name, reset in self.resets.items():
@@ -163,7 +162,9 @@ class _Values:
         # A node, one that it reads, ...; no recursion, as the graph of somebody else may be deep.
         path = [name]
         while path:
-            source = next((s for s in self._sources(path[-1]) if s not in self.outputs), None)
+            source = next(
+                (s for s in self.checked.neuron_sources(path[-1]) if s not in self.outputs), None
+            )
             if source in path:
                 raise ExportError(
                     f"NIR node {source!r} lies on a loop that is no reset by subtraction"
@@ -177,15 +178,10 @@ class _Values:
         self._drop(name)
         return output
 
-    def _sources(self, name: str) -> tuple[str, ...]:
-        """Return the nodes that a node reads, or the neuron whose spikes it gives."""
-        reset = self.resets.get(name)
-        return reset.inputs if reset else self.checked.sources[name]
-
     def _compute(self, name: str) -> None:
         if name in self.outputs:
             return
-        sources, kind = self._sources(name), type(self.checked.nodes[name])
+        sources, kind = self.checked.neuron_sources(name), type(self.checked.nodes[name])
         total = self.outputs[sources[0]]
         for source in sources[1:]:
             total = np.add(total, self.outputs[source], dtype=np.float64)

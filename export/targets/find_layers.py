@@ -6,40 +6,34 @@ From a neuron, or an output, the graph is walked back to the spikes that it read
 import math
 from collections import deque
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 import nir
 import numpy as np
 
-from export.nir.graph import (
-    CheckedGraph,
-    ResetBySubtraction,
-    find_recurrent_nodes,
+from export.nir.graph import CheckedGraph, find_recurrent_nodes
+from export.nir.nodes import (
+    CONVS,
+    LINEAR,
+    NEURONS,
+    NODE_KINDS,
+    POOLS,
+    SPIKING_NEURONS,
+    Array,
+    kernel_size,
+    paddings,
 )
 from export.targets.layers import Branch, ChipLayer, Host, Network, NeuronModel, Pair, Pool, Weights
 
 __all__ = ["find_layers"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
-SPIKING = (nir.IF, nir.LIF, nir.CubaLIF)
-WEIGHTED = (nir.Conv1d, nir.Conv2d, nir.Affine, nir.Linear)
-WORDS: dict[type, str] = {
+# What chips call an operation, where it is not the name of the node.
+WORDS: dict[type, str] = dict.fromkeys(NEURONS, "membrane") | {
     nir.SumPool2d: "sum pool",
     nir.AvgPool2d: "average pool",
-    nir.Flatten: "flatten",
-    nir.Scale: "scale",
-    nir.Delay: "delay",
-    nir.Threshold: "threshold",
 }
 MAX_MEMORY = 0.01  # of a membrane that is left after a step, where a neuron counts as memoryless
-# The parameters of neurons, by the words of the limit `same_in_layer`.
-PARAMETERS = {
-    "threshold": ("v_threshold",),
-    "tau": ("tau", "tau_mem", "tau_syn"),
-    "leak": ("v_leak",),
-    "reset": ("v_reset",),
-    "gain": ("r", "w_in"),
-}
 
 
 def find_layers(graph: CheckedGraph) -> Network:
@@ -53,14 +47,12 @@ class _Walk:
     def __init__(self, graph: CheckedGraph) -> None:
         self.graph = graph
         self.recurrent = find_recurrent_nodes(graph)
-        resets = graph.subtractive_resets
-        self.membranes = {loop.threshold: membrane for membrane, loop in resets.items()}
-        # By the node of the spikes, which names the layer.
-        self.resets = {loop.threshold: loop for loop in resets.values()}
         # The layer of each node that is part of a neuron; the input is its own.
-        self.layer_of = {name: name for name, node in graph.nodes.items() if type(node) in SPIKING}
-        for name, loop in self.resets.items():
-            nodes = (self.membranes[name], name, loop.scale, loop.delay)
+        self.layer_of = {
+            name: name for name, node in graph.nodes.items() if type(node) in SPIKING_NEURONS
+        }
+        for name, loop in graph.resets_by_spikes.items():  # the node of the spikes names the layer
+            nodes = (loop.membrane, name, loop.scale, loop.delay)
             self.layer_of |= dict.fromkeys(nodes, name)
         self.layer_of[graph.entry] = graph.entry
 
@@ -71,16 +63,12 @@ class _Walk:
         return Network(graph.entry, graph.shapes[graph.entry], layers, self._host())
 
     def _layer(self, name: str) -> ChipLayer:
-        loop, membrane = self.resets.get(name), self.membranes.get(name, name)
-        sources = self.graph.sources[membrane]
-        starts = [source for source in sources if loop is None or source != loop.delay]
-        reached, passed = self._back(starts, WEIGHTED)
+        reached, passed = self._back(self.graph.neuron_sources(name), LINEAR)
         branches = [self._branch(node, passed) for node in reached if node not in self.layer_of]
         if spikes := tuple(node for node in reached if node in self.layer_of):
             pools, operations = self._pools(passed), self._operations(passed)
             branches.append(Branch(None, spikes, pools, operations, behind=(), series=()))
-        neuron = _neuron(self.graph, membrane, loop)
-        return ChipLayer(name, neuron, tuple(branches), self.graph.shapes[name])
+        return ChipLayer(name, _neuron(self.graph, name), tuple(branches), self.graph.shapes[name])
 
     def _branch(self, node: str, behind: list[str]) -> Branch:
         """Return the branch of a weighted node; `behind` are nodes between it and the neuron."""
@@ -129,7 +117,7 @@ class _Walk:
         return list(reached), list(passed)
 
     def _is_weighted(self, name: str) -> bool:
-        return isinstance(self.graph.nodes[name], WEIGHTED)
+        return isinstance(self.graph.nodes[name], LINEAR)
 
     def _is_step_back(self, name: str) -> bool:
         """Return whether a node is the Delay of one step of a recurrent connection."""
@@ -140,17 +128,18 @@ class _Walk:
         pools = []
         for name in nodes:
             node, size = self.graph.nodes[name], math.prod(self.graph.inputs(name))
-            if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
+            if isinstance(node, POOLS):
                 pools.append(Pool(name, node.kernel_size, node.stride, node.padding, size))
         return tuple(pools)
 
     def _operations(self, nodes: list[str]) -> tuple[tuple[str, str], ...]:
         """Return word and name of all nodes that compute something besides weights."""
-        ignored = (*WEIGHTED, nir.Input, nir.Output)
+        ignored = (*LINEAR, nir.Input, nir.Output)
+        kinds = [(name, type(self.graph.nodes[name])) for name in nodes]
         return tuple(
-            (WORDS.get(type(self.graph.nodes[name]), "membrane"), name)
-            for name in nodes
-            if not isinstance(self.graph.nodes[name], ignored) and not self._is_step_back(name)
+            (WORDS.get(kind, kind.__name__.lower()), name)
+            for name, kind in kinds
+            if kind not in ignored and not self._is_step_back(name)
         )
 
 
@@ -158,11 +147,8 @@ def _weights(graph: CheckedGraph, name: str) -> Weights:
     node, takes, gives = graph.nodes[name], graph.inputs(name), graph.shapes[name]
     bias = np.ravel(getattr(node, "bias", ()))
     bias = bias if bias.any() else bias[:0]
-    if isinstance(node, nir.Affine | nir.Linear):
+    if type(node) not in CONVS:
         return _dense(graph, name, bias)
-    kernel, stride = _pair(node.weight.shape[2:]), _pair(node.stride)
-    dilation = _pair(node.dilation)
-    same = tuple(math.ceil(d * (k - 1) / 2) for k, d in zip(kernel, dilation, strict=True))
     return Weights(
         node=name,
         dense=False,
@@ -172,10 +158,10 @@ def _weights(graph: CheckedGraph, name: str) -> Weights:
         features=gives[0],
         input=_pair(takes[1:]),
         output=_pair(gives[1:]),
-        kernel=kernel,
-        stride=stride,
-        padding=(same[0], same[1]) if node.padding == "same" else _pair(node.padding, 0),
-        dilation=dilation,
+        kernel=_pair(kernel_size(node)),
+        stride=_pair(node.stride),
+        padding=_pair(tuple(after for _, after in paddings(node)), 0),
+        dilation=_pair(node.dilation),
         groups=node.groups,
     )
 
@@ -207,27 +193,33 @@ def _pair(value: tuple[int, ...], missing: int = 1) -> Pair:
     return (missing, value[0]) if len(value) == 1 else (value[0], value[1])
 
 
-def _neuron(graph: CheckedGraph, name: str, loop: ResetBySubtraction | None) -> NeuronModel:
-    """Return the neurons of a spiking node, or of a membrane with a `loop` that resets it."""
-    node: Any = graph.nodes[name]
-    keys = [key for group in PARAMETERS.values() for key in group if hasattr(node, key)]
-    p = {key: np.asarray(getattr(node, key), np.float64) for key in keys}
-    if loop is not None:
-        threshold = np.asarray(graph.nodes[loop.threshold].threshold, np.float64)
-        p |= {"v_threshold": threshold, "v_reset": np.zeros(1)}
-    tau = p.get("tau", p.get("tau_mem"))
+def _neuron(graph: CheckedGraph, name: str) -> NeuronModel:
+    """Return the neurons of a layer: of a spiking node, or of a membrane that a loop resets."""
+    loop = graph.resets_by_spikes.get(name)
+    node: Any = graph.nodes[loop.membrane if loop else name]
+    states = NODE_KINDS[type(node)].integrators
+    threshold = graph.nodes[name].threshold if loop else node.v_threshold
+    # The parameters by the words of the limit `same_in_layer`.
+    parameters = {
+        "threshold": [threshold],
+        "tau": [getattr(node, state.tau) for state in states if state.tau],
+        "leak": [getattr(node, state.leak) for state in states if state.leak],
+        "reset": [] if loop else [node.v_reset],
+        "gain": [getattr(node, state.gain) for state in reversed(states)],
+    }
+    p = {
+        word: [np.asarray(values, np.float64) for values in arrays]
+        for word, arrays in parameters.items()
+    }
     with np.errstate(all="ignore"):  # a file may have any numbers
         # The share of the input that a step adds to the membrane.
-        share = np.full_like(p["r"], graph.dt) if tau is None else graph.dt / tau
-        current = np.abs(p["v_threshold"] / (share * p["r"] * p.get("w_in", 1.0)))
-        varying = frozenset(
-            word
-            for word, group in PARAMETERS.items()
-            if any(np.ptp(p[key]) for key in group if key in p)
-        )
-    model = {nir.I: "IF", nir.IF: "IF", nir.CubaLIF: "CubaLIF"}.get(type(node), "LIF")
+        leaky = states[-1].tau
+        share = graph.dt / p["tau"][-1] if leaky else np.full_like(p["gain"][0], graph.dt)
+        current = np.abs(p["threshold"][0] / reduce(np.multiply, p["gain"], share))
+        varying = frozenset(word for word, arrays in p.items() if any(map(np.ptp, arrays)))
+    model = "CubaLIF" if len(states) > 1 else "LIF" if leaky else "IF"
     if model == "LIF" and (share >= 1 - MAX_MEMORY).all():
         model = "memoryless"
-    reset = "subtract" if loop else "value" if p["v_reset"].any() else "zero"
+    reset = "subtract" if loop else "value" if p["reset"][0].any() else "zero"
     largest = float(current[np.isfinite(current)].max(initial=0.0))
     return NeuronModel(model, reset, largest, varying)

@@ -138,7 +138,7 @@ def _operations(context: RuleContext) -> Iterator[Violation]:
         if word == "sum pool" and context.layer.max_pool:
             word = "max pool"
         if word != "flatten":  # no chip computes anything for it
-            yield from context.one_of(word, f"{node}:", CHANGES[word])
+            yield from context.one_of(word, f"{node}:", CHANGES.get(word, ""))
     if "sum pool" in context.value:
         change = "widen the convolution before it by the pool, and its stride"
         for node in (node for branch in context.branches for node in branch.behind):

@@ -37,6 +37,7 @@ from export.energy.counting.fanout import FanOut
 from export.energy.counting.spikes import Spikes
 from export.energy.counting.windows import Array
 from export.energy.structure import PASSING, LayerStructure
+from export.nir.nodes import CONVS, NODE_KINDS, POOLS
 from zoo.errors import InputError
 
 __all__ = ["COUNTS", "LayerCounts", "count", "dense_macs"]
@@ -172,7 +173,7 @@ class _Counter:
             match layer.node:
                 case _ if layer.weighted:
                     rows.append(self._weighted(layer))
-                case nir.SumPool2d() | nir.AvgPool2d():
+                case _ if isinstance(layer.node, POOLS):
                     rows.append(self._pool(layer))
                 case nir.Scale():
                     rows.append(self._scale(layer))
@@ -225,7 +226,7 @@ class _Counter:
     def _weighted(self, layer: LayerStructure) -> LayerCounts:
         fan, (padded, valid) = layer.fan, dense_macs(layer)
         assert fan is not None
-        window = fan.windows if isinstance(layer.node, nir.Conv2d) else ()
+        window = fan.windows if isinstance(layer.node, CONVS) else ()
         runs = 1 if layer.static_input else self.steps
         counts: dict[str, Any] = (
             self._fed_by_spikes(layer, fan) if layer.spikes_in else {"macs": fan.connections * runs}
@@ -301,7 +302,8 @@ class _Counter:
 
     def _neuron(self, layer: LayerStructure) -> LayerCounts:
         updates = layer.outputs * self.steps
-        synapse = updates if isinstance(layer.node, nir.CubaLIF) else 0
+        states = len(NODE_KINDS[type(layer.node)].integrators)
+        synapse = updates * (states - 1)
         return self._row(
             layer,
             "neuron",
@@ -314,7 +316,7 @@ class _Counter:
             spikes=self.spikes.pixels[layer.name].sum((0, 2, 3)),
             leaks=layer.leaks,
             weight_bytes=layer.weight_bytes,
-            state_bytes=4 * layer.outputs * (2 if synapse else 1),
+            state_bytes=4 * layer.outputs * states,
         )
 
     def _reached(self, layer: LayerStructure) -> Array:

@@ -17,6 +17,7 @@ from torch import Tensor
 from export.energy.counting.spikes import Spikes
 from export.energy.counting.windows import Array, windows
 from export.energy.structure import LayerStructure
+from export.nir.nodes import POOLS
 
 __all__ = ["Events", "reads_channels", "trains_needed"]
 
@@ -108,7 +109,7 @@ class Events:
         incoming = self.elements(layer.sources)
         if layer.delays is not None:
             return _delayed(layer, incoming)
-        if isinstance(layer.node, nir.SumPool2d | nir.AvgPool2d):
+        if isinstance(layer.node, POOLS):
             assert layer.fan is not None
             return layer.fan.sums(incoming)
         return incoming.reshape(*incoming.shape[:2], *_with_pixels(layer.out_shape))
@@ -177,7 +178,7 @@ def _with_pixels(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _shaped(layer: LayerStructure, events: Array) -> Array:
     """Return what a pool or a Flatten makes of events of all channels, `[..., H, W]`."""
-    if isinstance(layer.node, nir.SumPool2d | nir.AvgPool2d):
+    if isinstance(layer.node, POOLS):
         axes = zip(windows(layer.node), layer.in_shape[1:], strict=True)
         rows, columns = (window.connections(size) for window, size in axes)
         pooled: Array = rows @ events @ columns.T

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from export.energy.counting.windows import Array, Window, windows
+from export.nir.nodes import POOLS
 
 __all__ = ["FanOut", "fan_out"]
 
@@ -142,7 +143,7 @@ def fan_out(node: nir.NIRNode, in_shape: tuple[int, ...]) -> FanOut | None:
             return _weighted(node.weight, int(node.groups), windows(node), in_shape[1:])
         case nir.Affine() | nir.Linear():
             return _weighted(node.weight[:, :, None, None], 1, (POINT, POINT), (1, 1))
-        case nir.SumPool2d() | nir.AvgPool2d():
+        case _ if type(node) in POOLS:
             window = windows(node)
             ones = np.broadcast_to(True, (in_shape[0], 1, *(w.kernel for w in window)))
             return FanOut(ones, in_shape[0], window, (in_shape[1], in_shape[2]), full=True)

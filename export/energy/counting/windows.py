@@ -16,6 +16,8 @@ from typing import Any
 import nir
 import numpy as np
 
+from export.nir.nodes import kernel_size, paddings
+
 __all__ = ["Array", "Window", "windows"]
 
 Array = np.ndarray[Any, np.dtype[np.int64]]
@@ -68,22 +70,8 @@ def _connections(window: Window, size: int) -> Array:
 
 
 def windows(node: nir.Conv2d | nir.SumPool2d | nir.AvgPool2d) -> tuple[Window, Window]:
-    """Return the vertical and the horizontal window."""
-    conv = isinstance(node, nir.Conv2d)
-    kernels = np.broadcast_to(node.weight.shape[2:] if conv else node.kernel_size, 2)
-    dilations = np.broadcast_to(node.dilation if conv else 1, 2)
-    strides = np.broadcast_to(node.stride, 2)
-    axes = []
-    for axis in (0, 1):
-        kernel, stride, dilation = (int(n[axis]) for n in (kernels, strides, dilations))
-        begin, end = _padding(node.padding, axis, reach=dilation * (kernel - 1))
-        axes.append(Window(kernel, stride, begin, end, dilation))
-    return axes[0], axes[1]
-
-
-def _padding(padding: Any, axis: int, reach: int) -> tuple[int, int]:
-    """Return begin and end; `same` puts an odd zero at the end, as torch does."""
-    if isinstance(padding, str):
-        return (reach // 2, reach - reach // 2) if padding == "same" else (0, 0)
-    both = int(np.broadcast_to(padding, 2)[axis])
-    return both, both
+    """Return the vertical and the horizontal window of a node of a `CheckedGraph`."""
+    dilations = node.dilation if isinstance(node, nir.Conv2d) else (1, 1)
+    axes = zip(kernel_size(node), node.stride, paddings(node), dilations, strict=True)
+    vertical, horizontal = (Window(k, s, begin, end, d) for k, s, (begin, end), d in axes)
+    return vertical, horizontal

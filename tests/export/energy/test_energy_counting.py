@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from export.energy import COUNTS, Spikes, TorchExecutor, count, read_structure, trains_needed
 from export.energy.counting.windows import windows
 from export.nir.exporter import to_nir
+from export.nir.nodes import prepared
 from zoo.errors import ExportError, InputError
 
 STILL = {"input": "still image, every step"}
@@ -82,7 +83,7 @@ def test_convolution_of_spikes(size, kernel, stride, padding, dilation, groups):
 
 
 def test_same_padding_of_an_even_kernel_is_longer_at_the_end():
-    vertical, horizontal = windows(convolution(1, 1, (4, 3), 1, "same", 1, 1))
+    vertical, horizontal = windows(prepared("conv", convolution(1, 1, (4, 3), 1, "same", 1, 1)))
     assert (vertical.begin, vertical.end, horizontal.begin, horizontal.end) == (1, 2, 1, 1)
     assert vertical.taps(5).tolist() == [2, 3, 4, 4, 3]  # outputs 0 to 4 read -1 to 2, ..., 3 to 6
 
