@@ -118,7 +118,7 @@ def is_trained(name: str) -> bool:
 @torch.no_grad()
 def layers(model: DANet, images: Tensor) -> Iterator[WeightedLayer]:
     """Yield every convolution and linear layer of a network's graph, with its own input."""
-    graph = to_nir(model, profile="native")
+    graph = to_nir(model, dialect="native")
     network, counted = zoo.from_nir(graph), read_structure(graph)
     modules = {name: network.nodes[key] for name, key in network.names.items()}
     inputs: dict[str, list[Tensor]] = {}

@@ -9,7 +9,8 @@
     precision        the `WeightFormat` of its weights
     zoo_version      of the zoo that wrote the file
     dt               seconds a time step (NIR, and ONNX made of it)
-    profile          how the graph is written: `portable`, `native` or `subtract` (NIR)
+    dialect          how the graph is written: `portable`, `native` or `subtract` (NIR); older files
+                     call it `profile`
     sums             how sums are written (NIR)
     input, readout   what the graph reads, and how its logits are read from it (NIR)
     modules          the modules that a node stands for, where these are not its own kind (NIR)
@@ -42,7 +43,7 @@ __all__ = ["CURRENTS", "EVENTS", "MEAN_OVER_STEPS", "STILL_IMAGE", "Form", "Meta
 # The kinds of input: one image at every step, counts of events, and real-valued currents.
 STILL_IMAGE, EVENTS, CURRENTS = "still image, every step", "events", "currents"
 MEAN_OVER_STEPS = "mean over steps"  # the readout of every network of the zoo
-PROFILES = ("portable", "native", "subtract")
+DIALECTS = ("portable", "native", "subtract")
 Form = Literal["sequence", "step"]  # all time steps in one ONNX graph, or one
 
 # what a parser raises for text or JSON of another kind than it expects
@@ -85,7 +86,7 @@ class Metadata:
 
     @classmethod
     def of_nir(
-        cls, model: "DANet", *, dt: float, profile: str, sums: str, modules: Mapping[str, str]
+        cls, model: "DANet", *, dt: float, dialect: str, sums: str, modules: Mapping[str, str]
     ) -> "Metadata":
         """Return the metadata of the NIR graph of `model`."""
         origin = model.known_origin
@@ -98,7 +99,7 @@ class Metadata:
                 "zoo_version": zoo.__version__,
                 "dt": dt,
                 "steps": model.config.steps,
-                "profile": profile,
+                "dialect": dialect,
                 "sums": sums,
                 "input": EVENTS if origin.data.events else STILL_IMAGE,
                 "readout": MEAN_OVER_STEPS,
@@ -252,9 +253,10 @@ class Metadata:
                 f"write another with `zoo export NAME --form {form}`"
             )
 
-    def exported_profile(self) -> str:
-        """Return the profile of a graph; raise `ExportError` where it is no export of the zoo."""
-        return self._choice("profile", PROFILES)
+    def exported_dialect(self) -> str:
+        """Return the dialect of a graph; raise `ExportError` where it is no export of the zoo."""
+        older = "profile" in self.entries and "dialect" not in self.entries
+        return self._choice("profile" if older else "dialect", DIALECTS)
 
     def exported_weight_format(self) -> str:
         """Return the weight format of a graph; raise `ExportError` for one that is none."""

@@ -3,7 +3,6 @@
 Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels of the layer.
 """
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import InputError
+from zoo.errors import InputError, nearest
 from zoo.neurons import Lif
 
 __all__ = ["LayerSpikes", "eval_mode", "forward_hooks", "layer_spikes"]
@@ -88,9 +87,8 @@ def _matching_names(names: list[str], patterns: Sequence[str]) -> list[str]:
     """Return the names that match any pattern; raise `InputError` for one that matches none."""
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.0)
-            remedy = ", which has none that the zoo knows (zoo.neurons.Lif)"
-            if near:
-                remedy = f"; nearest are {', '.join(near)}"
+            remedy = (
+                nearest(pattern, names) or ", which has none that the zoo knows (zoo.neurons.Lif)"
+            )
             raise InputError(f"{pattern!r} is no layer of neurons of this model{remedy}")
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]

@@ -1,7 +1,10 @@
-"""The errors that a user may meet, and what other libraries' errors say in one line.
+"""The errors that a user may meet, and the words of their messages.
 
 Every message is one line: what was given, what is valid, what to do.
 """
+
+import difflib
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ConfigError",
@@ -12,7 +15,9 @@ __all__ = [
     "VerificationError",
     "WeightsError",
     "ZooError",
+    "first_few",
     "first_line",
+    "nearest",
     "one_line",
 ]
 
@@ -57,3 +62,14 @@ def first_line(error: BaseException) -> str:
 def one_line(error: BaseException, max_characters: int = 300) -> str:
     """Return a foreign error's whole message as one line, or the error's type if it has none."""
     return " ".join(str(error).split())[:max_characters] or type(error).__name__
+
+
+def first_few(values: Sequence[object], most: int) -> str:
+    """Return the first values, `most` at most, separated by commas."""
+    return ", ".join([*map(str, values[:most]), *["..."] * (len(values) > most)])
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return the end of a message that names the three `words` most like `word`, if there are."""
+    near = difflib.get_close_matches(word, list(words), n=3, cutoff=0.0)
+    return f"; nearest are {', '.join(near)}" if near else ""

@@ -8,14 +8,13 @@ architecture's weights with the highest top-1, whatever the data, or `in1k` wher
 trained yet.
 """
 
-import difflib
 import os
 import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from zoo.datasets import DATASETS, DEFAULT_DATASET, DatasetSpec
-from zoo.errors import UnknownName
+from zoo.errors import UnknownName, nearest
 from zoo.families import FAMILIES
 from zoo.manifest import REPO, read_manifest
 
@@ -130,5 +129,4 @@ def architectures(steps: int = 4) -> list[str]:
 def _nearest(name: str) -> str:
     """Return the end of an error message that names the three names most like `name`."""
     names = [*architectures(), *read_manifest().weights]
-    nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.0)
-    return f"; nearest are {', '.join(nearest)} (see `zoo list --all`)"
+    return f"{nearest(name, names)} (see `zoo list --all`)"

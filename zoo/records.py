@@ -149,7 +149,8 @@ def read_value(kind: Any, value: object, name: str) -> Any:
 
 def shown(value: object) -> str:
     """Return a value on one line, as TOML writes it, cut where it is long or deep."""
-    text = _SHORT.repr(value)
+    lines = _SHORT.repr(value).splitlines()  # several of an array
+    text = " ".join(map(str.strip, lines))
     return text if len(text) <= MAX_SHOWN else text[:80] + "..."
 
 

@@ -9,6 +9,8 @@ energies and comparisons of it mean little, however exact they are.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from zoo.errors import first_few
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.hooks import RemovableHandle
@@ -55,7 +57,7 @@ def silence_note(spikes: Mapping[str, int]) -> str:
     silent = silent_layers(spikes)
     if not silent:
         return ""
-    named = ", ".join(silent[:MAX_NAMED]) + (", ..." if len(silent) > MAX_NAMED else "")
+    named = first_few(silent, MAX_NAMED)
     return f"{len(silent)} of {len(spikes)} layers of neurons never fired: {named}"
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import nir
 import numpy as np
 
-from export.nir.nodes import NEURONS, SPIKING, delay_steps, shown
+from export.nir.nodes import NEURONS, SPIKING, delay_steps
 from zoo.errors import ExportError
+from zoo.records import shown
 
 __all__ = ["cycles", "delay_feedback", "in_order", "reached", "readers_of"]
 

@@ -18,7 +18,7 @@ membrane.
     bn of a sum    Scale, and `v_leak` of the neuron that reads it
     readout, fc    SumPool2d, Flatten, Affine; the logits are the mean of the output over time
 
-A profile is a way of saying the same function (docs/interop.md says who takes which):
+A dialect is a way of saying the same function (docs/interop.md says who takes which):
 
     portable       gain 1, and nothing but what snnTorch and SpikingJelly take: an IF is a LIF that
                    loses 2^-30 a step, a Scale is a Conv2d of 1x1 with a diagonal
@@ -49,9 +49,9 @@ from zoo.neurons import Lif
 __all__ = [
     "DT",
     "MAX_TERMS",
+    "Dialect",
     "ExportedGraph",
     "OutputMapping",
-    "Profile",
     "export_model",
     "node_name",
     "to_nir",
@@ -64,7 +64,7 @@ MAX_TERMS = 16  # edges into one node; the sum of more goes through nodes that p
 MEMORYLESS_TAU = DT * (1 + 1e-3)
 # What a membrane with this decay loses in one step is less than half the last bit of a float32.
 UNSEEN_LOSS = 2.0**-30
-Profile = Literal["portable", "native"]
+Dialect = Literal["portable", "native"]
 
 
 @dataclass(frozen=True)
@@ -95,25 +95,25 @@ def node_name(path: str) -> str:
     return path.replace(".", "_")
 
 
-def to_nir(model: DANet, *, profile: Profile = "portable") -> nir.NIRGraph:
+def to_nir(model: DANet, *, dialect: Dialect = "portable") -> nir.NIRGraph:
     """Return the graph of `model` for images of its own size.
 
     Raises `ExportError` for what NIR cannot say.
     """
-    return export_model(model, profile).graph
+    return export_model(model, dialect).graph
 
 
-def export_model(model: DANet, profile: Profile = "portable") -> ExportedGraph:
+def export_model(model: DANet, dialect: Dialect = "portable") -> ExportedGraph:
     """Return `to_nir` with what a comparison with the model needs.
 
-    Raises `ExportError` for what NIR cannot say, and for an unknown profile.
+    Raises `ExportError` for what NIR cannot say, and for an unknown dialect.
     """
-    if profile not in get_args(Profile):
-        valid = ", ".join(get_args(Profile))
-        raise ExportError(f"profile {profile!r}: no such one; valid are {valid}")
+    if dialect not in get_args(Dialect):
+        valid = ", ".join(get_args(Dialect))
+        raise ExportError(f"dialect {dialect!r}: no such one; valid are {valid}")
     folded = fold(model)
     calls = trace(folded, still_image(model))
-    builder = _Builder(calls, portable=profile == "portable" and model.config.reset == "zero")
+    builder = _Builder(calls, portable=dialect == "portable" and model.config.reset == "zero")
     for call in calls:
         builder.add(call)
     builder.end()
@@ -127,14 +127,14 @@ def _metadata(model: DANet, builder: "_Builder") -> dict[str, Any]:
 
     Each neuron's node has its own: `beta` and `threshold`, in units of the model.
     """
-    profile = "portable" if builder.portable else "native"
+    dialect = "portable" if builder.portable else "native"
     if model.config.reset == "subtract":
-        profile = "subtract"
+        dialect = "subtract"
     sums = "edges"
     if builder.passed_on:
         sums = f"edges; of more than {MAX_TERMS} terms through a Flatten of one axis"
     modules = {name: " ".join(words) for name, words in builder.modules.items()}
-    return Metadata.of_nir(model, dt=DT, profile=profile, sums=sums, modules=modules).to_dict()
+    return Metadata.of_nir(model, dt=DT, dialect=dialect, sums=sums, modules=modules).to_dict()
 
 
 class _Builder:

@@ -45,9 +45,9 @@ from export.nir.nodes import (
     output_shape,
     prepared,
     refused,
-    shown,
 )
-from zoo.errors import ExportError, InputError
+from zoo.errors import ExportError, InputError, first_few
+from zoo.records import shown
 
 __all__ = [
     "CheckedGraph",
@@ -333,8 +333,7 @@ def _wiring(
     """Return the node that takes the inputs, and every node's sources in order of the edges."""
     entries = [name for name, node in graph.nodes.items() if type(node) is nir.Input]
     if len(entries) != 1:
-        names = ", ".join([*map(shown, entries[:4]), *["..."] * (len(entries) > 4)])
-        named = f" ({names})" if entries else ""
+        named = f" ({first_few([*map(shown, entries)], 4)})" if entries else ""
         raise ExportError(
             f"the graph has {len(entries)} Input nodes{named}: exactly one can be used; let one "
             "Input feed all its readers"

@@ -11,7 +11,6 @@ or allocated.
 """
 
 import math
-import reprlib
 import sys
 from collections.abc import Callable
 from copy import copy
@@ -22,6 +21,7 @@ import nir
 import numpy as np
 
 from zoo.errors import ExportError
+from zoo.records import shown
 
 __all__ = [
     "CONVS",
@@ -48,7 +48,6 @@ __all__ = [
     "paddings",
     "prepared",
     "refused",
-    "shown",
 ]
 
 MAX_AXES = 32
@@ -57,14 +56,6 @@ MAX_WINDOW = 1 << 20  # of a kernel, stride, padding or dilation
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
 SCALAR: tuple[Shape, ...] = ((), (1,))  # one number for all elements of the input
-
-_brief = reprlib.Repr()  # a message stays short, whatever it is about
-_brief.maxstring = _brief.maxother = 120
-
-
-def shown(value: object) -> str:
-    """Return a value for a message: short, and in one line."""
-    return " ".join(_brief.repr(value).split())  # an array may have brought line breaks
 
 
 def refused(name: str, why: str) -> ExportError:

@@ -73,8 +73,8 @@ def verify_graph(
     `images` are as in `verify_nir`. Raises `ExportError` for a graph that is not sound, and
     `VerificationError` for one that cannot be run as this model.
     """
-    profile = Metadata.from_graph(graph).exported_profile()
-    expected = export_model(model, "portable" if profile == "portable" else "native")
+    dialect = Metadata.from_graph(graph).exported_dialect()
+    expected = export_model(model, "portable" if dialect == "portable" else "native")
     x = images
     if x is None:
         shape = still_image(model, 2).shape

@@ -19,7 +19,7 @@ import nir
 import numpy as np
 import torch
 
-from export.nir.exporter import DT, Profile, to_nir
+from export.nir.exporter import DT, Dialect, to_nir
 from export.nir.nodes import Array
 from export.nir.reader import read_nir
 from export.nir.verify import NirVerification, verify_graph
@@ -40,7 +40,7 @@ def write_nir(
     path: str | Path,
     images: torch.Tensor | None = None,
     *,
-    profile: Profile = "portable",
+    dialect: Dialect = "portable",
 ) -> NirVerification:
     """Write the graph of `model` to `path`, and its spike trains for `images` beside it.
 
@@ -50,7 +50,7 @@ def write_nir(
     """
     path = Path(path)
     with replacing(path) as graph_file, replacing(trains_path(path)) as trains_file:
-        write_graph(to_nir(model, profile=profile), graph_file)
+        write_graph(to_nir(model, dialect=dialect), graph_file)
         result = verify_graph(model, read_nir(graph_file), images)
         if not result.ok:
             raise VerificationError(

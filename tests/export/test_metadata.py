@@ -76,8 +76,8 @@ def test_a_graph_of_somebody_else_says_little() -> None:
     assert metadata.input_kind is metadata.declared_steps is metadata.get_data() is None
     assert metadata.get_name("graph") == "graph" and metadata.get_weight_format("-") == "-"
     assert metadata.modules == {} and metadata.provenance == "unknown"
-    with pytest.raises(ExportError, match="the graph's metadata say profile = None; an export of"):
-        metadata.exported_profile()
+    with pytest.raises(ExportError, match="the graph's metadata say dialect = None; an export of"):
+        metadata.exported_dialect()
 
 
 @pytest.mark.parametrize(

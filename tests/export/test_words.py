@@ -14,8 +14,8 @@ from zoo.errors import ZooError
 
 CALLS: list[tuple[Callable[[Any], Any], str]] = [
     (
-        lambda model: to_nir(model, profile="nope"),
-        "profile 'nope': no such one; valid are",
+        lambda model: to_nir(model, dialect="nope"),
+        "dialect 'nope': no such one; valid are",
     ),
     (lambda model: to_onnx(model, form="nope"), "form 'nope': no such one; valid are sequence"),
     (lambda model: to_onnx(model, outputs="nope"), "outputs 'nope': no such one; valid are none"),

@@ -11,7 +11,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from export.nir.exporter import Profile
+from export.nir.exporter import Dialect
 
 __all__ = [
     "COLUMNS",
@@ -94,7 +94,7 @@ class Network:
     data: str = ".fmnist"
     config: Mapping[str, Any] = field(default_factory=SMALL.copy)
     note: str = ""
-    profile: Profile = "portable"
+    dialect: Dialect = "portable"
 
 
 CIFAR, LARGE = ((4, 12), (8, 13)), ((2, 33),)
@@ -113,8 +113,8 @@ NETWORKS = [
     Network("danet18", LARGE, ALL_BUT_NORSE, ".in1k", SHORT),
     Network("danet50", LARGE, ALL_BUT_NORSE, ".in1k", BOTTLENECK),
     Network("sew-resnet18", LARGE, ALL_BUT_NORSE, ".in1k", SHORT),
-    Network("danet20b", ((4, 12),), NATIVE_SCALE, note=", native", profile="native"),
-    Network("sew-resnet20", ((4, 12),), NATIVE_GAIN, note=", native", profile="native"),
+    Network("danet20b", ((4, 12),), NATIVE_SCALE, note=", native", dialect="native"),
+    Network("sew-resnet20", ((4, 12),), NATIVE_GAIN, note=", native", dialect="native"),
     Network("speck-danet8", CIFAR, SUBTRACTIVE, note=", subtract"),
 ]
 

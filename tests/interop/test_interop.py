@@ -33,7 +33,7 @@ from snntorch.utils import reset
 from support.networks import exact, lively
 from torch import Tensor, nn
 
-from export.nir.exporter import Profile, node_name, to_nir
+from export.nir.exporter import Dialect, node_name, to_nir
 from export.nir.writer import write_graph
 from export.prepare.fold import still_image
 from zoo.danet import DANet
@@ -56,11 +56,11 @@ class Reference:
 
 @cache
 def reference(
-    name: str, size: int, config: tuple[tuple[str, Any], ...], profile: Profile = "portable"
+    name: str, size: int, config: tuple[tuple[str, Any], ...], dialect: Dialect = "portable"
 ) -> Reference:
     """Return a network with images for which no membrane lies near its threshold."""
     model = lively(name, size, **dict(config))
-    graph = to_nir(model, profile=profile)
+    graph = to_nir(model, dialect=dialect)
     shape = still_image(model, 3).shape
     model.double()
     for seed in range(50):
@@ -141,7 +141,7 @@ def written(graph: nir.NIRGraph, folder: Path) -> Path:
 )
 def test_networks(network: Network, steps: int, size: int, importer: str, tmp_path: Path) -> None:
     name, config = f"{network.name}-t{steps}{network.data}", tuple(network.config.items())
-    expected = reference(name, size, config, network.profile)
+    expected = reference(name, size, config, network.dialect)
     path = written(expected.graph, tmp_path)
     outcome = network.outcomes[COLUMNS.index(importer)]
     if isinstance(outcome, Refused):

@@ -172,7 +172,7 @@ def _load_model(options: CheckOptions) -> _Network:
     model = quantize_weights(model, options.weights)
     origin = model.known_origin
     return _Network(
-        to_nir(model, profile="native"),
+        to_nir(model, dialect="native"),
         name=origin.name,
         provenance=provenance_of(origin),
         weight_format=origin.weight_format,

@@ -222,7 +222,7 @@ def write_nir_file(
     path = folder / f"{name}.nir"
     folder.mkdir(parents=True, exist_ok=True)
     with terminal.status(f"exporting and verifying {path.name}"):
-        result = write_nir(model, path, bundled_pair(model), profile=dialect)
+        result = write_nir(model, path, bundled_pair(model), dialect=dialect)
     layers = f"{len(result.trains)} neuron layers for {result.images} images"
     trains = f"spikes of {layers}, to check a receiver with"
     return [

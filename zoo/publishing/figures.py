@@ -18,24 +18,24 @@ EVALUATION_KEYS = {"model", "images", "top1", "images_per_second", "processor"}
 def energy_figures(report: dict[str, Any]) -> dict[str, Any]:
     """Return what the manifest keeps of an energy report.
 
-    That is an image's energy on the report's only priced profile, and what it was counted on.
-    Raises `WeightsError` for what is no report, or prices none or several profiles.
+    That is an image's energy on the report's only priced device, and what it was counted on.
+    Raises `WeightsError` for what is no report, or prices none or several devices.
     """
     if missing := REPORT_KEYS - report.keys():
         raise WeightsError(
             f"the report lacks {min(missing)}: it is what `zoo energy ... --out` writes"
         )
-    priced = [profile for profile in report["profiles"] if profile["total_pj"]]
+    priced = [device for device in report["profiles"] if device["total_pj"]]
     if len(priced) != 1 or report["accuracy"] is None:
         raise WeightsError(
-            "an entry's energy is that of one priced profile on labelled images: "
+            "an entry's energy is that of one priced device on labelled images: "
             "`zoo energy ... --device NAME`"
         )
-    (profile,) = priced
-    total, interval = profile["total_pj"], profile["interval_pj"]
+    (device,) = priced
+    total, interval = device["total_pj"], device["interval_pj"]
     images, counts = report["images"], report["counts"]
     return {
-        "profile": profile["name"],
+        "profile": device["name"],
         "convention": report["convention"],
         "images": images,
         "split": "test",
@@ -81,7 +81,7 @@ def exported_figures(metrics: dict[str, Any], evaluation: dict[str, Any]) -> dic
 def microjoules(energy: dict[str, Any]) -> str:
     """Write out the energy of an image, as in `1.1 µJ (device 1.1 to 3.35; images 1.09 to 1.10)`.
 
-    The band of its profile, where it has one, and the 95 % interval over images are two
+    The band of its device, where it has one, and the 95 % interval over images are two
     uncertainties that are never merged.
     """
     lo, typ, hi = (energy["microjoules"][key] for key in ("lo", "typ", "hi"))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 
 from zoo.datasets import DatasetSpec
-from zoo.errors import InputError
+from zoo.errors import InputError, first_few
 
 __all__ = ["check_classes", "label_classes"]
 
@@ -50,7 +50,7 @@ def check_classes(names: Sequence[str], data: DatasetSpec, where: str) -> None:
     Names are compared by their letters, as their spelling varies.
     """
     if len(names) != data.num_classes:
-        some = f"{', '.join(names[:MAX_SHOWN])}{', ...' if len(names) > MAX_SHOWN else ''}"
+        some = first_few(names, MAX_SHOWN)
         raise InputError(
             f"{where} has {len(names)} classes ({some}); {data.title} has {data.num_classes}"
         )

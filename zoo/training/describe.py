@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo.danet import DANetConfig, Stem
 from zoo.datasets import DatasetSpec
-from zoo.errors import ConfigError, InputError
+from zoo.errors import ConfigError, InputError, first_few
 from zoo.files import read_json_if_whole
 from zoo.training.class_names import class_names
 from zoo.training.sample import Sample, common_channels, fitting_size, take_sample
@@ -144,10 +144,7 @@ def check_unchanged(recorded: Path, data: DatasetSpec, images: int) -> None:
 
 def _listed(value: Any) -> str:
     """Return some values of a list, or a single value."""
-    if not isinstance(value, list | tuple):
-        return str(value)
-    more = ", ..." if len(value) > MAX_SHOWN else ""
-    return ", ".join(map(str, value[:MAX_SHOWN])) + more
+    return first_few(value, MAX_SHOWN) if isinstance(value, list | tuple) else str(value)
 
 
 def _shown(values: Sequence[float]) -> str:

@@ -10,7 +10,7 @@ import torch
 import zoo
 from zoo.danet import DANetConfig
 from zoo.datasets import DATASETS, DatasetSpec
-from zoo.errors import ConfigError, InputError, UnknownName
+from zoo.errors import ConfigError, InputError, UnknownName, first_few
 from zoo.names import ModelSpec
 from zoo.training import lineage, parallel
 from zoo.training.config import Recipe, parse_value
@@ -174,8 +174,7 @@ def _announce(data: DatasetSpec, recipe: Recipe, images: Split, test: Split) -> 
     held_out = f", {recipe.validation:.0%} of each class held out" if recipe.validation else ""
     numbers = f"{images.images} training and {test.images} test images"
     log.info("%s: %s%s", data.title, numbers, held_out)
-    more = ", ..." if len(data.classes) > MAX_SHOWN else ""
-    log.info("%d classes: %s%s", data.num_classes, ", ".join(data.classes[:MAX_SHOWN]), more)
+    log.info("%d classes: %s", data.num_classes, first_few(data.classes, MAX_SHOWN))
     colours = "RGB" if data.channels == 3 else "grey"
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (data.mean, data.std))
     size = f"{data.size} x {data.size}"

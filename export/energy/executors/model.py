@@ -30,7 +30,7 @@ class TorchExecutor(Executor):
     """
 
     def __init__(self, model: DANet) -> None:
-        graph = to_nir(model, profile="native")
+        graph = to_nir(model, dialect="native")
         origin = model.known_origin
         source = Source(
             name=origin.name,

@@ -46,7 +46,7 @@ class OnnxExecutor(Executor):
             provenance=metadata.provenance,
             weight_format=metadata.weight_format,
         )
-        super().__init__(to_nir(model, profile="native"), source)
+        super().__init__(to_nir(model, dialect="native"), source)
         self.paths = {node_name(value): value for node in proto.graph.node for value in node.output}
         try:
             self._engine = runtime.load(self._with_spikes(proto).SerializeToString())

@@ -6,6 +6,7 @@ from export.targets.layers import ChipLayer
 from export.targets.limits import Limit
 from export.targets.result import Check
 from export.targets.rules import Finding
+from zoo.errors import first_few
 
 __all__ = [
     "core",
@@ -87,4 +88,4 @@ def several(rows: list[Finding]) -> str:
     names = [finding.layer for finding in rows]
     if len(names) == 1:
         return names[0]
-    return f"{len(names)} layers: {', '.join(names[:2])}{', ...' if len(names) > 2 else ''}"
+    return f"{len(names)} layers: {first_few(names, 2)}"

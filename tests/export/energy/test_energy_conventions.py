@@ -129,7 +129,7 @@ def test_syops_of_a_model_without_a_batch_norm():
 
 def test_syops_of_a_graph_that_names_no_modules(tiny):
     """A graph of anybody has nothing but its nodes: a convolution has a bias and no BatchNorm."""
-    graph = to_nir(tiny, profile="native")
+    graph = to_nir(tiny, dialect="native")
     stem = next(layer for layer in read_structure(graph) if layer.name == "stem_conv")
     assert stem.modules == ("Conv2d", "BatchNorm2d") and not stem.read_out
     executor = TorchExecutor(tiny)

@@ -289,11 +289,11 @@ def test_batches_order_and_mode_do_not_matter(tiny):
 
 
 def test_a_graph_from_a_file_counts_the_same(tiny, tmp_path):
-    nir.write(tmp_path / "tiny.nir", to_nir(tiny, profile="native"))
+    nir.write(tmp_path / "tiny.nir", to_nir(tiny, dialect="native"))
     _, spikes = TorchExecutor(tiny).run(torch.randn(2, 1, 20, 20))
     ours, read = (
         count(read_structure(g), spikes)
-        for g in (to_nir(tiny, profile="native"), nir.read(tmp_path / "tiny.nir"))
+        for g in (to_nir(tiny, dialect="native"), nir.read(tmp_path / "tiny.nir"))
     )
     assert {r.name: (r.macs, *r.acs, *r.adds) for r in ours} == {
         r.name: (r.macs, *r.acs, *r.adds) for r in read

@@ -248,7 +248,7 @@ def test_the_same_sums_of_other_images(tiny, report):
 def test_graphs_for_chips_and_for_simulators_agree():
     model = lively("sew-resnet20-t2.fmnist", 20, **TINY)
     chip, simulator = (
-        estimate(to_nir(model, profile=profile), images(2)) for profile in ("native", "portable")
+        estimate(to_nir(model, dialect=dialect), images(2)) for dialect in ("native", "portable")
     )
     assert differences(chip, simulator) == []
     assert same_images(chip, simulator)

@@ -20,7 +20,7 @@ from zoo.errors import ConfigError, InputError
 TINY = {"widths": (4, 6, 8)}
 FAMILIES = [
     ("danet20-t2.fmnist", TINY),
-    # a BatchNorm of a sum is a Scale in one profile of NIR and a convolution in the other
+    # a BatchNorm of a sum is a Scale in one dialect of NIR and a convolution in the other
     ("danet20b-t2.fmnist", TINY),
     ("danet20c-t2.fmnist", TINY),
     ("danet20d-t2.fmnist", TINY),
@@ -53,7 +53,7 @@ def integers(layers):
 
 
 @pytest.mark.parametrize(("name", "config"), FAMILIES)
-def test_three_executors_and_both_profiles(tmp_path, name, config):
+def test_three_executors_and_both_dialects(tmp_path, name, config):
     """On dyadic weights, no sum is rounded, so that no spike depends on who computes it."""
     size = 32 if "in1k" in name else 16
     model = exact(name, size, **config)
@@ -67,13 +67,13 @@ def test_three_executors_and_both_profiles(tmp_path, name, config):
         / 8
     )
     onnx.save(to_onnx(model), tmp_path / "model.onnx")
-    write_graph(to_nir(model, profile="portable"), tmp_path / "portable.nir")
+    write_graph(to_nir(model, dialect="portable"), tmp_path / "portable.nir")
     reports = [
         estimate(what, images, batch=2)
         for what in (
             model,
             tmp_path / "model.onnx",
-            to_nir(model, profile="native"),
+            to_nir(model, dialect="native"),
             tmp_path / "portable.nir",
         )
     ]

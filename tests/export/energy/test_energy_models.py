@@ -140,7 +140,7 @@ def test_a_gathered_sum_costs_what_its_edges_cost(monkeypatch):
         direct = rows_of(model, images)
         with monkeypatch.context() as patch:
             patch.setattr("export.nir.exporter.MAX_TERMS", 2)
-            assert any(node.endswith("_add") for node in to_nir(model, profile="native").nodes)
+            assert any(node.endswith("_add") for node in to_nir(model, dialect="native").nodes)
             gathered = rows_of(model, images)
 
         def totals(rows):
@@ -169,6 +169,6 @@ def test_graded_neurons_are_refused(tiny):
     ],
 )
 def test_published_macs(depth, padded, valid):
-    layers = read_structure(to_nir(zoo.create(f"spiking-resnet{depth}-t1.in1k"), profile="native"))
+    layers = read_structure(to_nir(zoo.create(f"spiking-resnet{depth}-t1.in1k"), dialect="native"))
     macs = [dense_macs(layer) for layer in layers]
     assert (sum(m[0] for m in macs), sum(m[1] for m in macs)) == (padded, valid)

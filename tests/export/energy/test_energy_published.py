@@ -155,7 +155,7 @@ def test_syops_counter_on_spiking_resnet18():
     """
     macs = published_macs("spiking-resnet18-t4")
     assert sum(macs.values()) == 133_579_752
-    layers = read_structure(to_nir(zoo.create("spiking-resnet18-t4.in1k"), profile="native"))
+    layers = read_structure(to_nir(zoo.create("spiking-resnet18-t4.in1k"), dialect="native"))
     updates = 4 * sum(layer.outputs for layer in layers if layer.neuron and not layer.modules)
     assert updates == 9_232_384
     older = sum(macs.values()) + updates + 4 * 512 * 7 * 7

@@ -320,7 +320,7 @@ def test_exact_networks_are_equal_from_end_to_end(name: str, steps: int, dtype: 
     model = exact(f"{name}-t4.fmnist", **SMALL)
     set_steps(model, steps)
     x = torch.randint(-8, 9, (3, 1, 8, 8)) / 4
-    values = run(to_nir(model, profile="native"), still(x, steps), dtype=dtype)
+    values = run(to_nir(model, dialect="native"), still(x, steps), dtype=dtype)
     logits, spikes = recorded(model, x)
     for node, train in spikes.items():
         assert 0 < train.mean() < 1, f"{node}: nothing to compare"
@@ -352,7 +352,7 @@ def test_every_neuron_of_an_ordinary_network_given_the_graphs_own_values(
 ) -> None:
     model = lively(f"{name}-t4.fmnist", 9, **SMALL)
     set_steps(model, steps)
-    graph = to_nir(model, profile="native")
+    graph = to_nir(model, dialect="native")
     values = run(graph, still(torch.randn(3, 1, 9, 9), steps))
     assert_neurons_agree(model, graph, values)
 

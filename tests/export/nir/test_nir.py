@@ -124,17 +124,17 @@ def test_what_nir_cannot_say_is_refused_by_name(
     if change:
         change(model)
     with pytest.raises(ExportError, match=message):
-        to_nir(model, profile="native")
+        to_nir(model, dialect="native")
 
 
 @pytest.mark.parametrize("name", NAMES[:-1])
-def test_the_portable_profile_has_what_importers_take(name: str) -> None:
+def test_the_portable_dialect_has_what_importers_take(name: str) -> None:
     """Neither an IF, which snnTorch refuses with a gain, nor a Scale; and the neurons fire as in
     the native one.
     """
     model = lively(f"{name}-t2.fmnist", 12, **SMALL)
-    portable, native = to_nir(model), to_nir(model, profile="native")
-    assert portable.metadata["profile"] == "portable" and native.metadata["profile"] == "native"
+    portable, native = to_nir(model), to_nir(model, dialect="native")
+    assert portable.metadata["dialect"] == "portable" and native.metadata["dialect"] == "native"
     assert {"Input", "Conv2d", "LIF", "SumPool2d", "Flatten", "Affine", "Output"} == kinds(
         portable
     ).keys()
@@ -152,7 +152,7 @@ def test_the_portable_profile_has_what_importers_take(name: str) -> None:
 def test_reset_by_subtraction_is_a_current_one_step_later(beta: float, membrane: type) -> None:
     model = lively("danet20c-t2.fmnist", 12, **SMALL, beta=beta, threshold=0.75, reset="subtract")
     graph = to_nir(model)
-    assert graph.metadata["profile"] == "subtract" and not {"LIF", "IF"} & kinds(graph).keys()
+    assert graph.metadata["dialect"] == "subtract" and not {"LIF", "IF"} & kinds(graph).keys()
     name = "stage1_block0_lif2"
     parts = {part: graph.nodes[f"{name}_{part}"] for part in ("membrane", "reset", "delay")}
     assert type(parts["membrane"]) is membrane and parts["membrane"].metadata == {
@@ -227,7 +227,7 @@ def test_metadata_say_what_a_receiver_has_to_know() -> None:
         "zoo_version": zoo.__version__,
         "dt": DT,
         "steps": 4,
-        "profile": "portable",
+        "dialect": "portable",
         "sums": "edges",
         "input": "still image, every step",
         "readout": "mean over steps",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from support.networks import lively
 
-from export.nir.exporter import Profile, to_nir
+from export.nir.exporter import Dialect, to_nir
 from export.nir.graph import check_graph
 from export.nir.interpreter import run
 from export.nir.verify import verify_graph, verify_nir
@@ -27,13 +27,13 @@ NAMES = [
 
 @pytest.mark.parametrize("steps", [4, 8])
 @pytest.mark.parametrize("size", [12, 13])
-@pytest.mark.parametrize("profile", ["portable", "native"])
+@pytest.mark.parametrize("dialect", ["portable", "native"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_neuron_spikes_as_in_the_model(
-    name: str, profile: Profile, size: int, steps: int
+    name: str, dialect: Dialect, size: int, steps: int
 ) -> None:
     model = lively(f"{name}-t{steps}.fmnist", size, **SMALL)
-    graph = to_nir(model, profile=profile)
+    graph = to_nir(model, dialect=dialect)
     result = verify_graph(model, graph, torch.randn(3, 1, size, size))
     assert result.ok, result.worst()
     assert result.batches == (3,) and result.neuron_layers >= 9 and result.deviation < 1e-5
@@ -194,10 +194,10 @@ def test_a_file_of_rounded_weights_is_compared_with_the_rounded_model(
 def test_a_graph_of_somebody_else_is_no_export(said: Any) -> None:
     model = lively("danet20-t2.fmnist", 12, **SMALL)
     graph = to_nir(model)
-    graph.metadata["profile"] = said
+    graph.metadata["dialect"] = said
     with pytest.raises(
         ExportError,
-        match=r"say profile = .*; an export of the zoo says one of portable, native, subtract",
+        match=r"say dialect = .*; an export of the zoo says one of portable, native, subtract",
     ):
         verify_graph(model, graph)
 

@@ -50,7 +50,7 @@ def there_and_back(model: DANet, folder: Path) -> DANet:
 
 
 def assert_same_graph(model: DANet, read: DANet) -> None:
-    ours, theirs = (to_nir(m, profile="native") for m in (model, read))
+    ours, theirs = (to_nir(m, dialect="native") for m in (model, read))
     assert ours.edges == theirs.edges and ours.metadata == theirs.metadata
     assert [*ours.nodes] == [*theirs.nodes]
     for name, node in ours.nodes.items():

@@ -81,11 +81,11 @@ def test_random_graphs(loops: int, tmp_path: Path) -> None:
     "name",
     ["danet18-t3", "danet18b-t3", "sew-resnet18iand-t3", "ms-resnet18-t3", "speck-danet8-t4"],
 )
-@pytest.mark.parametrize("profile", ["portable", "native"])
+@pytest.mark.parametrize("dialect", ["portable", "native"])
 @pytest.mark.parametrize("form", ["sequence", "step"])
-def test_networks_of_the_zoo(name: str, profile: str, form: Any, tmp_path: Path) -> None:
+def test_networks_of_the_zoo(name: str, dialect: str, form: Any, tmp_path: Path) -> None:
     narrow = {} if "speck" in name else {"widths": (8, 16, 16, 16)}
-    graph = to_nir(lively(f"{name}.cifar10", 16, **narrow), profile=profile)  # type: ignore[arg-type]
+    graph = to_nir(lively(f"{name}.cifar10", 16, **narrow), dialect=dialect)  # type: ignore[arg-type]
     result = write_nir_onnx(graph, tmp_path / "model.onnx", name=name, form=form)
     assert result.ok and result.compared_spikes > 50_000 and "same prediction" not in str(result)
     metadata = read_metadata(read_file(tmp_path / "model.onnx"), "model.onnx")

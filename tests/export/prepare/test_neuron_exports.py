@@ -72,9 +72,9 @@ EXACT: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("options", EXACT.values(), ids=EXACT)
 def test_exported_exactly(options: dict[str, Any], tmp_path: Path) -> None:
     """As NIR for simulators and for chips, as ONNX in both forms and of integers, and read back."""
-    profile = "native" if options.get("reset_mechanism") == "subtract" else "portable"
+    dialect = "native" if options.get("reset_mechanism") == "subtract" else "portable"
     model = network(leaky(**options))
-    verifications: list[Any] = [write_nir(model, tmp_path / "model.nir", profile=profile)]  # type: ignore[arg-type]
+    verifications: list[Any] = [write_nir(model, tmp_path / "model.nir", dialect=dialect)]  # type: ignore[arg-type]
     for form in ("sequence", "step"):
         verifications.append(write_onnx(model, tmp_path / f"{form}.onnx", form=form))  # type: ignore[arg-type]
     assert all(v and v.ok for v in verifications)

@@ -193,7 +193,7 @@ def test_a_bare_name_means_the_best_weights(finished: Path) -> None:
     "change", [{"accuracy": None}, {"profiles": []}, {"profiles": REPORT["profiles"][1:] * 2}]
 )
 def test_a_report_that_cannot_be_kept(change: dict[str, Any]) -> None:
-    with pytest.raises(WeightsError, match="one priced profile on labelled images"):
+    with pytest.raises(WeightsError, match="one priced device on labelled images"):
         energy_figures(REPORT | change)
 
 
