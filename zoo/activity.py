@@ -3,7 +3,7 @@
 Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels of the layer.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -60,10 +60,17 @@ def layer_spikes(
 
 @contextmanager
 def forward_hooks(
-    modules: dict[str, Any], make_hook: Callable[[str], Callable[..., None]]
+    modules: Mapping[str, nn.Module],
+    make_hook: Callable[[str], Callable[..., None]],
+    *,
+    before: bool = False,
 ) -> Iterator[None]:
-    """Give each of `modules` the forward hook `make_hook(name)` inside the context."""
-    handles = [module.register_forward_hook(make_hook(name)) for name, module in modules.items()]
+    """Give each of `modules` the hook `make_hook(name)` inside the context.
+
+    It is called after the module's forward pass, or `before` it.
+    """
+    register = nn.Module.register_forward_pre_hook if before else nn.Module.register_forward_hook
+    handles = [register(module, make_hook(name)) for name, module in modules.items()]
     try:
         yield
     finally:

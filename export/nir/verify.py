@@ -22,7 +22,7 @@ from export.nir.graph import check_graph
 from export.nir.interpreter import run
 from export.nir.nodes import SPIKING, Array, nodes_of
 from export.nir.reader import read_nir
-from export.prepare.fold import still_image
+from export.prepare.fold import noise
 from export.prepare.quantize import as_weight_format, quantize_weights
 from export.prepare.trace import INPUT, Call
 from export.verification import LayerCheck, Verification
@@ -75,10 +75,7 @@ def verify_graph(
     """
     dialect = Metadata.from_graph(graph).exported_dialect()
     expected = export_model(model, "portable" if dialect == "portable" else "native")
-    x = images
-    if x is None:
-        shape = still_image(model, 2).shape
-        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    x = noise(model, 2) if images is None else images
     values = _Values(
         graph,
         np.broadcast_to(x.numpy(), (model.config.steps, *x.shape)),

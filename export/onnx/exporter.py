@@ -43,6 +43,7 @@ from export.onnx.step_form import add_state
 from export.onnx.verify import verify_onnx
 from export.prepare.fold import fold, still_image
 from export.prepare.neurons import check_modules, lif_constants
+from export.prepare.quantize import weight_scales
 from export.prepare.trace import Call, leaves, trace
 from export.verification import Verification
 from zoo.danet import DANet, set_steps
@@ -76,11 +77,7 @@ def to_onnx(
         set_steps(model, 1)
     steps = model.config.steps
     folded = fold(model)
-    scales = {
-        f"{path}.weight": module.weight_scale.numpy()
-        for path, module in folded.named_modules()
-        if isinstance(getattr(module, "weight_scale", None), Tensor)
-    }
+    scales = {name: scale.numpy() for name, scale in weight_scales(folded).items()}
     neurons = {path: module for path, module in folded.named_modules() if isinstance(module, Lif)}
     for path, lif in neurons.items():
         folded.set_submodule(path, _Neuron(lif, free=batch is None))

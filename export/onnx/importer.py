@@ -26,7 +26,7 @@ from export.metadata import Metadata
 from export.onnx.file import read_file, read_metadata
 from export.onnx.qdq import integer_weights
 from export.prepare.fold import Folded, folded_norms, still_image
-from export.prepare.quantize import as_weight_format
+from export.prepare.quantize import as_weight_format, keep_scale
 from export.prepare.trace import Call, trace
 from zoo.danet import DANet, DANetConfig
 from zoo.errors import ConfigError, InputError, first_line
@@ -160,7 +160,7 @@ def _fill(model: DANet, calls: list[Call], tensors: _Tensors) -> None:
                 shape = tuple(layer.weight.shape)
                 layer.weight = tensors.take_parameter(f"{path}.weight", shape)
                 if f"{path}.weight" in tensors.scales:
-                    layer.weight_scale = tensors.scales[f"{path}.weight"]
+                    keep_scale(layer, tensors.scales[f"{path}.weight"])
                 if layer.bias is not None or path in biased:
                     layer.bias = tensors.take_parameter(f"{path}.bias", shape[:1])
             case nn.BatchNorm2d() if path in folded:

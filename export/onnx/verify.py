@@ -19,7 +19,7 @@ from export.onnx.file import read_file, read_metadata
 from export.onnx.qdq import integer_weights
 from export.onnx.runtime import Runtime
 from export.onnx.step_form import NEXT, STATE
-from export.prepare.fold import folded_norms, fused, still_image
+from export.prepare.fold import folded_norms, fused, noise, still_image
 from export.prepare.quantize import as_weight_format, quantize_weights
 from export.prepare.trace import INPUT, Call, trace
 from export.verification import LayerCheck, Verification
@@ -84,8 +84,7 @@ def _verify(
             f"and {model.known_origin.name} takes {ours}"
         )
     if images is None:
-        noise = torch.Generator().manual_seed(0)
-        images = torch.randn(still_image(model, needed).shape, generator=noise)
+        images = noise(model, needed)
     if len(images) < needed:
         raise InputError(
             f"{len(images)} images: {path} is verified at batch {' and '.join(map(str, sizes))}, "

@@ -15,7 +15,7 @@ from export.prepare.trace import Call, trace
 from zoo.danet import DANet
 from zoo.errors import ExportError
 
-__all__ = ["Folded", "fold", "folded_norms", "fused", "still_image"]
+__all__ = ["Folded", "fold", "folded_norms", "fused", "noise", "still_image"]
 
 
 class Folded(nn.Identity):
@@ -34,6 +34,12 @@ def still_image(model: DANet, batch: int = 1) -> torch.Tensor:
         )
     data = model.known_origin.data
     return torch.zeros(batch, data.channels, data.size, data.size)
+
+
+def noise(model: DANet, batch: int) -> torch.Tensor:
+    """Return the normal noise on which `model` is verified where no images are given."""
+    shape = still_image(model, batch).shape
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def folded_norms(calls: list[Call]) -> dict[str, str]:

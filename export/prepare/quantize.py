@@ -12,7 +12,7 @@ from zoo.errors import ConfigError
 from zoo.neurons import Lif
 from zoo.provenance import WEIGHT_FORMATS, WeightFormat
 
-__all__ = ["as_weight_format", "quantize_weights"]
+__all__ = ["as_weight_format", "keep_scale", "quantize_weights", "weight_scales"]
 
 LEVELS = 127  # on either side of zero
 
@@ -30,8 +30,8 @@ def quantize_weights(model: DANet, weight_format: WeightFormat = "int8") -> DANe
     Its BatchNorms are folded before. The scale is the largest number that it has to reach over 127
     (symmetric, without calibration; Jacob et al. 2018, section 3): the largest weight of each
     output channel, or with `int8-layer` the largest weight or bias of the layer, of whose steps
-    biases and thresholds then are whole numbers, as on Speck. Every layer that
-    has weights keeps it, as `weight_scale` `[C_out]`.
+    biases and thresholds then are whole numbers, as on Speck. Every layer that has weights keeps it
+    (`weight_scales`).
     """
     if as_weight_format(weight_format) == "float32":
         return model
@@ -41,13 +41,14 @@ def quantize_weights(model: DANet, weight_format: WeightFormat = "int8") -> DANe
         for call in calls:
             match call.module:
                 case nn.Conv2d() | nn.Linear() as layer if weight_format == "int8":
-                    layer.weight_scale = _round(layer.weight, layer.weight.abs().flatten(1).amax(1))
+                    largest = layer.weight.abs().flatten(1).amax(1)
+                    keep_scale(layer, _round(layer.weight, largest))
                 case nn.Conv2d() | nn.Linear() as layer:
                     numbers = [p for p in (layer.weight, layer.bias) if p is not None]
                     largest = torch.stack([p.abs().amax() for p in numbers]).amax()
                     for parameter in numbers:
                         scale = _round(parameter, largest)
-                    layer.weight_scale = scale.expand(len(layer.weight)).clone()
+                    keep_scale(layer, scale.expand(len(layer.weight)).clone())
                     for reader in calls:
                         # A neuron that reads a sum has a threshold in steps of no single layer.
                         reads = _source(calls, reader.inputs[0])
@@ -55,6 +56,20 @@ def quantize_weights(model: DANet, weight_format: WeightFormat = "int8") -> DANe
                             _round(reader.module.neuron.threshold, largest)
     model.origin = replace(model.known_origin, weight_format=weight_format)
     return model
+
+
+def keep_scale(layer: nn.Module, scale: Tensor) -> None:
+    """Keep the scale `[C_out]` of a layer's weights with it, as a buffer that no file holds."""
+    layer.register_buffer("weight_scale", scale, persistent=False)
+
+
+def weight_scales(model: nn.Module) -> dict[str, Tensor]:
+    """Return the scale of each layer of integer weights, by the name of its weights."""
+    return {
+        name.removesuffix("_scale"): scale
+        for name, scale in model.named_buffers()
+        if name.endswith(".weight_scale")
+    }
 
 
 def _round(numbers: Tensor, largest: Tensor) -> Tensor:

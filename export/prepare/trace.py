@@ -6,14 +6,15 @@ time), so the recorded calls are the whole computation, in an order in which it 
 
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from export.prepare.neurons import check_modules, check_shapes
+from zoo.activity import forward_hooks
 from zoo.danet import DANet
 from zoo.errors import ExportError
 from zoo.neurons import Lif
@@ -67,29 +68,15 @@ def trace(model: DANet, x: Tensor) -> list[Call]:
         producer[key] = path
         forget.append(weakref.ref(output, lambda _: producer.pop(key, None)))
 
-    with _hooked(model, record), torch.inference_mode():
+    def check(path: str, lif: Lif, args: tuple[Any, ...]) -> None:
+        check_shapes(path, lif, tuple(args[0].shape[1:]))
+
+    modules = dict(leaves(model))
+    neurons = {path: module for path, module in modules.items() if isinstance(module, Lif)}
+    with (
+        forward_hooks(modules, lambda path: partial(record, path)),
+        forward_hooks(neurons, lambda path: partial(check, path), before=True),
+        torch.inference_mode(),
+    ):
         model(x)
     return calls
-
-
-@contextmanager
-def _hooked(model: nn.Module, record: Any) -> Iterator[None]:
-    """Call `record` for each module that computes, and check the shapes that a `Lif` is given."""
-
-    def hook(path: str) -> Any:
-        return lambda module, args, output: record(path, module, args, output)
-
-    def fits(path: str) -> Any:
-        return lambda lif, args: check_shapes(path, lif, tuple(args[0].shape[1:]))
-
-    handles = [module.register_forward_hook(hook(path)) for path, module in leaves(model)]
-    handles += [
-        lif.register_forward_pre_hook(fits(path))
-        for path, lif in leaves(model)
-        if isinstance(lif, Lif)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

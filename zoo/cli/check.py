@@ -184,13 +184,12 @@ def _is_model_silent(model: "DANet") -> bool:
     """Return whether no neuron fires on two bundled images, or on noise if none are bundled."""
     import torch
 
-    from export.prepare.fold import still_image
+    from export.prepare.fold import noise
     from zoo.silence import watch_spikes
 
     images, has_fired = bundled_pair(model), watch_spikes(model)
     if images is None:
-        noise = torch.Generator().manual_seed(0)
-        images = torch.randn(still_image(model, 1).shape, generator=noise)
+        images = noise(model, 1)
     with torch.inference_mode():
         model(images)
     return not has_fired()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zoo.activity import forward_hooks
 from zoo.errors import ConfigError
 from zoo.files import write_text
 from zoo.neurons import Lif
@@ -43,17 +44,10 @@ def record_firing_rates(model: nn.Module) -> Iterator[FiringRates]:
 
         return hook
 
-    handles = [
-        module.register_forward_hook(record(path))
-        for path, module in model.named_modules()
-        if isinstance(module, Lif)
-    ]
+    neurons = {path: module for path, module in model.named_modules() if isinstance(module, Lif)}
     rates: FiringRates = {}
-    try:
+    with forward_hooks(neurons, record):
         yield rates
-    finally:
-        for handle in handles:
-            handle.remove()
     rates.update({path: LayerFiring(*values.tolist()) for path, values in shares.items()})
 
 

@@ -3,8 +3,7 @@
 Shapes: `T` time steps, `B` images, `C` channels, `H` x `W` pixels, `K` classes.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from export.energy.counting.spikes import Spikes
 from export.energy.executors.base import Executor, Source
 from export.nir.exporter import node_name, to_nir
-from zoo.activity import eval_mode
+from zoo.activity import eval_mode, forward_hooks
 from zoo.blocks import And, IAnd
 from zoo.danet import DANet
 from zoo.integrity import digest
@@ -45,15 +44,7 @@ class TorchExecutor(Executor):
         self.model = model
 
     def _run(self, x: Tensor, spikes: Spikes) -> Tensor:
-        with eval_mode(self.model), torch.inference_mode(), self._hooked(spikes):
-            logits: Tensor = self.model(x.to(next(self.model.parameters()).device))
-        return logits.cpu()
-
-    @contextmanager
-    def _hooked(self, spikes: Spikes) -> Iterator[None]:
-        """Add the spikes of all layers of neurons while the context lasts."""
-
-        def hook(name: str) -> Any:
+        def hook(name: str) -> Callable[..., None]:
             def reduce(module: nn.Module, args: Any, train: Tensor) -> None:
                 spikes.add(name, train, keep=name in self.keep)
 
@@ -61,14 +52,11 @@ class TorchExecutor(Executor):
 
         # A max pool and an AND are of spikes (`export.nir.exporter` refuses any other), and so
         # layers of neurons in the graph.
-        kinds = Lif | nn.MaxPool2d | And | IAnd
-        handles = [
-            module.register_forward_hook(hook(node_name(path)))
+        neurons = {
+            node_name(path): module
             for path, module in self.model.named_modules()
-            if isinstance(module, kinds)
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+            if isinstance(module, Lif | nn.MaxPool2d | And | IAnd)
+        }
+        with eval_mode(self.model), torch.inference_mode(), forward_hooks(neurons, hook):
+            logits: Tensor = self.model(x.to(next(self.model.parameters()).device))
+        return logits.cpu()

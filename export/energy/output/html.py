@@ -12,7 +12,7 @@ from functools import cache
 from itertools import accumulate, groupby
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from export import units
 from export.energy.comparison import memory_inclusive_rate
@@ -21,6 +21,7 @@ from export.energy.devices import Band, Device
 from export.energy.output import text as words
 from export.energy.results import EnergyResults
 from export.energy.totals import Energy, LayerTotals, OperationCounts
+from export.pages import read_template
 
 __all__ = ["render"]
 
@@ -185,14 +186,7 @@ def render(reports: Sequence[EnergyResults]) -> str:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
+    return read_template(Path(__file__).with_name("report.html.j2"))
 
 
 def _model(index: int, report: EnergyResults) -> Model:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from export import units
+from export.pages import read_template
 from export.targets.output import text as words
 from export.targets.result import Check
 
@@ -20,11 +21,4 @@ def render(checks: Sequence[Check], name: str, notes: Sequence[str] = ()) -> str
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
+    return read_template(Path(__file__).with_name("report.html.j2"))
