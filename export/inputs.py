@@ -1,15 +1,13 @@
 """Checks of the images that a network is given; they need no torch, for runtimes as for models."""
 
-from typing import Any
-
 import numpy as np
 
+from zoo.arrays import Array
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
 
 __all__ = ["as_network_input", "check_normalised"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 MAX_NORMALISED = 16  # normalised pixels of the data sets in `zoo.datasets` stay below 5
 
 

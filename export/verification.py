@@ -1,15 +1,14 @@
 """The result of comparing an exported file with the model or graph that it was made of."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from zoo.arrays import Array
 from zoo.silence import NO_SPIKES, is_silent
 
 __all__ = ["TOLERANCE", "LayerCheck", "Verification"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 TOLERANCE = 2e-5  # largest difference of a layer's values, in standard deviations of them
 
 

@@ -32,6 +32,8 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
+from zoo.arrays import Array
+
 __all__ = ["Crashed", "Limits", "Refused", "Sender", "Tree", "Worker", "receive", "run", "send"]
 
 MAX_LINE_BYTES = 1 << 16
@@ -43,7 +45,6 @@ NO_STREAM = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError
 # One thread, and no plugins: HDF5 would load the code that a file names.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Tree = dict[str, Any]  # a group: name -> group, array, numpy scalar, string or list of strings
 Worker = Callable[[Path, "Sender"], None]
 

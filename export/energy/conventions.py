@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 
 from export.energy.counting.count import LayerCounts
-from export.energy.counting.windows import Array
 from export.energy.operations import AC, ADD, IDLE_UPDATE, MAC, MULTIPLY, UPDATE, Operation
+from zoo.arrays import Array
 from zoo.errors import ConfigError
 
 __all__ = ["CONVENTIONS", "EXACT", "Convention", "find_convention"]

@@ -33,7 +33,7 @@ import nir
 import numpy as np
 
 from export.energy.counting.fanout import FanOut, fan_out
-from export.energy.counting.windows import Array, windows
+from export.energy.counting.windows import windows
 from export.metadata import EVENTS, STILL_IMAGE, Metadata
 from export.nir.cycles import cycles
 from export.nir.graph import CheckedGraph, check_graph, find_recurrent_nodes
@@ -43,10 +43,10 @@ from export.nir.nodes import (
     POOLS,
     SPIKING,
     SPIKING_NEURONS,
-    Shape,
     kernel_size,
     nodes_of,
 )
+from zoo.arrays import Array, Shape
 from zoo.errors import InputError
 
 __all__ = ["MAX_EVENTS", "PASSING", "LayerStructure", "read_structure"]
@@ -295,7 +295,7 @@ def _diagonal(node: nir.NIRNode) -> Array | None:
     return diagonal if np.count_nonzero(square) == np.count_nonzero(diagonal) else None
 
 
-def _weights(node: nir.NIRNode) -> int:
+def _weights(node: Any) -> int:
     """Return how many weights the graph stores.
 
     A Scale that is the same for all pixels stores one for each channel.

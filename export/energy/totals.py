@@ -19,9 +19,9 @@ import numpy as np
 
 from export.energy.conventions import CONVENTIONS, Convention
 from export.energy.counting.count import COUNTS, LayerCounts
-from export.energy.counting.windows import Array
 from export.energy.devices import Band, Device
 from export.energy.operations import Operation
+from zoo.arrays import Array
 
 __all__ = [
     "Energy",

@@ -37,10 +37,11 @@ import torch
 from torch import nn
 
 from export.metadata import Metadata
-from export.nir.nodes import SPIKING, Array
+from export.nir.nodes import SPIKING
 from export.prepare.fold import Folded, fold, still_image
 from export.prepare.neurons import lif_constants
 from export.prepare.trace import INPUT, Call, trace
+from zoo.arrays import Array
 from zoo.blocks import Add, And, IAnd, SamePool
 from zoo.danet import DANet, Readout, Repeat
 from zoo.errors import ExportError

@@ -37,8 +37,6 @@ from export.nir.nodes import (
     NODE_KINDS,
     SCALAR,
     SPIKING,
-    Array,
-    Shape,
     declared_shape,
     delay_steps,
     nodes_of,
@@ -46,6 +44,7 @@ from export.nir.nodes import (
     prepared,
     refused,
 )
+from zoo.arrays import Array, Shape
 from zoo.errors import ExportError, InputError, first_few
 from zoo.records import shown
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from export.nir.nodes import NODE_KINDS, Array
+from export.nir.nodes import NODE_KINDS
+from zoo.arrays import Array
 from zoo.errors import ExportError
 
 __all__ = ["Constants", "neuron_constants"]

@@ -34,7 +34,8 @@ from torch.nn import functional as F
 
 from export.nir.graph import CheckedGraph, check_graph
 from export.nir.integration import Constants, neuron_constants
-from export.nir.nodes import CONVS, PARAMETERS, POOLS, Array, kernel_size, paddings
+from export.nir.nodes import CONVS, PARAMETERS, POOLS, kernel_size, paddings
+from zoo.arrays import Array
 from zoo.errors import ExportError, InputError
 
 __all__ = ["MAX_BYTES", "run", "step_of"]

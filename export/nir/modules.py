@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from export.nir.graph import CheckedGraph
 from export.nir.integration import neuron_constants
-from export.nir.nodes import CONVS, NODE_KINDS, POOLS, Array, paddings
+from export.nir.nodes import CONVS, NODE_KINDS, POOLS, paddings
+from zoo.arrays import Array
 
 __all__ = ["Cuba", "Delay", "Neuron", "SpikeGrad", "Surrogate", "Threshold", "node_module"]
 

@@ -40,8 +40,8 @@ from torch import Tensor, nn
 from export.metadata import Metadata
 from export.nir.graph import check_graph
 from export.nir.modules import Cuba, Delay, Neuron, SpikeGrad, Threshold, node_module
-from export.nir.nodes import Shape
 from export.nir.reader import read_nir
+from zoo.arrays import Shape
 from zoo.errors import ExportError, InputError
 from zoo.surrogates import ATan
 

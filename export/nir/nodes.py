@@ -20,6 +20,7 @@ from typing import Any, Literal
 import nir
 import numpy as np
 
+from zoo.arrays import Array, Shape
 from zoo.errors import ExportError
 from zoo.records import shown
 
@@ -35,11 +36,9 @@ __all__ = [
     "SCALAR",
     "SPIKING",
     "SPIKING_NEURONS",
-    "Array",
     "Integrator",
     "NodeKind",
     "Role",
-    "Shape",
     "declared_shape",
     "delay_steps",
     "kernel_size",
@@ -53,8 +52,6 @@ __all__ = [
 MAX_AXES = 32
 MAX_ELEMENTS = 1 << 31  # of one value
 MAX_WINDOW = 1 << 20  # of a kernel, stride, padding or dilation
-Array = np.ndarray[Any, np.dtype[Any]]
-Shape = tuple[int, ...]
 SCALAR: tuple[Shape, ...] = ((), (1,))  # one number for all elements of the input
 
 

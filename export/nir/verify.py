@@ -20,13 +20,14 @@ from export.metadata import Metadata
 from export.nir.exporter import ExportedGraph, OutputMapping, export_model
 from export.nir.graph import check_graph
 from export.nir.interpreter import run
-from export.nir.nodes import SPIKING, Array, nodes_of
+from export.nir.nodes import SPIKING, nodes_of
 from export.nir.reader import read_nir
 from export.prepare.fold import noise
 from export.prepare.quantize import as_weight_format, quantize_weights
 from export.prepare.trace import INPUT, Call
 from export.verification import LayerCheck, Verification
 from zoo.activity import eval_mode
+from zoo.arrays import Array
 from zoo.blocks import Add, And, IAnd
 from zoo.danet import DANet
 from zoo.errors import ExportError, InputError, VerificationError, first_line

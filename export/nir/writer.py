@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from export.nir.exporter import DT, Dialect, to_nir
-from export.nir.nodes import Array
 from export.nir.reader import read_nir
 from export.nir.verify import NirVerification, verify_graph
+from zoo.arrays import Array
 from zoo.danet import DANet
 from zoo.errors import VerificationError
 from zoo.files import replacing

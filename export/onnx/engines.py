@@ -12,10 +12,11 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as status
 
+from zoo.arrays import Array
 from zoo.errors import InputError
 
 __all__ = [
-    "ERRORS", "TIME_PARTS", "Array", "Engine", "OnnxRuntime", "OpenVino", "StatefulRun", "reason",
+    "ERRORS", "TIME_PARTS", "Engine", "OnnxRuntime", "OpenVino", "StatefulRun", "reason",
 ]  # fmt: skip
 
 # onnxruntime raises a class of its own for each of its status codes, without a common base;
@@ -33,7 +34,6 @@ ERRORS = (
 
 TIME_PARTS = "time.parts"  # name of the sizes into which a graph of the zoo splits time
 MAX_REASON = 300  # characters of a runtime's error
-Array = np.ndarray[Any, np.dtype[Any]]
 Shapes = dict[str, tuple[int, ...]]  # by name; an axis of any length is 0
 
 

@@ -11,7 +11,6 @@
 from collections.abc import Iterable
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any
 
 import nir
 import numpy as np
@@ -28,14 +27,13 @@ from export.onnx.file import OPSET, read_file, read_metadata, write_verified
 from export.onnx.nir_step import StepNodes, input_name
 from export.onnx.runtime import Runtime
 from export.verification import LayerCheck, Verification
+from zoo.arrays import Array, Shape
 from zoo.errors import InputError, VerificationError
 
 __all__ = ["nir_to_onnx", "noise_spikes", "verify_nir_onnx", "write_nir_onnx"]
 
 IR_VERSION = 10  # of that opset
 STEPS, BATCH = 8, 2  # of the noise on which a file is verified
-Array = np.ndarray[Any, np.dtype[Any]]
-Shape = tuple[int, ...]
 FLOAT = TensorProto.FLOAT
 
 

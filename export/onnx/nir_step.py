@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.nir.graph import CheckedGraph
 from export.nir.integration import Constants, neuron_constants
-from export.nir.nodes import CONVS, NEURONS, POOLS, Array, paddings
+from export.nir.nodes import CONVS, NEURONS, POOLS, paddings
+from zoo.arrays import Array
 
 __all__ = ["StepNodes", "input_name"]
 

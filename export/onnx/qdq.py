@@ -18,9 +18,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from zoo.arrays import Array
+
 __all__ = ["Grid", "grids", "integer_weights", "with_integers"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 MAX_UINT8, MAX_INT8 = 255, 127
 
 

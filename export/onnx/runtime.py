@@ -18,8 +18,9 @@ import numpy as np
 
 from export.inputs import as_network_input
 from export.metadata import Form, Metadata
-from export.onnx.engines import ERRORS, Array, Engine, OnnxRuntime, OpenVino, reason
+from export.onnx.engines import ERRORS, Engine, OnnxRuntime, OpenVino, reason
 from export.onnx.file import read_file, read_metadata
+from zoo.arrays import Array
 from zoo.errors import InputError
 
 __all__ = ["OnnxModel", "OnnxOutput", "Runtime", "load_file", "run_images"]

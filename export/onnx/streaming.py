@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from export.inputs import as_network_input
-from export.onnx.engines import Array
 from export.onnx.runtime import OnnxOutput, Runtime, load_file
 from export.onnx.step_form import NEXT, STATE
+from zoo.arrays import Array
 from zoo.errors import InputError
 
 __all__ = ["StreamingSession"]

@@ -24,6 +24,7 @@ from export.prepare.quantize import as_weight_format, quantize_weights
 from export.prepare.trace import INPUT, Call, trace
 from export.verification import LayerCheck, Verification
 from zoo.activity import eval_mode
+from zoo.arrays import Shape
 from zoo.danet import DANet
 from zoo.errors import ExportError, InputError, VerificationError
 from zoo.neurons import Lif
@@ -32,7 +33,6 @@ __all__ = ["verify_onnx"]
 
 BATCHES = (1, 2)  # of a file of any batch; its export was made with 2
 PIECE_BYTES = 1 << 26  # of values held at once
-Shape = tuple[int, ...]
 
 
 def verify_onnx(

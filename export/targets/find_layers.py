@@ -20,11 +20,11 @@ from export.nir.nodes import (
     NODE_KINDS,
     POOLS,
     SPIKING_NEURONS,
-    Array,
     kernel_size,
     paddings,
 )
 from export.targets.layers import Branch, ChipLayer, Host, Network, NeuronModel, Pair, Pool, Weights
+from zoo.arrays import Array
 
 __all__ = ["find_layers"]
 
@@ -127,8 +127,9 @@ class _Walk:
     def _pools(self, nodes: list[str]) -> tuple[Pool, ...]:
         pools = []
         for name in nodes:
-            node, size = self.graph.nodes[name], math.prod(self.graph.inputs(name))
+            node: Any = self.graph.nodes[name]
             if isinstance(node, POOLS):
+                size = math.prod(self.graph.inputs(name))
                 pools.append(Pool(name, node.kernel_size, node.stride, node.padding, size))
         return tuple(pools)
 

@@ -18,15 +18,12 @@ height 1; a dense layer that reads a flattened `[c, h, w]` is a convolution of k
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
-
-import numpy as np
 
 from export.nir.cycles import cycles
+from zoo.arrays import Array
 
 __all__ = ["Branch", "ChipLayer", "Host", "Network", "NeuronModel", "Pair", "Pool", "Weights"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Pair = tuple[int, int]  # of y and x
 
 

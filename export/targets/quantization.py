@@ -1,12 +1,11 @@
 """Whether numbers are whole multiples of a step, in so many bits."""
 
-from typing import Any
-
 import numpy as np
+
+from zoo.arrays import Array
 
 __all__ = ["TOLERANCE", "grid", "is_whole", "step"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 TOLERANCE = 1e-3  # of a step: how far a number may lie from its whole multiple
 SAMPLE = 32  # weights of a row that are looked at first
 

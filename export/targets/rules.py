@@ -10,10 +10,10 @@ import numpy as np
 from export.targets.layers import Branch, ChipLayer, Network, Weights
 from export.targets.limits import Limit
 from export.targets.quantization import TOLERANCE, grid, is_whole, step
+from zoo.arrays import Array
 
 __all__ = ["CHIP", "RULES", "Finding", "chip_findings", "layer_findings", "plural"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 CHIP = "chip"  # what a finding names in place of a layer
 MAX_NAMES = 4  # of layers in a finding
 # The smallest change for a kind of operation, or the neuron model that takes the place of another.

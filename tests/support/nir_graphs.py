@@ -9,8 +9,8 @@ import nir
 import numpy as np
 
 from export.nir.interpreter import run
+from zoo.arrays import Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
 DT = 0.25
 
 

@@ -35,9 +35,9 @@ from torch import Tensor
 from export.energy.counting.events import Events, reads_channels
 from export.energy.counting.fanout import FanOut
 from export.energy.counting.spikes import Spikes
-from export.energy.counting.windows import Array
 from export.energy.structure import PASSING, LayerStructure
 from export.nir.nodes import CONVS, NODE_KINDS, POOLS
+from zoo.arrays import Array
 from zoo.errors import InputError
 
 __all__ = ["COUNTS", "LayerCounts", "count", "dense_macs"]

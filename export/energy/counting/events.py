@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from export.energy.counting.spikes import Spikes
-from export.energy.counting.windows import Array, windows
+from export.energy.counting.windows import windows
 from export.energy.structure import LayerStructure
 from export.nir.nodes import POOLS
+from zoo.arrays import Array
 
 __all__ = ["Events", "reads_channels", "trains_needed"]
 

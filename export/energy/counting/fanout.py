@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from export.energy.counting.windows import Array, Window, windows
+from export.energy.counting.windows import Window, windows
 from export.nir.nodes import POOLS
+from zoo.arrays import Array
 
 __all__ = ["FanOut", "fan_out"]
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from export.energy.counting.windows import Array
 from export.energy.structure import MAX_EVENTS, LayerStructure
+from zoo.arrays import Array
 from zoo.errors import InputError
 
 __all__ = ["Spikes"]

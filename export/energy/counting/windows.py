@@ -11,16 +11,14 @@ connects rows and columns independently, so `f(y, x) = fy(y) fx(x)`.
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import nir
 import numpy as np
 
 from export.nir.nodes import kernel_size, paddings
+from zoo.arrays import Array
 
-__all__ = ["Array", "Window", "windows"]
-
-Array = np.ndarray[Any, np.dtype[np.int64]]
+__all__ = ["Window", "windows"]
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from export.nir.exporter import node_name, to_nir
 from export.nir.interpreter import run
 from export.nir.network import NirNetwork
 from export.prepare.fold import fold
+from zoo.arrays import Array
 from zoo.errors import ExportError, InputError
 from zoo.neurons import Lif
 from zoo.surrogates import ATan, Rectangle
 
-Array = np.ndarray[Any, np.dtype[Any]]
 SMALL = {"widths": (4, 6, 8)}
 DANETS = ["danet20", "danet20b", "danet20c", "danet20d", "speck-danet8"]
 BASELINES = ["sew-resnet20", "spiking-resnet20", "ms-resnet20"]

@@ -20,9 +20,9 @@ from export.nir.graph import ResetBySubtraction, check_graph, find_subtractive_r
 from export.nir.interpreter import run
 from export.nir.reader import read_nir
 from zoo import sandbox
+from zoo.arrays import Array
 from zoo.errors import ExportError, InputError
 
-Array = np.ndarray[Any, np.dtype[Any]]
 DT = 0.25
 
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from export.nir import interpreter as interpret
 from export.nir.exporter import node_name, to_nir
 from export.nir.interpreter import run
+from zoo.arrays import Array
 from zoo.danet import DANet, set_steps
 from zoo.errors import ExportError, InputError, ZooError
 from zoo.neurons import Lif
 
-Array = np.ndarray[Any, np.dtype[Any]]
 DTYPES = [np.float32, np.float64]
 SMALL = {"widths": (4, 6), "depths": (1, 1)}
 DANETS = ["danet20", "danet20b", "danet20c", "danet20d"]

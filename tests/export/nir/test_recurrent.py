@@ -23,9 +23,9 @@ from export.nir.graph import (
 from export.nir.interpreter import run
 from export.onnx.from_nir import nir_to_onnx, write_nir_onnx
 from export.onnx.runtime import Runtime
+from zoo.arrays import Array
 from zoo.errors import ExportError
 
-Array = np.ndarray[Any, np.dtype[Any]]
 LOOP = a([0, 0.5], [0.75, -0.25])  # weights of recurrent connections
 BACK = a([0.5, -1], [0.25, 0.5])
 BIAS = a(0.25, 0.375)

@@ -16,10 +16,10 @@ from export.nir.interpreter import run
 from export.onnx.file import read_file, read_metadata
 from export.onnx.from_nir import nir_to_onnx, verify_nir_onnx, write_nir_onnx
 from export.onnx.runtime import Runtime
+from zoo.arrays import Array
 from zoo.cli import main
 from zoo.errors import ExportError, InputError, VerificationError
 
-Array = np.ndarray[Any, np.dtype[Any]]
 SHAPES = [(3,), (2, 4, 5), (2, 6)]
 ONE = Runtime(threads=1)
 

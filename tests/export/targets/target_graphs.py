@@ -6,8 +6,9 @@ from typing import Any
 import nir
 import numpy as np
 
+from zoo.arrays import Array
+
 DT = 1e-4
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Graph:
