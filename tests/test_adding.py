@@ -70,8 +70,25 @@ class Negate(nir.ir.node.NIRNode):
 
 
 """
+NEURON = """\
+@dataclass(eq=False)
+class Leaky(nir.ir.node.NIRNode):
+    time: Any
+    factor: Any
+    v_threshold: Any
+    v_reset: Any
+
+    def __post_init__(self) -> None:
+        self.input_type = {"input": np.asarray(self.time.shape)}
+        self.output_type = {"output": np.asarray(self.time.shape)}
+
+
+"""
 NODE_KIND = """\
     Negate: NodeKind("elementwise", _elementwise_shape),
+    Leaky: _neuron(
+        "time", "factor", *FIRING, integrators=(Integrator("membrane", "factor", "time"),)
+    ),
 """
 IMPORT_NODE = """\
 from export.nir.nodes import Negate
@@ -97,7 +114,7 @@ EDITS = [
     ("export/targets/targets.toml", "", CHIP),
     ("export/energy/devices.toml", "", DEVICE),
     ("export/energy/conventions.py", '        Convention(\n            name="exact"', CONVENTION),
-    ("export/nir/nodes.py", "# The shape of a node's output. A rule", NODE),
+    ("export/nir/nodes.py", "# The shape of a node's output. A rule", NODE + NEURON),
     ("export/nir/nodes.py", '    nir.Scale: NodeKind("elementwise"', NODE_KIND),
     ("export/nir/interpreter.py", "from export.nir.nodes import", IMPORT_NODE),
     ("export/nir/interpreter.py", "        case nir.Scale():\n", INTERPRETED),
@@ -237,3 +254,30 @@ y = session.run(None, {session.get_inputs()[0].name: x})[0]
 print(np.array_equal(y.reshape(x.shape), -x))
 """
     assert python(sources, "-c", code).split() == ["True"] * 3
+
+
+def test_a_nir_neuron_is_its_integrators_everywhere(sources: Path) -> None:
+    code = """
+import nir, numpy as np, onnxruntime, torch
+from export.energy import read_structure
+from export.nir.graph import check_graph
+from export.nir.interpreter import run
+from export.nir.nodes import Leaky
+from export.onnx.from_nir import nir_to_onnx
+from export.targets.find_layers import find_layers
+import zoo
+shape, two = np.array([2]), np.full(2, 2.0)
+neuron = Leaky(time=two, factor=two, v_threshold=two / 2, v_reset=two - 2)
+nodes = {"input": nir.Input(shape), "neuron": neuron, "output": nir.Output(shape)}
+edges = [("input", "neuron"), ("neuron", "output")]
+graph = nir.NIRGraph(nodes, edges, {"dt": 1.0}, type_check=False)
+x = np.array([[[0.75, 1.5]], [[0.75, 0.5]]], np.float32)
+print(run(graph, x)["output"].ravel())
+print(zoo.from_nir(graph)(torch.from_numpy(x)).numpy().ravel())
+session = onnxruntime.InferenceSession(nir_to_onnx(graph).SerializeToString())
+print(session.run(None, {session.get_inputs()[0].name: x})[0].ravel())
+layer = next(layer for layer in read_structure(graph) if layer.name == "neuron")
+print(layer.neuron, layer.leaks, find_layers(check_graph(graph)).layers["neuron"].neuron.model)
+"""
+    spikes, counted = ["[0. 1. 1. 0.]"] * 3, "True True LIF"
+    assert python(sources, "-c", code).splitlines() == [*spikes, counted]

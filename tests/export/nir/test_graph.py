@@ -273,7 +273,7 @@ UNSOUND: list[tuple[Callable[[], Any], str]] = [
     (lambda: changed(chain(), metadata=[1]), "metadata of graph '' are"),
     (lambda: changed(chain(), metadata={"dt": a(1, 2)}), "is no time step"),
     (lambda: changed(chain(), metadata={"dt": 10**400}), "is no time step"),
-    (lambda: edges(("n0",)), r"edge \('n0',\) is no pair"),
+    (lambda: edges(("n0",)), r"edge \['n0'\] is no pair"),
     (lambda: edges("n0"), "edge 'n0' is no pair"),
     (lambda: edges(("n0", "n1", "n2")), "is no pair"),
     (lambda: edges((["n0"], "n1")), "is no pair"),
