@@ -300,7 +300,7 @@ def _weights(node: Any) -> int:
 
     A Scale that is the same for all pixels stores one for each channel.
     """
-    if isinstance(node, WEIGHTED):
+    if type(node) in WEIGHTED:
         return int(node.weight.size)
     if not isinstance(node, nir.Scale):
         return 0

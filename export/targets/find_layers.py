@@ -127,9 +127,8 @@ class _Walk:
     def _pools(self, nodes: list[str]) -> tuple[Pool, ...]:
         pools = []
         for name in nodes:
-            node: Any = self.graph.nodes[name]
-            if isinstance(node, POOLS):
-                size = math.prod(self.graph.inputs(name))
+            node, size = self.graph.nodes[name], math.prod(self.graph.inputs(name))
+            if type(node) in POOLS:
                 pools.append(Pool(name, node.kernel_size, node.stride, node.padding, size))
         return tuple(pools)
 
