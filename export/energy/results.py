@@ -14,10 +14,21 @@ from export.energy.conventions import EXACT, Convention
 from export.energy.devices import Device
 from export.energy.executors import Source
 from export.energy.totals import Energy, LayerTotals, OperationCounts, price
+from zoo.layout import WEIGHTS_FILE
+from zoo.manifest import read_manifest
 from zoo.provenance import provenance_in_words
 from zoo.silence import assumed_dt, is_silent, silence_note, silent_layers
 
-__all__ = ["EnergyResults"]
+__all__ = ["EnergyResults", "Published"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The accuracy that the manifest says of weights of the zoo."""
+
+    top1: float
+    images: int
+    split: str
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,7 @@ class EnergyResults:
     layers: tuple[LayerTotals, ...]
     operations: dict[str, OperationCounts]  # by convention
     versions: dict[str, str]  # of the packages that counted
+    command: str = ""  # that counted, where one did
 
     @property
     def steps(self) -> int:
@@ -47,6 +59,17 @@ class EnergyResults:
     def data(self) -> str:
         """The title of the data set that the network was made for."""
         return self.source.data.title if self.source.data else "data that the graph does not name"
+
+    @cached_property
+    def published(self) -> Published | None:
+        """The accuracy on a whole split, of weights of the zoo; None of any others."""
+        entry = read_manifest().weights.get(self.source.name)
+        if entry is None or entry.files[WEIGHTS_FILE].sha256 != self.source.weights_sha256:
+            return None
+        metrics = entry.metrics
+        if "top1" not in metrics:
+            return None
+        return Published(metrics["top1"], metrics["images"], metrics["split"])
 
     # -- energy
 

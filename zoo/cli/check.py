@@ -113,8 +113,11 @@ def _print(network: _Network, checks: "Sequence[Check]", page: Path | None) -> N
     from export.targets.output import terminal as tables
 
     print(f"{network.name}: {network.weights_in_words}")
+    console = terminal.console()
+    if len(checks) > 1:
+        tables.summary(checks, console)
     for check in checks:
-        tables.render(check, terminal.console())
+        tables.render(check, console)
     if page:
         print(f"written to {page}")
 

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,13 +147,14 @@ def _report(model: str, options: EnergyOptions, *, verbose: bool) -> "EnergyRepo
     batches, images = _batches(executor, executor.source.data, options, verbose=verbose)
     with terminal.progress() if verbose else nullcontext() as bar:
         advance = terminal.advance(bar, "images") if bar else None
-        return estimate(
+        report = estimate(
             executor,
             batches,
             convention=_counted_convention(options),
             device=options.devices,
             progress=(lambda done: advance(done, images)) if advance else None,
         )
+    return replace(report, command=options.line)
 
 
 def _report_on_array(model: str, options: EnergyOptions, path: Path) -> "EnergyReport":
@@ -168,7 +169,8 @@ def _report_on_array(model: str, options: EnergyOptions, path: Path) -> "EnergyR
     # without a time axis [N, ...], or with one [T, N, ...]
     first = array[: options.first] if network.entry.static else array[:, : options.first]
     convention = _counted_convention(options)
-    return estimate(network, first, convention=convention, device=options.devices)
+    report = estimate(network, first, convention=convention, device=options.devices)
+    return replace(report, command=options.line)
 
 
 def _counted_convention(options: EnergyOptions) -> str:

@@ -46,6 +46,7 @@ class Options:
     """The arguments of a command line."""
 
     given: Mapping[str, str]  # field -> the option on the command line that set it
+    line: str  # the whole command line, as a shell takes it
 
     @classmethod
     def from_namespace(cls, namespace: argparse.Namespace) -> Self:

@@ -36,16 +36,16 @@ OPERATION_WORDS = {
     "idle_update": "idle updates",
     "access": "memory accesses",
 }
-# The columns of operations in the table of layers: the counts that each of them adds up.
-OPERATION_COLUMNS = (
-    ("macs",),
-    ("acs",),
-    ("adds", "bias_adds"),
-    ("multiplies",),
-    ("updates",),
-    ("updates_with_input",),
-    ("spikes",),
-)
+# The columns of operations in the table of layers, and the counts that each of them adds up.
+OPERATION_COLUMNS = {
+    "MAC": ("macs",),
+    "SynOps": ("acs",),
+    "Adds": ("adds", "bias_adds"),
+    "Multiplies": ("multiplies",),
+    "Updates": ("updates",),
+    "with input": ("updates_with_input",),
+    "Spikes": ("spikes",),
+}
 DEVICE_COLUMNS = 4  # of the table of layers
 # In percent of a plot: below this width there is no room for a label (on a phone, the template
 # hides more), and below this height two labels overlap.
@@ -61,6 +61,7 @@ class Bar:
     height: float
     group: str
     label: str
+    row: str  # where the numbers stand: the anchor of a row of the table of layers, or empty
 
 
 @dataclass(frozen=True)
@@ -81,21 +82,19 @@ class Plot:
 
     title: str
     caption: str
-    top: str  # what the tallest bar stands for
+    scale: tuple[str, str]  # what the whole height stands for, and half of it
     bars: list[Bar]
     ticks: list[Tick]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell of a heat map; `share` is that of the darkest."""
+class Rates:
+    """The firing rates of a layer: a column of the map, whose shares are those of the darkest."""
 
     x: float
-    y: float
-    width: float
-    height: float
-    share: float
+    shares: list[float]  # at each step
     label: str
+    row: str
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,29 @@ class Map:
     """Firing rates: a column for each layer of neurons, a row for each step."""
 
     top: str
-    steps: int
-    cells: list[Cell]
+    steps: range  # from 1
+    width: float  # of a column, in percent
+    layers: list[Rates]
     ticks: list[Tick]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of layers; a cell is empty where there is nothing to say."""
+
+    title: str
+    cells: list[str]
+    number: bool = True
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A layer of several models: what it needs in each, and the second against the first."""
+
+    layer: str
+    cells: list[str]
+    change: str
+    same: bool
 
 
 @dataclass(frozen=True)
@@ -167,8 +186,7 @@ class Model:
     bands: list[Range]
     unpriced: list[Energy]
     conventions: list[ConventionRow]
-    shown: tuple[Energy, ...]  # in the table of layers
-    shares: list[str]
+    columns: list[Column]  # of the table of layers
 
 
 def render(reports: Sequence[EnergyResults]) -> str:
@@ -177,9 +195,9 @@ def render(reports: Sequence[EnergyResults]) -> str:
         models=[_model(i, report) for i, report in enumerate(reports)],
         plane=_plane(reports),
         shared=words.shared_device(reports),
+        differences=_differences(reports),
         units=units,
         text=words,
-        operations=_operations,
         memory=memory_inclusive_rate,
     )
 
@@ -192,44 +210,55 @@ def _template() -> Template:
 def _model(index: int, report: EnergyResults) -> Model:
     device = (report.priced or report.energies[0]).device
     priced = [(e, e.total) for e in report.energies if e.total]
-    steps = [(str(t), rate, "neurons") for t, rate in enumerate(report.mean_step_rates, 1)]
+    anchor = f"model-{index + 1}"
+    steps = [(str(t), rate, "neurons", "") for t, rate in enumerate(report.mean_step_rates, 1)]
     return Model(
-        anchor=f"model-{index + 1}",
+        anchor=anchor,
         report=report,
         device=device,
-        energy_plot=_energy_plot(report),
-        rates=_rates(report),
+        energy_plot=_energy_plot(report, anchor),
+        rates=_rates(report, anchor),
         step_plot=_plot("Firing rate by step", "share of all neurons", steps, units.percent),
         bands=_ranges((e.device.name, band, units.joules(band.typ)) for e, band in priced),
         unpriced=[e for e in report.energies if not e.total],
         conventions=_conventions(report, device),
-        shown=tuple(e for e, _ in priced[:DEVICE_COLUMNS]),
-        shares=_shares(report),
+        columns=_columns(report, [e for e, _ in priced[:DEVICE_COLUMNS]]),
     )
 
 
-def _energy_plot(report: EnergyResults) -> Plot | None:
+def _energy_plot(report: EnergyResults, anchor: str) -> Plot | None:
     """Return the energy of each layer on the first device that has a price for everything."""
     if report.priced is None:
         return None
     bars = [
-        (layer.name, band.typ if band else 0.0, GROUPS.get(layer.kind, "sums"))
-        for layer, band in zip(report.layers, report.priced.layers, strict=True)
+        (layer.name, band.typ if band else 0.0, GROUPS.get(layer.kind, "sums"), f"{anchor}-{i}")
+        for i, (layer, band) in enumerate(zip(report.layers, report.priced.layers, strict=True))
     ]
     caption = f"an image, on {report.priced.device.name}"
     return _plot("Energy by layer", caption, bars, units.joules)
 
 
 def _plot(
-    title: str, caption: str, values: list[tuple[str, float, str]], unit: Callable[[float], str]
+    title: str,
+    caption: str,
+    values: list[tuple[str, float, str, str]],
+    unit: Callable[[float], str],
 ) -> Plot:
-    """Return a plot of `values`: name, value and group."""
-    top, slot = max((value for _, value, _ in values), default=0.0), 100 / max(1, len(values))
+    """Return a plot of `values`: name, value, group, and the anchor of a row of the table."""
+    top, slot = max((value for _, value, *_ in values), default=0.0), 100 / max(1, len(values))
     bars = [
-        Bar(slot * (i + 0.1), slot * 0.8, 100 * value / (top or 1), group, f"{name}: {unit(value)}")
-        for i, (name, value, group) in enumerate(values)
+        Bar(
+            slot * (i + 0.1),
+            slot * 0.8,
+            100 * value / (top or 1),
+            group,
+            f"{name}: {unit(value)}",
+            row,
+        )
+        for i, (name, value, group, row) in enumerate(values)
     ]
-    return Plot(title, caption, unit(top), bars, _ticks([name for name, _, _ in values]))
+    scale = (unit(top), unit(top / 2))
+    return Plot(title, caption, scale, bars, _ticks([name for name, *_ in values]))
 
 
 def _ticks(names: list[str]) -> list[Tick]:
@@ -242,17 +271,22 @@ def _ticks(names: list[str]) -> list[Tick]:
     return ticks
 
 
-def _rates(report: EnergyResults) -> Map:
-    neurons = [layer for layer in report.layers if layer.kind == "neuron"]
-    rates = {layer.name: report.step_rates(layer) for layer in neurons}
+def _rates(report: EnergyResults, anchor: str) -> Map:
+    neurons = [(i, layer) for i, layer in enumerate(report.layers) if layer.kind == "neuron"]
+    rates = {layer.name: report.step_rates(layer) for _, layer in neurons}
     top = max((rate for steps in rates.values() for rate in steps), default=0.0)
-    width, height = 100 / max(1, len(neurons)), 100 / report.steps
-    cells = []
-    for i, (name, steps) in enumerate(rates.items()):
-        for t, rate in enumerate(steps):
-            label = f"{name}, step {t + 1}: {units.percent(rate)}"
-            cells.append(Cell(width * i, height * t, width, height, rate / (top or 1), label))
-    return Map(units.percent(top), report.steps, cells, _ticks(list(rates)))
+    width = 100 / max(1, len(neurons))
+    layers = [
+        Rates(
+            width * column,
+            [rate / (top or 1) for rate in rates[layer.name]],
+            f"{layer.name}, step by step: {', '.join(map(units.percent, rates[layer.name]))}",
+            f"{anchor}-{i}",
+        )
+        for column, (i, layer) in enumerate(neurons)
+    ]
+    steps = range(1, report.steps + 1)
+    return Map(units.percent(top), steps, width, layers, _ticks(list(rates)))
 
 
 def _ranges(bands: Iterable[tuple[str, Band, str]]) -> list[Range]:
@@ -364,7 +398,70 @@ def _energy_ticks(bands: list[Band], at: Callable[[float], float]) -> list[Tick]
     return [Tick(at(mark), 0, units.joules(mark)) for mark in marks if 2 < at(mark) < 95]
 
 
-def _operations(report: EnergyResults, layer: LayerTotals) -> list[str]:
-    """Return the counts of a row of the table, means an image; empty where there is none."""
-    sums = (sum(layer.counts[key] for key in keys) for keys in OPERATION_COLUMNS)
-    return [units.count(n / report.images) if n else "" for n in sums]
+def _columns(report: EnergyResults, shown: list[Energy]) -> list[Column]:
+    """Return the columns of the table of layers that say something of any; counts are means."""
+    layers = report.layers
+    rates = [report.rate(layer) for layer in layers]
+    columns = [
+        Column("Kind", [layer.kind for layer in layers], number=False),
+        Column("Input", [_input(layer) for layer in layers], number=False),
+        Column("Dense MAC", [_count(layer.dense_macs_valid or 0) for layer in layers]),
+        *(
+            Column(title, [_count(_total(layer, keys) / report.images) for layer in layers])
+            for title, keys in OPERATION_COLUMNS.items()
+        ),
+        Column("Rate", ["" if rate is None else units.percent(rate) for rate in rates]),
+        Column("Weights", [_bytes(layer.weight_bytes) for layer in layers]),
+        Column("State", [_bytes(layer.state_bytes) for layer in layers]),
+        *(
+            Column(e.device.name, [units.joules(b.typ) if b else "no price" for b in e.layers])
+            for e in shown
+        ),
+        Column("Share so far", _shares(report)),
+    ]
+    return [column for column in columns if any(column.cells)]
+
+
+def _input(layer: LayerTotals) -> str:
+    bound = f" ≤ {layer.input_bound}" if layer.input_bound and layer.input_bound > 1 else ""
+    return f"{layer.input_kind}{bound}{', recurrent' if layer.recurrent else ''}"
+
+
+def _total(layer: LayerTotals, keys: Iterable[str]) -> int:
+    return sum(layer.counts[key] for key in keys)
+
+
+def _count(n: float) -> str:
+    return units.count(n) if n else ""
+
+
+def _bytes(n: int) -> str:
+    if n >= 1000:
+        return f"{units.count(n)}B"
+    return f"{n} B" if n else ""
+
+
+def _differences(reports: Sequence[EnergyResults]) -> list[Difference]:
+    """Return what the layers of several models need, those of the first one before the others'.
+
+    It is energy where a device prices them all, else synaptic operations, a mean over images.
+    """
+    device = words.shared_device(reports)
+    tables = [_by_layer(report, device) for report in reports]
+    unit = units.joules if device else units.count
+    rows = []
+    for name in dict.fromkeys(name for table in tables for name in table):
+        values = [table.get(name) for table in tables]
+        cells = ["" if value is None else unit(value) for value in values]
+        first, second = (*values, None)[:2]
+        change = f"{100 * (second / first - 1):+.1f} %" if first and second is not None else ""
+        rows.append(Difference(name, cells, change, same=len(set(values)) == 1))
+    return rows
+
+
+def _by_layer(report: EnergyResults, device: Device | None) -> dict[str, float]:
+    """Return the energy of each layer on a device, or without one its synaptic operations."""
+    if device is None:
+        return {layer.name: layer.counts["acs"] / report.images for layer in report.layers}
+    bands = zip(report.layers, report.energy(device).layers, strict=True)
+    return {layer.name: band.typ for layer, band in bands if band}

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from export.energy.devices import Device
 from export.energy.results import EnergyResults
 from export.energy.totals import Energy
-from export.units import joules
+from export.units import joules, percent, span
 
-__all__ = ["band", "factor", "shared_device", "summary"]
+__all__ = ["band", "factor", "quotation", "shared_device", "summary"]
 
 
 def band(e: Energy) -> str:
@@ -29,6 +29,34 @@ def factor(e: Energy, exact: Energy) -> str:
     if not (e.total and exact.total and exact.total.typ):
         return ""
     return f"{e.total.typ / exact.total.typ:.2f}"
+
+
+def quotation(report: EnergyResults) -> str:
+    """Return the figure on the first priced device with all that it stands on, for a paper.
+
+    Raises `ValueError` where no device has a total.
+    """
+    e = report.priced
+    if e is None or e.total is None:
+        raise ValueError("no device has a total")
+    sure = [f"device {band(e)}"] if band(e) else []
+    if e.interval:
+        sure.append(f"95 % over images {span(e.interval.lo, e.interval.hi, 'to', 4)}")
+    right = ""
+    if report.accuracy is not None:
+        right = f", of which {percent(report.accuracy)} are classified right"
+    tested = ""
+    if split := report.published:
+        whole = f"{100 * split.top1:.2f} % of {split.images:,} {split.split} images"
+        tested = f" (top-1 of the network: {whole})"
+    made = f": {report.command}" if report.command else ""
+    known = f" ({'; '.join(sure)})" if sure else ""
+    return (
+        f"{report.source.name} with T = {report.steps} ({report.weights}) needs "
+        f"{joules(e.total.typ)} an image on the device {e.device.name} by the convention "
+        f"{report.convention.name}{known}, a mean of {report.images:,} images of "
+        f"{report.data}{right}{tested}; danet-zoo {report.versions['danet-zoo']}{made}."
+    )
 
 
 def shared_device(reports: Sequence[EnergyResults]) -> Device | None:

@@ -1,5 +1,7 @@
 """A check in a terminal."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -9,12 +11,31 @@ from export.targets.result import Check
 from export.units import count
 from zoo import terminal
 
-__all__ = ["render"]
+__all__ = ["render", "summary"]
+
+
+def summary(checks: Sequence[Check], console: Console) -> None:
+    """Print a line for each chip: whether the network fits, and which limits it exceeds."""
+    table = terminal.table(title="chips")
+    table.add_column("chip", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("cores", no_wrap=True)
+    table.add_column("limits exceeded", overflow="fold")
+    for check in checks:
+        cores = words.cores(check).removesuffix(" cores") or "no formula"
+        table.add_row(check.target.name, _verdict(check), cores, words.exceeded(check))
+    terminal.show(table, console)
+
+
+def _verdict(check: Check) -> str:
+    if words.unchecked(check):
+        return "none exceeded"
+    return "[green]fits[/green]" if check.fits else "[red]does not fit[/red]"
 
 
 def render(check: Check, console: Console) -> None:
     """Print the verdict, the layers, what does not fit, and what the check leaves out."""
-    colour = "green" if check.fits else "red"
+    colour = "default" if words.unchecked(check) else "green" if check.fits else "red"
     verdict = f"[bold {colour}]{words.verdict(check)}[/bold {colour}]"
     console.print(f"[bold]{escape(check.target.title)}[/bold]: {verdict}")
     terminal.show(_layers(check), console)

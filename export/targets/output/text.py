@@ -11,10 +11,12 @@ from zoo.errors import first_few
 __all__ = [
     "core",
     "cores",
+    "exceeded",
     "grouped",
     "limit",
     "neuron",
     "several",
+    "unchecked",
     "use",
     "value",
     "verdict",
@@ -28,6 +30,16 @@ def verdict(check: Check) -> str:
         return "fits the published limits"
     layers = len({finding.layer for finding in check.findings})
     return f"does not fit: {len(check.findings)} findings in {layers} places"
+
+
+def exceeded(check: Check) -> str:
+    """Return the limits that are exceeded, in a line; empty where none is."""
+    return ", ".join(dict.fromkeys(limit(finding.limit) for finding in check.findings))
+
+
+def unchecked(check: Check) -> bool:
+    """Return whether nothing is exceeded, but no formula for cores was there to check."""
+    return check.fits and check.placement is None
 
 
 def cores(check: Check) -> str:
