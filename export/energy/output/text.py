@@ -7,7 +7,7 @@ from export.energy.results import EnergyResults
 from export.energy.totals import Energy
 from export.units import joules, percent, span
 
-__all__ = ["band", "factor", "quotation", "shared_device", "summary"]
+__all__ = ["band", "counted", "factor", "quotation", "shared_device", "summary"]
 
 
 def band(e: Energy) -> str:
@@ -29,6 +29,11 @@ def factor(e: Energy, exact: Energy) -> str:
     if not (e.total and exact.total and exact.total.typ):
         return ""
     return f"{e.total.typ / exact.total.typ:.2f}"
+
+
+def counted(report: EnergyResults) -> str:
+    """Return how many images of what were counted."""
+    return f"{report.images:,} image{'s' if report.images > 1 else ''} of {report.data}"
 
 
 def quotation(report: EnergyResults) -> str:
@@ -54,8 +59,8 @@ def quotation(report: EnergyResults) -> str:
     return (
         f"{report.source.name} with T = {report.steps} ({report.weights}) needs "
         f"{joules(e.total.typ)} an image on the device {e.device.name} by the convention "
-        f"{report.convention.name}{known}, a mean of {report.images:,} images of "
-        f"{report.data}{right}{tested}; danet-zoo {report.versions['danet-zoo']}{made}."
+        f"{report.convention.name}{known}, a mean of {counted(report)}"
+        f"{right}{tested}; danet-zoo {report.versions['danet-zoo']}{made}."
     )
 
 
