@@ -57,7 +57,7 @@ def quotation(report: EnergyResults) -> str:
     made = f": {report.command}" if report.command else ""
     known = f" ({'; '.join(sure)})" if sure else ""
     return (
-        f"{report.source.name} with T = {report.steps} ({report.weights}) needs "
+        f"{report.source.name} with T = {report.steps} ({report.weights_in_words}) needs "
         f"{joules(e.total.typ)} an image on the device {e.device.name} by the convention "
         f"{report.convention.name}{known}, a mean of {counted(report)}"
         f"{right}{tested}; danet-zoo {report.versions['danet-zoo']}{made}."
