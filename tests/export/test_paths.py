@@ -34,6 +34,7 @@ def model() -> DANet:
     return exact("danet20-t2.fmnist", 12, depths=(1, 1), widths=(4, 6))
 
 
+@pytest.mark.slow
 def test_text_is_a_path(model: DANet, tmp_path: Path) -> None:
     file, step, nir, other = (
         f"{tmp_path}/a b.{end}" for end in ("onnx", "step.onnx", "nir", "nir.onnx")

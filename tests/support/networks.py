@@ -8,6 +8,8 @@ from torch import nn
 
 import zoo
 from zoo.danet import DANet
+from zoo.families import FAMILIES
+from zoo.names import ModelSpec
 
 __all__ = ["exact", "lively", "same"]
 
@@ -15,11 +17,15 @@ __all__ = ["exact", "lively", "same"]
 def lively(name: str, size: int, **overrides: Any) -> DANet:
     """Return the network `name` for images of `size` pixels, in eval mode.
 
-    No two of its BatchNorm parameters are alike: sums of equal numbers would lie exactly on the
-    threshold.
+    It has at most two blocks in its first two stages and one in the others, which is what there is
+    to see of blocks and their links; `depths` asks for other numbers. No two of its BatchNorm
+    parameters are alike: sums of equal numbers would lie exactly on the threshold.
     """
+    spec = ModelSpec.parse(name)
+    blocks = FAMILIES[spec.family].depths[spec.depth].blocks
+    shallow = tuple(min(most, all_) for most, all_ in zip((2, 2, 1, 1), blocks, strict=False))
     torch.manual_seed(0)
-    model = zoo.create(name, **overrides).eval()
+    model = zoo.create(name, **({"depths": shallow} | overrides)).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_var is not None

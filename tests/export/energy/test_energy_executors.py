@@ -52,7 +52,10 @@ def integers(layers):
     return {layer.name: [getattr(layer, key) for key in COUNTED] for layer in layers}
 
 
-@pytest.mark.parametrize(("name", "config"), FAMILIES)
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [FAMILIES[0], *(pytest.param(*family, marks=pytest.mark.slow) for family in FAMILIES[1:])],
+)
 def test_three_executors_and_both_dialects(tmp_path, name, config):
     """On dyadic weights, no sum is rounded, so that no spike depends on who computes it."""
     size = 32 if "in1k" in name else 16

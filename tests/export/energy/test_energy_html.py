@@ -46,7 +46,8 @@ class Page(HTMLParser):
 def reports(tiny):
     images = torch.randn(5, 1, 20, 20, generator=torch.Generator().manual_seed(4))
     other = lively("danet20c-t2.fmnist", 20, widths=(4, 6, 8))
-    return [estimate(model, images, [0, 1, 2, 3, 4]) for model in (tiny, other)]
+    labels = (tiny(images).argmax(1) + torch.arange(5)) % 10  # the first of five is right
+    return [estimate(model, images, labels) for model in (tiny, other)]
 
 
 def variants(reports):

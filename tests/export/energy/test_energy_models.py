@@ -56,7 +56,7 @@ def test_report_agrees_with_torch(name, size, config):
 
 
 def test_kinds_of_input():
-    model = lively("danet20c-t2.fmnist", 20, **TINY)
+    model = lively("danet20c-t2.fmnist", 20, depths=(3, 1, 1), **TINY)
     rows = rows_of(model, torch.randn(1, 1, 20, 20))
     kinds = {
         name: (rows[name].input_kind, rows[name].input_bound)

@@ -66,7 +66,7 @@ def test_names_and_shapes_are_what_importers_accept(name: str) -> None:
 
 def test_a_sum_is_edges() -> None:
     """In order a, the neuron after a block reads everything that the stream has gathered so far."""
-    graph = to_nir(lively("danet20-t2.fmnist", 12, **SMALL))
+    graph = to_nir(lively("danet20-t2.fmnist", 12, depths=(3, 1, 1), **SMALL))
     into = {a for a, b in graph.edges if b == "stage1_block2_lif1"}
     assert into == {"stem_conv", "stage1_block0_conv2", "stage1_block1_conv2"}
     into = {a for a, b in graph.edges if b == "stage2_block0_lif1"}

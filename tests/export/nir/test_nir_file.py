@@ -55,7 +55,7 @@ def test_trains_are_the_spikes_of_the_graph(tmp_path: Path) -> None:
     assert (
         result.ok
         and result.images == 3
-        and "51 nodes, 74 edges; verified at batch 3" in str(result)
+        and "35 nodes, 47 edges; verified at batch 3" in str(result)
     )
     data = nir.read_data(trains_path(path))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.nir", "model.trains.nir"]

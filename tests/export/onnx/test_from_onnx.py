@@ -80,7 +80,7 @@ def spikes(model: DANet, images: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(
     ("name", "size", "config"),
-    [*MODELS[:4], *(pytest.param(*model, marks=pytest.mark.slow) for model in MODELS[4:])],
+    [MODELS[0], *(pytest.param(*model, marks=pytest.mark.slow) for model in MODELS[1:])],
 )
 def test_graph_weights_and_spikes_are_the_models(
     name: str, size: int, config: dict[str, Any], tmp_path: Path

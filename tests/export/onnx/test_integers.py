@@ -32,7 +32,7 @@ NARROW = {"widths": (8, 16, 16, 16)}
     ("name", "precision"),
     [
         (FAMILIES[0], "int8"),
-        (FAMILIES[0], "int8-layer"),
+        pytest.param(FAMILIES[0], "int8-layer", marks=pytest.mark.slow),
         *(pytest.param(name, "int8", marks=pytest.mark.slow) for name in FAMILIES[1:]),
     ],
 )
@@ -68,6 +68,7 @@ def test_convolutions_that_read_spikes_read_integers(name: str, real: set[str] |
         assert others == real
 
 
+@pytest.mark.slow
 def test_integers_change_no_number(tmp_path: Path) -> None:
     model = quantize_weights(lively("danet18c-t3.cifar10", 16, **NARROW), "int8")
     plain = to_onnx(model)
@@ -89,6 +90,7 @@ def test_integers_change_no_number(tmp_path: Path) -> None:
     assert (tmp_path / "int8.onnx").stat().st_size < 0.6 * (tmp_path / "float.onnx").stat().st_size
 
 
+@pytest.mark.slow
 def test_an_altered_integer_is_found(tmp_path: Path) -> None:
     model = quantize_weights(lively("danet18-t2.cifar10", 16, **NARROW), "int8")
     proto = to_onnx(model)

@@ -1,7 +1,7 @@
 """Any NIR graph as ONNX: against the interpreter, node by node, in both forms and both runtimes."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import nir
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from support.networks import lively
 from support.nir_graphs import DT, a, chain, grown, kinds
 
+from export.metadata import Form
 from export.nir.exporter import to_nir
 from export.nir.graph import check_graph
 from export.nir.interpreter import run
@@ -24,9 +25,9 @@ SHAPES = [(3,), (2, 4, 5), (2, 6)]
 ONE = Runtime(threads=1)
 
 
-def in_onnx(graph: Any, x: Array, *, form: str = "sequence", runtime: Runtime = ONE) -> Array:
+def in_onnx(graph: Any, x: Array, *, form: Form = "sequence", runtime: Runtime = ONE) -> Array:
     """The output `[T, B, ...]` that a runtime computes."""
-    proto = nir_to_onnx(graph, form=form, dt=DT)  # type: ignore[arg-type]  # a parameter of tests
+    proto = nir_to_onnx(graph, form=form, dt=DT)
     onnx.checker.check_model(proto, full_check=True)
     engine = runtime.load(proto.SerializeToString())
     if form == "sequence":
@@ -46,26 +47,29 @@ def in_onnx(graph: Any, x: Array, *, form: str = "sequence", runtime: Runtime = 
     return np.stack(found)
 
 
+def compared(loops: int, seed: int, folder: Path) -> set[type]:
+    """Compare a random graph in both forms with the interpreter; return its kinds of node."""
+    rng, shape = np.random.default_rng(1000 * loops + seed), SHAPES[seed % 3]
+    graph = grown(rng, shape, 6, loops=loops)
+    x = rng.integers(-4, 5, (5, 2, *shape)).astype(np.float32) / 4
+    expected = run(graph, x, dt=DT)["output"]
+    for form in get_args(Form):
+        found = in_onnx(graph, x, form=form)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=f"{seed}, {form}")
+        file = folder / f"{form}.onnx"
+        assert write_nir_onnx(graph, file, name="random", form=form, dt=DT).ok, seed
+    return kinds(graph)
+
+
+def test_some_random_graphs(tmp_path: Path) -> None:
+    for seed in range(3):
+        compared(1, seed, tmp_path)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("loops", [0, 1, 2])
 def test_random_graphs(loops: int, tmp_path: Path) -> None:
-    seen: set[type] = set()
-    for seed in range(24):
-        rng = np.random.default_rng(1000 * loops + seed)
-        graph = grown(rng, SHAPES[seed % 3], 6, loops=loops)
-        seen |= kinds(graph)
-        x = rng.integers(-4, 5, (5, 2, *SHAPES[seed % 3])).astype(np.float32) / 4
-        expected = run(graph, x, dt=DT)["output"]
-        for form in ("sequence", "step"):
-            np.testing.assert_allclose(
-                in_onnx(graph, x, form=form),
-                expected,
-                rtol=1e-4,
-                atol=1e-5,
-                err_msg=f"{seed}, {form}",
-            )
-            assert write_nir_onnx(
-                graph, tmp_path / f"{form}.onnx", name="random", form=form, dt=DT
-            ).ok, seed  # type: ignore[arg-type]
+    seen = set[type]().union(*(compared(loops, seed, tmp_path) for seed in range(24)))
     assert seen >= {
         nir.LIF,
         nir.CubaLIF,

@@ -257,8 +257,8 @@ def test_foreign_onnx_is_named_as_such(tmp_path: Path) -> None:
         (
             "danet20-t2.fmnist",
             12,
-            {"depths": (3, 3, 4)},
-            r"NOT verified: it has no value for stage3\.block3",
+            {"depths": (2, 2, 2)},
+            r"NOT verified: it has no value for stage3\.block1",
         ),
         ("danet20d-t2.fmnist", 12, {}, "NOT verified"),
     ],
@@ -328,6 +328,7 @@ def test_running_an_export_needs_no_torch(file: Path) -> None:
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_weights_beyond_the_limit_of_a_file_lie_beside_it(
     model: DANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +361,7 @@ def test_another_opset_is_named(version: int, model: DANet, file: Path, tmp_path
             read(tmp_path / "other.onnx")
 
 
+@pytest.mark.slow
 def test_an_earlier_file_and_its_weights_outlive_a_failure(
     model: DANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,14 @@ def test_openvino_is_verified_as_onnxruntime_is(
 
 
 @pytest.mark.parametrize(
-    "name", ["danet18b-t2", "danet18c-t2", "ms-resnet18-t2", "sew-resnet18and-t2"]
+    "name",
+    [
+        "danet18c-t2",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("danet18b-t2", "ms-resnet18-t2", "sew-resnet18and-t2")
+        ),
+    ],
 )
 def test_openvino_on_other_families(name: str, tmp_path: Path) -> None:
     integers = quantize_weights(lively(f"{name}.cifar10", 16, **NARROW), "int8")
@@ -76,7 +83,7 @@ def test_the_same_names_and_any_batch(files: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("outputs", ["counts", "trains"])
+@pytest.mark.parametrize("outputs", ["counts", pytest.param("trains", marks=pytest.mark.slow)])
 def test_workers_divide_a_batch(name: Any, outputs: Any, model: DANet, tmp_path: Path) -> None:
     write_onnx(model, tmp_path / "model.onnx", outputs=outputs)
     one, several = (
@@ -216,6 +223,7 @@ def test_what_is_no_export(tmp_path: Path) -> None:
         OnnxModel(tmp_path / "other.onnx")
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "danet20-t4", "--weights", "int8", "--out", str(tmp_path)]) == 0
     path = str(tmp_path / "danet20-t4.fmnist.int8.onnx")

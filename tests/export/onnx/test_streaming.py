@@ -49,7 +49,10 @@ def file(model: DANet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    [FAMILIES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES[1:])],
+)
 def test_every_family_spike_for_spike(name: str, tmp_path: Path) -> None:
     model = narrow(name)
     for form in ("sequence", "step"):
@@ -67,7 +70,7 @@ def test_every_family_spike_for_spike(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=str)
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("int8", marks=pytest.mark.slow)])
 def test_verified_in_both_runtimes(
     model: DANet, runtime: Runtime, precision: str, tmp_path: Path
 ) -> None:
@@ -200,6 +203,7 @@ def test_an_altered_decay_is_found(file: Path, model: DANet, tmp_path: Path) -> 
     assert not result.ok and "stage2.block0.lif1" in str(result)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export = ["export", "danet20-t4", "--out", str(tmp_path), "--form", "step", "--outputs", "none"]
     assert main(export) == 0

@@ -489,7 +489,7 @@ def test_truenorth_fan_in():
 
 @pytest.fixture(scope="module")
 def danet20():
-    return to_nir(lively("danet20-t2.fmnist", 28))
+    return to_nir(lively("danet20-t2.fmnist", 28, depths=(3, 3, 3)))
 
 
 def test_danet20_on_all_targets(danet20):
