@@ -170,6 +170,11 @@ class Metadata:
         return "zoo_version" in self.entries
 
     @property
+    def is_of_model(self) -> bool:
+        """Return whether an ONNX file is the export of a model, and not of a NIR graph."""
+        return "config" in self.entries
+
+    @property
     def provenance(self) -> str:
         """Return how the weights came to be, by their digest: a word of `zoo.provenance`."""
         sha256 = self.entries.get("weights_sha256")

@@ -170,8 +170,6 @@ WRONG = [
     ("info text.nir", "text.nir: .nir files are for `zoo energy`, `zoo check`"),
     ("check text.onnx", "give a name, a model folder, or hf:ORG/REPO; or a .nir file"),
     ("export text.onnx", "give a name, a model folder, or hf:ORG/REPO; or a .nir file"),
-    ("list nothing", "no trained model matches 'nothing': leave it out to see all; --all lists"),
-    ("list nothing --all", "no architecture matches 'nothing': leave it out to see all\n"),
     (
         "push danet20-t4 --repo a/b --licence no=licence --dry-run",
         "argument --licence: 'no=licence' is not the identifier of a licence, as mit, apache-2.0",
@@ -434,3 +432,29 @@ def test_evaluate_reads_the_split(capsys: pytest.CaptureFixture[str], tmp_path: 
         "skipped": 0,
         "silent": False,
     }
+
+
+def test_a_list_of_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for line, said in (
+        (["list", "nothing"], "no trained model matches 'nothing': leave it out to see all; --all"),
+        (["list", "nothing", "--all"], "no architecture matches 'nothing': leave it out to see"),
+    ):
+        status, out, err = zoo(capsys, *line)
+        assert status == 1 and not out and err.startswith(f"zoo: {said}") and err.count("\n") == 1
+
+
+def test_an_export_of_another_kind_is_not_overwritten(
+    exported: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Both would have the same name, as a NIR file is called after its model."""
+    model, graph = exported / "danet20-t4.fmnist.onnx", exported / "danet20-t4.fmnist.nir"
+    before = model.read_bytes()
+    status, out, err = zoo(capsys, "export", str(graph), "--out", str(exported))
+    assert status == 2 and not out and model.read_bytes() == before
+    assert err == (
+        f"zoo: {model} is the export of a model, and would be overwritten by that of a NIR file: "
+        "give another folder with --out\n"
+    )
+    assert zoo(capsys, "export", str(graph), "--out", str(tmp_path))[0] == 0
+    status, out, err = zoo(capsys, "export", "danet20-t4", "--to", "onnx", "--out", str(tmp_path))
+    assert status == 2 and "is the export of a NIR file, and would be overwritten by that of" in err

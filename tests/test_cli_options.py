@@ -42,10 +42,22 @@ def parse(command: str, *argv: str) -> argparse.Namespace:
     needed = []
     for action in commands()[command]._actions:
         if action.required and not action.option_strings:
-            needed.append("x")
+            needed.append("danet20-t4")
         elif action.required and action.option_strings[0] not in argv:
             needed += [action.option_strings[0], "x"]
     return cli.parse([command, *needed, *argv])
+
+
+def test_names_may_stand_behind_an_option_of_several_values() -> None:
+    line = ["export", "--to", "onnx", "nir", "danet20-t4", "--out", "danet20-t4"]
+    arguments = cli.parse(line)
+    assert (arguments.name, arguments.formats, arguments.out) == (
+        "danet20-t4",
+        ["onnx", "nir"],
+        Path("danet20-t4"),
+    )
+    with pytest.raises(InputError, match="invalid choice: 'nri'"):
+        cli.parse(["export", "--to", "onnx", "nri", "danet20-t4"])
 
 
 OPTIONS = [
@@ -76,7 +88,7 @@ def test_a_command_s_record_has_a_field_for_each_argument(command: str) -> None:
     parser = commands()[command]
     declared: Command[Any] = parser.get_default("command")
     arguments = {action.dest for action in parser._actions} - {"help"}
-    assert {field.name for field in fields(declared.options)} == arguments | {"given"}
+    assert {field.name for field in fields(declared.options)} == arguments | {"given", "line"}
 
 
 ALIASES = [
@@ -121,21 +133,24 @@ def test_the_parser_keeps_nothing_from_one_command_to_the_next() -> None:
     for value in ("a=1", "b=2"):
         key = value[0]
         assert parser.parse_args(["train", "x", "--set", value]).overrides == {key: value[2]}
-        assert parser.parse_args(["export", "x", "--to", "nir"]).formats == ["nir"]
+        assert parser.parse_args(["export", "x.nir", "--to", "nir"]).formats == ["nir"]
 
 
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        ("classify m --json a b", {"model": "m", "images": [Path("a"), Path("b")]}),
+        ("classify m.nir --json a b", {"model": "m.nir", "images": [Path("a"), Path("b")]}),
         (
-            "classify m a --runtime openvino b",
-            {"model": "m", "images": [Path("a"), Path("b")], "runtime": "openvino"},
+            "classify m.nir a --runtime openvino b",
+            {"model": "m.nir", "images": [Path("a"), Path("b")], "runtime": "openvino"},
         ),
-        ("classify --json m", {"model": "m", "images": []}),
-        ("energy --first 1 m --json n", {"models": ["m", "n"], "first": 1}),
-        ("energy --images a b -- m n", {"models": ["m", "n"], "images": [Path("a"), Path("b")]}),
-        ("verify a --json b", {"names": ["a", "b"]}),
+        ("classify --json m.nir", {"model": "m.nir", "images": []}),
+        ("energy --first 1 m.nir --json n.nir", {"models": ["m.nir", "n.nir"], "first": 1}),
+        (
+            "energy --images a b -- m.nir n.nir",
+            {"models": ["m.nir", "n.nir"], "images": [Path("a"), Path("b")]},
+        ),
+        ("verify a.nir --json b.nir", {"names": ["a.nir", "b.nir"]}),
         ("verify --json", {"names": []}),
         ("list --all", {"pattern": "*"}),
     ],
@@ -150,8 +165,8 @@ def test_options_stand_anywhere_among_names_and_files(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ("info a b", "unrecognized arguments: b"),
-        ("classify m --nonsense", "unrecognized arguments: --nonsense"),
+        ("info a.nir b", "unrecognized arguments: b"),
+        ("classify m.nir --nonsense", "unrecognized arguments: --nonsense"),
         ("classify --json", "the following arguments are required: model"),
         ("push m", "the following arguments are required: --repo"),
     ],

@@ -70,6 +70,6 @@ def first_few(values: Sequence[object], most: int) -> str:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """Return the end of a message that names the three `words` most like `word`, if there are."""
-    near = difflib.get_close_matches(word, list(words), n=3, cutoff=0.0)
+    """Return the end of a message that names up to three `words` like `word`, if there are any."""
+    near = difflib.get_close_matches(word, list(words), n=3)
     return f"; nearest are {', '.join(near)}" if near else ""

@@ -104,9 +104,10 @@ def test_a_path_is_no_unknown_model_but_a_folder_that_is_not_there(name: str) ->
 
 
 @pytest.mark.parametrize("name", UNKNOWN, ids=lambda name: repr(name[:24]))
-def test_an_unknown_name_is_answered_with_the_nearest_three(name: str) -> None:
+def test_an_unknown_name_is_answered_with_names_that_are_near(name: str) -> None:
     with pytest.raises(
-        UnknownName, match=r"^unknown model .*; nearest are \S+, \S+, \S+ \(see `zoo list --all`\)$"
+        UnknownName,
+        match=r"^unknown model .*(; nearest are \S+(, \S+)*)? \(see `zoo list --all`\)$",
     ) as error:
         ModelSpec.parse(name)
     assert repr(name) in str(error.value)
@@ -123,6 +124,11 @@ def test_an_unknown_name_is_answered_with_the_nearest_three(name: str) -> None:
 def test_a_typing_error_finds_the_name_meant(name: str, meant: str) -> None:
     with pytest.raises(UnknownName, match=rf"\b{meant}\b"):
         ModelSpec.parse(name)
+
+
+def test_nothing_is_near_to_nonsense() -> None:
+    with pytest.raises(UnknownName, match=r"^unknown model 'xyzzy' \(see `zoo list --all`\)$"):
+        ModelSpec.parse("xyzzy")
 
 
 def test_nearest_names_include_those_with_weights(bundled: Path) -> None:

@@ -31,6 +31,7 @@ from zoo.cli import (
     train,
     verify,
 )
+from zoo.cli.interrupts import interruptible
 from zoo.cli.parser import Parser
 from zoo.errors import VerificationError, ZooError
 
@@ -58,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     terminal.accept_any_text()
     try:
         try:
-            return _run(argv)
+            with interruptible():
+                return _run(argv)
         finally:
             # a full disk or a closed pipe shows here, and not when Python ends
             sys.stdout.flush()

@@ -203,6 +203,7 @@ def write_onnx_file(
     suffix = ("" if form == "sequence" else f".{form}") + (f".batch{batch}" if batch else "")
     path = folder / f"{name}{suffix}.onnx"
     folder.mkdir(parents=True, exist_ok=True)
+    _keep_other_export(path, of_model=True)
     with terminal.status(f"exporting and verifying {path.name}"):
         result = write_onnx(model, path, form=form, outputs=outputs, batch=batch)
     assert result is not None  # it is None only where no verification is asked for
@@ -246,9 +247,26 @@ def _export_nir_file(options: ExportOptions) -> ExportedFile:
     path = options.out / f"{name}{suffix}.onnx"
     graph = read_nir(options.name, options.dt)
     options.out.mkdir(parents=True, exist_ok=True)
+    _keep_other_export(path, of_model=False)
     with terminal.status(f"exporting and verifying {path.name}"):
         result = write_nir_onnx(graph, path, name=name, form=options.form, dt=options.dt)
     return ExportedFile(path, str(result), result)
+
+
+def _keep_other_export(path: Path, *, of_model: bool) -> None:
+    """Raise `InputError` where an export of another kind would be overwritten at `path`."""
+    from export.onnx.file import read_file, read_metadata
+
+    try:
+        earlier = read_metadata(read_file(path, weights=False), path)
+    except InputError:  # there is none, or nothing that could be lost
+        return
+    if earlier.written_by_zoo and earlier.is_of_model != of_model:
+        kind, other = ("a NIR file", "a model") if of_model else ("a model", "a NIR file")
+        raise InputError(
+            f"{path} is the export of {kind}, and would be overwritten by that of {other}: "
+            "give another folder with --out"
+        )
 
 
 def _measure(models: "Mapping[str, DANet]", source: str | None) -> _Accuracies:

@@ -7,10 +7,13 @@ argument's destination. `Command` fills it from the namespace of argparse; nothi
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
 
+from zoo import hub
 from zoo.cli.parser import Assign, Parser, add_alias, licence, positive, seconds
 from zoo.errors import InputError
+from zoo.names import ModelSpec
 from zoo.provenance import WEIGHT_FORMATS
 
 __all__ = [
@@ -102,7 +105,15 @@ def add_command(
 def add_network(parser: Parser, dest: str, files: str = "", **options: Any) -> None:
     """Add the argument that names a network; `files` are the files that it may be instead."""
     text = f"{NETWORK}; {files}" if files else NETWORK
-    parser.add_argument(dest, help=text, **options)
+    parser.add_argument(dest, help=text, type=_network, **options)
+
+
+def _network(name: str) -> str:
+    """Return `name`. Raises `UnknownName` for a wrong name here, before torch is imported."""
+    is_file = Path(name).suffix in (".onnx", ".nir")
+    if not (is_file or hub.is_location(name)):
+        ModelSpec.parse(name)
+    return name
 
 
 def add_data(parser: Parser, text: str = "source of the data set") -> None:

@@ -11,6 +11,8 @@ was written. It tells an option that was given from one that has its default.
 import argparse
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from zoo.errors import InputError
@@ -38,9 +40,28 @@ class Parser(argparse.ArgumentParser):
             return super().parse_known_args(args, namespace)
         self._intermixed = True
         try:
-            return self.parse_known_intermixed_args(args, namespace)
+            return self.parse_known_intermixed_args(self._names_first(list(args)), namespace)
         finally:
             self._intermixed = False
+
+    def _names_first(self, words: list[str]) -> list[str]:
+        """Return the words of a command line with names before options that would take them.
+
+        `--to onnx nir NAME` names the network last: a word that is none of an option's choices, and
+        like none of them, is no value of the option.
+        """
+        names: list[str] = []
+        for action in self._actions:
+            if action.nargs != "+" or action.choices is None:
+                continue
+            choices = [str(choice) for choice in action.choices]
+            for option in set(action.option_strings) & set(words):
+                second = words.index(option) + 2  # the first value is left to argparse
+                values = list(takewhile(lambda w: not w.startswith("-"), words[second:]))
+                near = [w for w in values if get_close_matches(w, choices)]
+                names += [w for w in values if w not in near]
+                words = words[:second] + near + words[second + len(values) :]
+        return names + words
 
     def error(self, message: str) -> NoReturn:
         """Raise `InputError` of one line with `message` and the command that shows the help."""

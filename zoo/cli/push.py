@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from zoo import terminal
 from zoo.cli.export import write_nir_file, write_onnx_file
+from zoo.cli.interrupts import handle_interrupts
 from zoo.cli.networks import check_export_package
 from zoo.cli.options import Commands, Options, add_command, add_formats, add_json, add_licence
 from zoo.cli.output import print_json
@@ -170,22 +169,14 @@ def _exit_on_interrupt(scratch: Path) -> Iterator[None]:
     Python would wait for the threads of the Hub's client, which wait for an answer. A commit is
     one request, so nothing is published by half.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    is_main_thread = threading.current_thread() is threading.main_thread()
-    if handler is not signal.default_int_handler or not is_main_thread:
-        yield
-        return
 
-    def end(*_: object) -> None:
+    def end() -> None:
         shutil.rmtree(scratch, ignore_errors=True)
         print("zoo: interrupted", file=sys.stderr, flush=True)
         os._exit(130)
 
-    signal.signal(signal.SIGINT, end)
-    try:
+    with handle_interrupts(end):
         yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def _show(options: PushOptions, sizes: Mapping[str, int], card: str) -> int:
