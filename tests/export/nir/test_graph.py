@@ -306,7 +306,7 @@ UNSOUND: list[tuple[Callable[[], Any], str]] = [
     (lambda: chain(changed(nir.Output(None), input_type={"input": "big"})), "declared shape"),
     (lambda: chain(changed(nir.Linear(a([1, 1])), weight=a(1, 1))), r"has weights \[2\]"),
     (lambda: pooled(stride=None), "'n0' has None as its stride"),
-    (lambda: pooled(kernel_size=True), "has True as its kernel_size"),
+    (lambda: pooled(kernel_size=True), "has true as its kernel_size"),
     (lambda: pooled(padding="same"), "has 'same' as its padding"),
     (lambda: chain(chain(shape=[2]), chain(None)), "'n1.n0' is of the unknown type"),
     (lambda: within(40), "deeper than 32 graphs"),
