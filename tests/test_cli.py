@@ -310,6 +310,7 @@ def test_bad_input_is_one_line_and_status_two(
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_nir_of_rounded_weights_says_both_accuracies(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ LOGS = [
 SHARED = ("depths", "widths", "num_classes", "stem")  # of the networks' configurations
 
 
+@pytest.mark.slow
 def test_the_page_holds_the_tables_of_the_logs() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "comparison.py"), "table", "--check"]
     assert subprocess.run(command, cwd=ROOT).returncode == 0

@@ -14,7 +14,6 @@ from export.energy.conventions import EXACT, Convention
 from export.energy.devices import Device
 from export.energy.executors import Source
 from export.energy.totals import Energy, LayerTotals, OperationCounts, price
-from zoo.layout import WEIGHTS_FILE
 from zoo.manifest import read_manifest
 from zoo.provenance import provenance_in_words
 from zoo.silence import assumed_dt, is_silent, silence_note, silent_layers
@@ -64,11 +63,11 @@ class EnergyResults:
     def published(self) -> Published | None:
         """The accuracy on a whole split, of weights of the zoo; None of any others."""
         entry = read_manifest().weights.get(self.source.name)
-        if entry is None or entry.files[WEIGHTS_FILE].sha256 != self.source.weights_sha256:
+        if entry is None or "top1" not in entry.metrics:
+            return None
+        if self.source.weights_sha256 not in {file.sha256 for file in entry.files.values()}:
             return None
         metrics = entry.metrics
-        if "top1" not in metrics:
-            return None
         return Published(metrics["top1"], metrics["images"], metrics["split"])
 
     # -- energy

@@ -49,6 +49,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], Any]]:
 @pytest.mark.parametrize(
     "name", ["sew-resnet18-t4", "sew-resnet18iand-t4", "sew-resnet50-t4", "spiking-resnet18-t4"]
 )
+@pytest.mark.slow
 def test_converted_networks_give_the_same_logits(
     name: str, networks: dict[str, Callable[[], Any]], tmp_path: Path
 ) -> None:

@@ -84,7 +84,7 @@ def test_every_key_finds_its_place(name: str, key: Key) -> None:
 
 @pytest.fixture
 def sew() -> DANet:
-    return lively("sew-resnet18-t4", 32)
+    return lively("sew-resnet18-t4", 32, depths=(2, 2, 2, 2))
 
 
 @pytest.fixture
@@ -177,6 +177,7 @@ def refused(tmp_path: Path, path: Path, *said: str, arch: str = "sew-resnet18-t4
         (lambda t: t.update({"epoch": 3}), "it holds no state dict"),
     ],
 )
+@pytest.mark.slow
 def test_what_does_not_fit_is_named(
     checkpoint: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any], said: str
 ) -> None:
@@ -220,6 +221,7 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     refused(tmp_path, path, str(path), "cannot be read")
 
 
+@pytest.mark.slow
 def test_a_small_file_that_wants_much_memory(tmp_path: Path) -> None:
     """Eight gigabytes of zeros take eight megabytes in a compressed archive."""
     small, bomb = tmp_path / "small.pth", tmp_path / "bomb.pth"

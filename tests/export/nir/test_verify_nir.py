@@ -25,8 +25,13 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("steps", [4, 8])
-@pytest.mark.parametrize("size", [12, 13])
+@pytest.mark.parametrize(
+    ("size", "steps"),
+    [
+        (13, 4),
+        *(pytest.param(*other, marks=pytest.mark.slow) for other in ((12, 4), (12, 8), (13, 8))),
+    ],
+)
 @pytest.mark.parametrize("dialect", ["portable", "native"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_neuron_spikes_as_in_the_model(

@@ -112,6 +112,7 @@ def test_the_evaluator_of_onnx_gives_the_same_spikes(
 
 @PRECISIONS
 @FIXED
+@pytest.mark.slow
 def test_openvino_splits_time_off_the_batch_with_the_same_numbers(
     precision: str, batch: int | None, models: dict[str, DANet], monkeypatch: pytest.MonkeyPatch
 ) -> None:

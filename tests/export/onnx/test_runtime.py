@@ -52,15 +52,9 @@ def test_openvino_is_verified_as_onnxruntime_is(
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "danet18c-t2",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("danet18b-t2", "ms-resnet18-t2", "sew-resnet18and-t2")
-        ),
-    ],
+    "name", ["danet18b-t2", "danet18c-t2", "ms-resnet18-t2", "sew-resnet18and-t2"]
 )
+@pytest.mark.slow
 def test_openvino_on_other_families(name: str, tmp_path: Path) -> None:
     integers = quantize_weights(lively(f"{name}.cifar10", 16, **NARROW), "int8")
     write_onnx(integers, tmp_path / "model.onnx")
@@ -83,7 +77,8 @@ def test_the_same_names_and_any_batch(files: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("outputs", ["counts", pytest.param("trains", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("outputs", ["counts", "trains"])
+@pytest.mark.slow
 def test_workers_divide_a_batch(name: Any, outputs: Any, model: DANet, tmp_path: Path) -> None:
     write_onnx(model, tmp_path / "model.onnx", outputs=outputs)
     one, several = (
@@ -165,6 +160,7 @@ def test_a_runtime_that_is_not_installed(
         OnnxModel(files["float32"], OPENVINO)
 
 
+@pytest.mark.slow
 def test_a_graph_that_openvino_cannot_compile(
     model: DANet, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

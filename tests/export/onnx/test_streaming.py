@@ -49,10 +49,8 @@ def file(model: DANet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "name",
-    [FAMILIES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES[1:])],
-)
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.slow
 def test_every_family_spike_for_spike(name: str, tmp_path: Path) -> None:
     model = narrow(name)
     for form in ("sequence", "step"):

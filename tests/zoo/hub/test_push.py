@@ -133,6 +133,7 @@ def test_the_card_has_metadata_of_the_hub(hub: HubServer, trained: Path) -> None
     assert f'zoo.load("hf:{REPO}")' in card.text and "12.50%" in card.text
 
 
+@pytest.mark.slow
 def test_exports_go_with_it(
     hub: HubServer, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
