@@ -4,13 +4,14 @@
 # make family DATA="TAG=SOURCE ..."   for maintainers: train what is left of weights/plan.toml, a stage on each core, in the background
 # make adopt MODEL=FOLDER DATA=SOURCE   for maintainers: export, verify and measure a trained model, and take it into weights/
 # make adopt DATA="TAG=SOURCE ..."   the same for every stage of the plan that is finished
+# make docs        the site of docs/, into site/, in the same environment
 # make benchmark   the tables of the README, beside peers, in an environment of its own
 
 PYTHON ?= python3
 BIN := .venv/bin
 MODEL := danet20-t4.fmnist
 
-.PHONY: report test interop family adopt benchmark clean
+.PHONY: report test interop docs family adopt benchmark clean
 
 report: .venv/installed
 	@mkdir -p report
@@ -28,6 +29,10 @@ test: .venv/tools .venv/interop
 
 interop: .venv/interop
 	$(BIN)/pytest -n 2 tests/interop
+
+docs: .venv/tools
+	$(BIN)/mkdocs build --quiet
+	@echo "see site/index.html"
 
 family: .venv/tools
 	mkdir -p runs/family
@@ -79,4 +84,4 @@ benchmark: .venv-bench/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-bench report
+	rm -rf .venv .venv-bench report site
