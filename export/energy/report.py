@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from export.energy.output import html, json_csv, terminal
+from export.energy.output.text import quotation
 from export.energy.results import EnergyResults
 
 __all__ = ["EnergyReport"]
@@ -19,6 +20,13 @@ class EnergyReport(EnergyResults):
     def print(self, console: Console) -> None:
         """Print the costliest layers and the totals."""
         terminal.render(self, console)
+
+    def quote(self) -> str:
+        """Return the energy in a sentence for a paper, with all that the figure stands on.
+
+        Raises `ValueError` where no device has a total.
+        """
+        return quotation(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for `json.dump`, as `report.schema.json` describes them.
