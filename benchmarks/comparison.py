@@ -29,6 +29,7 @@ from zoo.datasets import DatasetSpec
 from zoo.files import write_text
 from zoo.images import normalise
 from zoo.processor import processor
+from zoo.publishing.plots import label_points, new_figure
 from zoo.training.config import Recipe
 from zoo.training.data import Images, load_split
 from zoo.training.train import TrainingRun, train
@@ -282,10 +283,8 @@ def table_section(title: str, rows: list[Figures]) -> str:
 
 def draw(rows: list[Figures]) -> None:
     """Draw top-1 against SynOps: a mark for each network, with the range of its seeds."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
+    figure, (axes,) = new_figure(height=5)
+    points = []
     for linked, mark in ((True, "o"), (False, "s")):
         chosen = [row for row in rows if row.links is linked]
         x = [row.synops / 1e6 for row in chosen]
@@ -294,14 +293,13 @@ def draw(rows: list[Figures]) -> None:
         above = [100 * (max(row.top1) - mean(row.top1)) for row in chosen]
         label = "with densely additive links" if linked else "without"
         axes.errorbar(x, y, yerr=[below, above], fmt=mark, capsize=3, linewidth=1, label=label)
-        for row, *point in zip(chosen, x, y, strict=True):
-            name, at = row.network.removesuffix("-without-links"), (point[0], point[1])
-            axes.annotate(name, at, xytext=(6, -3), textcoords="offset points", fontsize=8)
+        names = [row.network.removesuffix("-without-links") for row in chosen]
+        points += zip(x, y, names, strict=True)
     axes.margins(x=0.12)
     axes.set_xlabel("synaptic operations of an image, millions")
     axes.set_ylabel("top-1 on 10,000 test images, %")
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")
+    label_points(axes, points)
     figure.savefig(PICTURE, metadata={"Software": None})
 
 

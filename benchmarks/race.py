@@ -36,6 +36,7 @@ from zoo.datasets import DATASETS
 from zoo.images import normalise
 from zoo.neurons import Lif
 from zoo.processor import has_bfloat16, processor
+from zoo.publishing.plots import COLOURS, new_figure
 from zoo.training import augment
 from zoo.training.config import Recipe
 from zoo.training.data import Images, load_split
@@ -305,11 +306,8 @@ def write_page() -> None:
 
 def draw(logs: list[dict[str, Any]]) -> None:
     """Draw top-1 against core-minutes, a line for each run and a colour for each contender."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    colours = {key: f"C{i}" for i, key in enumerate(CONTENDERS)}
+    figure, (axes,) = new_figure(height=5)
+    colours = dict(zip(CONTENDERS, COLOURS, strict=False))
     named: set[str] = set()
     for log in logs:
         key, curve = log["contender"], log["curve"]
@@ -325,9 +323,9 @@ def draw(logs: list[dict[str, Any]]) -> None:
             label=label,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("minutes of one core")
     axes.set_ylabel("top-1 on 10,000 test images, %")
-    axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(PICTURE, metadata={"Software": None})
 

@@ -3,47 +3,42 @@
 from pathlib import Path
 
 from zoo.manifest import Manifest
+from zoo.publishing.plots import COLOURS, label_points, new_figure
 
 __all__ = ["plot"]
 
 
 def plot(manifest: Manifest, path: Path) -> None:
-    """Draw top-1 against the energy of an image as PNG.
+    """Draw top-1 against the energy of an image as PNG: a panel for each data set.
 
-    There is a mark for each entry that has both, one colour for each data set, and a bar for the
-    band of the device.
+    There is a mark for each entry that has both, and a bar where the device has a band.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
     measured = [
         (entry, entry.energy["microjoules"], 100 * entry.metrics["top1"])
         for entry in manifest.weights.values()
         if entry.energy and "top1" in entry.metrics
     ]
-    for title in sorted({entry.data.title for entry, _, _ in measured}):
+    titles = sorted({entry.data.title for entry, _, _ in measured})
+    figure, panels = new_figure(max(1, len(titles)))
+    for title, axes in zip(titles, panels, strict=False):
         rows = [row for row in measured if row[0].data.title == title]
-        x, y = [energy["typ"] for _, energy, _ in rows], [top1 for _, _, top1 in rows]
-        band = [
-            [abs(energy[edge] - energy["typ"]) for _, energy, _ in rows] for edge in ("lo", "hi")
-        ]
-        axes.errorbar(x, y, xerr=band, fmt="o", capsize=3, label=title)
-        for entry, energy, top1 in rows:
-            architecture, point = entry.name.partition(".")[0], (energy["typ"], top1)
-            axes.annotate(
-                architecture, point, xytext=(8, -3), textcoords="offset points", fontsize=8
-            )
-    axes.set_xscale("log")
-    if measured:  # a decade at least, and room for the names
-        edges = [energy[edge] for _, energy, _ in measured for edge in ("lo", "hi")]
-        axes.set_xlim(min(edges) / 3, max(edges) * 4)
-        axes.legend(frameon=False)
-    axes.margins(y=0.15)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(which="minor", labelsize=7)
-    axes.set_xlabel("energy of an image, µJ (45 nm, exact counts)")
-    axes.set_ylabel("top-1, %")
-    axes.grid(visible=True, alpha=0.3)
+        for _, energy, top1 in rows:
+            axes.plot(energy["typ"], top1, "o", color=COLOURS[0])
+            if energy["lo"] < energy["hi"]:
+                axes.plot([energy["lo"], energy["hi"]], [top1, top1], lw=2, color=COLOURS[0])
+        edges = [energy[edge] for _, energy, _ in rows for edge in ("lo", "hi")]
+        axes.set(title=title, xscale="log", xlim=(min(edges) / 3, max(edges) * 3))
+        axes.margins(y=0.25)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set_xticks(_marks(*axes.get_xlim()))
+        axes.set_xlabel("energy of an image, µJ (45 nm, exact counts)")
+        label_points(axes, [(e["typ"], y, entry.name.partition(".")[0]) for entry, e, y in rows])
+    panels[0].set_ylabel("top-1, %")
     figure.savefig(path, metadata={"Software": None})
+
+
+def _marks(low: float, high: float) -> list[float]:
+    """Return the marks 1, 2 and 5 of every decade between two values."""
+    marks = (m * 10.0**decade for decade in range(-3, 7) for m in (1, 2, 5))
+    return [mark for mark in marks if low <= mark <= high]
