@@ -440,8 +440,10 @@ def test_a_list_of_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
         (["list", "nothing"], "no trained model matches 'nothing': leave it out to see all; --all"),
         (["list", "nothing", "--all"], "no architecture matches 'nothing': leave it out to see"),
     ):
+        assert zoo(capsys, *line, "--json")[:2] == (1, "[]\n")
         status, out, err = zoo(capsys, *line)
-        assert status == 1 and not out and err.startswith(f"zoo: {said}") and err.count("\n") == 1
+        assert (status, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith(f"zoo: note: {said}")
 
 
 def test_an_export_of_another_kind_is_not_overwritten(

@@ -56,6 +56,7 @@ def test_names_may_stand_behind_an_option_of_several_values() -> None:
         ["onnx", "nir"],
         Path("danet20-t4"),
     )
+    assert cli.parse(["export", "--to", "onnx", "a.nir"]).name == "a.nir"
     with pytest.raises(InputError, match="invalid choice: 'nri'"):
         cli.parse(["export", "--to", "onnx", "nri", "danet20-t4"])
 
@@ -88,7 +89,10 @@ def test_a_command_s_record_has_a_field_for_each_argument(command: str) -> None:
     parser = commands()[command]
     declared: Command[Any] = parser.get_default("command")
     arguments = {action.dest for action in parser._actions} - {"help"}
-    assert {field.name for field in fields(declared.options)} == arguments | {"given", "line"}
+    assert {field.name for field in fields(declared.options)} == arguments | {
+        "given",
+        "command_line",
+    }
 
 
 ALIASES = [

@@ -58,8 +58,8 @@ def prepare(folder: Path) -> None:
     write_nir(zoo.load("danet20-t4.fmnist"), folder / "model.nir")
 
 
-def command(block: Block, folder: Path) -> list[str]:
-    """Return the command that runs a block; files of settings are written where they say."""
+def command(block: Block) -> list[str]:
+    """Return the command that runs a block."""
     if block.language == "python":
         return [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", block.code]
     return ["bash", "-euo", "pipefail", "-c", block.code]
@@ -94,7 +94,7 @@ def test_every_block_runs(page: Path, tmp_path: Path) -> None:
             (tmp_path / name[1]).write_text(block.code, encoding="utf-8")
             continue
         done = subprocess.run(
-            command(block, tmp_path), cwd=tmp_path, env=environment, capture_output=True, text=True
+            command(block), cwd=tmp_path, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{where}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
         assert "Traceback" not in done.stderr, where

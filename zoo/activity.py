@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import InputError, nearest
+from zoo.errors import InputError, first_few, nearest
 from zoo.neurons import Lif
 
 __all__ = ["LayerSpikes", "eval_mode", "forward_hooks", "layer_spikes"]
@@ -94,8 +94,8 @@ def _matching_names(names: list[str], patterns: Sequence[str]) -> list[str]:
     """Return the names that match any pattern; raise `InputError` for one that matches none."""
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            remedy = (
-                nearest(pattern, names) or ", which has none that the zoo knows (zoo.neurons.Lif)"
-            )
+            remedy = nearest(pattern, names) or f"; there are {first_few(names, 3)}"
+            if not names:
+                remedy = ", which has none that the zoo knows (zoo.neurons.Lif)"
             raise InputError(f"{pattern!r} is no layer of neurons of this model{remedy}")
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]

@@ -50,7 +50,9 @@ def read_json(path: Path, error: type[ZooError] = ConfigError) -> dict[str, Any]
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise error(f"{path} does not exist") from None
-    except (OSError, ValueError, RecursionError) as cause:
+    except OSError as cause:
+        raise error(f"{path} cannot be read: {cause.strerror}") from None
+    except (ValueError, RecursionError) as cause:
         raise error(f"{path} is not JSON: {first_line(cause)}") from None
     if not isinstance(values, dict):
         raise error(f"{path} holds no JSON object")

@@ -127,6 +127,6 @@ def architectures(steps: int = 4) -> list[str]:
 
 
 def _nearest(name: str) -> str:
-    """Return the end of an error message that names the three names most like `name`."""
+    """Return the end of an error message that names up to three names like `name`."""
     names = [*architectures(), *read_manifest().weights]
     return f"{nearest(name, names)} (see `zoo list --all`)"

@@ -388,7 +388,8 @@ def _described(kind: Any, *, several: bool = False) -> str:
     if origin is Annotated:
         return _described(arguments[0], several=several)
     if origin in (Union, types.UnionType):
-        return ", or ".join(_described(option) for option in arguments)
+        options = [option for option in arguments if option is not types.NoneType]
+        return ", or ".join(_described(option) for option in options)
     if origin is Literal:
         words = ", ".join(map(repr, arguments))
         return words if several or len(arguments) == 1 else f"one of {words}"

@@ -115,14 +115,17 @@ def _read_config(folder: Path) -> tuple[str, DANetConfig, DatasetSpec]:
     """
     path = folder / CONFIG_FILE
     values = read_json(path, WeightsError)
-    if (number := values.get("format")) != FORMAT:
+    for key in (keys := ("format", "name", "model", "data")):
+        if key not in values:
+            raise WeightsError(
+                f"{path} is of no model folder of the zoo: it lacks {key!r}, "
+                f"one of the keys {', '.join(keys)}"
+            )
+    if (number := values["format"]) != FORMAT:
         raise WeightsError(
             f"{path}: format = {shown(number)}, but this zoo reads format {FORMAT}: "
             "load it with the version of the zoo that wrote it"
         )
-    for key in ("name", "model", "data"):
-        if key not in values:
-            raise WeightsError(f"{path} lacks {key!r}: expected the keys name, model and data")
     try:
         name = read_value(Line, values["name"], "name")
         config, data = DANetConfig.from_dict(values["model"]), DatasetSpec.from_dict(values["data"])

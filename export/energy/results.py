@@ -15,6 +15,7 @@ from export.energy.devices import Device
 from export.energy.executors import Source
 from export.energy.totals import Energy, LayerTotals, OperationCounts, price
 from zoo.manifest import read_manifest
+from zoo.names import ModelSpec
 from zoo.provenance import provenance_in_words
 from zoo.silence import assumed_dt, is_silent, silence_note, silent_layers
 
@@ -42,6 +43,7 @@ class EnergyResults:
     layers: tuple[LayerTotals, ...]
     operations: dict[str, OperationCounts]  # by convention
     versions: dict[str, str]  # of the packages that counted
+    images_from: str = ""  # as in "test images of CIFAR-10"; empty where nobody said
     command: str = ""  # that counted, where one did
 
     @property
@@ -64,6 +66,9 @@ class EnergyResults:
         """The accuracy on a whole split, of weights of the zoo; None of any others."""
         entry = read_manifest().weights.get(self.source.name)
         if entry is None or "top1" not in entry.metrics:
+            return None
+        rounded = self.source.weight_format != "float32"
+        if rounded or ModelSpec.parse(entry.name).steps != self.steps:  # another accuracy
             return None
         if self.source.weights_sha256 not in {file.sha256 for file in entry.files.values()}:
             return None

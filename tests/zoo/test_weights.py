@@ -298,7 +298,7 @@ def without(missing: str) -> Change:
         (without("model"), "lacks 'model'"),
         (without("data"), "lacks 'data'"),
         (without("name"), "lacks 'name'"),
-        (without("format"), "format = None, but this zoo reads format 1"),
+        (without("format"), "is of no model folder of the zoo: it lacks 'format', one of"),
         (lambda values: values | {"format": 2}, "format = 2, but this zoo reads format 1"),
         (
             lambda values: values | {"name": "danet20-t4.pets"},

@@ -104,7 +104,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     arguments, unknown = build_parser().parse_known_args(argv)
     if unknown:  # refused here and not by argparse, which would point to the help of `zoo` alone
         arguments.command.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    arguments.line = shlex.join(["zoo", *(sys.argv[1:] if argv is None else argv)])
+    arguments.command_line = shlex.join(["zoo", *(sys.argv[1:] if argv is None else argv)])
     return arguments
 
 

@@ -144,7 +144,11 @@ def _report(model: str, options: EnergyOptions, *, verbose: bool) -> "EnergyRepo
         raise InputError(
             f"{model} does not say what it reads: give it an array with --input FILE.npy"
         )
-    batches, images = _batches(executor, executor.source.data, options, verbose=verbose)
+    data = executor.source.data
+    batches, images = _batches(executor, data, options, verbose=verbose)
+    images_from = f"{'test' if options.data else 'bundled'} images of {data.title}"
+    if options.images:
+        images_from = "image files given"
     with terminal.progress() if verbose else nullcontext() as bar:
         advance = terminal.advance(bar, "images") if bar else None
         report = estimate(
@@ -154,7 +158,7 @@ def _report(model: str, options: EnergyOptions, *, verbose: bool) -> "EnergyRepo
             device=options.devices,
             progress=(lambda done: advance(done, images)) if advance else None,
         )
-    return replace(report, command=options.line)
+    return replace(report, images_from=images_from, command=options.command_line)
 
 
 def _report_on_array(model: str, options: EnergyOptions, path: Path) -> "EnergyReport":
@@ -170,7 +174,7 @@ def _report_on_array(model: str, options: EnergyOptions, path: Path) -> "EnergyR
     first = array[: options.first] if network.entry.static else array[:, : options.first]
     convention = _counted_convention(options)
     report = estimate(network, first, convention=convention, device=options.devices)
-    return replace(report, command=options.line)
+    return replace(report, images_from=f"inputs of {path.name}", command=options.command_line)
 
 
 def _counted_convention(options: EnergyOptions) -> str:

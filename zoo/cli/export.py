@@ -103,13 +103,17 @@ def run(options: ExportOptions) -> int:
         return _report([_export_nir_file(options)], None, json=options.json)
     _refuse_unused(options)
     model, name = load_model(options.name, "a .nir file")
+    rounded = "" if options.weights == "float32" else f".{options.weights}"
+    if "onnx" in options.formats:
+        path = _onnx_path(f"{name}{rounded}", options.out, options.form, options.batch)
+        _keep_other_export(path, of_model=True)
     accuracies = None
     if options.weights != "float32":
         from export.prepare.quantize import quantize_weights
 
         quantized = quantize_weights(model, options.weights)
         accuracies = _measure({"float32": model, options.weights: quantized}, options.data)
-        model, name = quantized, f"{name}.{options.weights}"
+        model, name = quantized, f"{name}{rounded}"
     files: list[ExportedFile] = []
     if "onnx" in options.formats:
         files.append(
@@ -200,10 +204,8 @@ def write_onnx_file(
     """Write the verified ONNX file of a model called `name`."""
     from export.onnx.exporter import write_onnx
 
-    suffix = ("" if form == "sequence" else f".{form}") + (f".batch{batch}" if batch else "")
-    path = folder / f"{name}{suffix}.onnx"
+    path = _onnx_path(name, folder, form, batch)
     folder.mkdir(parents=True, exist_ok=True)
-    _keep_other_export(path, of_model=True)
     with terminal.status(f"exporting and verifying {path.name}"):
         result = write_onnx(model, path, form=form, outputs=outputs, batch=batch)
     assert result is not None  # it is None only where no verification is asked for
@@ -243,14 +245,19 @@ def _export_nir_file(options: ExportOptions) -> ExportedFile:
             f"{options.name} is a NIR file: it becomes ONNX, with its weights as they are"
         )
     name = Path(options.name).name.removesuffix(".nir")
-    suffix = "" if options.form == "sequence" else f".{options.form}"
-    path = options.out / f"{name}{suffix}.onnx"
+    path = _onnx_path(name, options.out, options.form)
+    _keep_other_export(path, of_model=False)
     graph = read_nir(options.name, options.dt)
     options.out.mkdir(parents=True, exist_ok=True)
-    _keep_other_export(path, of_model=False)
     with terminal.status(f"exporting and verifying {path.name}"):
         result = write_nir_onnx(graph, path, name=name, form=options.form, dt=options.dt)
     return ExportedFile(path, str(result), result)
+
+
+def _onnx_path(name: str, folder: Path, form: str, batch: int | None = None) -> Path:
+    """Return where the ONNX file of a network lies, with what it is in its name."""
+    suffix = ("" if form == "sequence" else f".{form}") + (f".batch{batch}" if batch else "")
+    return folder / f"{name}{suffix}.onnx"
 
 
 def _keep_other_export(path: Path, *, of_model: bool) -> None:

@@ -1,4 +1,4 @@
-"""What Ctrl-C does, wherever it comes: one line, and a status that says so."""
+"""Ctrl-C ends a command with one line, and a status that says so, wherever it comes."""
 
 import signal
 import threading
@@ -39,7 +39,7 @@ def handle_interrupts(handle: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `KeyboardInterrupt` for an interrupt within the block, and whatever becomes of it.
+    """Raise `KeyboardInterrupt` after an interrupt within the block, whatever became of it there.
 
     Some libraries catch it while they are imported, and fail later in words of their own.
     """
@@ -56,3 +56,5 @@ def interruptible() -> Iterator[None]:
             if interrupts:
                 raise KeyboardInterrupt from error
             raise
+        if interrupts:
+            raise KeyboardInterrupt

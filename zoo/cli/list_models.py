@@ -1,12 +1,11 @@
 """`zoo list`: the trained models, or every architecture."""
 
-import sys
 from dataclasses import dataclass
 
 import zoo
 from zoo import terminal
 from zoo.cli.options import Commands, Options, add_command, add_json
-from zoo.cli.output import print_json
+from zoo.cli.output import note, print_json
 
 __all__ = ["ListOptions", "add_parser", "run"]
 
@@ -39,8 +38,9 @@ def run(options: ListOptions) -> int:
     if not names:
         kind = "architecture" if options.all else "trained model"
         hint = "" if options.all else "; --all lists untrained ones too"
-        said = f"zoo: no {kind} matches {options.pattern!r}: leave it out to see all{hint}"
-        print(said, file=sys.stderr)
+        note(f"no {kind} matches {options.pattern!r}: leave it out to see all{hint}")
+        if options.json:
+            print_json([])
         return 1
     weights = read_manifest().weights
     if options.json:

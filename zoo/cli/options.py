@@ -49,7 +49,7 @@ class Options:
     """The arguments of a command line."""
 
     given: Mapping[str, str]  # field -> the option on the command line that set it
-    line: str  # the whole command line, as a shell takes it
+    command_line: str  # as a shell takes it
 
     @classmethod
     def from_namespace(cls, namespace: argparse.Namespace) -> Self:
@@ -102,9 +102,9 @@ def add_command(
     return parser
 
 
-def add_network(parser: Parser, dest: str, files: str = "", **options: Any) -> None:
-    """Add the argument that names a network; `files` are the files that it may be instead."""
-    text = f"{NETWORK}; {files}" if files else NETWORK
+def add_network(parser: Parser, dest: str, more: str = "", **options: Any) -> None:
+    """Add the argument that names a network; `more` says what else it may be, or is without it."""
+    text = f"{NETWORK}; {more}" if more else NETWORK
     parser.add_argument(dest, help=text, type=_network, **options)
 
 

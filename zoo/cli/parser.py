@@ -58,7 +58,8 @@ class Parser(argparse.ArgumentParser):
             for option in set(action.option_strings) & set(words):
                 second = words.index(option) + 2  # the first value is left to argparse
                 values = list(takewhile(lambda w: not w.startswith("-"), words[second:]))
-                near = [w for w in values if get_close_matches(w, choices)]
+                # `nri` is a typing error, `net.nir` a file
+                near = [w for w in values if "." not in w and get_close_matches(w, choices)]
                 names += [w for w in values if w not in near]
                 words = words[:second] + near + words[second + len(values) :]
         return names + words

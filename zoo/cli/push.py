@@ -15,7 +15,15 @@ from zoo import terminal
 from zoo.cli.export import write_nir_file, write_onnx_file
 from zoo.cli.interrupts import handle_interrupts
 from zoo.cli.networks import check_export_package
-from zoo.cli.options import Commands, Options, add_command, add_formats, add_json, add_licence
+from zoo.cli.options import (
+    Commands,
+    Options,
+    add_command,
+    add_formats,
+    add_json,
+    add_licence,
+    add_network,
+)
 from zoo.cli.output import print_json
 from zoo.errors import InputError
 
@@ -45,8 +53,8 @@ def add_parser(commands: Commands) -> None:
     summary = "publish a model folder with its card on the Hugging Face Hub, in one commit"
     parser = add_command(commands, "push", summary, PushOptions, run)
     add_json(parser)
-    text = "a name, or a folder that `zoo train`, `zoo convert` or `model.save` wrote"
-    parser.add_argument("model", metavar="NAME|FOLDER", help=text)
+    written = "a folder is one that `zoo train`, `zoo convert` or `model.save` wrote"
+    add_network(parser, "model", written)
     text = "the repository, which is made if it does not exist"
     parser.add_argument("--repo", required=True, metavar="ORG/NAME", help=text)
     parser.add_argument("--private", action="store_true", help="make a new repository private")

@@ -19,6 +19,7 @@ from zoo.cli.options import (
 )
 from zoo.cli.parser import Parser, positive
 from zoo.errors import InputError
+from zoo.names import ModelSpec
 
 __all__ = ["TrainOptions", "add_parser", "run"]
 
@@ -99,6 +100,7 @@ def run(options: TrainOptions) -> int:
     is_first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(format="%(message)s")
     logging.getLogger("zoo").setLevel(logging.INFO if is_first else logging.ERROR)
+    ModelSpec.parse(options.name, own_data=True)  # before torch is imported
     overrides = _recipe_overrides(options)
     try:
         with terminal.progress() as bar:

@@ -53,9 +53,9 @@ class Init:
 
     @classmethod
     def read(cls, path: Path) -> "Init | None":
-        """Return the record in a `recipe.json`, None if it holds none.
+        """Return the record in a `recipe.json`, None if it holds none or is damaged.
 
-        Raises `ConfigError` for a damaged one.
+        Raises `ConfigError` for a record that no run wrote.
         """
         values = read_json_if_whole(path).get("init")
         return None if values is None else read_record(cls, values, f"{path}, init")

@@ -27,16 +27,16 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Any, TextIO
 
 from zoo.datasets import DATASETS
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, UnknownName
 from zoo.files import read_json, read_toml
 from zoo.integrity import remembered_sha256
 from zoo.layout import WEIGHTS_FILE
 from zoo.manifest import read_manifest, weights_folder
 from zoo.names import ModelSpec
-from zoo.records import Rule, read_record
+from zoo.records import read_record
 from zoo.training.checkpoint import lock
 
 __all__ = ["Plan", "Runner", "Stage"]
@@ -48,11 +48,7 @@ log = logging.getLogger(__name__)
 class Stage:
     """One training run of a plan."""
 
-    # its table in the plan, and its folder
-    key: Annotated[
-        str,
-        Rule("letters, digits, '.-_'", lambda key: bool(re.fullmatch(r"\w[\w.-]*", key))),
-    ]
+    key: str  # its table in the plan, and its folder
     name: str
     init: str = ""
     config: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +56,13 @@ class Stage:
     adopt: bool = False
 
     def __post_init__(self) -> None:
-        if not self.tag:
+        if not re.fullmatch(r"\w[\w.-]*", self.key):
+            raise ConfigError("the name of a stage is of letters, digits and '.-_'")
+        try:
+            tagged = bool(self.tag)
+        except UnknownName as error:
+            raise ConfigError(f"name: {error}") from None
+        if not tagged:
             raise ConfigError(
                 f"name = {self.name!r} names no data set, as {self.name}.cifar10 does"
             )

@@ -33,7 +33,9 @@ def factor(e: Energy, exact: Energy) -> str:
 
 def counted(report: EnergyResults) -> str:
     """Return how many images of what were counted."""
-    return f"{report.images:,} image{'s' if report.images > 1 else ''} of {report.data}"
+    if report.images_from:
+        return f"{report.images:,} of the {report.images_from}"
+    return f"{report.images:,} image{'s' if report.images > 1 else ''}"
 
 
 def quotation(report: EnergyResults) -> str:

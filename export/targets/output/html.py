@@ -81,16 +81,11 @@ def _floor(check: Check) -> Floor | None:
 def _split_floor(placement: Placement) -> Floor:
     """Return the floor plan of a chip whose layers take as many cores as they need, in a row."""
     each = math.ceil(max(placement.needed, placement.present) / MAX_SQUARES)
-    taken = [
-        (Square(layer, spot.use, odd=i % 2 == 1), spot.cores)
-        for i, (layer, spot) in enumerate(placement.places.items())
-    ]
     squares, begun = [], 0
-    for square, cores in taken:
-        # A square is the layer's that has its first core.
-        for first in range(-(-begun // each) * each, begun + cores, each):
+    for i, (layer, spot) in enumerate(placement.places.items()):
+        for first in range(begun, begun + spot.cores, each):  # one at least
             over = first >= placement.present
-            squares.append(Square(square.layer, square.use, square.odd, over))
-        begun += cores
+            squares.append(Square(layer, spot.use, odd=i % 2 == 1, over=over))
+        begun += spot.cores
     free = math.ceil(placement.present / each) - len(squares)
     return Floor(squares + [Square()] * max(0, free), each)

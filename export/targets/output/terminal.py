@@ -23,19 +23,19 @@ def summary(checks: Sequence[Check], console: Console) -> None:
     table.add_column("limits exceeded", overflow="fold")
     for check in checks:
         cores = words.cores(check).removesuffix(" cores") or "no formula"
-        table.add_row(check.target.name, _verdict(check), cores, words.exceeded(check))
+        colour, verdict = _colour(check), words.short_verdict(check)
+        shown = f"[{colour}]{verdict}[/{colour}]"
+        table.add_row(check.target.name, shown, cores, words.exceeded(check))
     terminal.show(table, console)
 
 
-def _verdict(check: Check) -> str:
-    if words.unchecked(check):
-        return "none exceeded"
-    return "[green]fits[/green]" if check.fits else "[red]does not fit[/red]"
+def _colour(check: Check) -> str:
+    return "default" if words.unchecked(check) else "green" if check.fits else "red"
 
 
 def render(check: Check, console: Console) -> None:
     """Print the verdict, the layers, what does not fit, and what the check leaves out."""
-    colour = "default" if words.unchecked(check) else "green" if check.fits else "red"
+    colour = _colour(check)
     verdict = f"[bold {colour}]{words.verdict(check)}[/bold {colour}]"
     console.print(f"[bold]{escape(check.target.title)}[/bold]: {verdict}")
     terminal.show(_layers(check), console)

@@ -16,6 +16,7 @@ __all__ = [
     "limit",
     "neuron",
     "several",
+    "short_verdict",
     "unchecked",
     "use",
     "value",
@@ -26,10 +27,19 @@ __all__ = [
 
 def verdict(check: Check) -> str:
     """Return whether the network fits, and how much does not."""
+    if unchecked(check):
+        return "exceeds no published limit; how many cores it needs is not known"
     if check.fits:
         return "fits the published limits"
     layers = len({finding.layer for finding in check.findings})
     return f"does not fit: {len(check.findings)} findings in {layers} places"
+
+
+def short_verdict(check: Check) -> str:
+    """Return the verdict in two or three words."""
+    if unchecked(check):
+        return "no limit exceeded"
+    return "fits" if check.fits else "does not fit"
 
 
 def exceeded(check: Check) -> str:

@@ -76,7 +76,7 @@ def test_a_plan_is_read_in_its_order(plan: Plan) -> None:
         ("x = 1", "[x] = 1 must be a table of name, init, config, set, adopt"),
         (
             '["../x"]\nname = "danet20-t1.fmnist"',
-            "[../x]: key = '../x' must be letters, digits, '.-_'",
+            "[../x]: the name of a stage is of letters, digits and '.-_'",
         ),
         ('[x]\ninit = ""', "[x]: name is missing"),
         (
