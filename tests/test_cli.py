@@ -461,3 +461,15 @@ def test_an_export_of_another_kind_is_not_overwritten(
     assert zoo(capsys, "export", str(graph), "--out", str(tmp_path))[0] == 0
     status, out, err = zoo(capsys, "export", "danet20-t4", "--to", "onnx", "--out", str(tmp_path))
     assert status == 2 and "is the export of a NIR file, and would be overwritten by that of" in err
+
+
+def test_a_reader_that_left_is_no_verdict() -> None:
+    """The status 1 would say that a check found otherwise."""
+    argv = [sys.executable, "-m", "zoo", "list", "--all"]
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        error = process.stderr.read()
+    assert (process.returncode, error) == (141, "")

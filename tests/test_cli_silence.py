@@ -206,6 +206,10 @@ IGNORED = [
     ("export danet20-t4 --out x.npy", "x.npy is a file: --out names a folder"),
     ("check danet20-t4 --dt 1", "--dt is for a .nir file"),
     ("check steps.nir --html .", ". is a folder: --html names a file"),
+    (
+        "check steps.nir --html other.nir",
+        "--html other.nir is no page: give a name that ends in .html",
+    ),
     ("verify danet20-t4 --dt 1", "--dt is for a .nir file"),
     ("verify steps.nir", "steps.nir: .nir files are for `zoo energy`"),
     ("classify steps.nir", "steps.nir: .nir files are for `zoo energy`"),

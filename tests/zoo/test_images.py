@@ -124,7 +124,7 @@ def test_bundled_samples_fit_their_data_set() -> None:
     pixels, labels = samples("fmnist")
     assert pixels.dtype == torch.uint8 and pixels.shape[1:] == (data.channels, data.size, data.size)
     assert len(labels) == len(pixels) and set(labels.tolist()) == set(range(data.num_classes))
-    with pytest.raises(InputError, match="no bundled images of 'in1k'; there are some of fmnist"):
+    with pytest.raises(InputError, match="no bundled images of 'in1k', only of fmnist"):
         samples("in1k")
 
 

@@ -5,7 +5,7 @@ them, and `run`, which carries the command out and returns the exit status. What
 imported when it runs, so that `zoo list` never waits for torch.
 
 Exit status: 0 if what was asked for is true or done, 1 if a check found otherwise, 2 if it could
-not be asked, 130 if it was interrupted.
+not be asked, 130 if it was interrupted, 141 if nobody reads its output any more.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except BrokenPipeError:
         terminal.discard_output()
-        return 1
+        return 141  # as of a process that the signal of a closed pipe ends
     except OSError as error:
         where = error.filename or "the file system or standard output"
         return _fail(f"{where} cannot be read or written: {error.strerror or error}", 2)

@@ -19,7 +19,7 @@ from zoo.cli.options import (
     add_network,
     add_weights,
 )
-from zoo.cli.output import check_output_file, note, print_json
+from zoo.cli.output import check_output_page, note, print_json
 from zoo.errors import InputError, ZooError
 from zoo.provenance import WeightFormat
 
@@ -84,7 +84,7 @@ def run(options: CheckOptions) -> int:
     from export.targets.limits import targets
     from zoo.silence import NO_SPIKES
 
-    check_output_file("--html", options.html)
+    check_output_page("--html", options.html)
     network = _load(options)
     chips = targets() if options.target == "all" else [options.target]
     with terminal.status(f"checking {network.name}"):

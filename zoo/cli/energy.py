@@ -28,7 +28,7 @@ from zoo.cli.options import (
 )
 from zoo.cli.output import check_output_folder, note, print_json
 from zoo.cli.parser import add_alias, positive
-from zoo.errors import ConfigError, InputError, first_line
+from zoo.errors import ConfigError, InputError
 from zoo.files import replacing
 
 if TYPE_CHECKING:
@@ -272,10 +272,8 @@ def _read_array(path: Path) -> "Tensor":
 
     try:
         values = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise InputError(
-            f"{path} is not an array of numbers in a .npy file: {first_line(error)}"
-        ) from None
+    except ValueError:  # whose text advises to unpickle the file
+        raise InputError(f"{path} is not an array of numbers in a .npy file") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
         raise InputError(f"{path} is not an array of numbers in a .npy file")
     return torch.from_numpy(values.astype(np.float32 if values.dtype.kind == "f" else np.int64))

@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.errors import InputError
 
-__all__ = ["check_output_file", "check_output_folder", "note", "print_json"]
+__all__ = ["check_output_folder", "check_output_page", "note", "print_json"]
 
 
 def note(text: str) -> None:
@@ -27,7 +27,11 @@ def check_output_folder(option: str, path: Path | None) -> None:
         raise InputError(f"{path} is a file: {option} names a folder")
 
 
-def check_output_file(option: str, path: Path | None) -> None:
-    """Raise `InputError` if a folder lies where `option` names a file to write."""
-    if path is not None and path.is_dir():
+def check_output_page(option: str, path: Path | None) -> None:
+    """Raise `InputError` where the file that `option` names is no page, or a folder lies there."""
+    if path is None:
+        return
+    if path.is_dir():
         raise InputError(f"{path} is a folder: {option} names a file")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{option} {path} is no page: give a name that ends in .html")

@@ -23,7 +23,8 @@ def samples(tag: str) -> tuple[Tensor, Tensor]:
     if not path.is_file():
         tags = ", ".join(sorted(file.stem for file in path.parent.glob("*.safetensors")))
         raise InputError(
-            f"no bundled images of {tag!r}; there are some of {tags}: name images of your own"
+            f"no bundled images of {tag!r}, only of {tags}: give image files, or a data set "
+            "(--images FILE ... or --data SOURCE)"
         )
     tensors = load_file(path)
     return tensors["pixels"], tensors["labels"]

@@ -58,10 +58,14 @@ def quotation(report: EnergyResults) -> str:
         tested = f" (top-1 of the network: {whole})"
     made = f": {report.command}" if report.command else ""
     known = f" ({'; '.join(sure)})" if sure else ""
+    sha256 = report.source.weights_sha256[:12]
+    weights = f"{report.weights_in_words}, sha256 {sha256}" if sha256 else report.weights_in_words
+    kinds = {operation.kind for operation in report.operations[report.convention.name].total}
+    memory = "" if "access" in kinds else " for arithmetic alone, without memory accesses,"
     return (
-        f"{report.source.name} with T = {report.steps} ({report.weights_in_words}) needs "
-        f"{joules(e.total.typ)} an image on the device {e.device.name} by the convention "
-        f"{report.convention.name}{known}, a mean of {counted(report)}"
+        f"{report.source.name} with T = {report.steps} ({weights}) is estimated to need "
+        f"{joules(e.total.typ)} an image{memory} on {e.device.title} (device {e.device.name}) by "
+        f"the convention {report.convention.name}{known}, a mean of {counted(report)}"
         f"{right}{tested}; danet-zoo {report.versions['danet-zoo']}{made}."
     )
 

@@ -23,6 +23,7 @@ MAX_SQUARES = 160  # of a floor plan; of more cores, several share a square
 class Square:
     """A square of a floor plan: one core or several, free or with a layer."""
 
+    name: str = ""  # of the core, as in "core 3"; empty where several share the square
     layer: str = ""  # empty where it is free
     use: float = 0.0  # of the scarcest resource, up to 1
     odd: bool = False  # whether the layer is an odd one, to tell it from its neighbours
@@ -31,9 +32,10 @@ class Square:
     @property
     def label(self) -> str:
         """What lies here, in words."""
+        name = f"{self.name}: " if self.name else ""
         if self.over:
             return f"{self.layer}: no core is left for it"
-        return f"{self.layer}: {100 * self.use:.0f} % used" if self.layer else "free"
+        return f"{name}{self.layer}, {100 * self.use:.0f} % used" if self.layer else f"{name}free"
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,13 @@ def _floor(check: Check) -> Floor | None:
         return None
     if cores.placement == "split":
         return _split_floor(placement)
-    squares = [Square() for _ in range(placement.present)]
+    squares = [Square(f"core {number}") for number in range(placement.present)]
     outside = []
     for i, (layer, spot) in enumerate(placement.places.items()):
         if spot.core is None:
-            outside.append(Square(layer, 1.0, odd=i % 2 == 1, over=True))
+            outside.append(Square("no core", layer, spot.use, odd=i % 2 == 1, over=True))
         else:
-            squares[spot.core] = Square(layer, spot.use, odd=i % 2 == 1)
+            squares[spot.core] = Square(f"core {spot.core}", layer, spot.use, odd=i % 2 == 1)
     return Floor(squares + outside, 1)
 
 
@@ -85,7 +87,7 @@ def _split_floor(placement: Placement) -> Floor:
     for i, (layer, spot) in enumerate(placement.places.items()):
         for first in range(begun, begun + spot.cores, each):  # one at least
             over = first >= placement.present
-            squares.append(Square(layer, spot.use, odd=i % 2 == 1, over=over))
+            squares.append(Square("", layer, spot.use, odd=i % 2 == 1, over=over))
         begun += spot.cores
     free = math.ceil(placement.present / each) - len(squares)
     return Floor(squares + [Square()] * max(0, free), each)
