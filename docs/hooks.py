@@ -1,4 +1,4 @@
-"""What the site makes of the pages, which are written to be read in the repository."""
+"""The hook with which the site rewrites pages that are written to be read in the repository."""
 
 import re
 from typing import Any

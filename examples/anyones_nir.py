@@ -1,4 +1,4 @@
-"""From someone else's NIR file to ONNX: read it, train it, export it, and count its energy.
+"""Read a NIR file of someone else, train it, export it to ONNX, and count its energy.
 
 python examples/anyones_nir.py [FOLDER]     writes theirs.nir and theirs.onnx there
 """

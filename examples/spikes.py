@@ -1,4 +1,4 @@
-"""What the spikes look like: a raster of one layer, firing rates of all, and the maps of a layer.
+"""Draw what the spikes look like: a raster of one layer, all firing rates, and one layer's maps.
 
 python examples/spikes.py [FOLDER]     writes spikes.png there
 """

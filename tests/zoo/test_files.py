@@ -1,4 +1,4 @@
-"""What is written is seen whole, or not at all; what is damaged is refused in one line."""
+"""A file is seen whole or not at all when it is written; a damaged one is refused in one line."""
 
 import os
 import stat

@@ -31,7 +31,7 @@ class Square:
 
     @property
     def label(self) -> str:
-        """What lies here, in words."""
+        """Words that say what lies here and how full it is."""
         name = f"{self.name}: " if self.name else ""
         if self.over:
             return f"{self.layer}: no core is left for it"

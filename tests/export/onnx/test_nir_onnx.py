@@ -89,7 +89,7 @@ def test_random_graphs(loops: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["sequence", "step"])
 def test_networks_of_the_zoo(name: str, dialect: str, form: Any, tmp_path: Path) -> None:
     narrow = {} if "speck" in name else {"widths": (8, 16, 16, 16)}
-    graph = to_nir(lively(f"{name}.cifar10", 16, **narrow), dialect=dialect)  # type: ignore[arg-type]
+    graph = to_nir(lively(f"{name}.cifar10", 16, **narrow), dialect=dialect)  # type: ignore[arg-type]  # a str
     result = write_nir_onnx(graph, tmp_path / "model.onnx", name=name, form=form)
     assert result.ok and result.compared_spikes > 50_000 and "same prediction" not in str(result)
     metadata = read_metadata(read_file(tmp_path / "model.onnx"), "model.onnx")
@@ -128,9 +128,8 @@ def test_openvino_reads_the_step_form() -> None:
 def test_weights_are_stored_once() -> None:
     graph = to_nir(lively("danet20-t4.fmnist", 28))
     sizes = {
-        form: len(nir_to_onnx(graph, form=form).SerializeToString())
-        for form in ("sequence", "step")
-    }  # type: ignore[arg-type]
+        form: len(nir_to_onnx(graph, form=form).SerializeToString()) for form in get_args(Form)
+    }
     weights = sum(node.weight.nbytes for node in graph.nodes.values() if hasattr(node, "weight"))
     assert max(sizes.values()) < 1.3 * weights
 

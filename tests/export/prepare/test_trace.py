@@ -51,7 +51,7 @@ def test_a_tensor_that_no_module_made_is_refused() -> None:
     [("danet20-t2.fmnist", 0), ("danet20b-t2.fmnist", 6), ("danet20c-t2.fmnist", 0)],
 )
 def test_folding_keeps_the_function(name: str, left: int) -> None:
-    """In float64, where no borderline spike can flip. In order b the five blocks and the head
+    """It is compared in float64, where no borderline spike flips. In order b five blocks and a head
     normalise sums.
     """
     model = lively(name, 12, **SMALL).double()
