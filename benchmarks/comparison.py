@@ -29,7 +29,7 @@ from zoo.datasets import DatasetSpec
 from zoo.files import write_text
 from zoo.images import normalise
 from zoo.processor import processor
-from zoo.publishing.plots import label_points, new_figure
+from zoo.publishing.plot_style import label_points, new_figure
 from zoo.training.config import Recipe
 from zoo.training.data import Images, load_split
 from zoo.training.train import TrainingRun, train

@@ -36,7 +36,7 @@ from zoo.datasets import DATASETS
 from zoo.images import normalise
 from zoo.neurons import Lif
 from zoo.processor import has_bfloat16, processor
-from zoo.publishing.plots import COLOURS, new_figure
+from zoo.publishing.plot_style import COLOURS, new_figure
 from zoo.training import augment
 from zoo.training.config import Recipe
 from zoo.training.data import Images, load_split

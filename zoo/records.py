@@ -186,6 +186,10 @@ class _Misfit(Exception):
         return f"{self.entry}{name} = {shown(self.value)} must be {self.words}"
 
 
+class _NotFinite(_Misfit):
+    """A number that is infinite or none."""
+
+
 def _record(kind: Any, values: object, given: Mapping[str, object]) -> Any:
     """Return a record of `kind`; `given` are the fields that are not read from the table."""
     kinds, checks_itself = _kinds(kind), issubclass(kind, CheckedRecord)
@@ -305,7 +309,7 @@ def _scalar(kind: Any, value: Any) -> Any:
     if not isinstance(value, types_of_value) or isinstance(value, bool) != (kind is bool):
         raise _Misfit(value, _described(kind))
     if kind in (int, float) and not abs(value) <= MAX_NUMBER:
-        raise _Misfit(value, "finite")
+        raise _NotFinite(value, "finite")
     return float(value) if kind is float else value
 
 
@@ -318,9 +322,7 @@ def _ruled(kind: Any, value: Any) -> Any:
             _check_keys(value, mark.valid)
     try:
         converted = _convert(base, value)
-    except _Misfit as misfit:
-        if misfit.words != "finite" or misfit.entry:
-            raise
+    except _NotFinite:
         words = ["finite", *(rule.words for rule in rules)]
         raise _Misfit(value, " and ".join(words)) from None
     for rule in rules:

@@ -214,7 +214,10 @@ def _neuron(checked: CheckedGraph, name: str, spike_grad: SpikeGrad) -> Neuron |
         for decay, input_gain, bias_current in neuron_constants(name, node, checked.dt).values()
     )
     neuron = Neuron(membrane, fire, spike_grad)
-    return Cuba(Neuron(synapse[0], None, spike_grad), neuron) if synapse else neuron
+    if not synapse:
+        return neuron
+    (current,) = synapse
+    return Cuba(Neuron(current, None, spike_grad), neuron)
 
 
 def _weighted(node: Any) -> nn.Module:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -175,12 +176,11 @@ class OpenVino:
         self, model: str | Path | bytes, *, threads: int, workers: int, precision: str
     ) -> None:
         try:
-            import openvino
+            self._core = _core()
         except ImportError:
             raise InputError(
                 "the runtime openvino is not installed: pip install 'danet-zoo[openvino]'"
             ) from None
-        self._core = openvino.Core()
         if precision == "bfloat16" and "BF16" not in self._core.get_property(
             "CPU", "OPTIMIZATION_CAPABILITIES"
         ):
@@ -259,6 +259,19 @@ class OpenVino:
                 f"openvino cannot compile this graph in {self._precision} for this processor "
                 f"({reason(error)}): {remedy}"
             ) from None
+
+
+@cache
+def _core() -> Any:
+    """Return the one `openvino.Core` of this process.
+
+    Each one sets a stack for signals when it first compiles, and at its end restores the one that
+    it found. Where several end in the order in which they began, that one is freed memory, and the
+    next signal, as of Ctrl-C, is a segmentation fault (OpenVINO 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _fold_time(model: Any) -> None:

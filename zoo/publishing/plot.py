@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from zoo.manifest import Manifest
-from zoo.publishing.plots import COLOURS, label_points, new_figure
+from zoo.publishing.plot_style import COLOURS, label_points, new_figure
 
 __all__ = ["plot"]
 

@@ -12,7 +12,7 @@ from support.networks import lively
 
 import zoo
 from export.energy import estimate, find_devices
-from export.energy.output import html, text
+from export.energy.output import charts, html, text
 from export.prepare.quantize import quantize_weights
 from zoo.danet import set_steps
 
@@ -185,10 +185,10 @@ def test_several_on_one_plane(reports):
         or "danet20c-t2.fmnist (torch)" in text
     )
     assert text.count('class="point') == 2
-    crowded = html._plane([reports[0]] * 4)
+    crowded = charts.plane([reports[0]] * 4)
     heights = sorted(point.text for point in crowded.points)
-    assert all(b - a >= html.MIN_LABEL_HEIGHT for a, b in pairwise(heights))
-    assert html._plane(reports[:1]) is None
+    assert all(b - a >= charts.MIN_LABEL_HEIGHT for a, b in pairwise(heights))
+    assert charts.plane(reports[:1]) is None
 
 
 def test_names_are_escaped(reports):

@@ -3,6 +3,7 @@ cannot do, in one line.
 """
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from support.networks import lively
+from support.signals import interruptible
 
 from export.energy import estimate, executor
 from export.energy.executors.onnx import OnnxExecutor
+from export.onnx import engines
 from export.onnx.exporter import write_onnx
 from export.onnx.file import read_file, read_metadata
 from export.onnx.runtime import OnnxModel, Runtime
@@ -153,11 +156,36 @@ def test_a_runtime_that_is_not_installed(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(engines, "_core", engines._core.__wrapped__)
     with pytest.raises(
         InputError,
         match=r"the runtime openvino is not installed: pip install 'danet-zoo\[openvino\]'",
     ):
         OnnxModel(files["float32"], OPENVINO)
+
+
+def test_an_interrupt_after_several_openvino_models_is_one(files: dict[str, Path]) -> None:
+    code = (
+        "import faulthandler, signal, sys\n"
+        "import numpy as np\n"
+        "from export.onnx.runtime import OnnxModel, Runtime\n"
+        "faulthandler.enable()\n"  # as pytest and notebooks do: it has a stack for signals too
+        "models = [OnnxModel(sys.argv[1], Runtime('openvino', threads=1)) for _ in range(2)]\n"
+        "for model in models:\n"
+        "    model.run(np.zeros((1, 3, 16, 16), np.float32))\n"
+        "del model, models[0], models[0]\n"  # in the order in which they came
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(files["float32"])],
+        capture_output=True,
+        text=True,
+        preexec_fn=interruptible,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
 
 
 @pytest.mark.slow

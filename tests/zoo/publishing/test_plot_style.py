@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-from zoo.publishing.plots import label_points, new_figure
+from zoo.publishing.plot_style import label_points, new_figure
 
 
 def test_labels_make_way_for_each_other() -> None:
