@@ -69,6 +69,11 @@ def test_classify_bundled_images(capsys: pytest.CaptureFixture[str]) -> None:
     assert "256 bundled Fashion-MNIST images right" in out
 
 
+def test_classify_bundled_drawings(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = zoo(capsys, "classify", "danet20-t4.cifar10")
+    assert status == 0 and re.search(r"1[0-9] of 19 bundled drawings \(no test images\) right", out)
+
+
 def test_classify_a_file_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pixels, labels = samples("fmnist")
     Image.fromarray(pixels[0, 0].numpy()).save(tmp_path / "boot.png")

@@ -36,6 +36,8 @@ def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: P
         "zoo/weights/danet20-t4.cifar10/model.safetensors",
         "zoo/samples/fmnist.safetensors",
         "zoo/samples/LICENSE.fmnist",
+        "zoo/samples/cifar10.drawings.safetensors",
+        "zoo/samples/LICENSE.cifar10",
         "zoo/training/recipes/fmnist.toml",
         "export/energy/devices.toml",
         "export/energy/output/model.html.j2",

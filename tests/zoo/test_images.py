@@ -14,7 +14,7 @@ from support.pictures import encoded, picture
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import InputError
 from zoo.images import Transform, normalise, read_image
-from zoo.samples import samples
+from zoo.samples import drawings, samples
 from zoo.training.data import Images, load_split
 
 
@@ -124,8 +124,17 @@ def test_bundled_samples_fit_their_data_set() -> None:
     pixels, labels = samples("fmnist")
     assert pixels.dtype == torch.uint8 and pixels.shape[1:] == (data.channels, data.size, data.size)
     assert len(labels) == len(pixels) and set(labels.tolist()) == set(range(data.num_classes))
-    with pytest.raises(InputError, match="no bundled images of 'in1k', only of fmnist"):
-        samples("in1k")
+    for tag in ("in1k", "cifar10"):
+        with pytest.raises(InputError, match=f"no bundled images of '{tag}', only of fmnist:"):
+            samples(tag)
+
+
+def test_bundled_drawings_show_each_class_and_are_no_samples() -> None:
+    data, drawn = DATASETS["cifar10"], drawings("cifar10")
+    assert drawn is not None and drawings("fmnist") is None
+    pixels, labels = drawn
+    assert pixels.dtype == torch.uint8 and pixels.shape == (19, data.channels, data.size, data.size)
+    assert labels[:10].tolist() == list(range(data.num_classes))
 
 
 @pytest.mark.parametrize("tag", ["fmnist", "cifar10", "in1k"])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassifyOptions", "add_parser", "run"]
 
-MAX_BUNDLED_ROWS = 8  # bundled images in the table
+MAX_BUNDLED_ROWS = 10  # bundled images in the table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def run(options: ClassifyOptions) -> int:
     _print_table(predictions)
     if correct is not None:
         print(
-            f"{network.name}: {correct} of {count} bundled {network.data.title} images right "
+            f"{network.name}: {correct} of {count} {images.source} right "
             f"({correct / count:.1%}); the first {min(count, MAX_BUNDLED_ROWS)} above"
         )
     return 0

@@ -1,7 +1,8 @@
-"""A few real images of each data set whose licence lets us ship them.
+"""A few pictures for the data sets of trained networks, so that they can be tried at once.
 
-They let a newcomer try every command at once. `fmnist`: the first 256 test images of Fashion-MNIST,
-(c) 2017 Zalando SE, MIT licence (LICENSE.fmnist beside this file).
+`fmnist`: the first 256 test images of Fashion-MNIST, (c) 2017 Zalando SE, MIT licence. `cifar10`,
+whose images have no licence: drawings of its classes in the public domain. They show that a network
+works and measure nothing. LICENSE.* beside this file say where they come from.
 """
 
 from pathlib import Path
@@ -11,20 +12,32 @@ from torch import Tensor
 
 from zoo.errors import InputError
 
-__all__ = ["samples"]
+__all__ = ["drawings", "samples"]
+
+FOLDER = Path(__file__).parent
+DRAWINGS = ".drawings"
 
 
 def samples(tag: str) -> tuple[Tensor, Tensor]:
-    """Return the bundled pixels uint8 `[N, C, H, W]` and labels int64 `[N]` of a data set.
+    """Return the bundled test images uint8 `[N, C, H, W]` and labels int64 `[N]` of a data set.
 
-    Raises `InputError` for a data set without bundled images.
+    Raises `InputError` for a data set without bundled test images.
     """
-    path = Path(__file__).parent / f"{tag}.safetensors"
-    if not path.is_file():
-        tags = ", ".join(sorted(file.stem for file in path.parent.glob("*.safetensors")))
+    tags = sorted(file.stem for file in FOLDER.glob("*.safetensors") if DRAWINGS not in file.name)
+    if tag not in tags:
         raise InputError(
-            f"no bundled images of {tag!r}, only of {tags}: give image files, or a data set "
-            "(--images FILE ... or --data SOURCE)"
+            f"no bundled images of {tag!r}, only of {', '.join(tags)}: give image files, or a data "
+            "set (--images FILE ... or --data SOURCE)"
         )
+    return _read(FOLDER / f"{tag}.safetensors")
+
+
+def drawings(tag: str) -> tuple[Tensor, Tensor] | None:
+    """Return bundled drawings of the classes of a data set, as `samples` does, if there are any."""
+    path = FOLDER / f"{tag}{DRAWINGS}.safetensors"
+    return _read(path) if path.is_file() else None
+
+
+def _read(path: Path) -> tuple[Tensor, Tensor]:
     tensors = load_file(path)
     return tensors["pixels"], tensors["labels"]
