@@ -356,7 +356,8 @@ def test_check_a_network_that_fits_and_one_that_does_not(
     assert status == 1 and "`--weights int8-layer`" in out and "not validated on the chip" in out
     page = tmp_path / "check.html"
     status, out, _ = zoo(capsys, "check", str(exported / f"{MODEL}.nir"), "--html", str(page))
-    assert status == 1 and out.count("not validated on the chip") == 7
+    assert status == 1 and "not validated on the chip" not in out and "--target CHIP" in out
+    assert all(chip in out for chip in ("speck2e", "loihi1", "xylo", "truenorth"))
     assert f"written to {page}" in out
     assert f"{MODEL}.nir" in page.read_text() and "Speck 2e" in page.read_text()
 

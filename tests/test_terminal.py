@@ -39,3 +39,38 @@ def test_no_name_and_no_column_is_cut(
     terminal.show(table, terminal.console())
     out = capsys.readouterr().out
     assert "x" * 70 in out and "[/b]" in out and "\x1b" not in out
+
+
+def test_a_table_too_wide_for_a_terminal_is_a_paragraph_for_each_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a pipe nobody looks at, it stays a table."""
+
+    def shown() -> list[str]:
+        table = terminal.table("name", "words", "empty", "number", title="title")
+        terminal.add_row(table, "[a]" + "x" * 30, "some words that go on, one-by-one", "", "12.5 k")
+        terminal.show(table, terminal.console())
+        return capsys.readouterr().out.splitlines()
+
+    monkeypatch.setenv("COLUMNS", "40")
+    assert shown() == [
+        "title",
+        "[a]" + "x" * 30,
+        "  words: some words that go on,",
+        "    one-by-one",
+        "  number: 12.5 k",
+        "",
+    ]
+    monkeypatch.delenv("COLUMNS")
+    assert any("[a]" in line and "12.5 k" in line for line in shown())
+
+
+@pytest.mark.parametrize("command", ["check", "energy"])
+def test_no_report_is_wider_than_the_terminal(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    options = {"check": ["--target", "speck2e"], "energy": ["--first", "1"]}[command]
+    cli.main([command, "danet20-t4.fmnist", *options])
+    out = capsys.readouterr().out
+    assert "stage1_block0_conv1" in out and max(map(len, out.splitlines())) <= 60

@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
@@ -109,9 +110,14 @@ def console() -> "Console":
     from rich.console import Console
 
     width = PIPED_COLUMNS
-    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+    if _has_width():
         width = max(MIN_COLUMNS, shutil.get_terminal_size((PIPED_COLUMNS, 24)).columns)
     return Console(width=width, emoji=False)
+
+
+def _has_width() -> bool:
+    """Return whether someone looks at standard output, or said how wide it is."""
+    return sys.stdout.isatty() or "COLUMNS" in os.environ
 
 
 def table(*columns: str, title: str | None = None) -> "Table":
@@ -135,7 +141,8 @@ def add_row(table: "Table", *cells: str) -> None:
 def show(table: "Table", console: "Console") -> None:
     """Print a table without cutting a word or a column.
 
-    Where the console is too narrow for the longest words, the table is wider than the console.
+    Where the console is too narrow for the longest words, a terminal gets a paragraph for each row,
+    and a file or another program the table with long lines.
     """
     from rich.measure import Measurement
     from rich.segment import Segments
@@ -149,9 +156,39 @@ def show(table: "Table", console: "Console") -> None:
         longest_word = max(cell.minimum for cell in cells)
         narrowest.append(widest[-1] if column.no_wrap else longest_word)
     _set_widths(table, narrowest)
-    padding = Measurement.get(console, options, table).maximum - sum(narrowest)
+    table_width = Measurement.get(console, options, table).maximum
+    if table_width > console.width and _has_width():
+        _show_rows(table, console)
+        return
+    padding = table_width - sum(narrowest)
     _set_widths(table, _fit(narrowest, widest, console.width - padding))
     console.print(Segments(console.render(table, options)), end="", crop=False)
+
+
+def _show_rows(table: "Table", console: "Console") -> None:
+    """Print a paragraph for each row: its first cell, and below it the others with their titles."""
+    from rich.text import Text
+
+    def write(text: str, indent: int, style: str = "") -> None:
+        lines = textwrap.wrap(
+            Text.from_markup(text).plain,
+            console.width,
+            initial_indent=" " * indent,
+            subsequent_indent=" " * 2 * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        console.print(Text("\n".join(lines), style), overflow="ignore", crop=False)
+
+    if table.title:
+        write(str(table.title), 0, "italic")
+    titles = [str(column.header) for column in table.columns]
+    for head, *cells in zip(*(column.cells for column in table.columns), strict=True):
+        write(str(head), 0, "bold")
+        for title, cell in zip(titles[1:], cells, strict=True):
+            if cell:
+                write(f"{title}: {cell}", 2)
+    console.print()
 
 
 def _set_widths(table: "Table", widths: Sequence[int]) -> None:

@@ -24,6 +24,7 @@ from export.energy.operations import Operation
 from zoo.arrays import Array
 
 __all__ = [
+    "MIN_INTERVAL_IMAGES",
     "Energy",
     "Interval",
     "LayerTotals",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+MIN_INTERVAL_IMAGES = 10  # of fewer, resamples are too much alike
 BOOTSTRAP_RESAMPLES = 2000
 CONFIDENCE = 0.95
 CONFIDENCE_DEVIATIONS = 1.959964  # standard deviations that hold this share of a normal one
@@ -113,8 +115,11 @@ class Energy:
 
     @cached_property
     def interval(self) -> Interval | None:
-        """The middle 95 % of the means of bootstrap resamples; the same for the same images."""
-        if self.images is None or len(self.images) < 2:
+        """The middle 95 % of the means of bootstrap resamples; the same for the same images.
+
+        None without a total, and of fewer than 10 images.
+        """
+        if self.images is None or len(self.images) < MIN_INTERVAL_IMAGES:
             return None
         random, n = np.random.default_rng(0), len(self.images)
         means = [self.images[random.integers(0, n, n)].mean() for _ in range(BOOTSTRAP_RESAMPLES)]

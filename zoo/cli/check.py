@@ -37,7 +37,7 @@ class CheckOptions(Options):
     """The options of `zoo check`."""
 
     name: str
-    target: str  # a chip, or all
+    target: str | None  # a chip, or all; None: all in short
     weights: WeightFormat
     dt: float | None  # seconds
     html: Path | None
@@ -50,8 +50,11 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "check", summary, CheckOptions, run)
     add_json(parser)
     add_network(parser, "name", "or a .nir file of any tool")
-    text = "speck2e, loihi1, loihi2, spinnaker2, xylo, akida1, truenorth, or all (default)"
-    parser.add_argument("--target", default="all", metavar="CHIP", help=text)
+    text = (
+        "print what fits and what does not on speck2e, loihi1, loihi2, spinnaker2, xylo, akida1, "
+        "truenorth, or all of them (default: a line for each)"
+    )
+    parser.add_argument("--target", metavar="CHIP", help=text)
     add_weights(parser)
     add_dt(parser)
     text = "also write the report to this file, as one page for a browser"
@@ -86,7 +89,7 @@ def run(options: CheckOptions) -> int:
 
     check_output_page("--html", options.html)
     network = _load(options)
-    chips = targets() if options.target == "all" else [options.target]
+    chips = targets() if options.target in (None, "all") else [options.target]
     with terminal.status(f"checking {network.name}"):
         checks = [check(network.graph, chip, dt=options.dt) for chip in chips]
     if options.html:
@@ -105,21 +108,24 @@ def run(options: CheckOptions) -> int:
             }
         )
     else:
-        _print(network, checks, options.html)
+        _print(network, checks, options)
     return 0 if all(check.fits for check in checks) else 1
 
 
-def _print(network: _Network, checks: "Sequence[Check]", page: Path | None) -> None:
+def _print(network: _Network, checks: "Sequence[Check]", options: CheckOptions) -> None:
     from export.targets.output import terminal as tables
 
     print(f"{network.name}: {network.weights_in_words}")
     console = terminal.console()
     if len(checks) > 1:
         tables.summary(checks, console)
-    for check in checks:
-        tables.render(check, console)
-    if page:
-        print(f"written to {page}")
+    if options.target:
+        for check in checks:
+            tables.render(check, console)
+    else:
+        print("each layer, and what would make it fit: --target CHIP, or a page with --html FILE")
+    if options.html:
+        print(f"written to {options.html}")
 
 
 def _write_page(network: _Network, checks: "Sequence[Check]", path: Path) -> None:

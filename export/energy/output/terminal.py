@@ -12,7 +12,7 @@ from export.energy.devices import Device
 from export.energy.output import text
 from export.energy.output.json_csv import Difference, differences, same_images
 from export.energy.results import EnergyResults
-from export.energy.totals import Energy, LayerTotals, OperationCounts
+from export.energy.totals import MIN_INTERVAL_IMAGES, Energy, LayerTotals, OperationCounts
 from zoo import terminal
 
 __all__ = ["conventions", "render", "several"]
@@ -195,7 +195,7 @@ def _sentence(e: Energy) -> str:
     on = f"Device {escape(e.device.name)}, convention {e.convention.name}"
     parts = [f"{on}: {text.summary(e)} an image"]
     parts += [f"lo to hi {_band(e)}"] if _band(e) else []
-    parts += [f"95 % over images {_interval(e)}" if e.interval else "one image has no interval"]
+    parts += [f"95 % over images {_interval(e)}"]
     parts += [f"{_needed(e)} images for ±1 %"] if _needed(e) else []
     return "; ".join(parts) + "\n"
 
@@ -283,7 +283,7 @@ def _recurrent(report: EnergyResults) -> str:
 
 def _interval(e: Energy) -> str:
     if e.interval is None:
-        return "one image has none"
+        return f"none below {MIN_INTERVAL_IMAGES} images"
     return f"between {units.span(e.interval.lo, e.interval.hi, 'and', 4)}"
 
 

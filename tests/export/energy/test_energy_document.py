@@ -32,7 +32,7 @@ def frames(steps, n):
 
 @pytest.fixture(scope="module")
 def report(tiny):
-    return estimate(tiny, images(5), [0, 1, 2, 3, 4], batch=2)
+    return estimate(tiny, images(10), list(range(10)), batch=2)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_a_changed_document_fails(document, change):
 
 
 def test_what_it_says(report, document):
-    assert (document["schema"], document["convention"], document["images"]) == (3, "exact", 5)
+    assert (document["schema"], document["convention"], document["images"]) == (3, "exact", 10)
     assert document["source"]["data"] == "Fashion-MNIST"
     assert document["accuracy"] == report.accuracy
     assert [c["name"] for c in document["conventions"]] == list(CONVENTIONS)
@@ -197,7 +197,7 @@ def test_csv_adds_up(report):
         if e.total:
             assert sum(float(row[column]) for row in layers) == pytest.approx(e.total.typ)
     assert {(row["model"], row["images"], row["convention"]) for row in (*layers, total)} == {
-        ("danet20-t2.fmnist", "5", "exact")
+        ("danet20-t2.fmnist", "10", "exact")
     }
     assert float(total["firing_rate"]) == report.mean_rate
 
@@ -234,13 +234,13 @@ def test_differences(report):
 
 
 def test_batches_change_no_integer(tiny, report):
-    again = estimate(tiny, images(5), batch=5)
+    again = estimate(tiny, images(10), batch=10)
     assert differences(report, again) == []
     assert same_images(report, again)
 
 
 def test_the_same_sums_of_other_images(tiny, report):
-    turned = estimate(tiny, images(5).flip(0))
+    turned = estimate(tiny, images(10).flip(0))
     assert differences(report, turned) == []
     assert not same_images(report, turned)
 

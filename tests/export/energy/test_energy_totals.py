@@ -81,8 +81,8 @@ def test_totals_beyond_64_bits(tiny):
 
 
 def test_images_without_any_operation_cost_nothing_each():
-    e = price(OperationCounts(EXACT, 3, ({},), {}), priced(ac=1.0))
-    assert e.total == Band(0.0, 0.0, 0.0) and e.images.tolist() == [0.0] * 3
+    e = price(OperationCounts(EXACT, 10, ({},), {}), priced(ac=1.0))
+    assert e.total == Band(0.0, 0.0, 0.0) and e.images.tolist() == [0.0] * 10
     assert (e.deviation, e.interval.lo, e.interval.hi, e.images_for()) == (0.0, 0.0, 0.0, None)
 
 
@@ -93,6 +93,12 @@ def test_one_image_has_no_interval():
         None,
         None,
     )
+
+
+@pytest.mark.parametrize(("images", "known"), [(2, False), (9, False), (10, True)])
+def test_an_interval_needs_ten_images(images, known):
+    e = price(counted([{AC: 3}], {AC: range(images)}), priced(ac=1.0))
+    assert (e.interval is not None, e.deviation is not None) == (known, True)
 
 
 def test_the_bootstrap_interval_covers_the_mean():
