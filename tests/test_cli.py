@@ -330,6 +330,16 @@ def test_nir_of_rounded_weights_says_both_accuracies(
     assert status == 0 and "19 neuron layers spike for spike" in out
 
 
+@pytest.mark.slow
+def test_what_an_export_is_stands_in_its_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    argv = "export danet20-t4 --to onnx nir --dialect native --outputs trains --json --out".split()
+    status, out, _ = zoo(capsys, *argv, str(tmp_path))
+    files = [Path(file["file"]).name.removeprefix(MODEL) for file in json.loads(out)]
+    assert (status, files) == (0, [".trains.onnx", ".native.nir", ".native.trains.nir"])
+
+
 def test_verify_finds_another_models_nir(
     capsys: pytest.CaptureFixture[str], exported: Path, tmp_path: Path
 ) -> None:

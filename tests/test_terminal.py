@@ -74,3 +74,17 @@ def test_no_report_is_wider_than_the_terminal(
     cli.main([command, "danet20-t4.fmnist", *options])
     out = capsys.readouterr().out
     assert "stage1_block0_conv1" in out and max(map(len, out.splitlines())) <= 60
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0, 10, 20, 30, 39, 40])
+    with terminal.progress() as bar:
+        monkeypatch.setattr("zoo.terminal.time.monotonic", lambda: next(clock))
+        move = terminal.advance(bar, "images")
+        move(500, 2000)
+        move(1000, 2000, {"loss": 0.5})
+        move(1500, 2000)
+        monkeypatch.undo()
+    assert capsys.readouterr() == ("", "images: 1,000 of 2,000  loss 0.500\n")

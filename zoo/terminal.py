@@ -1,7 +1,7 @@
 """Tables, progress bars and text of any encoding for a terminal.
 
-Output that is piped is plain text; bars go to stderr. rich is imported when a table or a bar is
-shown, so that a plain list of names does not wait for it.
+Output that is piped is plain text; progress goes to stderr. rich is imported when a table or a bar
+is shown, so that a plain list of names does not wait for it.
 """
 
 import codecs
@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import textwrap
+import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
@@ -35,6 +36,7 @@ __all__ = [
 PIPED_COLUMNS = 120
 MIN_COLUMNS = 40  # a narrower terminal wraps the text itself
 MAX_TABLE_COLUMNS = 10_000
+LINE_SECONDS = 20  # between two lines about progress where there is no bar
 # Python's treatments of characters that an encoding lacks, if nobody chose another one
 DEFAULT_ERRORS = ("strict", "surrogateescape", "backslashreplace")
 # characters that Unicode does not decompose, by what a typewriter has for them
@@ -212,7 +214,7 @@ def _fit(narrowest: Sequence[int], widest: Sequence[int], space: int) -> list[in
 def progress() -> "Progress":
     """Return a progress bar, which disappears when its work is done.
 
-    It shows nothing where stderr is no terminal.
+    Where stderr is no terminal, `advance` prints a line now and then instead.
     """
     from rich.console import Console
     from rich.progress import (
@@ -234,14 +236,18 @@ def advance(bar: "Progress", unit: str) -> Callable[..., None]:
 
     `values`, a dict of numbers, is shown beside the bar.
     """
-    task = bar.add_task(unit, total=None, note="")
+    task, last_line = bar.add_task(unit, total=None, note=""), time.monotonic()
 
     def move(done: int, total: int, values: dict[str, float] | None = None) -> None:
+        nonlocal last_line
         note = "  ".join(
             f"{key} {value:.3f}" if value < 10 else f"{key} {value:,.0f}"
             for key, value in (values or {}).items()
         )
         bar.update(task, completed=done, total=total, note=note)
+        if bar.disable and time.monotonic() - last_line >= LINE_SECONDS:
+            last_line = time.monotonic()
+            print(f"{unit}: {done:,} of {total:,}  {note}".rstrip(), file=sys.stderr, flush=True)
 
     return move
 

@@ -105,7 +105,9 @@ def run(options: ExportOptions) -> int:
     model, name = load_model(options.name, "a .nir file")
     rounded = "" if options.weights == "float32" else f".{options.weights}"
     if "onnx" in options.formats:
-        path = _onnx_path(f"{name}{rounded}", options.out, options.form, options.batch)
+        path = _onnx_path(
+            f"{name}{rounded}", options.out, options.form, options.outputs, options.batch
+        )
         _keep_other_export(path, of_model=True)
     accuracies = None
     if options.weights != "float32":
@@ -204,7 +206,7 @@ def write_onnx_file(
     """Write the verified ONNX file of a model called `name`."""
     from export.onnx.exporter import write_onnx
 
-    path = _onnx_path(name, folder, form, batch)
+    path = _onnx_path(name, folder, form, outputs, batch)
     folder.mkdir(parents=True, exist_ok=True)
     with terminal.status(f"exporting and verifying {path.name}"):
         result = write_onnx(model, path, form=form, outputs=outputs, batch=batch)
@@ -222,7 +224,7 @@ def write_nir_file(
     """Write the verified NIR file of a model called `name`, and the spike trains beside it."""
     from export.nir.writer import trains_path, write_nir
 
-    path = folder / f"{name}.nir"
+    path = folder / f"{name}{'' if dialect == 'portable' else f'.{dialect}'}.nir"
     folder.mkdir(parents=True, exist_ok=True)
     with terminal.status(f"exporting and verifying {path.name}"):
         result = write_nir(model, path, bundled_pair(model), dialect=dialect)
@@ -254,10 +256,16 @@ def _export_nir_file(options: ExportOptions) -> ExportedFile:
     return ExportedFile(path, str(result), result)
 
 
-def _onnx_path(name: str, folder: Path, form: str, batch: int | None = None) -> Path:
+def _onnx_path(
+    name: str, folder: Path, form: str, outputs: str = "counts", batch: int | None = None
+) -> Path:
     """Return where the ONNX file of a network lies, with what it is in its name."""
-    suffix = ("" if form == "sequence" else f".{form}") + (f".batch{batch}" if batch else "")
-    return folder / f"{name}{suffix}.onnx"
+    words = [
+        "" if form == "sequence" else f".{form}",
+        {"counts": "", "trains": ".trains", "none": ".logits"}[outputs],
+        f".batch{batch}" if batch else "",
+    ]
+    return folder / f"{name}{''.join(words)}.onnx"
 
 
 def _keep_other_export(path: Path, *, of_model: bool) -> None:

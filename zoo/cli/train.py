@@ -104,7 +104,9 @@ def run(options: TrainOptions) -> int:
     overrides = _recipe_overrides(options)
     try:
         with terminal.progress() as bar:
-            progress = terminal.advance(bar, "steps") if is_first else None
+            # Without a bar, the log of the run says enough.
+            shown = is_first and not bar.disable
+            progress = terminal.advance(bar, "steps") if shown else None
             result = _train(options, overrides, progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command goes on from the last checkpoint") from None

@@ -205,7 +205,7 @@ def test_an_altered_decay_is_found(file: Path, model: DANet, tmp_path: Path) -> 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export = ["export", "danet20-t4", "--out", str(tmp_path), "--form", "step", "--outputs", "none"]
     assert main(export) == 0
-    path = str(tmp_path / "danet20-t4.fmnist.step.onnx")
+    path = str(tmp_path / "danet20-t4.fmnist.step.logits.onnx")
     assert path in capsys.readouterr().out
     assert main(["verify", "danet20-t4", "--export", path]) == 0
     capsys.readouterr()
