@@ -209,6 +209,9 @@ WRONG = [
         "convention 'honest': no such one; valid are exact, spikformer, sew",
     ),
     ("energy danet20-t4 --device abacus", "device 'abacus': no such one; valid are 45nm-fp32"),
+    ("energy danet20-t4 --device 45nm", "no such one; nearest are 45nm-int8, "),
+    ("convert large.png --arch sew-resnet18-t4 --out x", "is not a checkpoint saved by torch.save"),
+    ("info .", ". is no model folder: it has no config.json"),
     ("energy danet20-t4 --device absent.toml", "absent.toml"),
     (
         "energy danet20-t4 --device bad.toml --out out",
@@ -273,6 +276,7 @@ WRONG = [
         "train danet20-t4.fmnist --set epoch=1",
         "unknown key 'epoch'; did you mean epochs? valid are dataset",
     ),
+    ("energy danet20-t4.cifar10", "no bundled images of 'cifar10', only of fmnist: give"),
     ("train danet20-t4.fmnist --data .", ". holds no images in a valid layout: train/CLASS/IMAGE"),
     ("train danet20-t4.fmnist --teacher danet99-t4", "unknown model 'danet99-t4'"),
     ("train danet20-t4.fmnist --teacher absent:build", "teacher 'absent:build' cannot be imported"),

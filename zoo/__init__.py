@@ -170,9 +170,10 @@ def create(name: str, *, data: DatasetSpec | None = None, **overrides: Any) -> "
             f"in_channels = {config.in_channels}, but {data.title} has {data.channels}: "
             "name other data, or build a DANet"
         )
+    data = data.with_classes(config.num_classes)
     spec = replace(spec, dataset=data.tag, steps=config.steps)
     model = DANet(config)
-    model.origin = Origin(spec.name, data.with_classes(config.num_classes))
+    model.origin = Origin(spec.name, data)
     return model
 
 

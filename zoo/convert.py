@@ -42,6 +42,8 @@ SOURCES = {  # who published checkpoints with these keys
     "ms-resnet": "Hu et al. 2021, github.com/Ariande1/MS-ResNet",
 }
 
+NO_CHECKPOINT = "it is not a checkpoint saved by torch.save"
+
 Rules = tuple[tuple[str, str], ...]
 # Theirs -> ours; the first pattern that matches the whole key.
 _DOWN = r"layer(\d)\.(\d+)\.downsample(?:(?:\.0)?\.module|\.0(?=\.[01]\.))?"
@@ -201,10 +203,10 @@ def _send_tensors(checkpoint: Path, sender: sandbox.Sender) -> None:
     except pickle.UnpicklingError as error:  # whose own advice is to run what the file says
         strange = re.search(r"[Gg]lobal:?\s+(?:GLOBAL )?([\w.]+)", str(error))
         raise sandbox.Refused(
-            f"it holds {strange[1]}, and only tensors are read"
-            if strange
-            else "it is not a checkpoint saved by torch.save"
+            f"it holds {strange[1]}, and only tensors are read" if strange else NO_CHECKPOINT
         ) from None
+    except LookupError:  # the bytes of another file, taken for those of a pickle
+        raise sandbox.Refused(NO_CHECKPOINT) from None
     except Exception as error:  # whatever a hostile file makes the reader raise
         why = " ".join(str(error).split())[:300] or type(error).__name__
         raise sandbox.Refused(why) from None

@@ -346,8 +346,7 @@ class DANet(nn.Module):
         self.head.fc = nn.Linear(width, num_classes, device=like.device, dtype=like.dtype)
         self.frozen = tuple(part for part in self.frozen if part not in ("head", "head.fc"))
         if self.origin:  # the files no longer hold these weights
-            data = replace(self.origin.data, num_classes=num_classes, classes=())
-            self.origin = replace(self.origin, data=data, weights=())
+            self.origin = self.origin.with_classes(num_classes)
 
     @property
     def known_origin(self) -> Origin:

@@ -13,6 +13,7 @@ from zoo.records import CheckedRecord, Line, Rule, above, between, read_record, 
 
 __all__ = ["DATASETS", "DEFAULT_DATASET", "PUBLISHED", "DatasetSpec", "PublishedDataset"]
 
+OWN_TAG = "own"  # of images in other classes than those of any data set that is known
 DEFAULT_DATASET = "in1k"  # what a model's name means that names no data and has no weights
 
 A_SHARE = Rule("a share of images, from 0 and below 1", lambda value: 0 <= value < 1)
@@ -70,8 +71,22 @@ class DatasetSpec(CheckedRecord):
         return replace(self, title=f"{self.title} (JPEG)")
 
     def with_classes(self, number: int) -> "DatasetSpec":
-        """Return the same images in `number` classes, without names if that is another number."""
-        return self if number == self.num_classes else replace(self, num_classes=number, classes=())
+        """Return the description of images in `number` classes that are read as these are.
+
+        With another number of classes they are not this data set any more, but a user's own.
+        """
+        if number == self.num_classes:
+            return self
+        return replace(
+            self,
+            tag=OWN_TAG,
+            title="images of your own",
+            num_classes=number,
+            classes=(),
+            licence="",
+            held_out=0.0,
+            held_out_of=0,
+        )
 
     def label(self, index: int) -> str:
         """Return the name of a class, or `class INDEX` where names are not known."""

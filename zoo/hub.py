@@ -37,7 +37,8 @@ def is_location(name: str) -> bool:
     """Tell whether `name` is a folder or `hf:org/repo`, and not the name of a model of the zoo."""
     with suppress(OSError):  # a name too long for a path
         folder = Path(name)
-        if (folder / CONFIG_FILE).is_file() or (folder.is_dir() and not GRAMMAR.fullmatch(name)):
+        is_folder = bool(name) and folder.is_dir()
+        if (folder / CONFIG_FILE).is_file() or (is_folder and not GRAMMAR.fullmatch(name)):
             return True
     return name.startswith("hf:")
 

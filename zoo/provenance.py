@@ -4,7 +4,7 @@ They were trained by this project's recipes, converted from a published checkpoi
 their training is unknown.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -52,6 +52,16 @@ class Origin:
     data: DatasetSpec
     weights: tuple[Path, ...] = ()  # the safetensors files; none: random weights
     weight_format: WeightFormat = "float32"
+
+    def with_classes(self, number: int) -> "Origin":
+        """Return the origin of this model with a new last layer for `number` classes.
+
+        Where the number is another one, a name that ends in the tag of the data does so still.
+        """
+        data = self.data.with_classes(number)
+        name, dot, tag = self.name.rpartition(".")
+        name = f"{name}.{data.tag}" if dot and tag == self.data.tag else self.name
+        return replace(self, name=name, data=data, weights=())
 
 
 def provenance_of(origin: Origin) -> str:

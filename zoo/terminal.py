@@ -141,7 +141,7 @@ def add_row(table: "Table", *cells: str) -> None:
 
 
 def show(table: "Table", console: "Console") -> None:
-    """Print a table without cutting a word or a column.
+    """Print a table without cutting a word or a column; a column without a word is left out.
 
     Where the console is too narrow for the longest words, a terminal gets a paragraph for each row,
     and a file or another program the table with long lines.
@@ -149,6 +149,8 @@ def show(table: "Table", console: "Console") -> None:
     from rich.measure import Measurement
     from rich.segment import Segments
 
+    if table.row_count:
+        table.columns = [column for column in table.columns if any(column.cells)]
     options = console.options.update(max_width=MAX_TABLE_COLUMNS)
     narrowest: list[int] = []  # width of each column whose longest word fits on a line
     widest: list[int] = []  # width of each column whose longest cell fits on a line

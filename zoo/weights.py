@@ -37,8 +37,11 @@ def read_model(folder: Path) -> DANet:
 
     Raises `WeightsError` naming the file or key that is wrong.
     """
-    if not (folder / CONFIG_FILE).exists() and (folder / "model" / CONFIG_FILE).is_file():
-        raise WeightsError(f"{folder} is the folder of a run: its model lies in {folder / 'model'}")
+    if folder.is_dir() and not (folder / CONFIG_FILE).exists():
+        if (folder / "model" / CONFIG_FILE).is_file():
+            inside = folder / "model"
+            raise WeightsError(f"{folder} is the folder of a run: its model lies in {inside}")
+        raise WeightsError(f"{folder} is no model folder: it has no {CONFIG_FILE}")
     name, config, data = _read_config(folder)
     files = weight_files(folder)
     with torch.device("meta"):
@@ -193,8 +196,8 @@ def save_model(
     """
     config = configuration_of(model)
     if model.origin is not None:
-        name = name or model.origin.name
-        data = data or model.origin.data.with_classes(config.num_classes)
+        origin = model.origin.with_classes(config.num_classes)
+        name, data = name or origin.name, data or origin.data
     if name is None or data is None:
         raise ConfigError(
             "this network has neither a name nor data: give both, as in "

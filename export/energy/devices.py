@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from export.energy.operations import OPERATIONS, Operation
-from zoo.errors import ConfigError, first_line
+from zoo.errors import ConfigError, first_line, nearest
 from zoo.records import Keys, Line, RecordError, between, read_record, shown
 
 __all__ = ["EVIDENCE", "SCOPES", "TERMS", "Band", "Device", "Term", "find_devices", "read_devices"]
@@ -135,7 +135,8 @@ def find_devices(words: Sequence[str]) -> dict[str, Device]:
                 devices[name] = device
         else:
             valid = f"{', '.join(shipped)}, or a .toml file"
-            raise ConfigError(f"device {shown(word)}: no such one; valid are {valid}")
+            near = nearest(word, shipped)
+            raise ConfigError(f"device {shown(word)}: no such one{near}; valid are {valid}")
     return devices
 
 

@@ -165,7 +165,12 @@ def verify_nir_onnx(
     """
     checked = check_graph(graph, dt=dt)
     proto = read_file(path)
-    file_dt, graph_dt = read_metadata(proto, path).dt, repr(checked.dt)
+    metadata = read_metadata(proto, path)
+    if metadata.is_of_model:
+        raise VerificationError(
+            f"{path} is the export of a model, not of a NIR file: name the model in its place"
+        )
+    file_dt, graph_dt = metadata.dt, repr(checked.dt)
     changed: tuple[str, ...] = ()
     if file_dt not in (None, graph_dt):
         changed = (f"a time step of {file_dt} s, where the graph's is {graph_dt} s",)

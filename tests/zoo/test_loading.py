@@ -13,6 +13,7 @@ import zoo
 from zoo.danet import DANet
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError, UnknownName, WeightsError
+from zoo.provenance import Origin
 from zoo.weights import write_model
 
 
@@ -67,9 +68,8 @@ def test_without_weights_the_network_is_random() -> None:
 def test_create_is_in_training_mode_and_takes_fields() -> None:
     model = zoo.create("danet20b-t3.cifar10", widths=(8, 16, 32), num_classes=3)
     assert model.training and model.config.order == "b"
-    assert model.origin is not None and model.origin.data == replace(
-        DATASETS["cifar10"], num_classes=3, classes=()
-    )
+    assert model.origin is not None and model.origin.name == "danet20b-t3.own"
+    assert model.origin.data == DATASETS["cifar10"].with_classes(3)
     assert model(torch.randn(2, 3, 16, 16)).shape == (2, 3)
     with pytest.raises(ConfigError, match="unknown key 'width'"):
         zoo.create("danet20-t4", width=3)
@@ -91,11 +91,10 @@ def test_other_classes_have_a_new_last_layer_and_trained_weights_before_it(bundl
     assert model.head.fc.weight.shape == (3, 32) and model.config == replace(
         trained.config, num_classes=3
     )
-    assert model.origin is not None and (
-        model.origin.data.num_classes,
-        model.origin.data.classes,
-    ) == (3, ())
-    assert model.origin.weights == () and not model.training
+    assert trained.origin is not None
+    assert model.origin == Origin("danet20-t2.own", trained.origin.data.with_classes(3))
+    assert model.origin.data.title == "images of your own" and not model.origin.data.classes
+    assert not model.training
     before = trained.state_dict()
     assert all(
         torch.equal(t, before[key])

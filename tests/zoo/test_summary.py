@@ -1,7 +1,6 @@
 """`DANet.summary`: shapes, parameters and work of layers, counted by hand and by `zoo energy`."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -119,7 +118,7 @@ def test_a_head_of_other_classes_is_summarised() -> None:
     model = zoo.create("danet20-t2.fmnist", widths=(4, 6, 8)).eval()
     model.reset_classifier(3)
     assert model.origin == Origin(
-        "danet20-t2.fmnist", replace(zoo.info("danet20-t2.fmnist").data, num_classes=3, classes=())
+        "danet20-t2.own", zoo.info("danet20-t2.fmnist").data.with_classes(3)
     )
     summary = model.summary(torch.randn(1, 1, 28, 28))
     assert summary.layers[-1].shape == (3,) and summary.layers[-1].parameters == 27

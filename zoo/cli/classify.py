@@ -53,7 +53,7 @@ def run(options: ClassifyOptions) -> int:
     from zoo.images import normalise
 
     network = load_predictor(options.model, options)
-    images = read_images(options.images, network.data)
+    images = read_images(options.images, network.data, allow_drawings=True)
     logits = network.predict(normalise(images.pixels, network.data))
     silent = network.warn_if_silent()
     predictions = _predictions(logits, images, network.data)

@@ -31,10 +31,13 @@ class Images:
     changes: list[list[str]]
 
 
-def read_images(paths: Sequence[Path], data: "DatasetSpec") -> Images:
-    """Read image files for a model of `data`, or its bundled pictures if there are no `paths`.
+def read_images(
+    paths: Sequence[Path], data: "DatasetSpec", *, allow_drawings: bool = False
+) -> Images:
+    """Read image files for a model of `data`, or its bundled images if there are no `paths`.
 
-    Raises `InputError` for a file that is not an image, or where no pictures are bundled.
+    With `allow_drawings`, bundled drawings stand in for images that may not be shipped. Raises
+    `InputError` for a file that is not an image, or where nothing is bundled.
     """
     import torch
 
@@ -42,7 +45,7 @@ def read_images(paths: Sequence[Path], data: "DatasetSpec") -> Images:
     from zoo.samples import drawings, samples
 
     if not paths:
-        drawn = drawings(data.tag)
+        drawn = drawings(data.tag) if allow_drawings else None
         pixels, labels = drawn or samples(data.tag)
         source = f"bundled {data.title} images"
         if drawn:

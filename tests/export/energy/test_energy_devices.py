@@ -190,10 +190,8 @@ def test_find_profiles(tmp_path):
 
 def test_find_profiles_refuses(tmp_path):
     message = refused(lambda: find_devices(["loihi3"]))
-    assert (
-        message
-        == f"device 'loihi3': no such one; valid are {', '.join(CONSTANTS)}, or a .toml file"
-    )
+    valid = f"valid are {', '.join(CONSTANTS)}, or a .toml file"
+    assert message == f"device 'loihi3': no such one; nearest are loihi2, loihi1; {valid}"
     mine = written(tmp_path, HEAD + '\n["loihi1"]\ntitle = "t"\nscope = "all in"\n')
     assert f"{mine}', line 5: device 'loihi1': a shipped device has this name" in refused(
         lambda: find_devices([str(mine)])

@@ -179,7 +179,7 @@ def test_a_start_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
             {"init": "danet20-t4.fmnist", "config": {"beta": "0.25"}},
             r"it has beta 0\.5 instead of 0\.25",
         ),
-        ({"init": ""}, "config.json does not exist"),
+        ({"init": ""}, "unknown model ''"),
         ({"config": {"name": "danet18"}}, "unknown key 'name'; valid are depths"),
         ({"config": {"data": "here"}}, "unknown key 'data'; valid are depths"),
     ]:
