@@ -13,9 +13,9 @@ def count(value: float) -> str:
     return _scaled(value, COUNT, 4)
 
 
-def joules(picojoules: float) -> str:
-    """Return `2.81 µJ` for `2808315.6`."""
-    return _scaled(picojoules, JOULES, 3)
+def joules(picojoules: float, like: float | None = None) -> str:
+    """Return `2.81 µJ` for `2808315.6`, in the unit of the number `like` if there is one."""
+    return _scaled(picojoules, JOULES, 3, like)
 
 
 def percent(value: float) -> str:
@@ -30,10 +30,10 @@ def span(lo: float, hi: float, word: str, digits: int = 3) -> str:
     return f"{number if two.endswith(f' {unit}') else one} {word} {two}"
 
 
-def _scaled(value: float, scale: Scale, digits: int) -> str:
-    """Return a number in the largest unit that it reaches, with so many digits in all."""
-    smallest = (1.0, " pJ" if scale is JOULES else "")
-    factor, unit = next(((f, u) for f, u in scale if abs(value) >= f), smallest)
+def _scaled(value: float, scale: Scale, digits: int, like: float | None = None) -> str:
+    """Return a number in the largest unit that it, or `like`, reaches, with so many digits."""
+    smallest, reach = (1.0, " pJ" if scale is JOULES else ""), abs(value if like is None else like)
+    factor, unit = next(((f, u) for f, u in scale if reach >= f), smallest)
     number = value / factor
     if not value:
         return f"0{unit}"

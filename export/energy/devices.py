@@ -72,6 +72,8 @@ class Device:
     scope: Scope
     note: Line = ""
     terms: Annotated[dict[str, Term], Keys(TERMS, beside=True)] = field(default_factory=dict)
+    # the numbers that its arithmetic is for; empty where nobody says
+    arithmetic: Literal["", "float32", "float16", "int8"] = ""
 
     def __post_init__(self) -> None:
         for key in self.terms:

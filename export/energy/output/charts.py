@@ -154,10 +154,14 @@ def step_plot(report: EnergyResults) -> Plot:
     values = [
         Value(str(step), rate, "neurons") for step, rate in enumerate(report.mean_step_rates, 1)
     ]
-    return _plot("Firing rate by step", "share of all neurons", values, units.percent)
+    caption = "share of all neurons"
+    return _plot("Firing rate by step", caption, values, lambda rate, _: units.percent(rate))
 
 
-def _plot(title: str, caption: str, values: list[Value], unit: Callable[[float], str]) -> Plot:
+def _plot(
+    title: str, caption: str, values: list[Value], unit: Callable[[float, float], str]
+) -> Plot:
+    """Return a plot of `values`; `unit` says the first of two numbers in the unit of the second."""
     top, slot = max((one.value for one in values), default=0.0), 100 / max(1, len(values))
     bars = [
         Bar(
@@ -165,12 +169,12 @@ def _plot(title: str, caption: str, values: list[Value], unit: Callable[[float],
             width=slot * 0.8,
             height=100 * one.value / (top or 1),
             group=one.group,
-            label=f"{one.name}: {unit(one.value)}",
+            label=f"{one.name}: {unit(one.value, one.value)}",
             row=one.row,
         )
         for i, one in enumerate(values)
     ]
-    scale = (unit(top), unit(top / 2))
+    scale = (unit(top, top), unit(top / 2, top))
     return Plot(title, caption, scale, bars, _ticks([one.name for one in values]))
 
 

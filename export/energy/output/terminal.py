@@ -167,7 +167,7 @@ def _print_totals(report: EnergyResults, console: Console) -> None:
     """
     priced = [e for e in report.energies if e.total]
     if len(report.energies) == 1 and priced:
-        console.print(_sentence(priced[0]))
+        console.print(_sentence(report, priced[0]))
     elif priced:
         table = terminal.table(title=f"energy of an image, convention {report.convention.name}")
         table.add_column("device", overflow="fold")
@@ -178,6 +178,11 @@ def _print_totals(report: EnergyResults, console: Console) -> None:
             name = escape(e.device.name)
             table.add_row(name, text.summary(e), _band(e), _interval(e), _needed(e))
         terminal.show(table, console)
+        assumed = [
+            f"{e.device.name} is {words}" for e in priced if (words := text.as_if(report, e.device))
+        ]
+        if assumed:
+            console.print(f"{escape('; '.join(assumed))}\n")
     groups: dict[tuple[str, ...], list[str]] = {}
     for e in report.energies:
         if not e.total:
@@ -190,13 +195,14 @@ def _print_totals(report: EnergyResults, console: Console) -> None:
         console.print(f"No total: {'; '.join(lacking)}\n")
 
 
-def _sentence(e: Energy) -> str:
+def _sentence(report: EnergyResults, e: Energy) -> str:
     """Return the total of the one device that was asked for."""
     on = f"Device {escape(e.device.name)}, convention {e.convention.name}"
     parts = [f"{on}: {text.summary(e)} an image"]
     parts += [f"lo to hi {_band(e)}"] if _band(e) else []
     parts += [f"95 % over images {_interval(e)}"]
     parts += [f"{_needed(e)} images for ±1 %"] if _needed(e) else []
+    parts += [assumed] if (assumed := text.as_if(report, e.device)) else []
     return "; ".join(parts) + "\n"
 
 

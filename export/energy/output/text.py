@@ -6,8 +6,9 @@ from export.energy.devices import Device
 from export.energy.results import EnergyResults
 from export.energy.totals import Energy
 from export.units import joules, percent, span
+from zoo.provenance import WEIGHT_FORMATS
 
-__all__ = ["band", "counted", "factor", "quotation", "shared_device", "summary"]
+__all__ = ["as_if", "band", "counted", "factor", "quotation", "shared_device", "summary"]
 
 
 def band(e: Energy) -> str:
@@ -38,6 +39,17 @@ def counted(report: EnergyResults) -> str:
     return f"{report.images:,} image{'s' if report.images > 1 else ''}"
 
 
+def as_if(report: EnergyResults, device: Device) -> str:
+    """Return what the figure on a device assumes of the network's numbers; empty where they agree.
+
+    Counts are those of the network as it is, whatever numbers a device has prices for.
+    """
+    weights, numbers = report.source.weight_format, device.arithmetic
+    if not numbers or weights not in WEIGHT_FORMATS or weights.startswith(numbers):
+        return ""
+    return f"priced as if it computed in {numbers}"
+
+
 def quotation(report: EnergyResults) -> str:
     """Return the figure on the first priced device with all that it stands on, for a paper.
 
@@ -49,6 +61,8 @@ def quotation(report: EnergyResults) -> str:
     sure = [f"device {band(e)}"] if band(e) else []
     if e.interval:
         sure.append(f"95 % over images {span(e.interval.lo, e.interval.hi, 'to', 4)}")
+    if assumed := as_if(report, e.device):
+        sure.append(f"{report.source.weight_format} weights, {assumed}")
     right = ""
     if report.accuracy is not None:
         right = f", of which {percent(report.accuracy)} are classified right"

@@ -220,8 +220,16 @@ def term(name="ac", old="", new=""):
             4,
             f"{CHIP}: unknown key 'spike'; did you mean scope? valid are title, scope,",
         ),
-        ("spike = 3", 4, ", note, mac, ac, add, multiply, update, idle_update, hop, sram_8k, "),
-        (term("access"), 4, f"{CHIP}: unknown key 'access'; valid are title, scope, note, mac, "),
+        (
+            "spike = 3",
+            4,
+            ", note, arithmetic, mac, ac, add, multiply, update, idle_update, hop, ",
+        ),
+        (
+            term("access"),
+            4,
+            f"{CHIP}: unknown key 'access'; valid are title, scope, note, ",
+        ),
         ("ac = 3", 4, f"{CHIP}: ac = 3 must be a table of lo, typ, hi, evidence, source"),
         ("ac = [1, 2, 3]", 4, f"{CHIP}: ac = [1, 2, 3] must be a table of lo, typ, hi, evidence"),
         (
@@ -297,7 +305,7 @@ def term(name="ac", old="", new=""):
         (
             "[[other]]\ntitle = 't'",
             4,
-            f"{OTHER} = [{{'title': 't'}}] must be a table of title, scope, note, mac, ",
+            f"{OTHER} = [{{'title': 't'}}] must be a table of title, scope, note, ",
         ),
         ('["a\\nb"]', 4, "device 'a\\nb': name = 'a\\nb' must be a line of text"),
         (f"ac = {{ {GOOD}", 4, "not TOML: Unclosed inline table"),

@@ -8,6 +8,8 @@ from rich.console import Console
 
 from export.energy import CONVENTIONS, estimate
 from export.energy.output.terminal import conventions, several
+from export.energy.output.text import quotation
+from export.prepare.quantize import quantize_weights
 
 WIDTHS = (80, 140)
 
@@ -93,6 +95,18 @@ def test_one_device_is_a_sentence(tiny, images):
     assert "95 % over images between" in text
     assert "No total" not in text
     assert "no labels on 10 images" in text
+
+
+def test_prices_for_other_numbers_than_the_network_s_are_said(tiny, images):
+    said = "priced as if it computed in int8"
+    text = shown(estimate(tiny, images, device="45nm-int8").print)
+    assert said in words(text)
+    text = words(shown(estimate(tiny, images).print))
+    assert f"45nm-fp16 is priced as if it computed in float16; 45nm-int8 is {said}" in text
+    rounded = estimate(quantize_weights(tiny, "int8-layer"), images, device="45nm-int8")
+    assert said not in words(shown(rounded.print)) and said not in quotation(rounded)
+    quoted = quotation(estimate(tiny, images, device="45nm-int8"))
+    assert f"float32 weights, {said})" in quoted
 
 
 def test_few_images_have_no_interval(tiny, images):

@@ -166,6 +166,9 @@ def test_a_file_is_held_against_its_graph(form: Any, tmp_path: Path) -> None:
     longer = chain(nir.LIF(a(0.5), a(1), a(0), a(0.5)), nir.Threshold(a(0.5)), shape=(1,))
     with pytest.raises(VerificationError, match="cannot be run as this graph"):
         verify_nir_onnx(longer, path, dt=DT)
+    of_a_model = Path(__file__).parents[2] / "kept/danet20-t2.insects.onnx"
+    with pytest.raises(VerificationError, match="is the export of a model, not of a NIR file"):
+        verify_nir_onnx(graph, of_a_model, dt=DT)
     path.write_text("not a protobuf")
     with pytest.raises(InputError, match="is not an ONNX file"):
         verify_nir_onnx(graph, path, dt=DT)
