@@ -29,8 +29,8 @@ __all__ = [
 # The colour of a kind of row; all others are `sums`.
 GROUPS = {"conv": "weights", "linear": "weights", "neuron": "neurons"}
 # In percent of a plot: below this width there is no room for a label (on a phone, the template
-# hides more), and below this height two labels overlap.
-MIN_LABEL_WIDTH, MIN_LABEL_HEIGHT = 4, 7
+# hides more), and below this height two labels of two lines overlap.
+MIN_LABEL_WIDTH, MIN_LABEL_HEIGHT = 4, 11
 
 
 @dataclass(frozen=True)
@@ -232,22 +232,23 @@ def _log_axis(values: Sequence[float]) -> Callable[[float], float]:
 
 
 def plane(reports: Sequence[EnergyResults]) -> Plane | None:
-    """Return accuracy against energy of several models.
+    """Return accuracy against energy of several models; those that agree in both share a point.
 
-    None for a single model, or where no device prices them all, or none has an accuracy.
+    None where no device prices them all, or fewer than two points have an accuracy.
     """
     device = shared_device(reports)
-    if len(reports) < 2 or device is None:
+    if device is None:
         return None
-    figures = [
-        (report, band, report.accuracy)
-        for report in reports
-        if report.accuracy is not None and (band := report.energy(device).total)
-    ]
-    if not figures:
+    labels: dict[tuple[Band, float], list[str]] = {}
+    for report in reports:
+        band = report.energy(device).total
+        if band is not None and report.accuracy is not None:
+            label = f"{report.source.name} ({report.source.engine.split()[0]})"
+            labels.setdefault((band, report.accuracy), []).append(label)
+    if len(labels) < 2:
         return None
-    at = _log_axis([value for _, band, _ in figures for value in (band.lo, band.hi)])
-    accuracies = [accuracy for _, _, accuracy in figures]
+    at = _log_axis([value for band, _ in labels for value in (band.lo, band.hi)])
+    accuracies = [accuracy for _, accuracy in labels]
     room = 0.1 * (max(accuracies) - min(accuracies) or 0.2)
     low, high = max(0.0, min(accuracies) - room), min(1.0, max(accuracies) + room)
 
@@ -256,17 +257,17 @@ def plane(reports: Sequence[EnergyResults]) -> Plane | None:
 
     points: list[Point] = []
     below = -math.inf
-    for report, band, accuracy in sorted(figures, key=lambda item: -item[2]):
+    for (band, accuracy), names in sorted(labels.items(), key=lambda item: -item[0][1]):
         x, y = at(band.typ), height(accuracy)
         text = below = max(y, below + MIN_LABEL_HEIGHT)
-        label = f"{report.source.name} ({report.source.engine.split()[0]})"
         values = f"{units.percent(accuracy)}, {units.joules(band.typ)}"
+        label = ", ".join(names)
         points.append(Point(x, y, at(band.lo), at(band.hi), text, x > 60, label, values))
     accuracy_ticks = [low + share * (high - low) for share in (0, 0.25, 0.5, 0.75, 1)]
     return Plane(
         device.name,
         points,
-        xs=_energy_ticks([band for _, band, _ in figures], at),
+        xs=_energy_ticks([band for band, _ in labels], at),
         ys=[Tick(height(accuracy), 0, units.percent(accuracy)) for accuracy in accuracy_ticks],
         summary="; ".join(f"{point.label}: {point.figures}" for point in points),
     )

@@ -8,7 +8,16 @@ from export.energy.totals import Energy
 from export.units import joules, percent, span
 from zoo.provenance import WEIGHT_FORMATS
 
-__all__ = ["as_if", "band", "counted", "factor", "quotation", "shared_device", "summary"]
+__all__ = [
+    "any_band",
+    "as_if",
+    "band",
+    "counted",
+    "factor",
+    "quotation",
+    "shared_device",
+    "summary",
+]
 
 
 def band(e: Energy) -> str:
@@ -16,6 +25,11 @@ def band(e: Energy) -> str:
     if e.total is None or e.total.lo == e.total.hi:
         return ""
     return f"{joules(e.total.lo)} to {joules(e.total.hi)}"
+
+
+def any_band(reports: Sequence[EnergyResults], device: Device | None) -> bool:
+    """Return whether the total of any report on `device` is a band, and no single price."""
+    return device is not None and any(band(report.energy(device)) for report in reports)
 
 
 def summary(e: Energy) -> str:

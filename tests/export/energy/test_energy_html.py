@@ -184,11 +184,18 @@ def test_several_on_one_plane(reports):
         'aria-label="Accuracy against energy: danet20-t2.fmnist (torch): 20.0 %' in text
         or "danet20c-t2.fmnist (torch)" in text
     )
-    assert text.count('class="point') == 2
-    crowded = charts.plane([reports[0]] * 4)
+    assert text.count('class="point') == 2 and ">Band</th>" not in text
+    crowded = charts.plane([replace(reports[0], accuracy=0.2 + i / 1000) for i in range(4)])
     heights = sorted(point.text for point in crowded.points)
+    assert len(heights) == 4
     assert all(b - a >= charts.MIN_LABEL_HEIGHT for a, b in pairwise(heights))
-    assert charts.plane(reports[:1]) is None
+
+
+def test_models_that_agree_are_one_point(reports):
+    three = charts.plane([*reports, reports[0]])
+    assert sorted(point.label.count("(torch)") for point in three.points) == [1, 2]
+    for alone in (reports[:1], [reports[0]] * 4):
+        assert charts.plane(alone) is None and 'class="plane"' not in html.render(alone)
 
 
 def test_names_are_escaped(reports):
