@@ -16,7 +16,7 @@ __all__ = ["DATASETS", "DEFAULT_DATASET", "PUBLISHED", "DatasetSpec", "Published
 OWN_TAG = "own"  # of images in other classes than those of any data set that is known
 DEFAULT_DATASET = "in1k"  # what a model's name means that names no data and has no weights
 
-A_SHARE = Rule("a share of images, from 0 and below 1", lambda value: 0 <= value < 1)
+A_SHARE = Rule("a share, from 0 and below 1", lambda value: 0 <= value < 1)
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class DatasetSpec(CheckedRecord):
     classes: tuple[str, ...] = ()  # names in the order of the logits, where they are known
     licence: str = ""
     events: bool = False  # counts of events in time bins, not images; a channel for each polarity
+    # the tag of the still images of which simulated saccades make the events (`zoo.saccades`), and
+    # the share of their range of brightness that is an event; none for recordings and images
+    still: str = ""
+    ratio: Annotated[float, A_SHARE] = 0.0
     # share of the training images held out, of data without a test split
     held_out: Annotated[float, A_SHARE] = 0.0
     held_out_of: int = 0  # how many images that was a share of; other images are divided otherwise
@@ -46,6 +50,8 @@ class DatasetSpec(CheckedRecord):
             )
         if self.classes and len(self.classes) != self.num_classes:
             raise ConfigError(f"{len(self.classes)} class names for {self.num_classes} classes")
+        if self.still and (self.still not in _IMAGES or not self.events):
+            raise ConfigError(f"still = {shown(self.still)}: there are no events of these images")
 
     @classmethod
     def from_dict(cls, values: object) -> "DatasetSpec":
@@ -88,6 +94,11 @@ class DatasetSpec(CheckedRecord):
             held_out_of=0,
         )
 
+    @property
+    def images(self) -> "DatasetSpec":
+        """Return the description of the images that are read from files: the still ones, if any."""
+        return _IMAGES[self.still].spec if self.still else self
+
     def label(self, index: int) -> str:
         """Return the name of a class, or `class INDEX` where names are not known."""
         return self.classes[index] if self.classes else f"class {index}"
@@ -107,7 +118,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # to
 # A model of events takes their number: this undoes the division of bytes by 255.
 COUNTS_MEAN, COUNTS_STD = (0.0, 0.0), (1 / 255, 1 / 255)
 
-PUBLISHED: dict[str, PublishedDataset] = {
+_IMAGES: dict[str, PublishedDataset] = {
     dataset.spec.tag: dataset
     for dataset in (
         PublishedDataset(
@@ -172,5 +183,29 @@ PUBLISHED: dict[str, PublishedDataset] = {
         ),
     )
 }  # fmt: skip
+
+
+def _saccades(tag: str, ratio: float) -> PublishedDataset:
+    """Return the data set of the events that simulated saccades make of still images."""
+    stills = _IMAGES[tag]
+    spec = replace(
+        stills.spec,
+        tag=f"i2e-{tag}",
+        title=f"simulated micro-saccades of {stills.spec.title}",
+        channels=2,
+        mean=COUNTS_MEAN,
+        std=COUNTS_STD,
+        events=True,
+        still=tag,
+        ratio=ratio,
+    )
+    reference = f"Ma et al., AAAI 2026, arXiv:2511.08065, of the images of {stills.reference}"
+    return replace(stills, spec=spec, reference=reference)
+
+
+# The ratios are the paper's.
+PUBLISHED = _IMAGES | {
+    f"i2e-{tag}": _saccades(tag, ratio) for tag, ratio in (("fmnist", 0.15), ("cifar10", 0.07))
+}
 
 DATASETS: dict[str, DatasetSpec] = {tag: dataset.spec for tag, dataset in PUBLISHED.items()}

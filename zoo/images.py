@@ -13,7 +13,7 @@ from zoo.datasets import DatasetSpec
 from zoo.decode import Encoded, Unreadable, centre, decode
 from zoo.errors import InputError
 
-__all__ = ["Picture", "Transform", "normalise", "read_image"]
+__all__ = ["Picture", "Transform", "normalise", "read_image", "to_input"]
 
 # A file, Pillow's image, or bytes [H, W], [H, W, C] or [C, H, W].
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -54,6 +54,15 @@ def normalise(pixels: Tensor, data: DatasetSpec) -> Tensor:
     mean = torch.tensor(data.mean, device=pixels.device).view(shape)
     std = torch.tensor(data.std, device=pixels.device).view(shape)
     return (pixels.float() / 255 - mean) / std
+
+
+def to_input(pixels: Tensor, data: DatasetSpec) -> Tensor:
+    """Return bytes as a network takes them: normalised, with time first.
+
+    Images `[B, C, H, W]` keep their shape; events `[B, T, C, H, W]` become `[T, B, C, H, W]`.
+    """
+    x = normalise(pixels, data)
+    return x.transpose(0, 1) if x.dim() == 5 else x
 
 
 def read_image(image: Picture, data: DatasetSpec, *, changes: list[str] | None = None) -> Tensor:

@@ -29,7 +29,7 @@ VARIANTS = sorted(
 )
 GRAMMAR = re.compile(
     rf"(?P<family>{'|'.join(FAMILIES)})(?P<depth>[1-9]\d{{0,3}})(?P<variant>{'|'.join(VARIANTS)})?"
-    r"-t(?P<steps>0|[1-9]\d{0,3})(?:\.(?P<dataset>[a-z0-9]+))?",
+    r"-t(?P<steps>0|[1-9]\d{0,3})(?:\.(?P<dataset>(?:i2e-)?[a-z0-9]+))?",
     re.ASCII,  # \d means 0 to 9
 )
 

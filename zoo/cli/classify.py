@@ -50,11 +50,11 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: ClassifyOptions) -> int:
     """Print the predictions for image files, or for the bundled images of the model's data."""
-    from zoo.images import normalise
+    from zoo.images import to_input
 
     network = load_predictor(options.model, options)
-    images = read_images(options.images, network.data, allow_drawings=True)
-    logits = network.predict(normalise(images.pixels, network.data))
+    images = read_images(options.images, network.data, network.steps, allow_drawings=True)
+    logits = network.predict(to_input(images.pixels, network.data))
     silent = network.warn_if_silent()
     predictions = _predictions(logits, images, network.data)
     count = len(predictions)

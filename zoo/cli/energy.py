@@ -202,7 +202,7 @@ def _batches(
         if options.images:
             raise InputError("--images and --data are two sources of images: give one of them")
         return _split_batches(executor, data, options.data, options.first)
-    images = read_images(options.images, data)
+    images = read_images(options.images, data, executor.source.steps)
     if verbose:
         _print_changes(images)
     return _image_batches(executor, data, images, options.first)
@@ -221,7 +221,7 @@ def _image_batches(
     import torch
 
     from export.energy import parallel
-    from zoo.images import normalise
+    from zoo.images import to_input
 
     rank, ranks = parallel.processes()
     pixels = images.pixels[:first]
@@ -231,7 +231,7 @@ def _image_batches(
     def batches() -> "Batches":
         for start in starts:
             batch = slice(start, start + executor.batch)
-            yield normalise(pixels[batch], data), None if labels is None else labels[batch]
+            yield to_input(pixels[batch], data), None if labels is None else labels[batch]
 
     return batches(), len(pixels)
 
@@ -240,8 +240,7 @@ def _split_batches(
     executor: "Executor", data: "DatasetSpec", source: str, first: int | None
 ) -> "tuple[Batches, int]":
     from export.energy import parallel
-    from zoo.images import normalise
-    from zoo.training.evaluate import time_first
+    from zoo.images import to_input
     from zoo.training.run import load_for_evaluation
 
     rank, ranks = parallel.processes()
@@ -250,7 +249,7 @@ def _split_batches(
         parts = split.evaluation(executor.batch, rank, ranks)
     else:  # whole batches are dealt to the processes, so that together they see the first images
         parts = islice(_first_images(split.evaluation(executor.batch), first), rank, None, ranks)
-    batches = ((time_first(normalise(pixels, data)), labels) for pixels, labels in parts)
+    batches = ((to_input(pixels, data), labels) for pixels, labels in parts)
     return batches, min(split.images, first or split.images)
 
 

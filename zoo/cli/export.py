@@ -295,12 +295,14 @@ def _measure(models: "Mapping[str, DANet]", source: str | None) -> _Accuracies:
 def _measure_on_bundled(models: "Mapping[str, DANet]") -> _Accuracies:
     import torch
 
-    from zoo.images import normalise
+    from zoo.images import to_input
+    from zoo.saccades import with_saccades
     from zoo.samples import samples
 
-    data = next(iter(models.values())).known_origin.data
-    pixels, labels = samples(data.tag)
-    images = normalise(pixels, data)
+    first = next(iter(models.values()))
+    data, steps = first.known_origin.data, first.config.steps
+    pixels, labels = samples(data.images.tag)
+    images = to_input(with_saccades(pixels, data, steps), data)
     with torch.inference_mode():
         top1 = {
             weights: int((model(images).argmax(1) == labels).sum()) / len(labels)

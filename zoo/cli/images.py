@@ -23,7 +23,7 @@ __all__ = ["Images", "bundled_pair", "read_images"]
 class Images:
     """Images of the size and channels that a model takes."""
 
-    pixels: "Tensor"  # bytes [N, C, H, W]
+    pixels: "Tensor"  # bytes [N, C, H, W], or events of simulated saccades [N, T, 2, H, W]
     labels: list[int]  # empty for image files
     source: str  # "bundled Fashion-MNIST images"; empty for image files
     titles: list[str]
@@ -32,46 +32,54 @@ class Images:
 
 
 def read_images(
-    paths: Sequence[Path], data: "DatasetSpec", *, allow_drawings: bool = False
+    paths: Sequence[Path], data: "DatasetSpec", steps: int, *, allow_drawings: bool = False
 ) -> Images:
     """Read image files for a model of `data`, or its bundled images if there are no `paths`.
 
-    With `allow_drawings`, bundled drawings stand in for images that may not be shipped. Raises
+    For a model of simulated saccades they are turned into their events, of T = `steps`. With
+    `allow_drawings`, bundled drawings stand in for images that may not be shipped. Raises
     `InputError` for a file that is not an image, or where nothing is bundled.
     """
     import torch
 
     from zoo.images import read_image
+    from zoo.saccades import with_saccades
     from zoo.samples import drawings, samples
 
     if not paths:
-        drawn = drawings(data.tag) if allow_drawings else None
-        pixels, labels = drawn or samples(data.tag)
+        drawn = drawings(data.images.tag) if allow_drawings else None
+        pixels, labels = drawn or samples(data.images.tag)
         source = f"bundled {data.title} images"
         if drawn:
             source = "bundled drawings (no test images)"
         titles = [f"#{i}" for i in range(len(labels))]
-        return Images(pixels, labels.tolist(), source, titles, [[] for _ in titles])
+        events = with_saccades(pixels, data, steps)
+        return Images(events, labels.tolist(), source, titles, [[] for _ in titles])
     changes: list[list[str]] = [[] for _ in paths]
     pixels = torch.stack(
-        [read_image(path, data, changes=made) for path, made in zip(paths, changes, strict=True)]
+        [
+            read_image(path, data.images, changes=made)
+            for path, made in zip(paths, changes, strict=True)
+        ]
     )
-    return Images(pixels, [], "", [str(path) for path in paths], changes)
+    events = with_saccades(pixels, data, steps)
+    return Images(events, [], "", [str(path) for path in paths], changes)
 
 
 def bundled_pair(model: "DANet") -> "Tensor | None":
-    """Return two bundled pictures for the model's data, normalised `[2, C, H, W]`.
+    """Return two bundled pictures for the model's data, as it takes them.
 
     Return None where none are bundled, or they are of another size.
     """
-    from zoo.images import normalise
+    from zoo.images import to_input
+    from zoo.saccades import with_saccades
     from zoo.samples import drawings, samples
 
     data = model.known_origin.data
     try:
-        pixels, _ = drawings(data.tag) or samples(data.tag)
+        pixels, _ = drawings(data.images.tag) or samples(data.images.tag)
     except InputError:
         return None
-    if pixels.shape[1:] != (data.channels, data.size, data.size):
+    if pixels.shape[1:] != (data.images.channels, data.size, data.size):
         return None
-    return normalise(pixels[:2], data)
+    return to_input(with_saccades(pixels[:2], data, model.config.steps), data)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, InputError
+from zoo.saccades import saccades
 from zoo.training.events import read_events
 from zoo.training.idx import read_idx
 from zoo.training.mapped import MapDataset
@@ -21,7 +22,7 @@ from zoo.training.sampler import BatchSampler, rank_range
 from zoo.training.sharded import ShardedDataset
 from zoo.training.sources import Rows, check_labels, open_rows, read_labels
 
-__all__ = ["FOLDERS", "Images", "Split", "divide", "load_split"]
+__all__ = ["FOLDERS", "Images", "SaccadeSplit", "Split", "divide", "load_split"]
 
 # The folder of a data set unless another is named: that of Debian's `dataset-fashion-mnist`.
 FOLDERS = {"fmnist": Path("/usr/share/datasets/fashion-mnist")}
@@ -100,6 +101,48 @@ class Images:
             yield self.pixels[start:stop], self.labels[start:stop]
 
 
+@dataclass(frozen=True)
+class SaccadeSplit:
+    """Still images of which simulated saccades make the events of `data`.
+
+    An evaluation sees the events. A training sees the images, which are augmented first.
+    """
+
+    stills: Split
+    data: DatasetSpec
+    steps: int  # T
+
+    @property
+    def images(self) -> int:
+        """Return the number of images, 0 for shards of unknown length."""
+        return self.stills.images
+
+    @property
+    def skipped(self) -> int:
+        """Return how many unreadable images were left out or replaced so far."""
+        return self.stills.skipped
+
+    @property
+    def encoding(self) -> str:
+        """Return the encoding of the first image's file; empty where it is not known."""
+        return self.stills.encoding
+
+    def to(self, device: torch.device | str) -> "SaccadeSplit":
+        """Return the same split with its batches on `device`."""
+        return replace(self, stills=self.stills.to(device))
+
+    def training(self, sampler: BatchSampler, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield a rank's part of the still images of steps `start`, `start` + 1, ..."""
+        return self.stills.training(sampler, start)
+
+    def evaluation(
+        self, batch: int, rank: int = 0, ranks: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the events `[B, T, 2, H, W]` of every image once over all ranks."""
+        for pixels, labels in self.stills.evaluation(batch, rank, ranks):
+            yield saccades(pixels, self.data.ratio, self.steps), labels
+
+
 Divisible = TypeVar("Divisible", Images, MapDataset)
 
 
@@ -151,6 +194,19 @@ def load_split(
         workers: Processes that decode; None for one on each core.
         opened: The rows of the training split of `source`, if they were opened before.
     """
+    if data.still:
+        stills = load_split(
+            data.images,
+            split,
+            source,
+            crop=crop,
+            skip_bad=skip_bad,
+            images=images,
+            held_out=held_out,
+            workers=workers,
+            opened=opened,
+        )
+        return SaccadeSplit(stills, data, steps)
     folder, crop = Path(source), crop if split == "train" else None
     stored = "train" if held_out else split
     if data.events:

@@ -6,20 +6,12 @@ import torch
 from torch import Tensor
 
 from zoo.datasets import DatasetSpec
-from zoo.images import normalise
+from zoo.images import to_input
 from zoo.training.data import Split
 
-__all__ = ["count_correct", "time_first"]
+__all__ = ["count_correct"]
 
 BATCH_IMAGES = 250
-
-
-def time_first(pixels: Tensor) -> Tensor:
-    """Return events `[B, T, C, H, W]` as a network takes them, `[T, B, C, H, W]`.
-
-    Images `[B, C, H, W]` stay as they are.
-    """
-    return pixels.transpose(0, 1) if pixels.dim() == 5 else pixels
 
 
 @torch.inference_mode()
@@ -39,7 +31,7 @@ def count_correct(
     """
     correct = total = 0
     for pixels, labels in split.evaluation(BATCH_IMAGES, rank, ranks):
-        predictions = predict(time_first(normalise(pixels, data))).argmax(1)
+        predictions = predict(to_input(pixels, data)).argmax(1)
         correct += int((predictions == labels).sum())
         total += len(labels)
         if progress:

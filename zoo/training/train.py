@@ -130,7 +130,9 @@ class Trainer:
         self.total_steps = self.sampler.per_epoch * self.recipe.epochs
         check_augmentation(self.recipe, self.spec, run.data)
         classes = model.config.num_classes
-        self.augment = Augmentation(self.recipe, self.spec, classes, self.sampler)
+        self.augment = Augmentation(
+            self.recipe, self.spec, classes, self.sampler, self.model.config.steps
+        )
         if self.accelerator.is_main_process:
             self._record_recipe()
         self.accelerator.wait_for_everyone()

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError
 from zoo.images import normalise
+from zoo.saccades import saccades
 from zoo.training import augment
 from zoo.training.config import Recipe
-from zoo.training.data import Split
-from zoo.training.evaluate import time_first
+from zoo.training.data import SaccadeSplit, Split
 from zoo.training.policies import auto_augment, rand_augment
 from zoo.training.sampler import BatchSampler
 from zoo.training.sharded import ShardedDataset
@@ -25,7 +25,8 @@ MAX_ENLARGEMENT = 4  # of the data set's size
 
 def check_augmentation(recipe: Recipe, spec: DatasetSpec, data: Split) -> None:
     """Raise `ConfigError` for changes of the images that these data do not allow."""
-    if recipe.flip_alternating and isinstance(data, ShardedDataset):
+    files = data.stills if isinstance(data, SaccadeSplit) else data
+    if recipe.flip_alternating and isinstance(files, ShardedDataset):
         raise ConfigError(
             "recipe: flip_alternating needs images that have numbers, "
             "which those of shards have not: use flip"
@@ -54,15 +55,17 @@ class Augmentation:
     spec: DatasetSpec
     classes: int
     sampler: BatchSampler
+    steps: int  # T, where the schedule says no other
 
     def __call__(
         self, pixels: Tensor, labels: Tensor, step: int, random: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return the augmented batch of a step, and its targets.
 
-        Bytes `[B, C, H, W]` become normalised images `[B, C, H, W]`, events `[B, T, C, H, W]`
-        become `[T, B, C, H, W]`. The targets are the labels `[B]`, or shares `[B, K]` where images
-        are mixed. All draws come from the CPU generator `random`.
+        Bytes `[B, C, H, W]` become normalised images `[B, C, H, W]` or the events of simulated
+        saccades `[T, B, 2, H, W]`, events `[B, T, C, H, W]` become `[T, B, C, H, W]`. The targets
+        are the labels `[B]`, or shares `[B, K]` where images are mixed. All draws come from the CPU
+        generator `random`.
         """
         recipe, epoch = self.recipe, step // self.sampler.per_epoch
         if recipe.auto_augment:
@@ -70,7 +73,9 @@ class Augmentation:
         if recipe.rand_augment:
             operations, magnitude = recipe.rand_augment
             pixels = rand_augment(pixels, operations, magnitude, random)
-        x, targets = normalise(pixels, self.spec), labels
+        # Of still images whose events are simulated, zero is black, as beyond their border.
+        x = pixels.float() if self.spec.still else normalise(pixels, self.spec)
+        targets = labels
         if (size := recipe.size_at(epoch, self.spec.size)) != self.spec.size:
             x = augment.resize(x, size)
         if recipe.crop_padding:
@@ -86,6 +91,8 @@ class Augmentation:
         if recipe.mixup or recipe.cutmix:
             one_hot = F.one_hot(labels, self.classes).float()
             x, targets = augment.mix(x, one_hot, recipe.mixup, recipe.cutmix, random)
+        if self.spec.still:
+            x = saccades(x, self.spec.ratio, recipe.steps_at(epoch, self.steps)).float()
         if x.dim() == 5:
-            return time_first(x).contiguous(), targets
+            return x.transpose(0, 1).contiguous(), targets
         return x.contiguous(memory_format=torch.channels_last), targets

@@ -91,7 +91,8 @@ def test_events_are_changed_in_no_way_that_is_for_images(dataset: str) -> None:
         loaded.flip_alternating,
         loaded.sizes,
     )
-    assert not DATASETS[dataset].events or not any(of_images)
+    data = DATASETS[dataset]  # saccades see images that were changed before
+    assert not data.events or data.still or not any(of_images)
 
 
 @pytest.mark.parametrize("name", ["nothing", "../fmnist", "", "fmnist.toml"])
