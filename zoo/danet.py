@@ -364,7 +364,7 @@ class DANet(nn.Module):
 
         Raises `ConfigError` for a network without an origin.
         """
-        return Transform(self.known_origin.data)
+        return Transform(self.known_origin.data, self.config.steps)
 
     def summary(self, x: Tensor | None = None) -> "Summary":
         """Return shapes, parameters and MACs of each layer, and with images `x` its SynOps.

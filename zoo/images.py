@@ -12,6 +12,7 @@ from torch import Tensor
 from zoo.datasets import DatasetSpec
 from zoo.decode import Encoded, Unreadable, centre, decode
 from zoo.errors import InputError
+from zoo.saccades import with_saccades
 
 __all__ = ["Picture", "Transform", "normalise", "read_image", "to_input"]
 
@@ -25,24 +26,26 @@ ARRAY_CHANNELS = (1, 3, 4)  # grey, RGB, RGB with transparency
 class Transform:
     """Turns pictures into the input of a model of `data`.
 
-    The input is float32 `[B, C, H, W]` on the CPU, resized, cropped and normalised. A picture is a
+    The input is float32 `[B, C, H, W]` on the CPU, resized, cropped and normalised, or the events
+    `[T, B, 2, H, W]` of simulated saccades, for a model of these with T = `steps`. A picture is a
     file, Pillow's image, or uint8 `[H, W]`, `[H, W, C]` or `[C, H, W]` of numpy or torch, and
     stands for a batch of one; a list, tuple or array `[B, ...]` of pictures is a batch. The pixels
     are those that an evaluation and `zoo classify` see. Raises `InputError` for what is no picture,
-    and where the model takes events.
+    and where the model takes recorded events.
     """
 
     data: DatasetSpec
+    steps: int = 1
 
     def __call__(self, pictures: Picture | list[Picture] | tuple[Picture, ...]) -> Tensor:
-        """Return the input `[B, C, H, W]` for a picture or a batch of pictures."""
+        """Return the input for a picture or a batch of pictures."""
         if isinstance(pictures, np.ndarray | Tensor) and pictures.ndim == 4:
             pictures = list(pictures)
         batch = pictures if isinstance(pictures, list | tuple) else [pictures]
-        pixels = [read_image(picture, self.data) for picture in batch]
+        pixels = [read_image(picture, self.data.images) for picture in batch]
         if not pixels:
             raise InputError("there are no pictures to transform: give at least one")
-        return normalise(torch.stack(pixels), self.data)
+        return to_input(with_saccades(torch.stack(pixels), self.data, self.steps), self.data)
 
 
 def normalise(pixels: Tensor, data: DatasetSpec) -> Tensor:

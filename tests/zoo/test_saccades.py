@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import zoo
 from zoo.errors import InputError
 from zoo.saccades import saccades
 from zoo.samples import samples
@@ -73,3 +74,10 @@ def test_what_cannot_be_is_one_line(
 ) -> None:
     with pytest.raises(InputError, match=said):
         saccades(torch.zeros(shape), ratio, steps)
+
+
+def test_a_model_of_saccades_transforms_pictures_into_events() -> None:
+    model, pixels = zoo.create("danet20-t3.i2e-fmnist").eval(), samples("fmnist")[0][:4]
+    events = model.transform(list(pixels))
+    assert torch.equal(events, saccades(pixels, 0.15, 3).transpose(0, 1).float())
+    assert model(events).shape == (4, 10)
