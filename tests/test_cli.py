@@ -160,7 +160,8 @@ def test_the_export_of_another_model_is_one_line(
     assert cli.main(["verify", "danet20-t4.cifar10", "--export", str(path)]) == 1
     out, err = capfd.readouterr()
     assert not out and err == (
-        f"zoo: {path} cannot be run as this model: it takes images [1, 28, 28], "
+        f"zoo: {path} cannot be run as this model: it is an export of danet20-t4.fmnist, "
+        "for images [1, 28, 28], "
         "and danet20-t4.cifar10 takes [3, 32, 32]\n"
     )
 
@@ -169,6 +170,9 @@ WRONG = [
     ("classify danet51-t4", "nearest are danet50-t4"),
     ("classify danet50-t4.tin200", "was never trained"),
     ("classify danet20-t0.fmnist", "T = 0 time steps; valid are 1 to 1024"),
+    ("classify ./large.png", "'./large.png' is a file: a name, a model folder or hf:ORG/REPO"),
+    ("clasify danet20-t4", "invalid choice: 'clasify'; nearest are classify (choose from"),
+    ("info danet20-t4.fmnits", "unknown data set 'fmnits'; nearest are fmnist, nmnist, "),
     ("info ./absent", "'./absent': there is no such model folder"),
     ("info somebody/pets", "no such model folder; a model on the Hub is hf:somebody/pets"),
     ("info text.onnx", "text.onnx: .onnx files are for `zoo classify`, `zoo evaluate`"),
@@ -184,7 +188,10 @@ WRONG = [
         "--config: unknown key 'nope'; valid are depths, widths, bottleneck, order, links, dense, "
         "stem, join,",
     ),
-    ("info danet20-t4.mnist", "unknown data set 'mnist'; valid are in1k"),
+    (
+        "info danet20-t4.mnist",
+        "unknown data set 'mnist'; nearest are nmnist, fmnist, i2e-fmnist; valid are in1k",
+    ),
     ("classify danet20-t4 text.png", "text.png is not an image"),
     ("classify danet20-t4 absent.png", "absent.png does not exist"),
     ("classify danet20-t4 large.png .", ". is a folder: name image files"),

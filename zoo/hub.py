@@ -144,7 +144,7 @@ def _pinned(entry: WeightsSpec, cache_dir: Path | str | None, offline: bool) -> 
     elif not folder.is_dir():
         raise HubError(
             f"the weights of {entry.name} are neither part of this installation ({folder}) "
-            "nor on the Hub"
+            "nor on the Hub: they are in a checkout of the repository"
         )
     check_files(folder, files, remedy=_remedy(entry))
     return folder

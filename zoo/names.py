@@ -11,6 +11,7 @@ trained yet.
 import os
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from zoo.datasets import DATASETS, DEFAULT_DATASET, DatasetSpec
@@ -53,6 +54,10 @@ class ModelSpec:
         name = as_name(name)
         match = GRAMMAR.fullmatch(name)
         if match is None and ("/" in name or os.sep in name):
+            if Path(name).is_file():
+                raise UnknownName(
+                    f"{name!r} is a file: a name, a model folder or hf:ORG/REPO is needed"
+                )
             hub = f"; a model on the Hub is hf:{name}" if re.fullmatch(REPO, name) else ""
             raise UnknownName(f"{name!r}: there is no such model folder{hub}")
         if match is None:
@@ -73,7 +78,8 @@ class ModelSpec:
             raise UnknownName(f"{name!r}: T = {steps} time steps; valid are 1 to {MAX_STEPS}")
         if dataset is not None and dataset not in DATASETS and not own_data:
             raise UnknownName(
-                f"{name!r}: unknown data set {dataset!r}; valid are {', '.join(DATASETS)}; a model "
+                f"{name!r}: unknown data set {dataset!r}{nearest(dataset, DATASETS)}; valid are "
+                f"{', '.join(DATASETS)}; a model "
                 "of your own images is loaded from its folder, and trained with "
                 "`zoo train NAME --data FOLDER`"
             )

@@ -111,9 +111,11 @@ def push(files: Mapping[str, Path], repo: str, *, message: str, private: bool = 
     `files` maps names in the repository to local files. Raises `HubError` where the Hub does not
     take them; then nothing of them is in the repository.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi, is_offline_mode
 
     check_repo(repo)
+    if is_offline_mode():
+        raise HubError(f"publishing to {repo} needs the Hub: unset HF_HUB_OFFLINE")
     for name, path in files.items():
         if not path.is_file():
             raise HubError(f"{path} is not a file: {name} cannot be published")

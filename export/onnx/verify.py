@@ -80,7 +80,8 @@ def _verify(
     ours, theirs = list(still_image(model, 1).shape[1:]), _image_shape(proto)[1:]
     if ours != theirs:
         raise VerificationError(
-            f"{path} cannot be run as this model: it takes images {theirs}, "
+            f"{path} cannot be run as this model: it is an export of "
+            f"{read_metadata(proto, path).name}, for images {theirs}, "
             f"and {model.known_origin.name} takes {ours}"
         )
     if images is None:

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from itertools import takewhile
 from typing import Any, NoReturn
 
-from zoo.errors import InputError
+from zoo.errors import InputError, nearest
 
 __all__ = ["Assign", "Flag", "Parser", "Store", "add_alias", "licence", "positive", "seconds"]
 
@@ -66,6 +66,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise `InputError` of one line with `message` and the command that shows the help."""
+        if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            near = nearest(choice[1], re.findall(r"[\w.-]+", choice[2]))
+            message = message.replace(" (choose from", f"{near} (choose from")
         raise InputError(f"{' '.join(message.splitlines())}; see `{self.prog} --help`")
 
 

@@ -343,6 +343,15 @@ def test_a_model_in_memory_is_published_with_its_record(hub: HubServer, trained:
     assert published(hub) == once and "12.50%" in once["README.md"].decode()
 
 
+def test_offline_nothing_is_published(
+    hub: HubServer, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="publishing to .* needs the Hub: unset HF_HUB_OFFLINE$"):
+        zoo.load(trained).push_to_hub(REPO)
+    assert not hub.repos
+
+
 def test_a_changed_model_is_published_without_the_record(hub: HubServer, trained: Path) -> None:
     model = zoo.load(trained, num_classes=3)
     before, classes = model.origin, model.head.fc.out_features
