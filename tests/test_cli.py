@@ -190,7 +190,7 @@ WRONG = [
     ),
     (
         "info danet20-t4.mnist",
-        "unknown data set 'mnist'; nearest are nmnist, fmnist, i2e-fmnist; valid are in1k",
+        "unknown data set 'mnist'; nearest are nmnist, fmnist, ",
     ),
     ("classify danet20-t4 text.png", "text.png is not an image"),
     ("classify danet20-t4 absent.png", "absent.png does not exist"),

@@ -347,7 +347,7 @@ def test_offline_nothing_is_published(
     hub: HubServer, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(HubError, match="publishing to .* needs the Hub: unset HF_HUB_OFFLINE$"):
+    with pytest.raises(HubError, match=r"publishing to .* needs the Hub: unset HF_HUB_OFFLINE$"):
         zoo.load(trained).push_to_hub(REPO)
     assert not hub.repos
 
