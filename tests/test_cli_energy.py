@@ -45,7 +45,7 @@ def test_a_model_and_its_files(
 ) -> None:
     status, out, _ = energy(capsys, folder / "model", "--first", 6, "--out", tmp_path / "out")
     assert status == 0 and "45nm-fp32" in out
-    assert "Convention exact" in out and "6 images of Fashion-MNIST" in out
+    assert "Convention exact" in out and "6 of the bundled images of Fashion-MNIST" in out
     names = [f"{MODEL}.{kind}" for kind in ("csv", "html", "json")]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     values = json.loads((tmp_path / "out" / f"{MODEL}.json").read_text())

@@ -39,8 +39,11 @@ def render(report: EnergyResults, console: Console) -> None:
     _print_totals(report, console)
     if report.priced:
         terminal.show(_comparison(report, report.priced.device, wide=wide), console)
+    images = f"{_images(report)} of {report.data}"  # where nobody says what they are
+    if report.images_from:
+        images = text.counted(report)
     console.print(
-        f"{_accuracy(report)} on {_images(report)} of {escape(report.data)}; "
+        f"{_accuracy(report)} on {escape(images)}; "
         f"firing rate {units.percent(report.mean_rate)}; "
         f"{_synops(report)} SynOps an image{_recurrent(report)}"
     )
