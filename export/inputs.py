@@ -12,13 +12,13 @@ MAX_NORMALISED = 16  # normalised pixels of the data sets in `zoo.datasets` stay
 
 
 def as_network_input(
-    images: Array, *, name: str, data: DatasetSpec, batch: int | None = None
+    images: Array, *, name: str, data: DatasetSpec, batch: int | None = None, steps: int = 0
 ) -> Array:
     """Return `images` as float32, to which numbers of any other type are rounded.
 
     `name` is the network's, for messages. Raises `InputError` for anything but a numpy array
     `[B, C, H, W]` of finite real numbers, normalised, of the size of `data`, and with `batch` of
-    so many images.
+    so many images; or with `steps` for anything but events of so many, `[T, B, C, H, W]`.
     """
     if not isinstance(images, np.ndarray) or images.dtype.kind not in "fiub":
         is_array = isinstance(images, np.ndarray)
@@ -28,8 +28,10 @@ def as_network_input(
             "or of numbers to be rounded to it"
         )
     size = (data.channels, data.size, data.size)
-    if images.ndim != 4 or images.shape[1:] != size or len(images) != (batch or len(images)):
-        shape = ", ".join(map(str, [batch or "B", *size]))
+    axes = (steps,) if steps else ()
+    fits = images.ndim == len(axes) + 4 and images.shape[-3:] == size
+    if not fits or images.shape[:-4] != axes or images.shape[-4] != (batch or images.shape[-4]):
+        shape = ", ".join(map(str, [*axes, batch or "B", *size]))
         raise InputError(f"input of shape {list(images.shape)}: {name} takes [{shape}]")
     check_normalised(images, data)
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, found below

@@ -17,8 +17,9 @@ import zoo
 from export.energy import TorchExecutor
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
-from zoo.images import normalise
+from zoo.images import to_input
 from zoo.manifest import read_manifest
+from zoo.saccades import with_saccades
 from zoo.samples import samples
 
 __all__ = ["PATH", "digests", "measure"]
@@ -31,8 +32,9 @@ def measure(name: str) -> dict[str, Any]:
     """Return the entry of a model in golden.json, as it is now."""
     model = zoo.load(name)
     data = model.known_origin.data
-    pixels, labels = _images(data)
-    logits, spikes = TorchExecutor(model).run(normalise(pixels, data))
+    pixels, labels = _images(data.images)
+    x = to_input(with_saccades(pixels, data, model.config.steps), data)
+    logits, spikes = TorchExecutor(model).run(x)
     return {
         "weights": digests(name),
         "correct": int((logits.argmax(1) == labels).sum()),

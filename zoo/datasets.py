@@ -62,8 +62,11 @@ class DatasetSpec(CheckedRecord):
         return read_record(cls, values, "data")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as they are written to JSON."""
-        return asdict(self)
+        """Return the fields as they are written to JSON; only events of still images name these."""
+        values = asdict(self)
+        if not self.still:
+            del values["still"], values["ratio"]
+        return values
 
     def stored_as(self, encoding: str) -> "DatasetSpec":
         """Return the description of the data in files of an encoding (Pillow's name; "": none).

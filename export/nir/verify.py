@@ -29,7 +29,7 @@ from export.verification import LayerCheck, Verification
 from zoo.activity import eval_mode
 from zoo.arrays import Array
 from zoo.blocks import Add, And, IAnd
-from zoo.danet import DANet
+from zoo.danet import DANet, Repeat
 from zoo.errors import ExportError, InputError, VerificationError, first_line
 from zoo.neurons import Lif
 
@@ -57,7 +57,8 @@ class NirVerification(Verification):
 def verify_nir(model: DANet, path: str | Path, images: Tensor | None = None) -> NirVerification:
     """Compare the NIR file at `path` with `model` on `images`.
 
-    `images` are normalised `[B, C, H, W]`; two of noise if none are given. A file of rounded
+    `images` are normalised `[B, C, H, W]`, or events `[T, B, C, H, W]`; two images of noise if none
+    are given. A file of rounded
     weights is compared with the model rounded likewise. Raises `InputError` for what is no NIR
     file, and `ExportError` for a graph that is not sound.
     """
@@ -77,9 +78,10 @@ def verify_graph(
     dialect = Metadata.from_graph(graph).exported_dialect()
     expected = export_model(model, "portable" if dialect == "portable" else "native")
     x = noise(model, 2) if images is None else images
+    batch = x.shape[-4]
     values = _Values(
         graph,
-        np.broadcast_to(x.numpy(), (model.config.steps, *x.shape)),
+        np.broadcast_to(x.numpy(), (model.config.steps, *x.shape[-4:])),
         needed={"output", *(mapping.node for mapping in expected.readings.values())},
     )
     missing = tuple(
@@ -102,7 +104,7 @@ def verify_graph(
         same = int((predicted == values["output"].mean(0).argmax(-1)).sum())
     size = {"nodes": len(graph.nodes), "edges": len(graph.edges)}
     return NirVerification(
-        checks, missing, changed, (len(x),), same, len(x), x.numpy(), values.trains, **size
+        checks, missing, changed, (batch,), same, batch, x.numpy(), values.trains, **size
     )
 
 
@@ -212,13 +214,18 @@ class _Values:
 
 @torch.inference_mode()
 def _compare(expected: ExportedGraph, values: _Values, images: Tensor) -> Iterator[LayerCheck]:
-    """Compare the output of each module that is in the graph, in the order of the calls."""
+    """Compare the output of each module that is in the graph, in the order of the calls.
+
+    These are of a still image `[B, C, H, W]`; events `[T, B, C, H, W]` are not repeated.
+    """
     # By path, [N, ...]: the graph's own value where it has one.
-    outputs: dict[str, Tensor] = {INPUT: images}
+    outputs: dict[str, Tensor] = {INPUT: images.flatten(0, -4)}
     last_use = {path: i for i, call in enumerate(expected.calls) for path in call.inputs}
     for i, call in enumerate(expected.calls):
         inputs = [outputs[path] for path in call.inputs]
-        if isinstance(call.module, EXACT):
+        if isinstance(call.module, Repeat) and images.dim() == 5:
+            (output,) = inputs
+        elif isinstance(call.module, EXACT):
             output = _exact(call.module)(*(x.double() for x in inputs))
         else:
             output = call.module(*(x.float() for x in inputs))

@@ -44,7 +44,7 @@ def write_nir(
 ) -> NirVerification:
     """Write the graph of `model` to `path`, and its spike trains for `images` beside it.
 
-    `images` are normalised `[B, C, H, W]`; two of noise if none are given. The file is read back
+    `images` are as in `export.nir.verify.verify_nir`. The file is read back
     and verified neuron by neuron; only then do both get their names. Raises `ExportError` for what
     NIR cannot say, `VerificationError` if what was read is not the model.
     """
@@ -104,12 +104,14 @@ def _filters(array: Array) -> dict[str, Any]:
 
 
 def write_trains(images: Array, trains: dict[str, Array], path: str | Path) -> None:
-    """Write `images` `[B, C, H, W]`, shown at every step, and spikes `[T, B, ...]` by node.
+    """Write `images` and the spikes `[T, B, ...]` of each node.
+
+    Images `[B, C, H, W]` are shown at every step; events are `[T, B, C, H, W]`.
 
     They become nir's `TimeGriddedData` `[B, T, elements]`, with a step of `DT` seconds.
     """
     steps = len(next(iter(trains.values())))
-    inputs = _gridded(np.broadcast_to(images, (steps, *images.shape)))
+    inputs = _gridded(np.broadcast_to(images, (steps, *images.shape[-4:])))
     nodes = {"input": nir.NIRNodeData({"input": inputs})}
     for name, train in trains.items():
         nodes[name] = nir.NIRNodeData({"spikes": _gridded(train.astype(bool))})

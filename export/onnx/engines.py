@@ -17,7 +17,7 @@ from zoo.arrays import Array
 from zoo.errors import InputError
 
 __all__ = [
-    "ERRORS", "TIME_PARTS", "Engine", "OnnxRuntime", "OpenVino", "StatefulRun", "reason",
+    "ERRORS", "FRAMES", "TIME_PARTS", "Engine", "OnnxRuntime", "OpenVino", "StatefulRun", "reason",
 ]  # fmt: skip
 
 # onnxruntime raises a class of its own for each of its status codes, without a common base;
@@ -33,6 +33,7 @@ ERRORS = (
     RuntimeError,
 )
 
+FRAMES = "frames"  # name of events whose time a graph of the zoo folded into the batch
 TIME_PARTS = "time.parts"  # name of the sizes into which a graph of the zoo splits time
 MAX_REASON = 300  # characters of a runtime's error
 Shapes = dict[str, tuple[int, ...]]  # by name; an axis of any length is 0

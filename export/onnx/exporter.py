@@ -28,6 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -36,12 +37,12 @@ from onnxscript import opset20 as op
 from torch import Tensor, nn
 
 from export.metadata import Form, Metadata
-from export.onnx.engines import TIME_PARTS
+from export.onnx.engines import FRAMES, TIME_PARTS
 from export.onnx.file import OPSET, write_verified
 from export.onnx.qdq import with_integers
 from export.onnx.step_form import add_state
 from export.onnx.verify import verify_onnx
-from export.prepare.fold import fold, still_image
+from export.prepare.fold import event_frames, fold, still_image
 from export.prepare.neurons import check_modules, lif_constants
 from export.prepare.quantize import weight_scales
 from export.prepare.trace import Call, leaves, trace
@@ -81,13 +82,21 @@ def to_onnx(
     neurons = {path: module for path, module in folded.named_modules() if isinstance(module, Lif)}
     for path, lif in neurons.items():
         folded.set_submodule(path, _Neuron(lif, free=batch is None))
-    proto = _translate(folded, still_image(model, batch=batch or 2), free=batch is None)
+    takes_events = form == "sequence" and model.known_origin.data.events
+    example, folds = still_image(model, batch=batch or 2), 1
+    if takes_events:  # which come to the stem with time folded into the batch
+        folded.stem.repeat = nn.Identity()
+        example, folds = event_frames(model, batch or 2).flatten(0, 1), steps
+    proto = _translate(folded, example, folds=folds, free=batch is None)
     graph = proto.graph
     # The last module's output keeps the name `logits`.
     _name(graph, {path for path, _ in leaves(folded)} - {"head.fc"})
     _store_constants(graph)
     _split_sizes(graph, steps, batch or 1)
-    _declare_shapes(graph, trace(model, still_image(model)), steps, batch)
+    image = event_frames(model) if takes_events else still_image(model)
+    _declare_shapes(graph, trace(model, image), steps, batch)
+    if takes_events:
+        _take_frames(graph, image, batch)
     if form == "step":
         add_state(graph, neurons)
     if model.origin and model.origin.weight_format != "float32":
@@ -101,14 +110,17 @@ def to_onnx(
     return proto
 
 
-def _translate(model: nn.Module, images: Tensor, *, free: bool) -> onnx.ModelProto:
-    """Return what `torch.onnx` makes of a model for such images, with a `free` batch or this."""
+def _translate(model: nn.Module, images: Tensor, *, folds: int, free: bool) -> onnx.ModelProto:
+    """Return what `torch.onnx` makes of a model for such images, with a `free` batch or this.
+
+    Images are `[B, C, H, W]`, or so many `folds` of a batch.
+    """
     with _quiet():
         program = torch.onnx.export(
             model,
             (images,),
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},) if free else None,
+            dynamic_shapes=({0: folds * torch.export.Dim("batch")},) if free else None,
             opset_version=OPSET,
             custom_translation_table=TRANSLATIONS,
             input_names=["images"],
@@ -301,6 +313,19 @@ def _declare_shapes(
             graph.value_info.append(
                 helper.make_tensor_value_info(call.path, TensorProto.FLOAT, shape)
             )
+
+
+def _take_frames(graph: onnx.GraphProto, image: Tensor, batch: int | None) -> None:
+    """Let a graph that takes images `[T*B, C, H, W]` take events `[T, B, C, H, W]`."""
+    steps, _, *shape = image.shape
+    for node in graph.node:
+        node.input[:] = [FRAMES if name == "images" else name for name in node.input]
+    sizes = numpy_helper.from_array(np.array([-1, *shape], np.int64), "time.fold")
+    graph.initializer.append(sizes)
+    fold = helper.make_node("Reshape", ["images", sizes.name], [FRAMES], f"{FRAMES}/fold")
+    graph.node.insert(0, fold)
+    axes: list[str | int | None] = [steps, batch or "batch", *shape]
+    graph.input[0].CopyFrom(helper.make_tensor_value_info("images", TensorProto.FLOAT, axes))
 
 
 def _count(graph: onnx.GraphProto, paths: list[str], steps: int, batch: int | None) -> None:

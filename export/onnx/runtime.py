@@ -116,11 +116,17 @@ class OnnxModel:
     def run(self, images: Array) -> OnnxOutput:
         """Return the logits and spikes of normalised `images` `[B, C, H, W]`, any number of them.
 
-        Numbers of another type than float32 are rounded to it. A file of a fixed batch is run as
-        often as needed, the last time with zeros in place of images. Raises `InputError` for
-        anything but images of the network.
+        A model of events takes these, `[T, B, C, H, W]`. Numbers of another type than float32 are
+        rounded to it. A file of a fixed batch is run as often as needed, the last time with zeros
+        in place of images. Raises `InputError` for anything but images of the network.
         """
-        images = as_network_input(images, name=self.about.name, data=self.about.data)
+        takes_events = len(self._engine.inputs["images"]) == 5
+        images = as_network_input(
+            images,
+            name=self.about.name,
+            data=self.about.data,
+            steps=self.about.steps if takes_events else 0,
+        )
         workers = self.runtime.workers
         run_parts = map if workers == 1 else self._pool.map
         return OnnxOutput.of(run_images(self._engine, images, workers=workers, run_parts=run_parts))
@@ -135,23 +141,24 @@ def run_images(
 ) -> dict[str, Array]:
     """Return every output of a `sequence` graph, `[B, ...]` or `[T*B, ...]`, for `images`.
 
-    The images `[B, C, H, W]` are divided among the workers, or into parts of the graph's own batch
-    if it is fixed, the last of them filled up with zeros. `run_parts` maps a function over the
-    parts, in order.
+    The images `[B, C, H, W]`, or events `[T, B, C, H, W]`, are divided among the workers, or into
+    parts of the graph's own batch if it is fixed, the last of them filled up with zeros.
+    `run_parts` maps a function over the parts, in order.
     """
-    count, fixed = len(images), engine.inputs["images"][0]
+    batch_axis = images.ndim - 4
+    count, fixed = images.shape[batch_axis], engine.inputs["images"][batch_axis]
     if fixed:
         parts = max(1, -(-count // fixed))
-        padded = np.zeros((parts * fixed, *images.shape[1:]), np.float32)
-        padded[:count] = images
-        images = padded
+        missing = np.zeros((images.ndim, 2), int)
+        missing[batch_axis, 1] = parts * fixed - count
+        images = np.pad(images, missing)
     else:
         parts = max(1, min(workers, count))
-    split = np.array_split(images, parts)
+    split = np.array_split(images, parts, batch_axis)
     outputs = list(run_parts(lambda part: engine.run(None, {"images": part}), split))
-    if len(outputs) == 1 and len(images) == count:
+    if len(outputs) == 1 and images.shape[batch_axis] == count:
         return dict(zip(engine.outputs, outputs[0], strict=True))
-    sizes = [len(part) for part in split]
+    sizes = [part.shape[batch_axis] for part in split]
     return {
         name: _join(arrays, sizes, count)
         for name, *arrays in zip(engine.outputs, *outputs, strict=True)

@@ -14,12 +14,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from export.onnx.engines import ERRORS, Engine, reason
+from export.onnx.engines import ERRORS, FRAMES, Engine, reason
 from export.onnx.file import read_file, read_metadata
 from export.onnx.qdq import integer_weights
 from export.onnx.runtime import Runtime
 from export.onnx.step_form import NEXT, STATE
-from export.prepare.fold import folded_norms, fused, noise, still_image
+from export.prepare.fold import event_frames, folded_norms, fused, noise, still_image
 from export.prepare.quantize import as_weight_format, quantize_weights
 from export.prepare.trace import INPUT, Call, trace
 from export.verification import LayerCheck, Verification
@@ -77,7 +77,11 @@ def _verify(
 ) -> Verification:
     sizes = _batch_sizes(proto)
     needed = sum(sizes)
-    ours, theirs = list(still_image(model, 1).shape[1:]), _image_shape(proto)[1:]
+    shape = _image_shape(proto)
+    takes_events = len(shape) == 5
+    image = event_frames(model) if takes_events else still_image(model)
+    # the number of images, which may be free, is none of their shape
+    ours, theirs = ([n for i, n in enumerate(s) if i != len(s) - 4] for s in (image.shape, shape))
     if ours != theirs:
         raise VerificationError(
             f"{path} cannot be run as this model: it is an export of "
@@ -85,14 +89,18 @@ def _verify(
             f"and {model.known_origin.name} takes {ours}"
         )
     if images is None:
-        images = noise(model, needed)
-    if len(images) < needed:
+        steps = len(image) if takes_events else 1
+        images = noise(model, steps * needed)
+        images = images.reshape(steps, needed, *image.shape[2:]) if takes_events else images
+    batch_axis = int(takes_events)
+    count = images.shape[batch_axis]
+    if count < needed:
         raise InputError(
-            f"{len(images)} images: {path} is verified at batch {' and '.join(map(str, sizes))}, "
+            f"{count} images: {path} is verified at batch {' and '.join(map(str, sizes))}, "
             f"give {needed} or more"
         )
-    batches = [*torch.split(images[:needed], list(sizes))]
-    calls = trace(model, still_image(model))
+    batches = [*torch.split(images.narrow(batch_axis, 0, needed), list(sizes), batch_axis)]
+    calls = trace(model, image)
     export = _Export(
         proto, _states(proto), model.config.steps, _exported_names(calls, proto), runtime
     )
@@ -110,7 +118,8 @@ def _verify(
 def _batch_sizes(proto: onnx.ModelProto) -> tuple[int, ...]:
     """Return the sizes at which a file is verified: its own, if that is fixed."""
     shape = _image_shape(proto)
-    return (shape[0],) if shape and shape[0] > 0 else BATCHES
+    size = shape[len(shape) - 4] if len(shape) >= 4 else 0
+    return (size,) if size else BATCHES
 
 
 def _image_shape(proto: onnx.ModelProto) -> list[int]:
@@ -138,7 +147,8 @@ def _exported_names(calls: list[Call], proto: onnx.ModelProto) -> dict[str, str]
     merged = folded_norms(calls)
     names = {call.path: call.path for call in calls if call.path not in merged.values()}
     names |= merged | {calls[-1].path: "logits"}
-    return {INPUT: "images"} | {path: name for path, name in names.items() if name in exported}
+    first = FRAMES if FRAMES in exported else "images"
+    return {INPUT: first} | {path: name for path, name in names.items() if name in exported}
 
 
 def _missing(calls: list[Call], compared: set[str]) -> tuple[str, ...]:
@@ -267,8 +277,10 @@ def _compare(export: _Export, calls: list[Call], batches: list[Tensor]) -> Itera
         names[path]: i for i, call in enumerate(calls) for path in call.inputs if path in names
     }
     values_of_batch = [{"images": images} for images in batches]
+    if FRAMES in names.values():
+        values_of_batch = [{FRAMES: events.flatten(0, 1)} for events in batches]
     done = 0
-    for piece in _pieces(calls, sum(map(len, batches))):
+    for piece in _pieces(calls, sum(images.shape[-4] for images in batches)):
         paths = {call.path for call in piece}
         outputs = sorted({names[path] for path in paths if path in names})
         states = {

@@ -15,7 +15,15 @@ from export.prepare.trace import Call, trace
 from zoo.danet import DANet
 from zoo.errors import ExportError
 
-__all__ = ["Folded", "fold", "folded_norms", "fused", "noise", "still_image"]
+__all__ = [
+    "Folded",
+    "event_frames",
+    "fold",
+    "folded_norms",
+    "fused",
+    "noise",
+    "still_image",
+]
 
 
 class Folded(nn.Identity):
@@ -34,6 +42,11 @@ def still_image(model: DANet, batch: int = 1) -> torch.Tensor:
         )
     data = model.known_origin.data
     return torch.zeros(batch, data.channels, data.size, data.size)
+
+
+def event_frames(model: DANet, batch: int = 1) -> torch.Tensor:
+    """Return zeros of the shape of events for a model of these, `[T, B, C, H, W]`."""
+    return still_image(model, batch).repeat(model.head.readout.steps, 1, 1, 1, 1)
 
 
 def noise(model: DANet, batch: int) -> torch.Tensor:

@@ -46,8 +46,8 @@ def leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def trace(model: DANet, x: Tensor) -> list[Call]:
     """Return the calls of `model(x)` in the order in which they ran.
 
-    `x` is a still image, `[B, C, H, W]`. Raises `ExportError` for a module that has no exact
-    export.
+    `x` is a still image, `[B, C, H, W]`, or events `[T, B, C, H, W]`. Raises `ExportError` for a
+    module that has no exact export.
     """
     check_modules(model)
     calls: list[Call] = []
@@ -68,6 +68,9 @@ def trace(model: DANet, x: Tensor) -> list[Call]:
         producer[key] = path
         forget.append(weakref.ref(output, lambda _: producer.pop(key, None)))
 
+    def begin(_: nn.Module, args: tuple[Any, ...]) -> None:
+        producer[id(args[0])] = INPUT  # of events, a view with time folded into the batch
+
     def check(path: str, lif: Lif, args: tuple[Any, ...]) -> None:
         check_shapes(path, lif, tuple(args[0].shape[1:]))
 
@@ -76,6 +79,7 @@ def trace(model: DANet, x: Tensor) -> list[Call]:
     with (
         forward_hooks(modules, lambda path: partial(record, path)),
         forward_hooks(neurons, lambda path: partial(check, path), before=True),
+        forward_hooks({"stem": model.stem}, lambda _: begin, before=True),
         torch.inference_mode(),
     ):
         model(x)
