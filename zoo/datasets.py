@@ -16,7 +16,7 @@ __all__ = ["DATASETS", "DEFAULT_DATASET", "PUBLISHED", "DatasetSpec", "Published
 OWN_TAG = "own"  # of images in other classes than those of any data set that is known
 DEFAULT_DATASET = "in1k"  # what a model's name means that names no data and has no weights
 
-A_SHARE = Rule("a share, from 0 and below 1", lambda value: 0 <= value < 1)
+A_SHARE = Rule("a share of images, from 0 and below 1", lambda value: 0 <= value < 1)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class DatasetSpec(CheckedRecord):
     # the tag of the still images of which simulated saccades make the events (`zoo.saccades`), and
     # the share of their range of brightness that is an event; none for recordings and images
     still: str = ""
-    ratio: Annotated[float, A_SHARE] = 0.0
+    ratio: Annotated[float, between(0, 1)] = 0.0
     # share of the training images held out, of data without a test split
     held_out: Annotated[float, A_SHARE] = 0.0
     held_out_of: int = 0  # how many images that was a share of; other images are divided otherwise
@@ -50,7 +50,7 @@ class DatasetSpec(CheckedRecord):
             )
         if self.classes and len(self.classes) != self.num_classes:
             raise ConfigError(f"{len(self.classes)} class names for {self.num_classes} classes")
-        if self.still and (self.still not in _IMAGES or not self.events):
+        if self.still and (self.still not in STORED or not self.events):
             raise ConfigError(f"still = {shown(self.still)}: there are no events of these images")
 
     @classmethod
@@ -100,7 +100,7 @@ class DatasetSpec(CheckedRecord):
     @property
     def images(self) -> "DatasetSpec":
         """Return the description of the images that are read from files: the still ones, if any."""
-        return _IMAGES[self.still].spec if self.still else self
+        return STORED[self.still].spec if self.still else self
 
     def label(self, index: int) -> str:
         """Return the name of a class, or `class INDEX` where names are not known."""
@@ -121,7 +121,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # to
 # A model of events takes their number: this undoes the division of bytes by 255.
 COUNTS_MEAN, COUNTS_STD = (0.0, 0.0), (1 / 255, 1 / 255)
 
-_IMAGES: dict[str, PublishedDataset] = {
+# The data sets as files hold them; of the still images among them, events are made too.
+STORED: dict[str, PublishedDataset] = {
     dataset.spec.tag: dataset
     for dataset in (
         PublishedDataset(
@@ -190,7 +191,7 @@ _IMAGES: dict[str, PublishedDataset] = {
 
 def _saccades(tag: str, ratio: float) -> PublishedDataset:
     """Return the data set of the events that simulated saccades make of still images."""
-    stills = _IMAGES[tag]
+    stills = STORED[tag]
     spec = replace(
         stills.spec,
         tag=f"i2e-{tag}",
@@ -207,7 +208,7 @@ def _saccades(tag: str, ratio: float) -> PublishedDataset:
 
 
 # The ratios are the paper's.
-PUBLISHED = _IMAGES | {
+PUBLISHED = STORED | {
     f"i2e-{tag}": _saccades(tag, ratio) for tag, ratio in (("fmnist", 0.15), ("cifar10", 0.07))
 }
 
