@@ -287,7 +287,7 @@ def test_what_can_be_adopted_is_printed_with_its_data(
         (
             ["own.toml"],
             "data 'pets' is no data set of the zoo "
-            "(in1k, tin200, cifar10, fmnist, nmnist, dvsgesture, i2e-fmnist, i2e-cifar10): say where it",
+            "(in1k, tin200, cifar10, fmnist, nmnist, dvsgesture, i2e-fmnist, i2e-cifar10): say",
         ),
         (["nothing.toml"], "no stage of the plan has adopt = true, so none would run"),
         (
