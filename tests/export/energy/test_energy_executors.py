@@ -97,7 +97,7 @@ def test_three_executors_and_both_dialects(tmp_path, name, config):
         "NIR",
         "NIR",
     ]
-    assert {report.source.name for report in reports} == {name}
+    assert {report.source.name for report in reports} == {model.known_origin.name}
 
 
 def test_teacher_forced_counts_are_equal_where_spikes_are_not(tmp_path):
