@@ -173,6 +173,8 @@ WRONG = [
     ("classify ./large.png", "'./large.png' is a file: a name, a model folder or hf:ORG/REPO"),
     ("clasify danet20-t4", "invalid choice: 'clasify'; nearest are classify (choose from"),
     ("info danet20-t4.fmnits", "unknown data set 'fmnits'; nearest are fmnist, nmnist, "),
+    ("train danet20-t9.i2e-fmnist", "T = 9: there are simulated saccades for T = 1 to 8"),
+    ("train danet20-t2.i2e-pets --data .", "unknown data set 'i2e-pets'; "),
     ("info ./absent", "'./absent': there is no such model folder"),
     ("info somebody/pets", "no such model folder; a model on the Hub is hf:somebody/pets"),
     ("info text.onnx", "text.onnx: .onnx files are for `zoo classify`, `zoo evaluate`"),

@@ -17,6 +17,13 @@ pytestmark = pytest.mark.slow
 NETWORK = "danet20-t4.fmnist"
 PAGES = ("energy", "comparison", "check")
 WIDTHS = (390, 768, 1280)
+BROWSER = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--disable-dev-shm-usage",  # a container may have little shared memory
+)
 
 # Elements with text of their own that lie outside of the window, or are narrower than their text.
 CUT = """
@@ -80,7 +87,7 @@ def browser() -> Iterator[webdriver.Chrome]:
     driver = shutil.which("chromedriver")
     assert driver, "these tests need Debian's packages chromium and chromium-driver"
     options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+    for argument in BROWSER:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(driver))

@@ -44,7 +44,7 @@ def test_no_name_and_no_column_is_cut(
 def test_a_table_too_wide_for_a_terminal_is_a_paragraph_for_each_row(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a pipe nobody looks at, it stays a table."""
+    """It stays a table in a pipe, which nobody looks at."""
 
     def shown() -> list[str]:
         table = terminal.table("name", "words", "empty", "number", title="title")

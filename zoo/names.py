@@ -76,7 +76,9 @@ class ModelSpec:
             raise UnknownName(f"unknown model {name!r}{_nearest(name)}")
         if not 1 <= steps <= MAX_STEPS:
             raise UnknownName(f"{name!r}: T = {steps} time steps; valid are 1 to {MAX_STEPS}")
-        if dataset is not None and dataset not in DATASETS and not own_data:
+        # A word for images of one's own is no data set whose events are simulated.
+        own_word = own_data and "-" not in (dataset or "")
+        if dataset is not None and dataset not in DATASETS and not own_word:
             raise UnknownName(
                 f"{name!r}: unknown data set {dataset!r}{nearest(dataset, DATASETS)}; valid are "
                 f"{', '.join(DATASETS)}; a model "

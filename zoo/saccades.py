@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError
 
-__all__ = ["MOVES", "saccades", "with_saccades"]
+__all__ = ["MOVES", "check_steps", "saccades", "with_saccades"]
 
 # The shift (row, column) of the earlier and the later copy at each step (algorithm 1, line 2).
 MOVES = (
@@ -30,6 +30,12 @@ MOVES = (
     ((0, 0), (-1, 1)),
     ((0, 0), (-1, -1)),
 )
+
+
+def check_steps(steps: int) -> None:
+    """Raise `InputError` for a number of steps T that the simulation does not have."""
+    if not 1 <= steps <= len(MOVES):
+        raise InputError(f"T = {steps}: there are simulated saccades for T = 1 to {len(MOVES)}")
 
 
 def with_saccades(pixels: Tensor, data: DatasetSpec, steps: int) -> Tensor:
@@ -54,8 +60,7 @@ def saccades(images: Tensor, ratio: float, steps: int = len(MOVES)) -> Tensor:
         raise InputError(f"images [B, C, H, W] are needed, these are {list(images.shape)}")
     if not 0 <= ratio < 1:
         raise InputError(f"ratio = {ratio} must be from 0 to below 1")
-    if not 1 <= steps <= len(MOVES):
-        raise InputError(f"T = {steps}: there are simulated saccades for T = 1 to {len(MOVES)}")
+    check_steps(steps)
     brightness = images.amax(1).float()  # [B, H, W]
     darkest, brightest = brightness.amin((1, 2)), brightness.amax((1, 2))
     threshold = (ratio * (brightest - darkest))[:, None, None]

@@ -40,6 +40,8 @@ def verify_onnx(
 ) -> Verification:
     """Compare the ONNX file at `path` with `model` on normalised `images` `[B, C, H, W]`.
 
+    A network of events is compared on frames of them, `[T, B, C, H, W]`.
+
     The file is computed by `runtime` (onnxruntime), and `model` rounded as the file's weights are.
     There must be at least 3 images, or as many as a file of a fixed batch takes; noise is taken if
     none are given.
@@ -93,6 +95,10 @@ def _verify(
         images = noise(model, steps * needed)
         images = images.reshape(steps, needed, *image.shape[2:]) if takes_events else images
     batch_axis = int(takes_events)
+    if images.dim() != image.dim():
+        axes = [str(size) for size in theirs]
+        axes.insert(batch_axis, "B")
+        raise InputError(f"images of shape {[*images.shape]}: {path} takes [{', '.join(axes)}]")
     count = images.shape[batch_axis]
     if count < needed:
         raise InputError(

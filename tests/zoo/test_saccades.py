@@ -35,7 +35,7 @@ def test_events_are_those_of_the_paper_s_convolution() -> None:
 
 
 def test_the_published_rate_of_events() -> None:
-    """Of Fashion-MNIST at 32 pixels and the ratio .15 it is 10.76 % (the paper's statistics)."""
+    """The paper has 10.76 % of Fashion-MNIST at 32 pixels and the ratio .15."""
     images = F.interpolate(samples("fmnist")[0].float(), size=32, mode="bilinear")
     assert saccades(images, 0.15).float().mean().item() == pytest.approx(0.1076, abs=0.002)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo.datasets import DatasetSpec
 from zoo.errors import ConfigError, InputError
-from zoo.saccades import saccades
+from zoo.saccades import check_steps, saccades
 from zoo.training.events import read_events
 from zoo.training.idx import read_idx
 from zoo.training.mapped import MapDataset
@@ -195,6 +195,7 @@ def load_split(
         opened: The rows of the training split of `source`, if they were opened before.
     """
     if data.still:
+        check_steps(steps)
         stills = load_split(
             data.images,
             split,

@@ -56,7 +56,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Value:
-    """What a bar stands for; `group` is its colour, `row` the anchor of a row of the table."""
+    """A value that a bar shows; `group` is its colour, `row` the anchor of a row of the table."""
 
     name: str
     value: float

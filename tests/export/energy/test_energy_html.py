@@ -11,6 +11,7 @@ import torch
 from support.networks import lively
 
 import zoo
+from export import units
 from export.energy import estimate, find_devices
 from export.energy.output import charts, html, text
 from export.prepare.quantize import quantize_weights
@@ -189,6 +190,13 @@ def test_several_on_one_plane(reports):
     heights = sorted(point.text for point in crowded.points)
     assert len(heights) == 4
     assert all(b - a >= charts.MIN_LABEL_HEIGHT for a, b in pairwise(heights))
+
+
+def test_an_axis_has_one_unit(reports):
+    plot = charts.energy_plot(reports[0], "model-1")
+    whole, half = (scale.split() for scale in plot.scale)
+    assert whole[1] == half[1] and float(half[0]) == pytest.approx(float(whole[0]) / 2, rel=0.02)
+    assert units.joules(954_000, like=1_910_000) == "0.95 µJ" != units.joules(954_000)
 
 
 def test_models_that_agree_are_one_point(reports):

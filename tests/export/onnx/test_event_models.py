@@ -94,5 +94,9 @@ def test_what_is_no_recording_of_so_many_frames(
     other = lively("danet20-t2.i2e-fmnist", 12, widths=(4, 6, 8))
     with pytest.raises(VerificationError, match=r"for images \[3, 2, 12, 12\], and .* takes \[2, "):
         verify_onnx(other, file)
+    with pytest.raises(
+        InputError, match=r"images of shape \[5, 2, 12, 12\]: .* takes \[3, B, 2, 12"
+    ):
+        verify_onnx(model, file, events[0])
     with pytest.raises(InputError, match=r"2 images: .* is verified at batch 1 and 2, give 3"):
         verify_onnx(model, file, events[:, :2])

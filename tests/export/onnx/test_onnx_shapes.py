@@ -40,7 +40,7 @@ def models() -> dict[str, DANet]:
             module.weight.data = torch.randint(-127, 128, module.weight.shape) / 256
             # so that rounding to 8 bits has the scale 1/256
             module.weight.data[:, 0, 0, 0] = 127 / 256
-    return {precision: quantize_weights(model, precision) for precision in ("float32", "int8")}  # type: ignore[arg-type]
+    return {"float32": quantize_weights(model, "float32"), "int8": quantize_weights(model, "int8")}
 
 
 def images(count: int) -> np.ndarray:
