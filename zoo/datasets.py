@@ -102,6 +102,19 @@ class DatasetSpec(CheckedRecord):
         """Return the description of the images that are read from files: the still ones, if any."""
         return STORED[self.still].spec if self.still else self
 
+    @property
+    def max_count(self) -> int:
+        """Return the greatest count of events of a bin and pixel that is told apart."""
+        return 1 if self.still else 255
+
+    @property
+    def on_channel(self) -> int:
+        """Return the channel of the events of brighter pixels: first in simulated saccades.
+
+        Recordings have it second, as the package tonic numbers the polarities.
+        """
+        return 0 if self.still else 1
+
     def label(self, index: int) -> str:
         """Return the name of a class, or `class INDEX` where names are not known."""
         return self.classes[index] if self.classes else f"class {index}"

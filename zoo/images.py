@@ -1,4 +1,4 @@
-"""Pictures, from files, Pillow or arrays, as the tensors that a model takes."""
+"""Pictures, from files, Pillow or arrays, and recordings, as the tensors that a model takes."""
 
 import os
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from torch import Tensor
 from zoo.datasets import DatasetSpec
 from zoo.decode import Encoded, Unreadable, centre, decode
 from zoo.errors import InputError
+from zoo.recordings import SUFFIXES, Sensor, is_recording, read_recording
 from zoo.saccades import with_saccades
 
-__all__ = ["Picture", "Transform", "normalise", "read_image", "to_input"]
+__all__ = ["Picture", "Transform", "normalise", "read_image", "read_pixels", "to_input"]
 
 # A file, Pillow's image, or bytes [H, W], [H, W, C] or [C, H, W].
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -24,14 +25,16 @@ ARRAY_CHANNELS = (1, 3, 4)  # grey, RGB, RGB with transparency
 
 @dataclass(frozen=True)
 class Transform:
-    """Turns pictures into the input of a model of `data`.
+    """Turns pictures, or recordings of events, into the input of a model of `data`.
 
-    The input is float32 `[B, C, H, W]` on the CPU, resized, cropped and normalised, or the events
-    `[T, B, 2, H, W]` of simulated saccades, for a model of these with T = `steps`. A picture is a
+    The input is float32 `[B, C, H, W]` on the CPU, resized, cropped and normalised. A picture is a
     file, Pillow's image, or uint8 `[H, W]`, `[H, W, C]` or `[C, H, W]` of numpy or torch, and
     stands for a batch of one; a list, tuple or array `[B, ...]` of pictures is a batch. The pixels
-    are those that an evaluation and `zoo classify` see. Raises `InputError` for what is no picture,
-    and where the model takes recorded events.
+    are those that an evaluation and `zoo classify` see.
+
+    For a model of events with T = `steps` it is `[T, B, 2, H, W]`, of files that
+    `zoo.recordings.read_recording` reads; one of simulated saccades makes it of pictures too.
+    Raises `InputError` for what is neither, or does not fit the model.
     """
 
     data: DatasetSpec
@@ -42,10 +45,10 @@ class Transform:
         if isinstance(pictures, np.ndarray | Tensor) and pictures.ndim == 4:
             pictures = list(pictures)
         batch = pictures if isinstance(pictures, list | tuple) else [pictures]
-        pixels = [read_image(picture, self.data.images) for picture in batch]
+        pixels = [read_pixels(picture, self.data, self.steps) for picture in batch]
         if not pixels:
             raise InputError("there are no pictures to transform: give at least one")
-        return to_input(with_saccades(torch.stack(pixels), self.data, self.steps), self.data)
+        return to_input(torch.stack(pixels), self.data)
 
 
 def normalise(pixels: Tensor, data: DatasetSpec) -> Tensor:
@@ -68,6 +71,27 @@ def to_input(pixels: Tensor, data: DatasetSpec) -> Tensor:
     return x.transpose(0, 1) if x.dim() == 5 else x
 
 
+def read_pixels(
+    source: Picture,
+    data: DatasetSpec,
+    steps: int,
+    *,
+    sensor: Sensor | None = None,
+    changes: list[str] | None = None,
+) -> Tensor:
+    """Return one picture as bytes `[C, H, W]`, or one recording of events as `[T, 2, H, W]`.
+
+    For a model of simulated saccades a picture becomes its events. `sensor` is the size of the
+    camera of a recording that does not say it; `changes` is extended by what was done. Raises
+    `InputError` as `read_image` and `read_recording` do.
+    """
+    if isinstance(source, str | os.PathLike) and is_recording(Path(source)):
+        frames = read_recording(Path(source), data, steps, sensor=sensor, changes=changes)
+        return torch.from_numpy(frames)
+    pixels = read_image(source, data.images, changes=changes)
+    return with_saccades(pixels[None], data, steps)[0]
+
+
 def read_image(image: Picture, data: DatasetSpec, *, changes: list[str] | None = None) -> Tensor:
     """Return one picture as bytes `[C, H, W]` of the model's size, as an evaluation sees it.
 
@@ -75,10 +99,10 @@ def read_image(image: Picture, data: DatasetSpec, *, changes: list[str] | None =
     it cannot be read as an image.
     """
     if data.events or data.channels not in (1, 3):
-        kind = " of events" if data.events else ""
-        raise InputError(
-            f"a model of {data.title} takes {data.channels} channels{kind}, not images"
-        )
+        takes = f"images of {data.channels} channels, and no image files"
+        if data.events:
+            takes = f"recordings of events, files {', '.join(SUFFIXES)}, and no images"
+        raise InputError(f"a model of {data.title} takes {takes}")
     title, source = _source(image)
     try:
         return torch.from_numpy(decode(source, data, centre(data), changes=changes).copy())

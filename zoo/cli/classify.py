@@ -15,6 +15,7 @@ from zoo.cli.options import (
     add_json,
     add_network,
     add_runtime,
+    add_sensor,
 )
 from zoo.cli.output import print_json
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.datasets import DatasetSpec
+    from zoo.recordings import Sensor
 
 __all__ = ["ClassifyOptions", "add_parser", "run"]
 
@@ -34,6 +36,7 @@ class ClassifyOptions(RuntimeOptions):
 
     model: str
     images: list[Path]
+    sensor: "Sensor | None"
     json: bool
 
 
@@ -43,8 +46,12 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "classify", summary, ClassifyOptions, run)
     add_json(parser)
     add_network(parser, "model", "or an exported .onnx file")
-    text = "image files of any size, which are resized and cropped as in an evaluation"
+    text = (
+        "image files of any size, which are resized and cropped as in an evaluation; for a model "
+        "of events, recordings in .npy, .npz, .txt, .csv, .h5 or .aedat"
+    )
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help=text)
+    add_sensor(parser)
     add_runtime(parser)
 
 
@@ -53,7 +60,13 @@ def run(options: ClassifyOptions) -> int:
     from zoo.images import to_input
 
     network = load_predictor(options.model, options)
-    images = read_images(options.images, network.data, network.steps, allow_drawings=True)
+    images = read_images(
+        options.images,
+        network.data,
+        network.steps,
+        sensor=options.sensor,
+        allow_drawings=True,
+    )
     logits = network.predict(to_input(images.pixels, network.data))
     silent = network.warn_if_silent()
     predictions = _predictions(logits, images, network.data)

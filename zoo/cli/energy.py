@@ -25,6 +25,7 @@ from zoo.cli.options import (
     add_json,
     add_network,
     add_runtime,
+    add_sensor,
 )
 from zoo.cli.output import check_output_folder, note, print_json
 from zoo.cli.parser import add_alias, positive
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from export.energy import EnergyReport, Executor
     from zoo.datasets import DatasetSpec
+    from zoo.recordings import Sensor
 
     Batches = Iterator[tuple[Tensor, Tensor | None]]
 
@@ -48,6 +50,7 @@ class EnergyOptions(RuntimeOptions):
 
     models: list[str]
     images: list[Path]
+    sensor: "Sensor | None"
     data: str | None  # folder or hub id of the test split
     first: int | None  # images to count on; None: all
     input: Path | None  # .npy file with the input of a .nir file
@@ -66,8 +69,9 @@ def add_parser(commands: Commands) -> None:
     add_json(parser)
     files = "or an exported .onnx file, or a .nir file of any tool"
     add_network(parser, "models", files, nargs="+", metavar="MODEL")
-    text = "image files to count on (default: the bundled images)"
+    text = "image files, or recordings of events, to count on (default: the bundled images)"
     parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="FILE", help=text)
+    add_sensor(parser)
     add_data(parser, "count on the test split of this source")
     text = "count on the first N images alone"
     parser.add_argument("--first", type=positive, metavar="N", help=text)
@@ -202,7 +206,7 @@ def _batches(
         if options.images:
             raise InputError("--images and --data are two sources of images: give one of them")
         return _split_batches(executor, data, options.data, options.first)
-    images = read_images(options.images, data, executor.source.steps)
+    images = read_images(options.images, data, executor.source.steps, sensor=options.sensor)
     if verbose:
         _print_changes(images)
     return _image_batches(executor, data, images, options.first)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from zoo.danet import DANet
     from zoo.datasets import DatasetSpec
+    from zoo.recordings import Sensor
 
 __all__ = ["Images", "bundled_pair", "read_images"]
 
@@ -23,7 +24,7 @@ __all__ = ["Images", "bundled_pair", "read_images"]
 class Images:
     """Images of the size and channels that a model takes."""
 
-    pixels: "Tensor"  # bytes [N, C, H, W], or events of simulated saccades [N, T, 2, H, W]
+    pixels: "Tensor"  # bytes [N, C, H, W], or events [N, T, 2, H, W]
     labels: list[int]  # empty for image files
     source: str  # "bundled Fashion-MNIST images"; empty for image files
     titles: list[str]
@@ -32,20 +33,31 @@ class Images:
 
 
 def read_images(
-    paths: Sequence[Path], data: "DatasetSpec", steps: int, *, allow_drawings: bool = False
+    paths: Sequence[Path],
+    data: "DatasetSpec",
+    steps: int,
+    *,
+    sensor: "Sensor | None" = None,
+    allow_drawings: bool = False,
 ) -> Images:
-    """Read image files for a model of `data`, or its bundled images if there are no `paths`.
+    """Read files for a model of `data` with T = `steps`, or its bundled images without `paths`.
 
-    For a model of simulated saccades they are turned into their events, of T = `steps`. With
-    `allow_drawings`, bundled drawings stand in for images that may not be shipped. Raises
-    `InputError` for a file that is not an image, or where nothing is bundled.
+    They are images, or for a model of events recordings of a camera of `sensor` pixels; one of
+    simulated saccades takes the events of images too. With `allow_drawings`, bundled drawings stand
+    in for images that may not be shipped. Raises `InputError` for a file that is neither or does
+    not fit, for a `sensor` without a recording, or where nothing is bundled.
     """
     import torch
 
-    from zoo.images import read_image
+    from zoo.images import read_pixels
+    from zoo.recordings import is_recording
     from zoo.saccades import with_saccades
     from zoo.samples import drawings, samples
 
+    if sensor and not any(map(is_recording, paths)):
+        raise InputError(
+            "--sensor is the camera's size of a recording of events, and none is given"
+        )
     if not paths:
         drawn = drawings(data.images.tag) if allow_drawings else None
         pixels, labels = drawn or samples(data.images.tag)
@@ -58,12 +70,11 @@ def read_images(
     changes: list[list[str]] = [[] for _ in paths]
     pixels = torch.stack(
         [
-            read_image(path, data.images, changes=made)
+            read_pixels(path, data, steps, sensor=sensor, changes=made)
             for path, made in zip(paths, changes, strict=True)
         ]
     )
-    events = with_saccades(pixels, data, steps)
-    return Images(events, [], "", [str(path) for path in paths], changes)
+    return Images(pixels, [], "", [str(path) for path in paths], changes)
 
 
 def bundled_pair(model: "DANet") -> "Tensor | None":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from zoo import hub
-from zoo.cli.parser import Assign, Parser, add_alias, licence, positive, seconds
+from zoo.cli.parser import Assign, Parser, add_alias, licence, positive, seconds, sensor
 from zoo.errors import InputError
 from zoo.names import ModelSpec
 from zoo.provenance import WEIGHT_FORMATS
@@ -33,6 +33,7 @@ __all__ = [
     "add_licence",
     "add_network",
     "add_runtime",
+    "add_sensor",
     "add_skip_bad",
     "add_weights",
 ]
@@ -169,6 +170,12 @@ def add_dt(parser: Parser) -> None:
     """Add `--dt`, the time step of a `.nir` file."""
     text = "time step of a .nir file that does not give one (default: 1e-4, with a note)"
     parser.add_argument("--dt", type=seconds, metavar="SECONDS", help=text)
+
+
+def add_sensor(parser: Parser) -> None:
+    """Add the option that says the size of an event camera."""
+    text = "the event camera's pixels, where a recording does not say them (default: the model's)"
+    parser.add_argument("--sensor", type=sensor, metavar="WIDTHxHEIGHT", help=text)
 
 
 def add_runtime(parser: Parser) -> None:

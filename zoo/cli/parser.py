@@ -17,7 +17,17 @@ from typing import Any, NoReturn
 
 from zoo.errors import InputError, nearest
 
-__all__ = ["Assign", "Flag", "Parser", "Store", "add_alias", "licence", "positive", "seconds"]
+__all__ = [
+    "Assign",
+    "Flag",
+    "Parser",
+    "Store",
+    "add_alias",
+    "licence",
+    "positive",
+    "seconds",
+    "sensor",
+]
 
 
 class Parser(argparse.ArgumentParser):
@@ -206,3 +216,11 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def sensor(text: str) -> tuple[int, int]:
+    """Return the width and height that `text` says. Raises argparse's error for anything else."""
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no WIDTHxHEIGHT, as in 346x260")
+    return int(match[1]), int(match[2])

@@ -13,12 +13,12 @@ import numpy as np
 
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError, first_line
+from zoo.recordings.frames import as_frames, check_inside, count_events, equal_bins
 from zoo.training.sources import check_labels
 
 __all__ = ["read_events"]
 
 log = logging.getLogger(__name__)
-MAX_COUNT = 255  # events of a bin, polarity and pixel that are told apart
 # By the tag of a data set: tonic's class, which is also the folder that it looks for, ...
 CLASSES = {"nmnist": "NMNIST", "dvsgesture": "DVSGesture"}
 # ... the folder of each split in it, ...
@@ -35,14 +35,11 @@ def read_events(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Return counts uint8 `[N, T, P, H, W]`, labels int64 `[N]`, and how many were left out.
 
-    A count of 255 stands for more too. A recording is cut into `steps` bins of equal length in
-    whole microseconds; tonic drops what then remains at its end, the last event at least. Nothing
-    is ever downloaded. Raises `InputError` if files are missing or damaged, or a label is no class.
+    A recording is cut into `steps` bins (`zoo.recordings.frames.equal_bins`). Nothing is ever
+    downloaded. Raises `InputError` if files are missing or damaged, or a label is no class.
     """
     recordings = _open(data, split, folder)
-    from tonic.transforms import ToFrame
-
-    to_frames = ToFrame(sensor_size=recordings.sensor_size, n_time_bins=steps)
+    sensor = recordings.sensor_size[:2]
     order = np.argsort(recordings.data)  # tonic lists some folders in the file system's order
     frames = np.empty((len(order), steps, data.channels, data.size, data.size), np.uint8)
     labels = np.empty(len(order), np.int64)
@@ -52,7 +49,9 @@ def read_events(
             events, labels[count] = recordings[index]
             if not len(events):
                 raise ValueError("no events")
-            frames[count] = to_frames(events).clip(0, MAX_COUNT)
+            check_inside(events, sensor)
+            bins = equal_bins(events["t"][0], events["t"][-1], steps)
+            frames[count] = as_frames(count_events(events, data, sensor, bins), data)
             count += 1
         except (OSError, ValueError, IndexError, EOFError) as error:
             reason = first_line(error)
