@@ -33,6 +33,8 @@ def words(action: argparse.Action) -> list[str]:
     """Two values that the option takes, or what is as good."""
     if isinstance(action, Assign):
         return ["a=1", "b=2"]
+    if action.metavar == "WIDTHxHEIGHT":
+        return ["1x1", "2x2"]
     choices = [str(choice) for choice in action.choices or (1, 2)]
     return [choices[0], choices[-1]]
 

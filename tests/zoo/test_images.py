@@ -96,7 +96,7 @@ def test_a_model_of_events_takes_no_images(tmp_path: Path) -> None:
     refused(
         tmp_path / "image.png",
         DATASETS["nmnist"],
-        "a model of N-MNIST takes 2 channels of events, not images",
+        "a model of N-MNIST takes recordings of events, files .npy, ",
     )
 
 

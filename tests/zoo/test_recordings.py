@@ -16,7 +16,7 @@ from zoo.arrays import Array
 from zoo.datasets import DATASETS
 from zoo.errors import InputError
 from zoo.images import Transform
-from zoo.recordings import SUFFIXES, Recording, read_recording
+from zoo.recordings import SUFFIXES, Recording, Sensor, read_recording
 from zoo.recordings import files as formats
 
 GESTURE, SACCADES, STILL = (DATASETS[tag] for tag in ("dvsgesture", "i2e-fmnist", "fmnist"))
@@ -60,7 +60,7 @@ def test_a_camera_is_scaled_to_the_network(tmp_path: Path) -> None:
     events = random_events(4000, side=112)
     path = write_events(tmp_path / "events.npy", events)
     changes: list[str] = []
-    frames = read_recording(path, SACCADES, STEPS, sensor=(112, 112), changes=changes)
+    frames = read_recording(path, SACCADES, STEPS, sensor=Sensor(112, 112), changes=changes)
     expected = counted(events, STEPS, 112, 28)[:, ::-1].clip(0, 1)
     assert (frames == expected).all() and changes == ["scaled from 112x112"]
 
@@ -87,7 +87,7 @@ def test_the_square_centre_is_what_counts(tmp_path: Path) -> None:
     write_aedat4(tmp_path / "events.aedat4", both, 208, 128)
     assert (read_recording(tmp_path / "events.aedat4", GESTURE, STEPS) == expected).all()
     with pytest.raises(InputError, match=r"--sensor 128x128: .*npz says 208x128 itself"):
-        read_recording(path, GESTURE, STEPS, sensor=(128, 128))
+        read_recording(path, GESTURE, STEPS, sensor=Sensor(128, 128))
 
 
 def test_windows_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +254,7 @@ def test_what_fits_no_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"takes recordings of events, files \.npy, .* and no im"):
         Transform(GESTURE, STEPS)(np.zeros((128, 128), np.uint8))
     with pytest.raises(InputError, match="camera of 20x40 pixels is smaller than the 28x28 of a m"):
-        read_recording(path, SACCADES, STEPS, sensor=(20, 40))
+        read_recording(path, SACCADES, STEPS, sensor=Sensor(20, 40))
     with pytest.raises(InputError, match=r"absent\.npy does not exist"):
         read_recording(tmp_path / "absent.npy", SACCADES, STEPS)
     with pytest.raises(InputError, match=r"events\.png is no recording: those are files \.npy, "):
@@ -262,7 +262,7 @@ def test_what_fits_no_network_is_refused(tmp_path: Path) -> None:
         read_recording(tmp_path / "events.png", SACCADES, STEPS)
     np.save(tmp_path / "frames.npy", FRAMES)
     with pytest.raises(InputError, match=r"--sensor is for events: .*frames\.npy holds frames"):
-        read_recording(tmp_path / "frames.npy", SACCADES, STEPS, sensor=(28, 28))
+        read_recording(tmp_path / "frames.npy", SACCADES, STEPS, sensor=Sensor(28, 28))
     with pytest.raises(InputError, match=r"holds frames \[8, 2, 28, 28\], and no events with ti"):
         Recording.open(tmp_path / "frames.npy", SACCADES)
 

@@ -13,9 +13,12 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import takewhile
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from zoo.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from zoo.recordings import Sensor
 
 __all__ = [
     "Assign",
@@ -218,9 +221,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def sensor(text: str) -> tuple[int, int]:
-    """Return the width and height that `text` says. Raises argparse's error for anything else."""
+def sensor(text: str) -> "Sensor":
+    """Return the width and height of a camera that an option was given."""
+    from zoo.recordings import Sensor
+
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no WIDTHxHEIGHT, as in 346x260")
-    return int(match[1]), int(match[2])
+    return Sensor(int(match[1]), int(match[2]))

@@ -17,7 +17,7 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.lib import format as npy
@@ -49,12 +49,21 @@ READ_ERRORS = (
     zlib.error,
 )
 
-Sensor: TypeAlias = tuple[int, int]  # width and height of a camera in pixels
 Pieces: TypeAlias = Callable[[], Iterator[Array]]
 Take: TypeAlias = Callable[[int, int], Array]  # values from an index to another of a column
 
 # Other names of the four columns, as recordings and libraries have them.
 ALIASES = {"timestamp": "t", "timestamps": "t", "ts": "t", "polarity": "p", "pol": "p", "on": "p"}
+
+
+class Sensor(NamedTuple):
+    """The size of a camera in pixels."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,7 @@ def _npz(path: Path) -> EventFile | Array:
     with zipfile.ZipFile(path) as archive:
         names = [Path(name).stem for name in archive.namelist() if name.endswith(".npy")]
         sizes = {n: int(_whole(archive, n)) for n in ("width", "height") if n in names}
-        sensor = (sizes["width"], sizes["height"]) if len(sizes) == 2 else None
+        sensor = Sensor(**sizes) if len(sizes) == 2 else None
         arrays = [name for name in names if name not in ("width", "height")]
         if len(arrays) == 1:
             with archive.open(f"{arrays[0]}.npy") as stream:
@@ -241,7 +250,7 @@ def _probed_hdf5(path: Path) -> EventFile:
 def _hdf5_sensor(attributes: Mapping[str, object]) -> Sensor | None:
     match attributes.get("width"), attributes.get("height"):
         case np.integer() as width, np.integer() as height:
-            return int(width), int(height)
+            return Sensor(int(width), int(height))
     return None
 
 
@@ -346,13 +355,13 @@ def _aedat4(path: Path) -> EventFile:
     stream = next((n for n, about in streams.items() if about["type"] == "events"), None)
     if stream is None:
         raise ValueError("it has no stream of events")
-    return EventFile(pieces, (streams[stream]["width"], streams[stream]["height"]))
+    return EventFile(pieces, Sensor(streams[stream]["width"], streams[stream]["height"]))
 
 
 # N-MNIST
 
 NMNIST_EVENT = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.bool_)])
-NMNIST_SENSOR = (34, 34)
+NMNIST_SENSOR = Sensor(34, 34)
 
 
 def _nmnist(path: Path) -> EventFile:

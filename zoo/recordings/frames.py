@@ -58,12 +58,11 @@ class Recording:
         cls, path: Path, data: DatasetSpec, file: EventFile, sensor: Sensor | None
     ) -> "Recording":
         if sensor and file.sensor and sensor != file.sensor:
-            given, own = ("{}x{}".format(*size) for size in (sensor, file.sensor))
-            raise InputError(f"--sensor {given}: {path} says {own} itself")
-        size = sensor or file.sensor or (data.size, data.size)
+            raise InputError(f"--sensor {sensor}: {path} says {file.sensor} itself")
+        size = sensor or file.sensor or Sensor(data.size, data.size)
         if min(size) < data.size:
             raise InputError(
-                f"{path}: a camera of {size[0]}x{size[1]} pixels is smaller than the "
+                f"{path}: a camera of {size} pixels is smaller than the "
                 f"{data.size}x{data.size} of a model of {data.title}"
             )
         return cls(path, data, file, size)
@@ -171,7 +170,7 @@ def read_recording(
         return _checked_frames(path, opened, data, steps, made)
     recording = Recording._of(path, data, opened, sensor)
     if min(recording.sensor) != data.size:
-        made.append("scaled from {}x{}".format(*recording.sensor))
+        made.append(f"scaled from {recording.sensor}")
     return recording.frames(steps)
 
 
@@ -189,11 +188,11 @@ def equal_bins(first: int, last: int, steps: int) -> range:
 
 def check_inside(events: Array, sensor: Sensor) -> None:
     """Raise `ValueError` for an event that lies outside of a camera's pixels."""
-    (width, height), x, y = sensor, events["x"], events["y"]
-    outside = np.flatnonzero((x < 0) | (x >= width) | (y < 0) | (y >= height))
+    x, y = events["x"], events["y"]
+    outside = np.flatnonzero((x < 0) | (x >= sensor.width) | (y < 0) | (y >= sensor.height))
     if len(outside):
         at = f"({x[outside[0]]}, {y[outside[0]]})"
-        raise ValueError(f"an event at {at} lies outside of {width}x{height} pixels")
+        raise ValueError(f"an event at {at} lies outside of {sensor} pixels")
 
 
 def count_events(events: Array, data: DatasetSpec, sensor: Sensor, bins: range) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError, first_line
+from zoo.recordings import Sensor
 from zoo.recordings.frames import as_frames, check_inside, count_events, equal_bins
 from zoo.training.sources import check_labels
 
@@ -39,7 +40,7 @@ def read_events(
     downloaded. Raises `InputError` if files are missing or damaged, or a label is no class.
     """
     recordings = _open(data, split, folder)
-    sensor = recordings.sensor_size[:2]
+    sensor = Sensor(*recordings.sensor_size[:2])
     order = np.argsort(recordings.data)  # tonic lists some folders in the file system's order
     frames = np.empty((len(order), steps, data.channels, data.size, data.size), np.uint8)
     labels = np.empty(len(order), np.int64)
