@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from support.nir_graphs import a, chain
 from support.pictures import picture
+from support.recordings import random_events, write_events
 
 import zoo
 from export.nir.writer import write_nir
@@ -55,6 +56,7 @@ def prepare(folder: Path) -> None:
     graph.nodes["output"] = nir.Output(np.array([1]))
     nir.write(folder / "anyones.nir", graph)
     np.save(folder / "frames.npy", np.ones((3, 2, 1), np.float32))
+    write_events(folder / "recording.npz", random_events(20_000, side=260))
     write_nir(zoo.load("danet20-t4.fmnist"), folder / "model.nir")
 
 

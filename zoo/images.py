@@ -12,7 +12,7 @@ from torch import Tensor
 from zoo.datasets import DatasetSpec
 from zoo.decode import Encoded, Unreadable, centre, decode
 from zoo.errors import InputError
-from zoo.recordings import SUFFIXES, Sensor, is_recording, read_recording
+from zoo.recordings import SUFFIXES, is_recording, read_recording
 from zoo.saccades import with_saccades
 
 __all__ = ["Picture", "Transform", "normalise", "read_image", "read_pixels", "to_input"]
@@ -76,7 +76,7 @@ def read_pixels(
     data: DatasetSpec,
     steps: int,
     *,
-    sensor: Sensor | None = None,
+    sensor: tuple[int, int] | None = None,
     changes: list[str] | None = None,
 ) -> Tensor:
     """Return one picture as bytes `[C, H, W]`, or one recording of events as `[T, 2, H, W]`.

@@ -60,7 +60,7 @@ def test_a_camera_is_scaled_to_the_network(tmp_path: Path) -> None:
     events = random_events(4000, side=112)
     path = write_events(tmp_path / "events.npy", events)
     changes: list[str] = []
-    frames = read_recording(path, SACCADES, STEPS, sensor=Sensor(112, 112), changes=changes)
+    frames = read_recording(path, SACCADES, STEPS, sensor=(112, 112), changes=changes)
     expected = counted(events, STEPS, 112, 28)[:, ::-1].clip(0, 1)
     assert (frames == expected).all() and changes == ["scaled from 112x112"]
 
@@ -220,6 +220,7 @@ DAMAGED = {
     "three.txt": (text("1 2 3\n"), "3 numbers in a line for t, x, y, p"),
     "late.txt": (text("soon 2 3 1\n"), "columns soon, 2, 3, 1, where t, x, y and p are need"),
     "forever.txt": (text("0.5 1 1 1\n1e99 2 3 1\n"), "a time is no number of seconds"),
+    "none.npz": (lambda path: zipfile.ZipFile(path, "w").close(), "is empty: it holds no ev"),
     "none.txt": (text(""), "none.txt is empty: it holds no events"),
     "old.aedat": (text("#!AER-DAT2.0\n"), "AEDAT AER-DAT2.0: versions 3 and 4 are read, whose"),
     "endless.aedat": (text("#!AER-DAT3.1\n#x\n\n"), "the header does not end"),

@@ -159,7 +159,7 @@ def _npz_pieces(path: Path, names: list[str]) -> Iterator[Array]:
         lengths = {name: member.length for name, member in members.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"columns of different lengths: {lengths}")
-        yield from _in_pieces(columns, next(iter(lengths.values())))
+        yield from _in_pieces(columns, next(iter(lengths.values()), 0))
 
 
 class _Member:

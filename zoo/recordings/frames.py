@@ -34,7 +34,9 @@ class Recording:
     sensor: Sensor
 
     @classmethod
-    def open(cls, path: str | Path, data: DatasetSpec, sensor: Sensor | None = None) -> "Recording":
+    def open(
+        cls, path: str | Path, data: DatasetSpec, sensor: tuple[int, int] | None = None
+    ) -> "Recording":
         """Open a file of events.
 
         Raises `InputError` if it is none that can be read, holds frames instead, or the camera is
@@ -55,8 +57,9 @@ class Recording:
 
     @classmethod
     def _of(
-        cls, path: Path, data: DatasetSpec, file: EventFile, sensor: Sensor | None
+        cls, path: Path, data: DatasetSpec, file: EventFile, sensor: tuple[int, int] | None
     ) -> "Recording":
+        sensor = Sensor(*sensor) if sensor else None
         if sensor and file.sensor and sensor != file.sensor:
             raise InputError(f"--sensor {sensor}: {path} says {file.sensor} itself")
         size = sensor or file.sensor or Sensor(data.size, data.size)
@@ -147,7 +150,7 @@ def read_recording(
     data: DatasetSpec,
     steps: int,
     *,
-    sensor: Sensor | None = None,
+    sensor: tuple[int, int] | None = None,
     changes: list[str] | None = None,
 ) -> Array:
     """Return a recording as a network of T = `steps` takes it, uint8 `[T, 2, H, W]`.
