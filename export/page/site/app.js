@@ -1,0 +1,515 @@
+/**
+ * The page: a picture goes in, the network runs step by step, and what it does is drawn.
+ *
+ * `run` keeps what every step gave; drawing only reads it, so that moving through time costs nothing.
+ */
+
+import { Counter, price } from "./counts.js";
+import { decode, fromBitmap, toInputs } from "./picture.js";
+
+const $ = (id) => document.getElementById(id);
+const PLAY_MILLISECONDS = 700;
+const RASTER_NEURONS = 400;
+const KINDS = { mac: "MACs", ac: "SynOps", add: "additions", update: "updates" };
+
+const state = {
+  page: null, // page.json
+  networks: new Map(), // name -> loaded Network
+  network: null,
+  pictures: null, // samples/TAG.json
+  pixels: null,
+  title: "", // of the picture
+  /** @type {{input: Float32Array, mean: number[], spikes: Map<string, Float32Array>, rows: Object[]}[]} */
+  run: [],
+  step: 1,
+  layer: null, // whose dialog is open
+  turn: 0, // of the latest run: an older one gives up
+};
+
+// -- loading
+
+async function start() {
+  if (location.protocol === "file:") throw new Error("Open this page through a server: python -m http.server in its folder, then localhost:8000.");
+  if (typeof WebAssembly === "undefined") throw new Error("This browser has no WebAssembly, which runs the network.");
+  state.page = await json("page.json");
+  fill($("model"), state.page.models.map((name) => [name, name]));
+  fill($("device"), state.page.devices.map(({ name, title }) => [name, `${name}: ${title}`]));
+  $("side").hidden = state.page.models.length < 2;
+  await choose(state.page.models[0]);
+}
+
+async function json(path) {
+  const response = await fetch(path);
+  if (!response.ok) throw new Error(`${path} cannot be loaded: ${response.status} ${response.statusText}`);
+  return response.json();
+}
+
+/** Return a network, loaded once, with a bar while its file comes. */
+async function load(name) {
+  if (!state.networks.has(name)) {
+    const record = await json(`models/${name}.json`);
+    $("loading").hidden = false;
+    const megabytes = (record.bytes / 1e6).toFixed(1);
+    $("loading-text").textContent = `Loading ${name}, ${megabytes} MB, and onnxruntime-web`;
+    const { Network } = await import("./network.js");
+    const network = await Network.load(record, (share) => ($("progress").value = share));
+    state.networks.set(name, network);
+    $("loading").hidden = true;
+  }
+  return state.networks.get(name);
+}
+
+async function choose(name) {
+  const before = state.network?.record.data.tag;
+  state.network = await load(name);
+  const { record } = state.network;
+  const { data } = record;
+  $("main").hidden = false;
+  $("steps").textContent = record.steps;
+  $("step").max = record.steps;
+  $("about").textContent = about(record);
+  $("files").textContent = `${record.name}: ${record.proof}.`;
+  $("frame-figure").hidden = !data.saccades;
+  drawStructure(record);
+  if (before !== data.tag) {
+    state.pictures = await json(`samples/${data.tag}.json`);
+    drawSamples();
+  }
+  await prove();
+  await show(samplePixels(0), sampleTitle(0), 0);
+}
+
+function about({ name, steps, parameters, weights, accuracy, data }) {
+  const told = accuracy
+    ? `${percent(accuracy.top1)} of ${accuracy.images.toLocaleString("en")} ${accuracy.split} images right`
+    : "of an accuracy that nobody measured";
+  const rounded = weights === "float32" ? "" : `, weights as ${weights}`;
+  return `${name}: ${data.title}, T = ${steps}, ${parameters.toLocaleString("en")} parameters${rounded}; ${told}.`;
+}
+
+/** Run the recorded picture, and compare every layer's spikes with those of the export. */
+async function prove() {
+  const { record } = state.network;
+  const steps = await runSteps(samplePixels(record.recorded.picture));
+  const differ = record.neurons.filter(({ node, output }) =>
+    record.recorded.spikes.some((spikes, i) => spikes[output] !== sum(steps[i].spikes.get(node))),
+  );
+  const logits = steps.at(-1).mean.map((value, i) => Math.abs(value - record.recorded.logits[i]));
+  $("proof").classList.toggle("differs", differ.length > 0);
+  $("proof").textContent =
+    `${differ.length} of ${record.neurons.length} layers differ from the spikes that onnxruntime recorded at the export; ` +
+    `logits to ${Math.max(...logits).toExponential(1)}`;
+}
+
+// -- running
+
+/** Run a picture through all steps; `seen` is told each as it comes. */
+async function runSteps(pixels, network = state.network, seen = () => true) {
+  const { record } = network;
+  const counter = new Counter(record.plan);
+  const total = new Float64Array(record.data.classes.length);
+  const entry = record.plan.find((node) => node.kind !== "neuron" && node.sendsEvents);
+  const run = [];
+  network.reset();
+  for (const input of toInputs(pixels, record.data, record.steps)) {
+    const { logits, spikes } = await network.step(input);
+    logits.forEach((value, i) => (total[i] += value));
+    const sent = entry ? new Map([...spikes, [entry.name, input]]) : spikes;
+    const rows = structuredClone(counter.step(sent));
+    run.push({ input, mean: [...total].map((value) => value / (run.length + 1)), spikes, rows });
+    if (!seen(run)) break;
+  }
+  return run;
+}
+
+async function show(pixels, title, sample = -1) {
+  const turn = ++state.turn;
+  stopPlaying();
+  problem("");
+  Object.assign(state, { pixels, title });
+  [...$("samples").children].forEach((button, i) => button.setAttribute("aria-pressed", i === sample));
+  drawPicture();
+  await runSteps(pixels, state.network, (run) => {
+    if (turn !== state.turn) return false; // another picture came meanwhile
+    state.run = run;
+    state.step = run.length;
+    draw();
+    return true;
+  });
+}
+
+// -- pictures
+
+function samplePixels(index) {
+  return Uint8Array.from(atob(state.pictures.pixels[index]), (letter) => letter.charCodeAt(0));
+}
+
+function sampleTitle(index) {
+  const { classes } = state.network.record.data;
+  return `${classes[state.pictures.labels[index]]}, of the ${state.pictures.source}`;
+}
+
+async function open(blob) {
+  try {
+    await show(await decode(blob, state.network.record.data), blob.name ?? "a pasted picture");
+  } catch (error) {
+    problem(error.message);
+  }
+}
+
+async function camera() {
+  const video = $("video");
+  if (!video.srcObject) {
+    try {
+      video.srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
+    } catch {
+      return problem("The camera cannot be used: it is missing, or was not allowed.");
+    }
+    video.hidden = false;
+    $("camera").textContent = "Take the picture";
+    return video.play();
+  }
+  const pixels = fromBitmap(video, state.network.record.data);
+  video.srcObject.getTracks().forEach((track) => track.stop());
+  video.srcObject = null;
+  video.hidden = true;
+  $("camera").textContent = "Camera";
+  return show(pixels, "a picture of the camera");
+}
+
+// -- drawing
+
+function draw() {
+  const { record } = state.network;
+  const now = state.run[state.step - 1];
+  const probabilities = softmax(now.mean);
+  const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
+  $("step").value = state.step;
+  $("step-text").textContent = state.step;
+  $("answer").textContent = `${record.data.classes[order[0]]}, ${percent(probabilities[order[0]])} sure`;
+  drawFrame(now.input);
+  drawClasses(record, probabilities, order.slice(0, 10));
+  drawBuys(record);
+  drawMaps(now.spikes);
+  drawEnergy(now.rows);
+  if ($("layer").open) drawLayer();
+}
+
+function drawPicture() {
+  const { size, channels } = state.network.record.data;
+  paint($("picture"), size, size, (i) => {
+    const at = (channel) => state.pixels[channel * size * size + i];
+    return channels === 1 ? [at(0), at(0), at(0)] : [at(0), at(1), at(2)];
+  });
+  $("picture-text").textContent = state.title;
+}
+
+function drawFrame(input) {
+  const { size, saccades } = state.network.record.data;
+  if (!saccades) return;
+  const area = size * size;
+  paint($("frame"), size, size, (i) => (input[i] ? [240, 163, 94] : input[area + i] ? [130, 184, 242] : [16, 21, 27]));
+}
+
+function drawSamples() {
+  const [channels, height, width] = state.pictures.shape;
+  $("samples").replaceChildren(
+    ...state.pictures.pixels.map((_, index) => {
+      const [button, canvas, pixels] = [element("button"), element("canvas"), samplePixels(index)];
+      button.type = "button";
+      button.setAttribute("aria-label", sampleTitle(index));
+      paint(canvas, width, height, (i) => [0, 1, 2].map((c) => pixels[(c % channels) * width * height + i]));
+      button.append(canvas);
+      button.onclick = () => show(samplePixels(index), sampleTitle(index), index);
+      return button;
+    }),
+  );
+}
+
+function drawClasses({ data }, probabilities, order) {
+  $("classes").tBodies[0].replaceChildren(
+    ...[...order].sort((a, b) => a - b).map((index) => {
+      const bar = element("div", "", "bar");
+      bar.style.width = `${100 * probabilities[index]}%`;
+      return row([data.classes[index], bar, percent(probabilities[index])]);
+    }),
+  );
+}
+
+function drawBuys({ data }) {
+  $("buys").tBodies[0].replaceChildren(
+    ...state.run.map(({ mean, rows }, i) => {
+      const probabilities = softmax(mean);
+      const best = probabilities.indexOf(Math.max(...probabilities));
+      const line = row([i + 1, data.classes[best], percent(probabilities[best]), count(totalOf(rows, "ac")), joules(energyOf(rows))]);
+      if (i + 1 === state.step) line.setAttribute("aria-current", "step");
+      return line;
+    }),
+  );
+}
+
+/** Lay out stages, blocks and links by the names of the layers of neurons. */
+function drawStructure({ neurons, plan }) {
+  const shapes = new Map(plan.map((node) => [node.name, node.out]));
+  const stages = new Map();
+  for (const { node } of neurons) {
+    const [stage, block = ""] = node.split("_");
+    const title = stage.replace(/^stage(\d+)$/, "Stage $1").replace(/^(head|stem)$/, (word) => word[0].toUpperCase() + word.slice(1));
+    if (!stages.has(title)) stages.set(title, new Map());
+    const blocks = stages.get(title);
+    const name = block.replace(/^block(\d+)$/, "block $1").replace(/^link(\d+)$/, "link from stage $1").replace(/^lif\d*$/, "");
+    if (!blocks.has(name)) blocks.set(name, []);
+    blocks.get(name).push(node);
+  }
+  $("map").replaceChildren(
+    ...[...stages].map(([title, blocks]) => {
+      const [box, inside] = [element("div", "", "stage"), element("div", "", "blocks")];
+      const [, height, width] = shapes.get([...blocks.values()][0][0]);
+      const heading = element("h3", title);
+      heading.append(element("div", `${height} x ${width}`, "hint"));
+      for (const [name, nodes] of blocks) {
+        const [block, maps] = [element("div", "", "block"), element("div", "", "maps")];
+        maps.append(...nodes.map((node) => mapButton(node, shapes.get(node))));
+        block.append(...(name ? [element("span", name)] : []), maps);
+        inside.append(block);
+      }
+      box.append(heading, inside);
+      return box;
+    }),
+  );
+}
+
+function mapButton(node, [channels, height, width]) {
+  const button = element("button", "", "map");
+  button.type = "button";
+  button.dataset.node = node;
+  button.append(element("canvas"), element("span", node.split("_").at(-1)), element("span", "", "rate"));
+  button.title = `${node}: ${channels} channels of ${height} x ${width} neurons`;
+  button.onclick = () => {
+    state.layer = node;
+    drawLayer();
+    $("layer").showModal();
+  };
+  return button;
+}
+
+function drawMaps(spikes) {
+  const shapes = shapeOf();
+  for (const button of $("map").querySelectorAll(".map")) {
+    const train = spikes.get(button.dataset.node);
+    const [channels, height, width] = shapes(button.dataset.node);
+    const area = height * width;
+    paint(button.querySelector("canvas"), width, height, (i) => {
+      let fired = 0;
+      for (let c = 0; c < channels; c++) fired += train[c * area + i];
+      return heat(fired / channels);
+    });
+    const rate = sum(train) / train.length;
+    button.querySelector(".rate").textContent = `${percent(rate)} fire`;
+  }
+}
+
+function drawLayer() {
+  const [channels, height, width] = shapeOf()(state.layer);
+  const train = state.run[state.step - 1].spikes.get(state.layer);
+  $("layer-title").textContent = state.layer;
+  $("layer-text").textContent = `${channels} channels of ${height} x ${width} neurons; ${count(sum(train))} of ${count(train.length)} fire at step ${state.step}.`;
+  const across = Math.ceil(Math.sqrt(channels));
+  const down = Math.ceil(channels / across);
+  const [w, h] = [width + 1, height + 1]; // a line between channels
+  paint($("channels"), across * w, down * h, (i) => {
+    const [x, y] = [i % (across * w), Math.floor(i / (across * w))];
+    const channel = Math.floor(y / h) * across + Math.floor(x / w);
+    if (channel >= channels || x % w === width || y % h === height) return [70, 80, 90];
+    return heat(train[(channel * height + (y % h)) * width + (x % w)]);
+  });
+  $("channels").style.width = `${across * w * Math.max(1, Math.floor(480 / (across * w)))}px`;
+  const neurons = Math.min(RASTER_NEURONS, train.length);
+  $("raster-neurons").textContent = neurons;
+  const trains = state.run.map((step) => step.spikes.get(state.layer));
+  paint($("raster"), trains.length, neurons, (i) => heat(trains[i % trains.length][Math.floor(i / trains.length)]));
+  $("raster").style.height = `${neurons}px`;
+}
+
+function drawEnergy(rows) {
+  const device = deviceNow();
+  const whole = energyOf(rows);
+  const [macs, acs] = ["mac", "ac"].map((kind) => totalOf(rows, kind));
+  const spikes = sum(state.run.slice(0, state.step).map((step) => sum([...step.spikes.values()].map(sum))));
+  $("energy").textContent = whole
+    ? `${joules(whole)} after step ${state.step}: ${count(spikes)} spikes, ${count(acs)} SynOps, ${count(macs)} MACs`
+    : `${count(spikes)} spikes, ${count(acs)} SynOps, ${count(macs)} MACs; ${device.name} has no price for ${unpriced(rows, device).join(", ")}`;
+  const band = whole && whole[0] !== whole[2] ? ` The prices give ${joules(whole, 0)} to ${joules(whole, 2)}.` : "";
+  $("device-note").textContent = `${device.note}${band}`;
+  $("rows").tBodies[0].replaceChildren(
+    ...rows.map(({ name, operations }) => {
+      const updates = (operations.update ?? 0) + (operations.idle_update ?? 0);
+      const numbers = [operations.mac, operations.ac, operations.add, updates].map((n) => (n ? count(n) : ""));
+      return row([name, ...numbers, joules(price(operations, device.prices))]);
+    }),
+  );
+}
+
+async function compare() {
+  $("compare").disabled = true;
+  const lines = [];
+  for (const name of state.page.models) {
+    const network = await load(name);
+    const { record } = network;
+    if (record.data.tag !== state.network.record.data.tag) continue; // another kind of picture
+    const { mean, rows } = (await runSteps(state.pixels, network)).at(-1);
+    const probabilities = softmax(mean);
+    const best = probabilities.indexOf(Math.max(...probabilities));
+    const top1 = record.accuracy ? percent(record.accuracy.top1) : "";
+    lines.push(row([name, record.steps, top1, record.data.classes[best], percent(probabilities[best]), count(totalOf(rows, "ac")), joules(energyOf(rows))]));
+    $("compared").tBodies[0].replaceChildren(...lines);
+  }
+  $("compare").disabled = false;
+}
+
+// -- numbers
+
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+const totalOf = (rows, kind) => sum(rows.map(({ operations }) => operations[kind] ?? 0));
+const deviceNow = () => state.page.devices.find(({ name }) => name === $("device").value);
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
+
+/** Low, typical and high picojoules of all rows; null where an operation has no price. */
+function energyOf(rows) {
+  const prices = rows.map(({ operations }) => price(operations, deviceNow().prices));
+  return prices.every(Boolean) ? [0, 1, 2].map((i) => sum(prices.map((each) => each[i]))) : null;
+}
+
+function unpriced(rows, { prices }) {
+  const kinds = new Set(rows.flatMap(({ operations }) => Object.keys(operations)));
+  return [...kinds].filter((kind) => !prices[kind]).map((kind) => KINDS[kind] ?? kind);
+}
+
+function joules(picojoules, which = 1) {
+  if (!picojoules) return "";
+  const value = picojoules[which];
+  for (const [scale, unit] of [[1e9, "mJ"], [1e6, "µJ"], [1e3, "nJ"]])
+    if (value >= scale) return `${(value / scale).toPrecision(3)} ${unit}`;
+  return `${value.toPrecision(3)} pJ`;
+}
+
+function count(n) {
+  for (const [scale, letter] of [[1e9, " G"], [1e6, " M"], [1e4, " k"]])
+    if (n >= scale) return `${(n / (letter === " k" ? 1e3 : scale)).toPrecision(3)}${letter}`;
+  return String(n);
+}
+
+function softmax(values) {
+  const most = Math.max(...values);
+  const powers = values.map((value) => Math.exp(value - most));
+  return powers.map((power) => power / sum(powers));
+}
+
+function shapeOf() {
+  const shapes = new Map(state.network.record.plan.map((node) => [node.name, node.out]));
+  return (name) => shapes.get(name);
+}
+
+// -- elements
+
+function element(tag, text = "", className = "") {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  made.className = className;
+  return made;
+}
+
+function row(cells) {
+  const line = element("tr");
+  for (const cell of cells) {
+    const td = element("td");
+    td.append(cell);
+    line.append(td);
+  }
+  return line;
+}
+
+function fill(select, options) {
+  select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+}
+
+/** Paint a canvas; `colour` gives red, green and blue of each pixel. */
+function paint(canvas, width, height, colour) {
+  Object.assign(canvas, { width, height });
+  const image = new ImageData(width, height);
+  for (let i = 0; i < width * height; i++) image.data.set([...colour(i), 255], 4 * i);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+/** Dark to bright through one hue after another, as viridis: also without colour it grows. */
+function heat(share) {
+  const stops = [[16, 21, 27], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+  const place = Math.min(1, Math.sqrt(share)) * (stops.length - 1);
+  const [low, part] = [Math.floor(place), place % 1];
+  const [one, two] = [stops[low], stops[Math.min(low + 1, stops.length - 1)]];
+  return one.map((value, i) => value + part * (two[i] - value));
+}
+
+function problem(text) {
+  $("problem").textContent = text;
+  $("problem").hidden = !text;
+}
+
+// -- what people do
+
+let playing = 0;
+
+function stopPlaying() {
+  clearInterval(playing);
+  playing = 0;
+  $("play").textContent = "▶";
+}
+
+function play() {
+  if (playing) return stopPlaying();
+  $("play").textContent = "❚❚";
+  const next = () => {
+    state.step = (state.step % state.run.length) + 1;
+    draw();
+    if (state.step === state.run.length) stopPlaying();
+  };
+  playing = setInterval(next, PLAY_MILLISECONDS);
+  return next();
+}
+
+function guard(action) {
+  return async (event) => {
+    try {
+      await action(event);
+    } catch (error) {
+      problem(error.message);
+      $("loading").hidden = true;
+    }
+  };
+}
+
+$("model").onchange = guard(() => choose($("model").value));
+$("device").onchange = () => draw();
+$("step").oninput = () => {
+  stopPlaying();
+  state.step = Math.min(Number($("step").value), state.run.length);
+  draw();
+};
+$("play").onclick = play;
+$("camera").onclick = guard(camera);
+$("compare").onclick = guard(compare);
+$("file").onchange = guard(() => $("file").files.length && open($("file").files[0]));
+document.onpaste = guard((event) => {
+  const file = [...event.clipboardData.files][0];
+  if (file) return open(file);
+});
+for (const kind of ["dragover", "dragleave", "drop"])
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", kind === "dragover");
+    const file = kind === "drop" && event.dataTransfer.files[0];
+    if (file && state.network) open(file);
+    else if (kind === "drop" && !file) problem("That is no file: drop a picture.");
+  });
+
+guard(start)();

@@ -1,0 +1,177 @@
+"""Write the page: the site, onnxruntime-web, and for each network its file and what it says of it.
+
+    index.html, style.css, *.js     the site, as it is in this package
+    runtime/                        onnxruntime-web
+    page.json                       the networks, and the prices of every device
+    models/NAME.onnx, NAME.json     a network, one step a call, with spike trains; and its record
+    samples/TAG.json                bundled pictures of its data
+
+Nothing else is needed: any static host serves the folder.
+"""
+
+import base64
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from export.energy.devices import Device, find_devices
+from export.energy.executors import Source, TorchExecutor
+from export.energy.operations import OPERATIONS, Operation
+from export.nir.exporter import node_name
+from export.onnx.exporter import write_onnx
+from export.onnx.streaming import StreamingSession
+from export.page.plan import plan
+from export.page.runtime import runtime_files
+from zoo.danet import DANet
+from zoo.datasets import DatasetSpec
+from zoo.errors import ExportError, InputError
+from zoo.files import write_text
+from zoo.images import to_input
+from zoo.manifest import read_manifest
+from zoo.neurons import Lif
+from zoo.saccades import MOVES, with_saccades
+from zoo.samples import drawings, samples
+
+__all__ = ["write_page"]
+
+SITE = Path(__file__).parent / "site"
+MAX_SAMPLES = 24
+PRICED = tuple(kind for kind in OPERATIONS if kind not in ("hop", "access"))
+
+
+def write_page(
+    models: Sequence[DANet], folder: Path, *, progress: Callable[[str], None] = lambda name: None
+) -> None:
+    """Write a page of `models` to `folder`. `progress` is told the name of each before its export.
+
+    Raises `ExportError` for a network that a page cannot run or count, or whose data has no
+    bundled pictures, and where the installation lacks onnxruntime-web.
+    """
+    runtime = runtime_files()
+    names = [model.known_origin.name for model in models]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ExportError(f"{twice} is given twice: give each network once")
+    for sub in ("runtime", "models", "samples"):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    for model, name in zip(models, names, strict=True):
+        progress(name)
+        _write_model(model, name, folder)
+    for file in runtime:
+        shutil.copyfile(file, folder / "runtime" / file.name)
+    for file in SITE.iterdir():
+        shutil.copyfile(file, folder / file.name)
+    devices = [_device(device) for device in find_devices([]).values()]
+    _write_json(folder / "page.json", {"models": names, "devices": devices})
+
+
+def _write_model(model: DANet, name: str, folder: Path) -> None:
+    """Write a network's file, its record, and the pictures of its data."""
+    data = model.known_origin.data
+    pixels, labels, source = _pictures(data)
+    path = folder / "models" / f"{name}.onnx"
+    verification = write_onnx(model, path, form="step", outputs="trains")
+    executor = TorchExecutor(model)
+    record = {
+        "name": name,
+        "bytes": path.stat().st_size,
+        "proof": str(verification),
+        "steps": model.config.steps,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "weights": model.known_origin.weight_format,
+        "accuracy": _accuracy(executor.source),
+        "data": _data(data),
+        "plan": plan(executor.layers),
+        "neurons": [
+            {"node": node_name(path), "output": path}
+            for path, module in model.named_modules()
+            if isinstance(module, Lif)
+        ],
+        "recorded": _recorded(model, path, pixels[:1]),
+    }
+    _write_json(folder / "models" / f"{name}.json", record)
+    pictures = {
+        "source": source,
+        "shape": list(pixels.shape[1:]),
+        "labels": labels.tolist(),
+        "pixels": [base64.b64encode(picture.numpy().tobytes()).decode() for picture in pixels],
+    }
+    _write_json(folder / "samples" / f"{data.images.tag}.json", pictures)
+
+
+def _pictures(data: DatasetSpec) -> tuple[Tensor, Tensor, str]:
+    """Return bundled pictures of a network's data, one of each class first, and what they are."""
+    images = data.images
+    drawn = drawings(images.tag)
+    try:
+        pixels, labels = drawn or samples(images.tag)
+    except InputError:
+        raise ExportError(
+            f"a page needs bundled pictures of {data.title}: there are none"
+        ) from None
+    firsts = [int((labels == label).nonzero()[0]) for label in sorted({*labels.tolist()})]
+    others = [i for i in range(len(labels)) if i not in firsts]
+    chosen = torch.tensor([*firsts, *others][:MAX_SAMPLES])
+    source = "drawings in the public domain" if drawn else f"test images of {images.title}"
+    return pixels[chosen], labels[chosen], source
+
+
+def _recorded(model: DANet, path: Path, pixels: Tensor) -> dict[str, Any]:
+    """Return the spikes of every layer and step, and the logits, for the first picture.
+
+    onnxruntime computes them from the file that the page runs.
+    """
+    data, steps = model.known_origin.data, model.config.steps
+    x = to_input(with_saccades(pixels, data, steps), data).numpy()
+    session = StreamingSession(path)
+    spikes = []
+    for step in range(steps):
+        output = session.step(x[step] if data.events else x)
+        spikes.append({layer: int(train.sum()) for layer, train in output.spikes.items()})
+    return {"picture": 0, "spikes": spikes, "logits": session.logits[0].tolist()}
+
+
+def _data(data: DatasetSpec) -> dict[str, Any]:
+    """Return how pictures become the network's input."""
+    images = data.images
+    return {
+        "tag": images.tag,
+        "title": data.title,
+        "size": data.size,
+        "channels": images.channels,
+        "classes": [data.label(index) for index in range(data.num_classes)],
+        "mean": data.mean,
+        "std": data.std,
+        # of simulated saccades: the share of the range that is an event, and the moves
+        "saccades": {"ratio": data.ratio, "moves": MOVES} if data.still else None,
+    }
+
+
+def _accuracy(source: Source) -> dict[str, Any] | None:
+    """Return the accuracy of weights of the zoo on a whole split; None of any others."""
+    entry = read_manifest().weights.get(source.name)
+    if entry is None or "top1" not in entry.metrics or source.weight_format != "float32":
+        return None
+    if source.weights_sha256 not in {file.sha256 for file in entry.files.values()}:
+        return None
+    return {key: entry.metrics[key] for key in ("top1", "images", "split")}
+
+
+def _device(device: Device) -> dict[str, Any]:
+    """Return the picojoules of each operation, low, typical and high, of those with a price."""
+    bands = {kind: device.price(Operation(kind)) for kind in PRICED}
+    return {
+        "name": device.name,
+        "title": device.title,
+        "note": device.note,
+        "prices": {kind: [b.lo, b.typ, b.hi] for kind, b in bands.items() if b},
+    }
+
+
+def _write_json(path: Path, values: object) -> None:
+    write_text(path, json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n")

@@ -1,0 +1,42 @@
+"""`zoo page`: a folder for a browser that runs networks and shows their spikes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo import terminal
+from zoo.cli.networks import check_export_package, load_model
+from zoo.cli.options import Commands, Options, add_command, add_network
+from zoo.cli.output import check_output_folder
+
+__all__ = ["PageOptions", "add_parser", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageOptions(Options):
+    """The options of `zoo page`."""
+
+    models: list[str]
+    out: Path
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `zoo page`."""
+    summary = "write a page that runs networks in a browser and shows every spike"
+    parser = add_command(commands, "page", summary, PageOptions, run)
+    add_network(parser, "models", nargs="+", metavar="MODEL")
+    text = "the folder to write, which any static host serves"
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help=text)
+
+
+def run(options: PageOptions) -> int:
+    """Write the page, and say how to look at it."""
+    check_export_package()
+    from export.page import write_page
+
+    check_output_folder("--out", options.out)
+    models = [load_model(name)[0] for name in options.models]
+    with terminal.status("exporting and verifying") as status:
+        write_page(models, options.out, progress=lambda name: status.update(f"exporting {name}"))
+    print(f"written: {options.out}")
+    print(f"look at it: python -m http.server --directory {options.out}, then localhost:8000")
+    return 0
