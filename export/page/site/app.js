@@ -191,6 +191,7 @@ function draw() {
   drawClasses(record, probabilities, order.slice(0, 10));
   drawBuys(record);
   drawMaps(now.spikes);
+  drawWires();
   drawEnergy(now.rows);
   if ($("layer").open) drawLayer();
 }
@@ -248,24 +249,23 @@ function drawBuys({ data }) {
   );
 }
 
-/** Lay out stages, blocks and links by the names of the layers of neurons. */
+/** Lay out stages, their blocks, and the connections into them, by the names of the layers. */
 function drawStructure({ neurons, plan }) {
   const shapes = new Map(plan.map((node) => [node.name, node.out]));
   const stages = new Map();
   for (const { node } of neurons) {
-    const [stage, block = ""] = node.split("_");
-    const title = stage.replace(/^stage(\d+)$/, "Stage $1").replace(/^(head|stem)$/, (word) => word[0].toUpperCase() + word.slice(1));
-    if (!stages.has(title)) stages.set(title, new Map());
-    const blocks = stages.get(title);
-    const name = block.replace(/^block(\d+)$/, "block $1").replace(/^link(\d+)$/, "link from stage $1").replace(/^lif\d*$/, "");
+    const [stage, block] = node.split("_");
+    if (!stages.has(stage)) stages.set(stage, new Map());
+    const blocks = stages.get(stage);
+    const name = inWords(block);
     if (!blocks.has(name)) blocks.set(name, []);
     blocks.get(name).push(node);
   }
   $("map").replaceChildren(
-    ...[...stages].map(([title, blocks]) => {
+    ...[...stages].map(([stage, blocks]) => {
       const [box, inside] = [element("div", "", "stage"), element("div", "", "blocks")];
       const [, height, width] = shapes.get([...blocks.values()][0][0]);
-      const heading = element("h3", title);
+      const heading = element("h3", inWords(stage));
       heading.append(element("div", `${height} x ${width}`, "hint"));
       for (const [name, nodes] of blocks) {
         const [block, maps] = [element("div", "", "block"), element("div", "", "maps")];
@@ -273,10 +273,37 @@ function drawStructure({ neurons, plan }) {
         block.append(...(name ? [element("span", name)] : []), maps);
         inside.append(block);
       }
-      box.append(heading, inside);
+      const wires = element("p", "", "wires");
+      wires.append(...plan.filter(({ name }) => isWire(name, stage)).map(wire));
+      const right = element("div");
+      right.append(inside, ...(wires.children.length ? [wires] : []));
+      box.append(heading, right);
       return box;
     }),
   );
+}
+
+/** Whether a node is a shortcut of a stage's block, or a densely additive link into the stage. */
+function isWire(name, stage) {
+  return name.startsWith(`${stage}_`) && /_(link\d+|shortcut)(_conv)?$/.test(name);
+}
+
+function wire({ name }) {
+  const parts = name.split("_").slice(1).filter((part) => part !== "conv");
+  const text = element("span", `${parts.map(inWords).join(", ")}: `);
+  const number = element("b");
+  number.dataset.row = name;
+  text.append(number);
+  return text;
+}
+
+/** A part of a layer's name as people say it: link 0 comes from the stem, link 2 from stage 2. */
+function inWords(part = "") {
+  const [, word, number] = part.match(/^([a-z]+)(\d*)$/) ?? [null, part, ""];
+  if (word === "link") return number === "0" ? "link from the stem" : `link from stage ${number}`;
+  if (word === "lif") return "";
+  if (word === "stage" || word === "head" || word === "stem") return `${word[0].toUpperCase()}${word.slice(1)} ${number}`.trim();
+  return `${word} ${number}`.trim();
 }
 
 function mapButton(node, [channels, height, width]) {
@@ -306,6 +333,16 @@ function drawMaps(spikes) {
     });
     const rate = sum(train) / train.length;
     button.querySelector(".rate").textContent = `${percent(rate)} fire`;
+  }
+}
+
+/** Write how many SynOps every shortcut and link makes at this step. */
+function drawWires() {
+  const at = (step) => new Map(state.run[step - 1]?.rows.map(({ name, operations }) => [name, operations.ac ?? 0]));
+  const [now, before] = [at(state.step), at(state.step - 1)];
+  for (const number of $("map").querySelectorAll("[data-row]")) {
+    const { row } = number.dataset;
+    number.textContent = `${count((now.get(row) ?? 0) - (before.get(row) ?? 0))} SynOps`;
   }
 }
 
@@ -341,11 +378,33 @@ function drawEnergy(rows) {
     : `${count(spikes)} spikes, ${count(acs)} SynOps, ${count(macs)} MACs; ${device.name} has no price for ${unpriced(rows, device).join(", ")}`;
   const band = whole && whole[0] !== whole[2] ? ` The prices give ${joules(whole, 0)} to ${joules(whole, 2)}.` : "";
   $("device-note").textContent = `${device.note}${band}`;
+  drawParts(rows, device);
   $("rows").tBodies[0].replaceChildren(
     ...rows.map(({ name, operations }) => {
       const updates = (operations.update ?? 0) + (operations.idle_update ?? 0);
       const numbers = [operations.mac, operations.ac, operations.add, updates].map((n) => (n ? count(n) : ""));
       return row([name, ...numbers, joules(price(operations, device.prices))]);
+    }),
+  );
+}
+
+/** Draw the energy of the stem, the stages and the head; their SynOps where a price is missing. */
+function drawParts(rows, { prices }) {
+  const parts = new Map();
+  for (const { name, operations } of rows) {
+    const part = inWords(name.split("_")[0]);
+    const all = parts.get(part) ?? {};
+    for (const [kind, n] of Object.entries(operations)) all[kind] = (all[kind] ?? 0) + n;
+    parts.set(part, all);
+  }
+  const priced = [...parts.values()].every((all) => price(all, prices));
+  const value = (all) => (priced ? price(all, prices)[1] : (all.ac ?? 0));
+  const most = Math.max(...[...parts.values()].map(value));
+  $("parts").tBodies[0].replaceChildren(
+    ...[...parts].map(([part, all]) => {
+      const bar = element("div", "", "bar");
+      bar.style.width = `${(100 * value(all)) / most}%`;
+      return row([part, bar, priced ? joules(price(all, prices)) : `${count(value(all))} SynOps`]);
     }),
   );
 }
