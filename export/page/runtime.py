@@ -15,7 +15,7 @@ FOLDER = HERE / "runtime"
 
 
 def runtime_files() -> list[Path]:
-    """Return the files, and their licence. Raises `ExportError` where an installation lacks them."""
+    """Return the files and their licence. Raises `ExportError` where an installation lacks them."""
     wanted = json.loads((HERE / "runtime.json").read_text(encoding="utf-8"))
     mark = FOLDER / "version.txt"
     if not mark.is_file() or mark.read_text(encoding="utf-8") != wanted["version"]:

@@ -242,7 +242,7 @@ function drawBuys({ data }) {
     ...state.run.map(({ mean, rows }, i) => {
       const probabilities = softmax(mean);
       const best = probabilities.indexOf(Math.max(...probabilities));
-      const line = row([i + 1, data.classes[best], percent(probabilities[best]), count(totalOf(rows, "ac")), joules(energyOf(rows))]);
+      const line = row([i + 1, data.classes[best], percent(probabilities[best]), exactly(totalOf(rows, "ac")), joules(energyOf(rows))]);
       if (i + 1 === state.step) line.setAttribute("aria-current", "step");
       return line;
     }),
@@ -264,7 +264,7 @@ function drawStructure({ neurons, plan }) {
   $("map").replaceChildren(
     ...[...stages].map(([stage, blocks]) => {
       const [box, inside] = [element("div", "", "stage"), element("div", "", "blocks")];
-      const [, height, width] = shapes.get([...blocks.values()][0][0]);
+      const [, height, width] = shapes.get([...blocks.values()].at(-1).at(-1));
       const heading = element("h3", inWords(stage));
       heading.append(element("div", `${height} x ${width}`, "hint"));
       for (const [name, nodes] of blocks) {
@@ -382,7 +382,7 @@ function drawEnergy(rows) {
   $("rows").tBodies[0].replaceChildren(
     ...rows.map(({ name, operations }) => {
       const updates = (operations.update ?? 0) + (operations.idle_update ?? 0);
-      const numbers = [operations.mac, operations.ac, operations.add, updates].map((n) => (n ? count(n) : ""));
+      const numbers = [operations.mac, operations.ac, operations.add, updates].map((n) => (n ? exactly(n) : ""));
       return row([name, ...numbers, joules(price(operations, device.prices))]);
     }),
   );
@@ -486,6 +486,13 @@ function row(cells) {
     line.append(td);
   }
   return line;
+}
+
+/** A rounded count, which says the whole number where a pointer rests on it. */
+function exactly(n) {
+  const made = element("span", count(n));
+  made.title = n.toLocaleString("en");
+  return made;
 }
 
 function fill(select, options) {
