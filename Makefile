@@ -6,12 +6,13 @@
 # make adopt DATA="TAG=SOURCE ..."   the same for every stage of the plan that is finished
 # make docs        the site of docs/, into site/, in the same environment
 # make benchmark   the tables of the README, beside peers, in an environment of its own
+# make loihi       our counts beside a simulator of Loihi, SANA-FE, in an environment of its own (docs/energy.md)
 
 PYTHON ?= python3
 BIN := .venv/bin
 MODEL := danet20-t4.fmnist
 
-.PHONY: report test interop docs family adopt benchmark clean
+.PHONY: report test interop docs family adopt benchmark loihi clean
 
 report: .venv/installed
 	@mkdir -p report
@@ -62,6 +63,9 @@ benchmark: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/training.py
 	.venv-bench/bin/python benchmarks/training_cost.py
 
+loihi: .venv/installed .venv-sanafe/installed
+	$(BIN)/python benchmarks/loihi_sanafe.py
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv .venv
@@ -83,5 +87,10 @@ benchmark: .venv-bench/installed
 	.venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement benchmarks/peers.txt
 	@touch $@
 
+.venv-sanafe/installed: benchmarks/sanafe.txt
+	$(PYTHON) -m venv .venv-sanafe
+	.venv-sanafe/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/sanafe.txt
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-bench report site
+	rm -rf .venv .venv-bench .venv-sanafe report site
