@@ -1,0 +1,85 @@
+"""The page's own scripts, in Node: spikes, logits and operations equal Python's."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.networks import lively
+from torch import nn
+
+from export.energy import estimate
+from export.page import write_page
+from zoo.danet import DANet
+from zoo.images import to_input
+from zoo.saccades import with_saccades
+from zoo.samples import drawings, samples
+
+SCRIPT = Path(__file__).with_name("exactness.mjs")
+# Block orders, joins, neurons that leak or not, events, and pools that sum spikes.
+NETWORKS = {
+    "danet20-t3.fmnist": {},
+    "danet20b-t2.fmnist": {},
+    "danet20c-t2.fmnist": {},
+    "danet20-t3.i2e-fmnist": {},
+    "speck-danet8-t2.i2e-fmnist": {},
+    "sew-resnet18-t2.cifar10": {"widths": (8, 8, 8, 8)},
+}
+
+
+def first_picture(model: DANet) -> torch.Tensor:
+    """The picture that a page shows first: the first one of the first class."""
+    data = model.known_origin.data
+    pixels, labels = drawings(data.images.tag) or samples(data.images.tag)
+    index = int((labels == labels.min()).nonzero()[0])
+    return to_input(with_saccades(pixels[index][None], data, model.config.steps), data)
+
+
+def ran(model: DANet, folder: Path) -> dict[str, Any]:
+    """What the scripts of a page make of its first picture."""
+    write_page([model], folder)
+    node = shutil.which("node")
+    assert node, "this test needs Node.js, Debian's package nodejs"
+    command = [node, str(SCRIPT), str(folder), model.known_origin.name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def check(model: DANet, folder: Path) -> None:
+    """Compare every layer's spikes, the logits, and every operation of every row."""
+    result, x = ran(model, folder), first_picture(model)
+    record = json.loads((folder / "models" / f"{model.known_origin.name}.json").read_text())
+    assert result["spikes"] == record["recorded"]["spikes"]
+    assert sum(map(sum, (step.values() for step in result["spikes"]))) > 100
+    np.testing.assert_allclose(result["logits"], model(x)[0].detach(), atol=1e-4)
+    report = estimate(model, x)
+    expected = [
+        (layer.name, {operation.kind: n for operation, n in operations.items()})
+        for layer, operations in zip(
+            report.layers, report.operations["exact"].by_layer, strict=True
+        )
+    ]
+    assert [(row["name"], row["operations"]) for row in result["rows"]] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_page_computes_and_counts_what_python_does(name: str, tmp_path: Path) -> None:
+    size = 32 if "cifar10" in name else 28
+    check(lively(name, size, **NETWORKS[name]), tmp_path)
+
+
+@pytest.mark.slow
+def test_missing_weights_do_no_work(tmp_path: Path) -> None:
+    """Half of the weights are zero, so that channels differ in what they reach."""
+    model = lively("danet20-t2.fmnist", 28, widths=(4, 6, 8))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data *= torch.rand_like(module.weight) > 0.5
+    check(model, tmp_path)
