@@ -267,10 +267,15 @@ def test_networks_side_by_side(browser: webdriver.Chrome, address: str) -> None:
     browser.find_element(By.ID, "compare").click()
     wait(browser, "!document.getElementById('compare').disabled")
     script: Any = (
-        "return [...document.getElementById('compared').tBodies[0].rows]"
-        ".map(row => row.cells[0].textContent)"
+        "return [...document.getElementById('networks').tBodies[0].rows]"
+        ".map(row => [row.cells[0].textContent, row.cells[6].textContent])"
     )
-    assert browser.execute_script(script) == [NETWORK, EVENTS]
+    (one, said), (two, other) = browser.execute_script(script)
+    assert (one, two) == (NETWORK, EVENTS)
+    assert re.fullmatch(r"T-shirt/top, 9\d\.\d%, 31\.\d µJ", said) and " µJ" in other
+    browser.find_element(By.CSS_SELECTOR, "#networks thead button").click()
+    browser.find_element(By.CSS_SELECTOR, "#networks thead button").click()
+    assert browser.execute_script(script)[0][0] == NETWORK  # from the last letter to the first
 
 
 @pytest.mark.parametrize("width", (*WIDTHS, 1600))
@@ -308,6 +313,6 @@ def test_the_command_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["page", NETWORK, "--out", str(tmp_path / "page")]) == 0
     assert f"python -m http.server --directory {tmp_path / 'page'}" in capsys.readouterr().out
     record = json.loads((tmp_path / "page" / "page.json").read_text())
-    assert record["models"] == [NETWORK]
+    assert [model["name"] for model in record["models"]] == [NETWORK]
     assert main(["page", NETWORK, NETWORK, "--out", str(tmp_path / "twice")]) == 2
     assert "is given twice" in capsys.readouterr().err

@@ -59,32 +59,36 @@ def write_page(
         raise ExportError(f"{twice} is given twice: give each network once")
     for sub in ("runtime", "models", "samples"):
         (folder / sub).mkdir(parents=True, exist_ok=True)
+    summaries = []
     for model, name in zip(models, names, strict=True):
         progress(name)
-        _write_model(model, name, folder)
+        summaries.append(_write_model(model, name, folder))
     for file in runtime:
         shutil.copyfile(file, folder / "runtime" / file.name)
     for file in SITE.iterdir():
         shutil.copyfile(file, folder / file.name)
     devices = [_device(device) for device in find_devices([]).values()]
-    _write_json(folder / "page.json", {"models": names, "devices": devices})
+    _write_json(folder / "page.json", {"models": summaries, "devices": devices})
 
 
-def _write_model(model: DANet, name: str, folder: Path) -> None:
-    """Write a network's file, its record, and the pictures of its data."""
+def _write_model(model: DANet, name: str, folder: Path) -> dict[str, Any]:
+    """Write a network's file, its record, and the pictures of its data; return a summary of it."""
     data = model.known_origin.data
     pixels, labels, source = _pictures(data)
     path = folder / "models" / f"{name}.onnx"
     verification = write_onnx(model, path, form="step", outputs="trains")
     executor = TorchExecutor(model)
-    record = {
+    summary = {
         "name": name,
-        "bytes": path.stat().st_size,
-        "proof": str(verification),
+        "title": data.title,
         "steps": model.config.steps,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "weights": model.known_origin.weight_format,
-        "accuracy": _accuracy(executor.source),
+        **_published(executor.source),
+    }
+    record = summary | {
+        "bytes": path.stat().st_size,
+        "proof": str(verification),
         "data": _data(data),
         "plan": plan(executor.layers),
         "neurons": [
@@ -102,6 +106,7 @@ def _write_model(model: DANet, name: str, folder: Path) -> None:
         "pixels": [base64.b64encode(picture.numpy().tobytes()).decode() for picture in pixels],
     }
     _write_json(folder / "samples" / f"{data.images.tag}.json", pictures)
+    return summary
 
 
 def _pictures(data: DatasetSpec) -> tuple[Tensor, Tensor, str]:
@@ -152,14 +157,21 @@ def _data(data: DatasetSpec) -> dict[str, Any]:
     }
 
 
-def _accuracy(source: Source) -> dict[str, Any] | None:
-    """Return the accuracy of weights of the zoo on a whole split; None of any others."""
+def _published(source: Source) -> dict[str, Any]:
+    """Return the accuracy and energy that the manifest has of weights of the zoo, else None."""
     entry = read_manifest().weights.get(source.name)
-    if entry is None or "top1" not in entry.metrics or source.weight_format != "float32":
-        return None
-    if source.weights_sha256 not in {file.sha256 for file in entry.files.values()}:
-        return None
-    return {key: entry.metrics[key] for key in ("top1", "images", "split")}
+    files = entry.files.values() if entry and source.weight_format == "float32" else ()
+    if entry is None or source.weights_sha256 not in {file.sha256 for file in files}:
+        return {"accuracy": None, "energy": None}
+    return {
+        "accuracy": {key: entry.metrics[key] for key in ("top1", "images", "split")},
+        "energy": entry.energy
+        and {
+            "device": entry.energy["profile"],
+            "microjoules": entry.energy["microjoules"]["typ"],
+            "synops": entry.energy["synops"],
+        },
+    }
 
 
 def _device(device: Device) -> dict[str, Any]:

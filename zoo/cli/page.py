@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import zoo
 from zoo import terminal
 from zoo.cli.networks import check_export_package, load_model
 from zoo.cli.options import Commands, Options, add_command, add_network
 from zoo.cli.output import check_output_folder
+from zoo.errors import InputError
 
 __all__ = ["PageOptions", "add_parser", "run"]
 
@@ -16,6 +18,7 @@ class PageOptions(Options):
     """The options of `zoo page`."""
 
     models: list[str]
+    all: bool
     out: Path
 
 
@@ -23,7 +26,9 @@ def add_parser(commands: Commands) -> None:
     """Add `zoo page`."""
     summary = "write a page that runs networks in a browser and shows every spike"
     parser = add_command(commands, "page", summary, PageOptions, run)
-    add_network(parser, "models", nargs="+", metavar="MODEL")
+    add_network(parser, "models", "or nothing, with --all", nargs="*", metavar="MODEL")
+    text = "every trained network of this installation, as a gallery"
+    parser.add_argument("--all", action="store_true", help=text)
     text = "the folder to write, which any static host serves"
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help=text)
 
@@ -34,9 +39,19 @@ def run(options: PageOptions) -> int:
     from export.page import write_page
 
     check_output_folder("--out", options.out)
-    models = [load_model(name)[0] for name in options.models]
+    if options.all == bool(options.models):
+        raise InputError("give the networks of the page, or --all")
+    names = options.models or [n for n in zoo.list_models(pretrained=True) if _is_here(n)]
+    models = [load_model(name)[0] for name in names]
     with terminal.status("exporting and verifying") as status:
         write_page(models, options.out, progress=lambda name: status.update(f"exporting {name}"))
     print(f"written: {options.out}")
     print(f"look at it: python -m http.server --directory {options.out}, then localhost:8000")
     return 0
+
+
+def _is_here(name: str) -> bool:
+    """Return whether the weights of a name are part of this installation."""
+    from zoo.manifest import weights_folder
+
+    return (weights_folder() / name).is_dir()

@@ -32,10 +32,13 @@ async function start() {
   if (location.protocol === "file:") throw new Error("Open this page through a server: python -m http.server in its folder, then localhost:8000.");
   if (typeof WebAssembly === "undefined") throw new Error("This browser has no WebAssembly, which runs the network.");
   state.page = await json("page.json");
-  fill($("model"), state.page.models.map((name) => [name, name]));
+  const names = state.page.models.map(({ name }) => name);
+  fill($("model"), names.map((name) => [name, name]));
   fill($("device"), state.page.devices.map(({ name, title }) => [name, `${name}: ${title}`]));
-  $("side").hidden = state.page.models.length < 2;
-  await choose(state.page.models[0]);
+  $("gallery").hidden = names.length < 2;
+  drawGallery();
+  const asked = decodeURIComponent(location.hash.slice(1));
+  await choose(names.includes(asked) ? asked : names[0]);
 }
 
 async function json(path) {
@@ -409,21 +412,87 @@ function drawParts(rows, { prices }) {
   );
 }
 
+/** Run every network of the same kind of picture, and write what it says beside its name. */
 async function compare() {
   $("compare").disabled = true;
-  const lines = [];
-  for (const name of state.page.models) {
-    const network = await load(name);
+  for (const line of $("networks").tBodies[0].rows) {
+    const network = await load(line.dataset.name);
     const { record } = network;
-    if (record.data.tag !== state.network.record.data.tag) continue; // another kind of picture
+    if (record.data.tag !== state.network.record.data.tag) continue;
     const { mean, rows } = (await runSteps(state.pixels, network)).at(-1);
     const probabilities = softmax(mean);
     const best = probabilities.indexOf(Math.max(...probabilities));
-    const top1 = record.accuracy ? percent(record.accuracy.top1) : "";
-    lines.push(row([name, record.steps, top1, record.data.classes[best], percent(probabilities[best]), count(totalOf(rows, "ac")), joules(energyOf(rows))]));
-    $("compared").tBodies[0].replaceChildren(...lines);
+    const answer = `${record.data.classes[best]}, ${percent(probabilities[best])}`;
+    line.cells[6].textContent = `${answer}, ${joules(energyOf(rows)) || `${count(totalOf(rows, "ac"))} SynOps`}`;
   }
   $("compare").disabled = false;
+}
+
+/** The table of all networks, which sorts by a column, and their accuracy against energy. */
+function drawGallery() {
+  const lines = state.page.models.map((model) => {
+    const { name, title, steps, parameters, accuracy, energy } = model;
+    const choice = element("button", name, "link");
+    choice.type = "button";
+    choice.onclick = guard(() => pick(name));
+    const figures = [accuracy ? percent(accuracy.top1) : "", energy ? `${energy.microjoules.toFixed(1)} µJ` : ""];
+    const line = row([choice, title, steps, count(parameters), ...figures, ""]);
+    line.dataset.name = name;
+    const keys = [name, title, steps, parameters, accuracy?.top1 ?? -1, energy?.microjoules ?? Infinity];
+    [...line.cells].forEach((cell, i) => (cell.sortKey = keys[i] ?? ""));
+    return line;
+  });
+  $("networks").tBodies[0].replaceChildren(...lines);
+  [...$("networks").tHead.rows[0].cells].forEach((head, i) => {
+    const button = head.querySelector("button");
+    if (button) button.onclick = () => sortGallery(head, i);
+  });
+  drawPlot();
+}
+
+function sortGallery(head, column) {
+  const up = head.getAttribute("aria-sort") !== "ascending";
+  for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const key = (line) => line.cells[column].sortKey;
+  const lines = [...$("networks").tBodies[0].rows];
+  lines.sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0) * (up ? 1 : -1));
+  $("networks").tBodies[0].replaceChildren(...lines);
+}
+
+/** Points of accuracy against energy, each a link to its network. */
+function drawPlot() {
+  const models = state.page.models.filter(({ accuracy, energy }) => accuracy && energy);
+  $("plot").hidden = models.length < 2;
+  if (models.length < 2) return;
+  const xs = models.map(({ energy }) => energy.microjoules);
+  const ys = models.map(({ accuracy }) => accuracy.top1);
+  const most = 1.15 * Math.max(...xs);
+  const [low, high] = [Math.min(...ys) - 0.02, Math.max(...ys) + 0.02];
+  const device = [...new Set(models.map(({ energy }) => energy.device))].join(", ");
+  const points = models.map(({ name, accuracy, energy }) => {
+    const point = element("a", "", "point");
+    point.href = `#${name}`;
+    point.style.left = `${(100 * energy.microjoules) / most}%`;
+    point.style.bottom = `${(100 * (accuracy.top1 - low)) / (high - low)}%`;
+    if (energy.microjoules > most / 2) point.classList.add("late");
+    point.append(element("span", `${name}: ${percent(accuracy.top1)}, ${energy.microjoules.toFixed(1)} µJ`));
+    point.onclick = guard((event) => {
+      event.preventDefault();
+      return pick(name);
+    });
+    return point;
+  });
+  $("points").replaceChildren(...points);
+  $("plot-text").textContent =
+    `Top-1 from ${percent(low)} to ${percent(high)}, against the energy of an image from 0 to ${most.toFixed(0)} µJ on ${device}. ` +
+    "Networks of different data are no rivals.";
+}
+
+function pick(name) {
+  $("model").value = name;
+  history.replaceState(null, "", `#${name}`);
+  return choose(name);
 }
 
 // -- numbers
@@ -554,7 +623,7 @@ function guard(action) {
   };
 }
 
-$("model").onchange = guard(() => choose($("model").value));
+$("model").onchange = guard(() => pick($("model").value));
 $("device").onchange = () => draw();
 $("step").oninput = () => {
   stopPlaying();
