@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from export.prepare.fold import fold, still_image
 from export.prepare.trace import Call, trace
+from zoo.blocks import SamePool
 from zoo.danet import DANet, Repeat
 from zoo.errors import ConfigError
 from zoo.neurons import Lif
@@ -30,7 +31,8 @@ def quantize_weights(model: DANet, weight_format: WeightFormat = "int8") -> DANe
     Its BatchNorms are folded before. The scale is the largest number that it has to reach over 127
     (symmetric, without calibration; Jacob et al. 2018, section 3): the largest weight of each
     output channel, or with `int8-layer` the largest weight or bias of the layer, of whose steps
-    biases and thresholds then are whole numbers, as on Speck. Every layer that has weights keeps it
+    biases and thresholds then are whole numbers, as on Speck. There a pool is a sum, and the steps
+    are those of a weight's part of it. Every layer that has weights keeps its scale
     (`weight_scales`).
     """
     if as_weight_format(weight_format) == "float32":
@@ -44,16 +46,19 @@ def quantize_weights(model: DANet, weight_format: WeightFormat = "int8") -> DANe
                     largest = layer.weight.abs().flatten(1).amax(1)
                     keep_scale(layer, _round(layer.weight, largest))
                 case nn.Conv2d() | nn.Linear() as layer:
-                    numbers = [p for p in (layer.weight, layer.bias) if p is not None]
-                    largest = torch.stack([p.abs().amax() for p in numbers]).amax()
-                    for parameter in numbers:
-                        scale = _round(parameter, largest)
+                    # Behind a pool, which chips compute as a sum, a weight is a part of itself.
+                    parts = _pooled(calls, call)
+                    largest = layer.weight.abs().amax()
+                    if layer.bias is not None:
+                        largest = torch.maximum(largest, parts * layer.bias.abs().amax())
+                        _round(layer.bias, largest / parts)
+                    scale = _round(layer.weight, largest)
                     keep_scale(layer, scale.expand(len(layer.weight)).clone())
                     for reader in calls:
                         # A neuron that reads a sum has a threshold in steps of no single layer.
                         reads = _source(calls, reader.inputs[0])
                         if isinstance(reader.module, Lif) and reads == call.path:
-                            _round(reader.module.neuron.threshold, largest)
+                            _round(reader.module.neuron.threshold, largest / parts)
     model.origin = replace(model.known_origin, weight_format=weight_format)
     return model
 
@@ -81,6 +86,13 @@ def _round(numbers: Tensor, largest: Tensor) -> Tensor:
     step = scale.view(-1, *[1] * (numbers.dim() - 1))
     numbers.copy_(((numbers / step).round() * step).view_as(numbers))
     return scale
+
+
+def _pooled(calls: list[Call], call: Call) -> int:
+    """Return how many values each input of a layer is the average of."""
+    source = _source(calls, call.inputs[0])
+    pools = [c.module for c in calls if c.path == source and isinstance(c.module, SamePool)]
+    return pools[0].window ** 2 if pools else 1
 
 
 def _source(calls: list[Call], path: str) -> str:

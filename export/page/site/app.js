@@ -38,7 +38,8 @@ async function start() {
   $("gallery").hidden = names.length < 2;
   drawGallery();
   const asked = decodeURIComponent(location.hash.slice(1));
-  await choose(names.includes(asked) ? asked : names[0]);
+  $("model").value = names.includes(asked) ? asked : names[0];
+  await choose($("model").value);
 }
 
 async function json(path) {

@@ -4,6 +4,7 @@ import torch
 from support.networks import lively
 from torch import nn
 
+from export import check, to_nir
 from export.prepare.fold import fold
 from export.prepare.quantize import quantize_weights
 
@@ -36,21 +37,34 @@ def test_weights_are_integers_times_a_scale_per_channel() -> None:
 def test_a_scale_per_layer_holds_for_biases_and_thresholds() -> None:
     model = lively("speck-danet8-t2.fmnist", 12, widths=(4, 6, 8))
     folded, found = fold(model), quantize_weights(model, "int8-layer")
+    # each with how many values its inputs are the average of: a chip adds these up
     layers = {
-        "stem.conv": "stem.lif",
-        "stage2.block0.conv2": "stage2.block0.lif2",
-        "stage3.link2.conv": "stage3.link2.lif",
+        "stem.conv": ("stem.lif", 1),
+        "stage2.block0.conv2": ("stage2.block0.lif2", 1),
+        "stage3.link2.conv": ("stage3.link2.lif", 4),
     }
-    for conv, lif in layers.items():
+    for conv, (lif, parts) in layers.items():
         before, after = (m.get_submodule(conv) for m in (folded, found))
-        scale = max(before.weight.abs().max(), before.bias.abs().max()) / 127
+        scale = max(before.weight.abs().max(), parts * before.bias.abs().max()) / 127
         threshold = found.get_submodule(lif).neuron.threshold
-        for numbers in (after.weight, after.bias, threshold):
-            torch.testing.assert_close(
-                numbers / scale, (numbers / scale).round(), atol=1e-3, rtol=0
-            )
+        for numbers, step in (
+            (after.weight, scale),
+            (after.bias, scale / parts),
+            (threshold, scale / parts),
+        ):
+            torch.testing.assert_close(numbers / step, (numbers / step).round(), atol=1e-3, rtol=0)
         assert abs(threshold - 1) <= scale / 2 and not torch.equal(before.weight, after.weight)
     assert quantize_weights(model, "float32") is model
+
+
+def test_biases_behind_a_pool_fit_the_chip() -> None:
+    """A weight behind a pool is a part of itself, in whose steps the bias has 8 bits too."""
+    model = lively("speck-danet8-t2.fmnist", 28)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.bias.data.uniform_(-2, 2)
+    graph = to_nir(quantize_weights(model, "int8-layer"), dialect="native")
+    assert check(graph, "speck2e").fits
 
 
 def test_rounding_again_changes_nothing_and_zero_stays_zero() -> None:
