@@ -4,7 +4,7 @@
 # make family DATA="TAG=SOURCE ..."   for maintainers: train what is left of weights/plan.toml, a stage on each core, in the background
 # make adopt MODEL=FOLDER DATA=SOURCE   for maintainers: export, verify and measure a trained model, and take it into weights/
 # make adopt DATA="TAG=SOURCE ..."   the same for every stage of the plan that is finished
-# make docs        the site of docs/, into site/, in the same environment
+# make docs        the site of docs/ and a gallery of all networks, into site/, in the same environment
 # make benchmark   the tables of the README, beside peers, in an environment of its own
 # make loihi       our counts beside a simulator of Loihi, SANA-FE, in an environment of its own (docs/energy.md)
 
@@ -33,7 +33,8 @@ interop: .venv/interop
 
 docs: .venv/tools
 	$(BIN)/mkdocs build --quiet
-	@echo "see site/index.html"
+	$(BIN)/zoo page --all --out site/gallery
+	@echo "see site/index.html; python -m http.server --directory site, then localhost:8000/gallery"
 
 family: .venv/tools
 	mkdir -p runs/family
