@@ -105,11 +105,19 @@ def check_repo(repo: str) -> None:
         raise HubError(f"{repo!r} is not a repository of the Hub: expected org/name")
 
 
-def push(files: Mapping[str, Path], repo: str, *, message: str, private: bool = False) -> str:
+def push(
+    files: Mapping[str, Path],
+    repo: str,
+    *,
+    message: str,
+    private: bool = False,
+    space: bool = False,
+) -> str:
     """Publish files in one commit to a repository, new or ours, and return the commit's sha.
 
-    `files` maps names in the repository to local files. Raises `HubError` where the Hub does not
-    take them; then nothing of them is in the repository.
+    `files` maps names in the repository to local files. The repository is a model, or a static
+    `space`, which shows its index.html. Raises `HubError` where the Hub does not take them; then
+    nothing of them is in the repository.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, is_offline_mode
 
@@ -121,9 +129,11 @@ def push(files: Mapping[str, Path], repo: str, *, message: str, private: bool = 
             raise HubError(f"{path} is not a file: {name} cannot be published")
     with _explained(f"publishing to {repo}", _cache(None)):
         api = HfApi(library_name=LIBRARY_NAME)
-        api.create_repo(repo, private=private, exist_ok=True)
+        kind, sdk = ("space", "static") if space else ("model", None)
+        api.create_repo(repo, private=private, exist_ok=True, repo_type=kind, space_sdk=sdk)
         operations = [CommitOperationAdd(name, path) for name, path in files.items()]
-        return str(api.create_commit(repo, operations, commit_message=message).oid)
+        commit = api.create_commit(repo, operations, commit_message=message, repo_type=kind)
+        return str(commit.oid)
 
 
 def _cache(cache_dir: Path | str | None) -> Path:

@@ -261,6 +261,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         values = json.loads(self.body)
         name = "/".join(filter(None, (values.get("organization"), values["name"])))
+        if values.get("type") == "space":
+            assert values["sdk"] == "static"
+            name = f"spaces/{name}"
         url = f"{self.hub.url}/{name}"
         if name in self.hub.repos:
             return self.json({"error": "it exists", "url": url}, 409)
@@ -274,8 +277,9 @@ class Handler(BaseHTTPRequestHandler):
         import yaml
 
         text = json.loads(self.body)["content"]
-        licence = yaml.safe_load(text.split("---")[1]).get("license")
-        if licence in LICENCES:
+        card = yaml.safe_load(text.split("---")[1])
+        licence = card.get("license")
+        if licence in LICENCES or card.get("sdk") == "static":
             return self.json({"errors": [], "warnings": []})
         error = {"message": f"license {licence!r} is none of the Hub's"}
         self.json({"errors": [error], "warnings": []}, 400)
@@ -337,6 +341,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 ID = "([^/]+/[^/]+)"
+SPACE = "(spaces/[^/]+/[^/]+)"
 ROUTES: list[tuple[str, Callable[..., None]]] = [
     (f"(?:GET|HEAD) /{ID}/resolve/([^/]+)/(.+)", Handler.resolve),
     (f"GET /api/models/{ID}", Handler.revision),
@@ -345,6 +350,9 @@ ROUTES: list[tuple[str, Callable[..., None]]] = [
     ("POST /api/repos/create", Handler.create),
     ("POST /api/validate-yaml", Handler.validate),
     (f"POST /api/models/{ID}/preupload/([^/]+)", Handler.preupload),
+    (f"POST /api/{SPACE}/preupload/([^/]+)", Handler.preupload),
+    (f"POST /{SPACE}\\.git/info/lfs/objects/batch", Handler.batch),
+    (f"POST /api/{SPACE}/commit/([^/]+)", Handler.commit),
     (f"POST /{ID}\\.git/info/lfs/objects/batch", Handler.batch),
     ("PUT /lfs/([0-9a-f]{64})", Handler.upload),
     (f"POST /api/models/{ID}/commit/([^/]+)", Handler.commit),

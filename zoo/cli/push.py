@@ -34,6 +34,16 @@ if TYPE_CHECKING:
 __all__ = ["PushOptions", "add_parser", "run"]
 
 
+# What the Hub reads of a Space.
+SPACE_CARD = """---
+title: {name}
+sdk: static
+app_file: index.html
+---
+A spiking network, {name}, in your browser, with every spike that it makes.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PushOptions(Options):
     """The options of `zoo push`."""
@@ -42,6 +52,7 @@ class PushOptions(Options):
     repo: str
     private: bool
     formats: list[Literal["onnx", "nir"]]
+    page: bool
     licence: str | None  # identifier of SPDX; None: what the folder says
     dry_run: bool
     pin: bool
@@ -59,6 +70,8 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--repo", required=True, metavar="ORG/NAME", help=text)
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     add_formats(parser, "publish verified exports in these formats too")
+    text = "also publish a page that runs it in a browser, as a static Space of the same name"
+    parser.add_argument("--page", action="store_true", help=text)
     add_licence(parser, "what the folder says; unknown for data of your own")
     text = "show the files and the card, and send nothing"
     parser.add_argument("--dry-run", action="store_true", help=text)
@@ -90,12 +103,18 @@ def run(options: PushOptions) -> int:
             folder, entry, steps=model.config.steps, repo=options.repo, scratch=scratch
         )
         files |= exports
+        page = _write_page(model, entry.name, scratch) if options.page else {}
         sizes = {name: path.stat().st_size for name, path in files.items()}
         if options.dry_run:
+            sizes |= {f"page/{name}": path.stat().st_size for name, path in page.items()}
             return _show(options, sizes, files[CARD_FILE].read_text(encoding="utf-8"))
         status = terminal.status(f"publishing {entry.name} to {options.repo}")
         with status, _exit_on_interrupt(scratch):
             commit = remote.push(files, options.repo, message=entry.name, private=options.private)
+            if page:
+                remote.push(
+                    page, options.repo, message=entry.name, private=options.private, space=True
+                )
         exported = {
             name: FileSpec(remembered_sha256(path), sizes[name]) for name, path in exports.items()
         }
@@ -106,6 +125,8 @@ def run(options: PushOptions) -> int:
     total = f"{len(files)} files, {sum(sizes.values()):,} bytes"
     print(f"{entry.name}: {total}, in commit {commit} of {options.repo}")
     print(_how_to_load(published, manifest))
+    if page:
+        print(f"its page: the static Space {options.repo}")
     return 0
 
 
@@ -121,6 +142,19 @@ def _write_exports(
     if "nir" in formats:
         written += write_nir_file(model, name, folder)
     return {file.path.name: file.path for file in written}
+
+
+def _write_page(model: "DANet", name: str, folder: Path) -> dict[str, Path]:
+    """Write the page of a model, and return its files by their names in a static Space."""
+    check_export_package()
+    from export.page import write_page
+
+    site = folder / "page"
+    with terminal.status(f"writing the page of {name}"):
+        write_page([model], site)
+    about = site / "README.md"
+    about.write_text(SPACE_CARD.format(name=name), encoding="utf-8")
+    return {path.relative_to(site).as_posix(): path for path in site.rglob("*") if path.is_file()}
 
 
 def _check_pinnable(entry: "WeightsSpec", folder: Path) -> None:

@@ -16,7 +16,7 @@ from hub_names import REPO
 from huggingface_hub import ModelCard
 from support.hub_faults import cut, stalled, status
 from support.hub_server import HubServer
-from support.networks import same
+from support.networks import lively, same
 from support.signals import interruptible
 
 import zoo
@@ -143,6 +143,22 @@ def test_exports_go_with_it(
     assert exports <= files.keys()
     assert exports <= json.loads(capsys.readouterr().out)["danet18-t2.fmnist"]["files"].keys()
     assert len(hub.repos[REPO].messages) == 2
+
+
+@pytest.mark.slow
+def test_a_page_goes_into_a_static_space(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    lively("danet20-t2.fmnist", 28, widths=(4, 6, 8)).save(folder)
+    assert push(folder, "--page", "--licence", "mit") == 0
+    assert f"its page: the static Space {REPO}" in capsys.readouterr().out
+    space, model = hub.repos[f"spaces/{REPO}"], hub.repos[REPO]
+    files = space.commits[space.refs["main"]]
+    assert {"index.html", "page.json", "models/danet20-t2.fmnist.onnx"} < files.keys()
+    assert "runtime/ort-wasm-simd-threaded.wasm" in files
+    assert b"sdk: static" in files["README.md"] and space.messages[-1] == "danet20-t2.fmnist"
+    assert "index.html" not in model.commits[model.refs["main"]]
 
 
 def test_dry_run_sends_nothing(
