@@ -54,7 +54,7 @@ WRONG = {
     "classify --sensor 20x20": ("outside", "a camera of 20x20 pixels is smaller than the 28x28"),
     "energy --sensor 128x128 --images": (
         "picture.png",
-        "--sensor is the camera's size of a recording of events",
+        "size of a recording of events, and none",
     ),
     "evaluate --sensor 128x128": ("outside", "unrecognized arguments: --sensor"),
 }
