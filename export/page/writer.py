@@ -10,6 +10,7 @@ Nothing else is needed: any static host serves the folder.
 """
 
 import base64
+import copy
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from export.onnx.exporter import write_onnx
 from export.onnx.streaming import StreamingSession
 from export.page.plan import plan
 from export.page.runtime import runtime_files
+from zoo.activity import layer_spikes
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
 from zoo.errors import ExportError, InputError
@@ -41,6 +43,7 @@ __all__ = ["write_page"]
 
 SITE = Path(__file__).parent / "site"
 MAX_SAMPLES = 24
+MARGINS = (1e-6, 3e-6, 1e-5)  # shares of a threshold; float32 rounds to 1e-7 at each addition
 PRICED = tuple(kind for kind in OPERATIONS if kind not in ("hop", "access"))
 
 
@@ -96,7 +99,7 @@ def _write_model(model: DANet, name: str, folder: Path) -> dict[str, Any]:
             for path, module in model.named_modules()
             if isinstance(module, Lif)
         ],
-        "recorded": _recorded(model, path, pixels[:1]),
+        "recorded": _recorded(model, path, pixels),
     }
     _write_json(folder / "models" / f"{name}.json", record)
     pictures = {
@@ -127,18 +130,47 @@ def _pictures(data: DatasetSpec) -> tuple[Tensor, Tensor, str]:
 
 
 def _recorded(model: DANet, path: Path, pixels: Tensor) -> dict[str, Any]:
-    """Return the spikes of every layer and step, and the logits, for the first picture.
+    """Return the spikes of every layer and step, and the logits, for one of the pictures.
 
-    onnxruntime computes them from the file that the page runs.
+    onnxruntime computes them from the file that the page runs. A browser adds up in another order,
+    which decides where a membrane lies at its threshold, so a picture is taken whose membranes keep
+    away from it (`_margins`).
     """
     data, steps = model.known_origin.data, model.config.steps
-    x = to_input(with_saccades(pixels, data, steps), data).numpy()
-    session = StreamingSession(path)
-    spikes = []
+    x = to_input(with_saccades(pixels, data, steps), data)
+    margins = _margins(model, x)
+    picture = margins.index(max(margins))
+    one = x.narrow(1 if data.events else 0, picture, 1).numpy()
+    session, spikes = StreamingSession(path), []
     for step in range(steps):
-        output = session.step(x[step] if data.events else x)
+        output = session.step(one[step] if data.events else one)
         spikes.append({layer: int(train.sum()) for layer, train in output.spikes.items()})
-    return {"picture": 0, "spikes": spikes, "logits": session.logits[0].tolist()}
+    logits = session.logits[0].tolist()
+    return {"picture": picture, "margin": margins[picture], "spikes": spikes, "logits": logits}
+
+
+def _margins(model: DANet, x: Tensor) -> list[float]:
+    """Return the largest of `MARGINS` by which thresholds may move and all spikes stay.
+
+    It is 0 for a picture of which even the least changes a spike. `x` is a batch of pictures.
+    """
+
+    def spikes(factor: float) -> list[Tensor]:
+        moved = copy.deepcopy(model).double()
+        for module in moved.modules():
+            if isinstance(module, Lif):
+                module.neuron.threshold.data.mul_(factor)
+        return [layer.spikes for layer in layer_spikes(moved, x.double(), "*").values()]
+
+    exact = spikes(1.0)
+    margins = [0.0] * exact[0].shape[1]
+    for margin in MARGINS:
+        lower, upper = spikes(1 - margin), spikes(1 + margin)
+        layers = [*zip(exact, lower, strict=True), *zip(exact, upper, strict=True)]
+        for picture in range(len(margins)):
+            if all(torch.equal(one[:, picture], two[:, picture]) for one, two in layers):
+                margins[picture] = margin
+    return margins
 
 
 def _data(data: DatasetSpec) -> dict[str, Any]:

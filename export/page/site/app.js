@@ -102,7 +102,8 @@ async function prove() {
   $("proof").classList.toggle("differs", differ.length > 0);
   $("proof").textContent =
     `${differ.length} of ${record.neurons.length} layers differ from the spikes that onnxruntime recorded at the export; ` +
-    `logits to ${Math.max(...logits).toExponential(1)}`;
+    `logits to ${Math.max(...logits).toExponential(1)}` +
+    (record.recorded.margin ? "" : "; in this picture a membrane lies so near to its threshold that rounding decides");
 }
 
 // -- running

@@ -1,4 +1,4 @@
-// Run the first picture of a page in Node as the page does, and print what came of it as JSON.
+// Run the recorded picture of a page in Node as the page does, and print what came of it as JSON.
 //
 //     node exactness.mjs FOLDER NAME
 
@@ -21,7 +21,7 @@ ort.env.wasm.wasmBinary = readFileSync(`${folder}/runtime/ort-wasm-simd-threaded
 globalThis.fetch = async (path) => new Response(readFileSync(`${folder}/${path}`));
 const network = await Network.load(record, () => {});
 
-const pixels = Uint8Array.from(Buffer.from(pictures.pixels[0], "base64"));
+const pixels = Uint8Array.from(Buffer.from(pictures.pixels[record.recorded.picture], "base64"));
 const counter = new Counter(record.plan);
 const entry = record.plan.find((node) => node.kind !== "neuron" && node.sendsEvents);
 const spikes = [];

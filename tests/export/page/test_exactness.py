@@ -1,5 +1,6 @@
 """The page's own scripts, in Node: spikes, logits and operations equal Python's."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -17,7 +18,6 @@ from export.page import write_page
 from zoo.danet import DANet
 from zoo.images import to_input
 from zoo.saccades import with_saccades
-from zoo.samples import drawings, samples
 
 SCRIPT = Path(__file__).with_name("exactness.mjs")
 # Block orders, joins, neurons that leak or not, events, and pools that sum spikes.
@@ -31,12 +31,13 @@ NETWORKS = {
 }
 
 
-def first_picture(model: DANet) -> torch.Tensor:
-    """The picture that a page shows first: the first one of the first class."""
+def picture(model: DANet, folder: Path, index: int) -> torch.Tensor:
+    """One of the pictures of a page, as the network takes it."""
     data = model.known_origin.data
-    pixels, labels = drawings(data.images.tag) or samples(data.images.tag)
-    index = int((labels == labels.min()).nonzero()[0])
-    return to_input(with_saccades(pixels[index][None], data, model.config.steps), data)
+    about = json.loads((folder / "samples" / f"{data.images.tag}.json").read_text())
+    raw = bytearray(base64.b64decode(about["pixels"][index]))
+    pixels = torch.frombuffer(raw, dtype=torch.uint8).view(1, *about["shape"])
+    return to_input(with_saccades(pixels, data, model.config.steps), data)
 
 
 def ran(model: DANet, folder: Path) -> dict[str, Any]:
@@ -53,8 +54,9 @@ def ran(model: DANet, folder: Path) -> dict[str, Any]:
 
 def check(model: DANet, folder: Path) -> None:
     """Compare every layer's spikes, the logits, and every operation of every row."""
-    result, x = ran(model, folder), first_picture(model)
+    result = ran(model, folder)
     record = json.loads((folder / "models" / f"{model.known_origin.name}.json").read_text())
+    x = picture(model, folder, record["recorded"]["picture"])
     assert result["spikes"] == record["recorded"]["spikes"]
     assert sum(map(sum, (step.values() for step in result["spikes"]))) > 100
     np.testing.assert_allclose(result["logits"], model(x)[0].detach(), atol=1e-4)
