@@ -33,7 +33,7 @@ interop: .venv/interop
 
 docs: .venv/tools
 	$(BIN)/mkdocs build --quiet
-	$(BIN)/zoo page --all --out site/gallery
+	-$(BIN)/zoo page --all --out site/gallery # needs npm when the package is built
 	@echo "see site/index.html; python -m http.server --directory site, then localhost:8000/gallery"
 
 family: .venv/tools

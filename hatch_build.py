@@ -3,6 +3,7 @@
 Without npm the package is built all the same, and `zoo page` says what is missing.
 """
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -25,28 +26,36 @@ class RuntimeHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Fetch the files, unless they are there."""
         wanted = json.loads((PAGE / "runtime.json").read_text(encoding="utf-8"))
-        folder = PAGE / "runtime"
-        mark = folder / MARK
-        if not mark.is_file() or mark.read_text() != wanted["version"]:
-            if npm := shutil.which("npm"):
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
-                _fetch(npm, f"{wanted['package']}@{wanted['version']}", wanted["files"], folder)
-                mark.write_text(wanted["version"])
-            else:
+        mark = PAGE / "runtime" / MARK
+        if not mark.is_file() or mark.read_text(encoding="utf-8") != wanted["version"]:
+            npm = shutil.which("npm")
+            if npm is None:
                 self.app.display_warning("npm is missing: `zoo page` will have no runtime")
+                return
+            try:
+                _fetch(npm, wanted)
+            except (OSError, subprocess.CalledProcessError) as error:
+                self.app.display_warning(f"`zoo page` will have no runtime: {error}")
                 return
         build_data["artifacts"].append("export/page/runtime/*")
 
 
-def _fetch(npm: str, package: str, files: list[str], folder: Path) -> None:
-    """Extract these files of an npm package."""
+def _fetch(npm: str, wanted: dict[str, Any]) -> None:
+    """Put the files of the npm package in place, if they are those that `wanted` describes."""
     with tempfile.TemporaryDirectory() as temporary:
-        command = [npm, "pack", package, "--silent"]
+        command = [npm, "pack", f"{wanted['package']}@{wanted['version']}", "--silent"]
         subprocess.run(command, cwd=temporary, check=True, stdout=subprocess.DEVNULL)
         (archive,) = Path(temporary).glob("*.tgz")
+        files: dict[str, bytes] = {}
         with tarfile.open(archive) as tar:
-            for name in files:
+            for name, digest in wanted["sha256"].items():
                 member = tar.extractfile(f"package/dist/{name}")
-                assert member is not None, name
-                (folder / name).write_bytes(member.read())
+                files[name] = member.read() if member else b""
+                if hashlib.sha256(files[name]).hexdigest() != digest:
+                    raise OSError(f"{name} of {wanted['package']} has another sha256")
+    folder = PAGE / "runtime"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / MARK).write_text(wanted["version"], encoding="utf-8")

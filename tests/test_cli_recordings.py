@@ -42,14 +42,14 @@ def test_a_camera_of_another_size(tmp_path: Path, capsys: pytest.CaptureFixture[
     path = str(write_events(tmp_path / "events.npz", random_events(3000, side=100)))
     assert main(["classify", NETWORK, path, "--sensor", "140x100", "--json"]) == 0
     (prediction,) = json.loads(capsys.readouterr().out)["predictions"]
-    assert prediction["changes"] == ["scaled from 140x100"]
+    assert prediction["changes"][0] == "scaled from 140x100"
     assert main(["energy", NETWORK, "--images", path, "--sensor", "140x100", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["images"] == 1
 
 
 WRONG = {
-    "classify": ("outside", "give the camera's size with --sensor WIDTHxHEIGHT"),
+    "classify": ("outside", "give the camera's size (--sensor WIDTHxHEIGHT)"),
     "classify --sensor 100": ("outside", "'100' is no WIDTHxHEIGHT, as in 346x260"),
     "classify --sensor 20x20": ("outside", "a camera of 20x20 pixels is smaller than the 28x28"),
     "energy --sensor 128x128 --images": (

@@ -20,7 +20,7 @@ from export.energy.operations import AC, ADD, IDLE_UPDATE, MAC, MULTIPLY, UPDATE
 from zoo.arrays import Array
 from zoo.errors import ConfigError
 
-__all__ = ["CONVENTIONS", "EXACT", "Convention", "find_convention"]
+__all__ = ["CONVENTIONS", "EXACT", "QUEUE", "WORD_BYTES", "Convention", "find_convention"]
 
 WORD_BYTES = 4  # of a weight or a membrane, in memory
 QUEUE = Operation("access", 8192)  # of the events between two layers

@@ -1,20 +1,25 @@
 """The structure of a network as a page reads it, to count what `export.energy` counts.
 
-`site/counts.js` applies the same rules to the same facts: what feeds each node, which of a
-convolution's taps meet the image, which weights are missing. Both give the same integers.
+`site/counts.js` and `site/conventions.js` apply the same rules to the same facts: what feeds each
+node, which of a convolution's taps meet the image, which weights are missing. Both give the same
+integers.
 """
 
 from typing import Any
 
 import nir
 import numpy as np
+import torch
 
+from export.energy.counting.count import LayerCounts, count
+from export.energy.counting.spikes import Spikes
+from export.energy.executors import Executor
 from export.energy.structure import PASSING, LayerStructure
 from export.nir.nodes import CONVS, NODE_KINDS, POOLS
 from zoo.arrays import Array
 from zoo.errors import ExportError
 
-__all__ = ["plan"]
+__all__ = ["facts", "plan"]
 
 MAX_MISSING = 1 << 20  # weights of a layer that a page lists
 
@@ -42,6 +47,7 @@ def _node(layer: LayerStructure) -> dict[str, Any]:
         "in": _shape(layer.in_shape),
         "out": _shape(layer.out_shape),
         "readsSpikes": layer.spikes_in,
+        "bound": layer.in_bound,
         "sendsEvents": layer.neuron or (not layer.sources and layer.out_bound is not None),
         "static": layer.static_input,
         "driven": layer.driven,
@@ -89,3 +95,39 @@ def _missing(layer: LayerStructure, present: Array) -> list[int]:
 
 def _shape(shape: tuple[int, ...]) -> list[int]:
     return [*shape, 1, 1][:3] if len(shape) < 3 else list(shape)
+
+
+def facts(executor: Executor) -> dict[str, dict[str, Any]]:
+    """Return for each row of a report what its structure alone says, of one run."""
+    rows = count(executor.layers, _silence(executor))
+    return {row.name: _facts(row) for row in rows}
+
+
+def _facts(row: LayerCounts) -> dict[str, Any]:
+    return {
+        "inputKind": row.input_kind,
+        "inputs": row.inputs,
+        "outputs": row.outputs,
+        "biases": row.bias_adds,
+        "multiplies": row.multiplies,
+        "connections": row.connections,
+        "padded": row.dense_macs_padded,
+        "kernel": row.kernel,
+        "stride": row.stride,
+        "fanOut": row.fan_out,
+        "weightBytes": row.weight_bytes,
+        "stateBytes": row.state_bytes,
+        "leaks": row.leaks,
+        "modules": row.modules,
+        "readOut": row.read_out,
+    }
+
+
+def _silence(executor: Executor) -> Spikes:
+    """Return the spikes of one image and step at which nothing fires."""
+    spikes = Spikes(steps=1)
+    for layer in executor.layers:
+        if layer.neuron or (not layer.sources and layer.out_bound is not None):
+            train = torch.zeros(1, *_shape(layer.out_shape))
+            spikes.add(layer.name, train, keep=layer.name in executor.keep)
+    return spikes

@@ -23,4 +23,4 @@ def runtime_files() -> list[Path]:
             f"this installation was built without {wanted['package']} {wanted['version']}, which "
             "runs a page: install npm (Node.js), then install danet-zoo again"
         )
-    return [FOLDER / name for name in wanted["files"]] + [HERE / "LICENSE.onnxruntime-web"]
+    return [FOLDER / name for name in wanted["sha256"]] + [HERE / "LICENSE.onnxruntime-web"]

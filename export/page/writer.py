@@ -14,21 +14,25 @@ import copy
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from export.energy.conventions import CONVENTIONS, QUEUE, WORD_BYTES
 from export.energy.devices import Device, find_devices
 from export.energy.executors import Source, TorchExecutor
 from export.energy.operations import OPERATIONS, Operation
 from export.nir.exporter import node_name
 from export.onnx.exporter import write_onnx
 from export.onnx.streaming import StreamingSession
-from export.page.plan import plan
+from export.page.plan import facts, plan
 from export.page.runtime import runtime_files
 from zoo.activity import layer_spikes
+from zoo.arrays import Array
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
 from zoo.errors import ExportError, InputError
@@ -60,6 +64,8 @@ def write_page(
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise ExportError(f"{twice} is given twice: give each network once")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "page.json").is_file():
+        raise ExportError(f"{folder} holds files that are no page: give a new or an empty folder")
     for sub in ("runtime", "models", "samples"):
         (folder / sub).mkdir(parents=True, exist_ok=True)
     summaries = []
@@ -71,7 +77,9 @@ def write_page(
     for file in SITE.iterdir():
         shutil.copyfile(file, folder / file.name)
     devices = [_device(device) for device in find_devices([]).values()]
-    _write_json(folder / "page.json", {"models": summaries, "devices": devices})
+    conventions = [asdict(convention) for convention in CONVENTIONS.values()]
+    values = {"models": summaries, "devices": devices, "conventions": conventions}
+    _write_json(folder / "page.json", values)
 
 
 def _write_model(model: DANet, name: str, folder: Path) -> dict[str, Any]:
@@ -84,6 +92,7 @@ def _write_model(model: DANet, name: str, folder: Path) -> dict[str, Any]:
     summary = {
         "name": name,
         "title": data.title,
+        "tag": data.images.tag,
         "steps": model.config.steps,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "weights": model.known_origin.weight_format,
@@ -94,6 +103,8 @@ def _write_model(model: DANet, name: str, folder: Path) -> dict[str, Any]:
         "proof": str(verification),
         "data": _data(data),
         "plan": plan(executor.layers),
+        "facts": (known := facts(executor)),
+        "accesses": _accesses(known),
         "neurons": [
             {"node": node_name(path), "output": path}
             for path, module in model.named_modules()
@@ -144,9 +155,18 @@ def _recorded(model: DANet, path: Path, pixels: Tensor) -> dict[str, Any]:
     session, spikes = StreamingSession(path), []
     for step in range(steps):
         output = session.step(one[step] if data.events else one)
-        spikes.append({layer: int(train.sum()) for layer, train in output.spikes.items()})
+        spikes.append({layer: _places(train) for layer, train in output.spikes.items()})
     logits = session.logits[0].tolist()
     return {"picture": picture, "margin": margins[picture], "spikes": spikes, "logits": logits}
+
+
+def _places(train: Array) -> list[int]:
+    """Return how many spikes there are, the sum of their places, and that of their squares.
+
+    The last two tell apart spikes at other places; a page computes them too.
+    """
+    places = np.flatnonzero(train) + 1
+    return [len(places), int(places.sum()), int((places**2).sum())]
 
 
 def _margins(model: DANet, x: Tensor) -> list[float]:
@@ -215,6 +235,19 @@ def _device(device: Device) -> dict[str, Any]:
         "note": device.note,
         "prices": {kind: [b.lo, b.typ, b.hi] for kind, b in bands.items() if b},
     }
+
+
+def _accesses(known: dict[str, dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Return what an access to each memory of a network costs, on each device that prices it."""
+    sizes = {QUEUE.bytes}
+    for row in known.values():
+        sizes |= {row["weightBytes"], row["stateBytes"]}
+        sizes |= {WORD_BYTES * row["inputs"], WORD_BYTES * row["outputs"]}
+    prices: dict[str, dict[str, list[float]]] = {}
+    for name, device in find_devices([]).items():
+        bands = {size: device.price(Operation("access", size)) for size in sorted(sizes)}
+        prices[name] = {f"access:{n}": [b.lo, b.typ, b.hi] for n, b in bands.items() if b}
+    return {name: known_prices for name, known_prices in prices.items() if known_prices}
 
 
 def _write_json(path: Path, values: object) -> None:

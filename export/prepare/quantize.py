@@ -31,8 +31,9 @@ def quantize_weights(model: DANet, weight_format: WeightFormat = "int8") -> DANe
     Its BatchNorms are folded before. The scale is the largest number that it has to reach over 127
     (symmetric, without calibration; Jacob et al. 2018, section 3): the largest weight of each
     output channel, or with `int8-layer` the largest weight or bias of the layer, of whose steps
-    biases and thresholds then are whole numbers, as on Speck. There a pool is a sum, and the steps
-    are those of a weight's part of it. Every layer that has weights keeps its scale
+    biases and thresholds then are whole numbers, as on Speck. Behind a pool of n values such a chip
+    adds up instead of averaging, so that its integer weight stands for a weight / n: biases and
+    thresholds there are multiples of scale / n. Every layer that has weights keeps its scale
     (`weight_scales`).
     """
     if as_weight_format(weight_format) == "float32":
@@ -46,8 +47,7 @@ def quantize_weights(model: DANet, weight_format: WeightFormat = "int8") -> DANe
                     largest = layer.weight.abs().flatten(1).amax(1)
                     keep_scale(layer, _round(layer.weight, largest))
                 case nn.Conv2d() | nn.Linear() as layer:
-                    # Behind a pool, which chips compute as a sum, a weight is a part of itself.
-                    parts = _pooled(calls, call)
+                    parts = _pooled(calls, call)  # n
                     largest = layer.weight.abs().amax()
                     if layer.bias is not None:
                         largest = torch.maximum(largest, parts * layer.bias.abs().amax())

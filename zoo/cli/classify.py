@@ -48,7 +48,7 @@ def add_parser(commands: Commands) -> None:
     add_network(parser, "model", "or an exported .onnx file")
     text = (
         "image files of any size, which are resized and cropped as in an evaluation; for a model "
-        "of events, recordings in .npy, .npz, .txt, .csv, .h5 or .aedat"
+        "of events, recordings (docs/events.md)"
     )
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help=text)
     add_sensor(parser)

@@ -40,7 +40,7 @@ def run(options: PageOptions) -> int:
 
     check_output_folder("--out", options.out)
     if options.all == bool(options.models):
-        raise InputError("give the networks of the page, or --all")
+        raise InputError("give the networks of the page or --all, not both and not neither")
     names = options.models or [n for n in zoo.list_models(pretrained=True) if _is_here(n)]
     models = [load_model(name)[0] for name in names]
     with terminal.status("exporting and verifying") as status:

@@ -70,7 +70,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--repo", required=True, metavar="ORG/NAME", help=text)
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     add_formats(parser, "publish verified exports in these formats too")
-    text = "also publish a page that runs it in a browser, as a static Space of the same name"
+    text = "then publish a page that runs it in a browser, as a static Space of the same name"
     parser.add_argument("--page", action="store_true", help=text)
     add_licence(parser, "what the folder says; unknown for data of your own")
     text = "show the files and the card, and send nothing"
@@ -106,7 +106,7 @@ def run(options: PushOptions) -> int:
         page = _write_page(model, entry.name, scratch) if options.page else {}
         sizes = {name: path.stat().st_size for name, path in files.items()}
         if options.dry_run:
-            sizes |= {f"page/{name}": path.stat().st_size for name, path in page.items()}
+            sizes |= {f"of its Space: {name}": path.stat().st_size for name, path in page.items()}
             return _show(options, sizes, files[CARD_FILE].read_text(encoding="utf-8"))
         status = terminal.status(f"publishing {entry.name} to {options.repo}")
         with status, _exit_on_interrupt(scratch):

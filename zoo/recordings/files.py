@@ -7,6 +7,8 @@ the memory, and as often as they are asked for.
 To add a format, write a reader and name it in `READERS`.
 """
 
+import lzma
+import math
 import tokenize
 import zipfile
 import zlib
@@ -17,7 +19,7 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, NamedTuple, TypeAlias
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.lib import format as npy
@@ -26,22 +28,35 @@ from zoo import sandbox
 from zoo.arrays import Array
 from zoo.errors import InputError, first_line
 
-__all__ = ["EVENT", "READ_ERRORS", "SUFFIXES", "EventFile", "Sensor", "is_recording", "open_file"]
+__all__ = [
+    "EVENT",
+    "MICROSECONDS",
+    "READ_ERRORS",
+    "SUFFIXES",
+    "EventFile",
+    "Sensor",
+    "is_recording",
+    "open_file",
+]
 
 COLUMNS = ("t", "x", "y", "p")
 EVENT = np.dtype([("t", np.int64), ("x", np.int32), ("y", np.int32), ("p", np.bool_)])
 PIECE = 1 << 18  # events that are read at once
 MICROSECONDS = 1_000_000  # of a second
 MAX_SECONDS = 1e12  # beyond it, microseconds do not fit 64 bits
+MAX_FRAME_ELEMENTS = 1 << 28  # of an array of frames
 PROBE_SECONDS = 120
 PROBE_SECONDS_OF_A_MEGABYTE = 10
 # What the libraries raise for a damaged file.
 READ_ERRORS = (
     OSError,
     ValueError,
-    KeyError,
+    LookupError,
+    AttributeError,
     EOFError,
+    MemoryError,
     RuntimeError,
+    lzma.LZMAError,
     SyntaxError,
     TypeError,
     tokenize.TokenError,
@@ -123,7 +138,7 @@ def read_to_the_end(path: Path, sender: sandbox.Sender) -> None:
 
 
 def _npy(path: Path) -> EventFile | Array:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = npy.open_memmap(path, mode="r")
     if array.dtype.names is None:
         return np.asarray(array)
     return EventFile(_of_array(array))
@@ -132,15 +147,18 @@ def _npy(path: Path) -> EventFile | Array:
 def _npz(path: Path) -> EventFile | Array:
     with zipfile.ZipFile(path) as archive:
         names = [Path(name).stem for name in archive.namelist() if name.endswith(".npy")]
-        sizes = {n: int(_whole(archive, n)) for n in ("width", "height") if n in names}
-        sensor = Sensor(**sizes) if len(sizes) == 2 else None
-        arrays = [name for name in names if name not in ("width", "height")]
+        sizes = {n: int(_whole(archive, n, 1)) for n in ("width", "height") if n in names}
+        if len(sizes) == 1:
+            raise ValueError(f"it has a {next(iter(sizes))} alone: give both, or neither")
+        arrays = [name for name in names if name not in sizes]
         if len(arrays) == 1:
             with archive.open(f"{arrays[0]}.npy") as stream:
                 holds_frames = _Member(stream).dtype.names is None
             if holds_frames:
-                return _whole(archive, arrays[0])
-    return EventFile(partial(_npz_pieces, path, arrays), sensor)
+                return _whole(archive, arrays[0], MAX_FRAME_ELEMENTS)
+        else:
+            arrays = [name for name in arrays if _column(name) in COLUMNS]
+    return EventFile(partial(_npz_pieces, path, arrays), Sensor(**sizes) if sizes else None)
 
 
 def _npz_pieces(path: Path, names: list[str]) -> Iterator[Array]:
@@ -184,7 +202,12 @@ class _Member:
         return np.frombuffer(data, self.dtype)
 
 
-def _whole(archive: zipfile.ZipFile, name: str) -> Array:
+def _whole(archive: zipfile.ZipFile, name: str, most: int) -> Array:
+    """Return an array of at most so many elements."""
+    with archive.open(f"{name}.npy") as stream:
+        shape = _Member(stream).shape
+    if math.prod(shape) > most:
+        raise ValueError(f"{name} has shape {[*shape]}")
     with archive.open(f"{name}.npy") as stream:
         array: Array = npy.read_array(stream, allow_pickle=False)
         return array
@@ -202,17 +225,20 @@ def _text_pieces(path: Path) -> Iterator[Array]:
 
     Times with a decimal point are seconds (Mueggler et al. 2017), others microseconds.
     """
-    with path.open(encoding="utf-8") as stream:
+    with path.open(encoding="utf-8-sig") as stream:
         lines = (line for line in stream if line.strip() and not line.startswith("#"))
         first = next(lines, "")
         comma = "," if "," in first else None
         words = [word.strip().strip('"') for word in first.split(comma)]
         names = [*COLUMNS]
         if first and not _is_number(words[0]):
-            names, first = [ALIASES.get(word, word) for word in words], next(lines, "")
+            names, first = [_column(word) for word in words], next(lines, "")
             words = first.split(comma)
             if sorted(names) != sorted(COLUMNS):
-                raise ValueError(f"columns {', '.join(names)}, where t, x, y and p are needed")
+                found = "".join(filter(str.isprintable, ", ".join(names)))
+                raise ValueError(f"columns {found[:80]}, where t, x, y and p are needed")
+        if first and len(words) != len(names):
+            raise ValueError(f"{len(words)} numbers in a line for {', '.join(names)}")
         in_seconds = bool(first) and "." in words[names.index("t")]
         rows = chain([first] if first else [], lines)
         while piece := list(islice(rows, PIECE)):
@@ -258,16 +284,35 @@ def _hdf5_pieces(path: Path) -> Iterator[Array]:
     import h5py
 
     with h5py.File(path) as file:
-        found = next((file[name] for name in ("CD/events", "events") if name in file), file)
+        found = file
+        for name in ("CD/events", "events"):
+            if name in file:
+                found = _own(file, name)
+                break
         if isinstance(found, h5py.Dataset):
             yield from _of_array(found)()
         else:
-            wanted = {n: d for n, d in found.items() if ALIASES.get(n, n) in COLUMNS}
+            wanted = {n: _own(found, n) for n in found if _column(n) in COLUMNS}
+            if not wanted:
+                raise ValueError("no t, x, y and p in `events`, in `CD/events` or at the top")
             lengths = {len(column) for column in wanted.values()}
             if len(lengths) > 1:
                 raise ValueError(f"columns of different lengths: {sorted(lengths)}")
             takes = {name: partial(_slice, column) for name, column in wanted.items()}
             yield from _in_pieces(takes, next(iter(lengths), 0))
+
+
+def _own(group: Any, name: str) -> Any:
+    """Return a member of a group. Raises `ValueError` for what lies in another file."""
+    import h5py
+
+    for part in name.split("/"):
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{part} is a link, and none is followed")
+        group = group[part]
+    if isinstance(group, h5py.Dataset) and (group.external or group.is_virtual):
+        raise ValueError(f"{name} lies in another file, and none is followed")
+    return group
 
 
 def _slice(column: Array, start: int, stop: int) -> Array:
@@ -305,10 +350,10 @@ def _aedat(path: Path) -> EventFile:
         _probe(path)
         return _aedat4(path)
     if not first.startswith("#!AER-DAT3"):
-        version = first.removeprefix("#!") if first.startswith("#!AER-DAT") else "of no version"
+        version = "".join(filter(str.isprintable, first)).removeprefix("#!AER-DAT")
         raise ValueError(
-            f"AEDAT {version}: versions 3 and 4 are read, whose addresses do not depend on the "
-            "camera"
+            f"AEDAT {version[:20]!r}: versions 3 and 4 are read, whose addresses do not depend "
+            "on the camera"
         )
     return EventFile(partial(_aedat3_pieces, path))
 
@@ -324,9 +369,9 @@ def _aedat3_pieces(path: Path) -> Iterator[Array]:
                 raise EOFError("the file is cut short")
             header = np.frombuffer(head, AEDAT3_HEADER)[0]
             size = int(header["size"]) * int(header["number"])
-            body = stream.read(max(size, 0))
-            if len(body) < size:
+            if not 0 <= size <= path.stat().st_size - stream.tell():
                 raise EOFError("the file is cut short")
+            body = stream.read(size)
             if header["type"] != POLARITY_EVENT:
                 continue
             if header["size"] != AEDAT3_EVENT.itemsize:
@@ -428,7 +473,9 @@ def _as_events(columns: Mapping[str, Array], *, in_seconds: bool | None = None) 
 
     Raises `ValueError` for a column that is missing, and for numbers that no event can have.
     """
-    named = {ALIASES.get(name, name): column for name, column in columns.items()}
+    named = {_column(name): column for name, column in columns.items()}
+    if len(named) < len(columns):
+        raise ValueError(f"two of its columns mean the same: {', '.join(columns)}")
     missing = [name for name in COLUMNS if name not in named]
     if missing:
         raise ValueError(
@@ -448,10 +495,15 @@ def _as_events(columns: Mapping[str, Array], *, in_seconds: bool | None = None) 
     return events
 
 
+def _column(name: str) -> str:
+    """Return which of `COLUMNS` a name means."""
+    return ALIASES.get(name, name)
+
+
 def _microseconds(seconds: Array) -> Array:
     if not (np.abs(seconds) < MAX_SECONDS).all():
         raise ValueError("a time is no number of seconds")
-    rounded: Array = np.rint(seconds * MICROSECONDS).astype(np.int64)
+    rounded: Array = np.rint(seconds.astype(np.float64) * MICROSECONDS).astype(np.int64)
     return rounded
 
 

@@ -16,9 +16,12 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.datasets import DatasetSpec
 from zoo.errors import InputError, first_line
-from zoo.recordings.files import READ_ERRORS, EventFile, Sensor, open_file
+from zoo.recordings.files import MICROSECONDS, READ_ERRORS, EventFile, Sensor, open_file
 
 __all__ = ["Recording", "as_frames", "check_inside", "count_events", "equal_bins", "read_recording"]
+
+
+MAX_SILENT_WINDOWS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,7 @@ class Recording:
                 both it is the network's own size.
         """
         path = Path(path)
-        with _damage_of(path):
-            opened = open_file(path)
+        opened = _opened(path, data)
         if not isinstance(opened, EventFile):
             raise InputError(f"{path} holds frames {[*opened.shape]}, and no events with times")
         return cls._of(path, data, opened, sensor)
@@ -61,7 +63,7 @@ class Recording:
     ) -> "Recording":
         sensor = Sensor(*sensor) if sensor else None
         if sensor and file.sensor and sensor != file.sensor:
-            raise InputError(f"--sensor {sensor}: {path} says {file.sensor} itself")
+            raise InputError(f"{path} says {file.sensor} itself: leave the camera's size away")
         size = sensor or file.sensor or Sensor(data.size, data.size)
         if min(size) < data.size:
             raise InputError(
@@ -98,14 +100,17 @@ class Recording:
             check_inside(piece, self.sensor)
         except ValueError as error:
             raise InputError(
-                f"{self.path}: {error}: give the camera's size with --sensor WIDTHxHEIGHT"
+                f"{self.path}: {error}: give the camera's size (--sensor WIDTHxHEIGHT)"
             ) from None
 
     def frames(self, steps: int) -> Array:
         """Return the events as uint8 `[T, 2, H, W]`, in T = `steps` bins of `equal_bins`.
 
-        Raises `InputError` as `events` does, and for a recording that is empty or too short.
+        Raises `InputError` as `events` does, for a recording that is empty or too short, and for
+        fewer steps than one.
         """
+        if steps < 1:
+            raise InputError(f"T = {steps}: a recording has one frame or more")
         first = last = None
         for piece in self.events():
             first, last = piece["t"][0] if first is None else first, piece["t"][-1]
@@ -118,11 +123,19 @@ class Recording:
             counts += count_events(piece, self.data, self.sensor, bins)
         return as_frames(counts, self.data)
 
+    def seconds(self) -> float:
+        """Return the time from the first event to the last, which is 0 if there is none."""
+        first = last = 0
+        for number, piece in enumerate(self.events()):
+            first, last = int(piece["t"][0]) if number == 0 else first, int(piece["t"][-1])
+        return (last - first) / MICROSECONDS
+
     def windows(self, microseconds: int) -> Iterator[Array]:
         """Yield a frame uint8 `[2, H, W]` for each time of so many microseconds, one by one.
 
         They begin with the first event; a time without any is a frame of zeros. Raises `InputError`
-        as `events` does, and for times that are not above 0.
+        as `events` does, for times that are not above 0, and for a silence of more than
+        `MAX_SILENT_WINDOWS` frames, which is a clock that jumped.
         """
         if microseconds < 1:
             raise InputError(f"frames of {microseconds} microseconds: they last 1 or more")
@@ -131,6 +144,12 @@ class Recording:
         for piece in self.events():
             begin = int(piece["t"][0]) if begin is None else begin
             while len(piece):
+                silent = (int(piece["t"][0]) - begin) // microseconds
+                if silent > MAX_SILENT_WINDOWS:
+                    raise InputError(
+                        f"{self.path} has no event in {silent:,} frames of {microseconds} "
+                        f"microseconds, before {piece['t'][0]}: did its clock jump?"
+                    )
                 end = begin + microseconds
                 stop = np.searchsorted(piece["t"], end)
                 counts += count_events(
@@ -160,21 +179,28 @@ def read_recording(
     for a file that cannot be read or does not fit.
     """
     path = Path(path)
+    opened = _opened(path, data)
+    made = [] if changes is None else changes
+    if not isinstance(opened, EventFile):
+        if sensor:
+            raise InputError(f"{path} holds frames: the camera's size is for events")
+        return _checked_frames(path, opened, data, steps, made)
+    recording = Recording._of(path, data, opened, sensor)
+    if min(recording.sensor) != data.size:
+        made.append(f"scaled from {recording.sensor}")
+    frames = recording.frames(steps)
+    made.append(f"events of {recording.seconds():g} s in {steps} frames")
+    return frames
+
+
+def _opened(path: Path, data: DatasetSpec) -> EventFile | Array:
+    """Open a file for a network of events. Raises `InputError`."""
     if not data.events:
         raise InputError(f"{path} is a recording of events: a model of {data.title} takes images")
     if not path.is_file():
         raise InputError(f"{path} does not exist" if not path.exists() else f"{path} is no file")
     with _damage_of(path):
-        opened = open_file(path)
-    made = [] if changes is None else changes
-    if not isinstance(opened, EventFile):
-        if sensor:
-            raise InputError(f"--sensor is for events: {path} holds frames")
-        return _checked_frames(path, opened, data, steps, made)
-    recording = Recording._of(path, data, opened, sensor)
-    if min(recording.sensor) != data.size:
-        made.append(f"scaled from {recording.sensor}")
-    return recording.frames(steps)
+        return open_file(path)
 
 
 def equal_bins(first: int, last: int, steps: int) -> range:
@@ -183,10 +209,11 @@ def equal_bins(first: int, last: int, steps: int) -> range:
     They are equally long; what remains at the end is in none of them, the last event at least, as
     the package tonic does it. Raises `ValueError` for a time that is too short.
     """
-    length = int(last - first) // steps
+    first, last = int(first), int(last)
+    length = (last - first) // steps
     if not length:
         raise ValueError(f"it lasts {last - first} microseconds, too short for T = {steps}")
-    return range(int(first), int(first) + steps * length, length)
+    return range(first, first + steps * length, length)
 
 
 def check_inside(events: Array, sensor: Sensor) -> None:

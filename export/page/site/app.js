@@ -4,13 +4,14 @@
  * `run` keeps what every step gave; drawing only reads it, so that moving through time costs nothing.
  */
 
-import { Counter, price } from "./counts.js";
-import { decode, fromBitmap, toInputs } from "./picture.js";
+import { operations, price } from "./conventions.js";
+import { decode, fromBitmap } from "./picture.js";
+import { places, runSteps } from "./run.js";
 
 const $ = (id) => document.getElementById(id);
 const PLAY_MILLISECONDS = 700;
 const RASTER_NEURONS = 400;
-const KINDS = { mac: "MACs", ac: "SynOps", add: "additions", update: "updates" };
+const KINDS = { access: "memory", mac: "MACs", ac: "SynOps", add: "additions", update: "updates" };
 
 const state = {
   page: null, // page.json
@@ -19,6 +20,7 @@ const state = {
   pictures: null, // samples/TAG.json
   pixels: null,
   title: "", // of the picture
+  sample: -1, // which of the bundled pictures it is
   /** @type {{input: Float32Array, mean: number[], spikes: Map<string, Float32Array>, rows: Object[]}[]} */
   run: [],
   step: 1,
@@ -35,9 +37,10 @@ async function start() {
   const names = state.page.models.map(({ name }) => name);
   fill($("model"), names.map((name) => [name, name]));
   fill($("device"), state.page.devices.map(({ name, title }) => [name, `${name}: ${title}`]));
+  fill($("convention"), state.page.conventions.map(({ name }) => [name, name]));
   $("gallery").hidden = names.length < 2;
   drawGallery();
-  const asked = decodeURIComponent(location.hash.slice(1));
+  const asked = location.hash.slice(1);
   $("model").value = names.includes(asked) ? asked : names[0];
   await choose($("model").value);
 }
@@ -64,23 +67,27 @@ async function load(name) {
 }
 
 async function choose(name) {
-  const before = state.network?.record.data.tag;
-  state.network = await load(name);
-  const { record } = state.network;
+  const turn = ++state.turn;
+  const network = await load(name);
+  const { record } = network;
   const { data } = record;
+  const pictures = state.pictures?.tag === data.tag ? state.pictures : await json(`samples/${data.tag}.json`);
+  const proof = await prove(network, pictures);
+  if (turn !== state.turn) return; // another choice came meanwhile
+  const other = state.pictures !== pictures;
+  Object.assign(state, { network, pictures: { ...pictures, tag: data.tag }, run: [] });
   $("main").hidden = false;
   $("steps").textContent = record.steps;
   $("step").max = record.steps;
   $("about").textContent = about(record);
   $("files").textContent = `${record.name}: ${record.proof}.`;
   $("frame-figure").hidden = !data.saccades;
+  $("proof").textContent = proof.text;
+  $("proof").classList.toggle("differs", proof.differs);
   drawStructure(record);
-  if (before !== data.tag) {
-    state.pictures = await json(`samples/${data.tag}.json`);
-    drawSamples();
-  }
-  await prove();
-  await show(samplePixels(0), sampleTitle(0), 0);
+  if (other) drawSamples();
+  // a picture stays where the next network reads the same kind
+  await (other || !state.pixels ? show(samplePixels(0), sampleTitle(0), 0) : show(state.pixels, state.title, state.sample));
 }
 
 function about({ name, steps, parameters, weights, accuracy, data }) {
@@ -92,49 +99,31 @@ function about({ name, steps, parameters, weights, accuracy, data }) {
 }
 
 /** Run the recorded picture, and compare every layer's spikes with those of the export. */
-async function prove() {
-  const { record } = state.network;
-  const steps = await runSteps(samplePixels(record.recorded.picture));
-  const differ = record.neurons.filter(({ node, output }) =>
-    record.recorded.spikes.some((spikes, i) => spikes[output] !== sum(steps[i].spikes.get(node))),
+async function prove(network, pictures) {
+  const { recorded, neurons } = network.record;
+  const steps = await runSteps(network, decodePixels(pictures.pixels[recorded.picture]));
+  const differ = neurons.filter(({ node, output }) =>
+    recorded.spikes.some((spikes, i) => String(spikes[output]) !== String(places(steps[i].spikes.get(node)))),
   );
-  const logits = steps.at(-1).mean.map((value, i) => Math.abs(value - record.recorded.logits[i]));
-  $("proof").classList.toggle("differs", differ.length > 0);
-  $("proof").textContent =
-    `${differ.length} of ${record.neurons.length} layers differ from the spikes that onnxruntime recorded at the export; ` +
-    `logits to ${Math.max(...logits).toExponential(1)}` +
-    (record.recorded.margin ? "" : "; in this picture a membrane lies so near to its threshold that rounding decides");
+  const logits = steps.at(-1).mean.map((value, i) => Math.abs(value - recorded.logits[i]));
+  const text =
+    `${differ.length} of ${neurons.length} layers differ from the spikes that onnxruntime recorded at the export; ` +
+    `the logits by ${Math.max(...logits).toExponential(1)}` +
+    (recorded.margin ? "" : "; in this picture a membrane lies so near to its threshold that rounding decides");
+  return { text, differs: differ.length > 0 };
 }
 
 // -- running
-
-/** Run a picture through all steps; `seen` is told each as it comes. */
-async function runSteps(pixels, network = state.network, seen = () => true) {
-  const { record } = network;
-  const counter = new Counter(record.plan);
-  const total = new Float64Array(record.data.classes.length);
-  const entry = record.plan.find((node) => node.kind !== "neuron" && node.sendsEvents);
-  const run = [];
-  network.reset();
-  for (const input of toInputs(pixels, record.data, record.steps)) {
-    const { logits, spikes } = await network.step(input);
-    logits.forEach((value, i) => (total[i] += value));
-    const sent = entry ? new Map([...spikes, [entry.name, input]]) : spikes;
-    const rows = structuredClone(counter.step(sent));
-    run.push({ input, mean: [...total].map((value) => value / (run.length + 1)), spikes, rows });
-    if (!seen(run)) break;
-  }
-  return run;
-}
 
 async function show(pixels, title, sample = -1) {
   const turn = ++state.turn;
   stopPlaying();
   problem("");
-  Object.assign(state, { pixels, title });
+  Object.assign(state, { pixels, title, sample });
   [...$("samples").children].forEach((button, i) => button.setAttribute("aria-pressed", i === sample));
   drawPicture();
-  await runSteps(pixels, state.network, (run) => {
+  clearCompared();
+  await runSteps(state.network, pixels, (run) => {
     if (turn !== state.turn) return false; // another picture came meanwhile
     state.run = run;
     state.step = run.length;
@@ -145,9 +134,11 @@ async function show(pixels, title, sample = -1) {
 
 // -- pictures
 
-function samplePixels(index) {
-  return Uint8Array.from(atob(state.pictures.pixels[index]), (letter) => letter.charCodeAt(0));
+function decodePixels(base64) {
+  return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 }
+
+const samplePixels = (index) => decodePixels(state.pictures.pixels[index]);
 
 function sampleTitle(index) {
   const { classes } = state.network.record.data;
@@ -185,6 +176,7 @@ async function camera() {
 // -- drawing
 
 function draw() {
+  if (!state.run.length) return; // nothing ran yet
   const { record } = state.network;
   const now = state.run[state.step - 1];
   const probabilities = softmax(now.mean);
@@ -197,7 +189,7 @@ function draw() {
   drawBuys(record);
   drawMaps(now.spikes);
   drawWires();
-  drawEnergy(now.rows);
+  drawEnergy(counted(now, state.step));
   if ($("layer").open) drawLayer();
 }
 
@@ -226,7 +218,7 @@ function drawSamples() {
       button.setAttribute("aria-label", sampleTitle(index));
       paint(canvas, width, height, (i) => [0, 1, 2].map((c) => pixels[(c % channels) * width * height + i]));
       button.append(canvas);
-      button.onclick = () => show(samplePixels(index), sampleTitle(index), index);
+      button.onclick = guard(() => show(samplePixels(index), sampleTitle(index), index));
       return button;
     }),
   );
@@ -244,8 +236,8 @@ function drawClasses({ data }, probabilities, order) {
 
 function drawBuys({ data }) {
   $("buys").tBodies[0].replaceChildren(
-    ...state.run.map(({ mean, rows }, i) => {
-      const probabilities = softmax(mean);
+    ...state.run.map((step, i) => {
+      const [probabilities, rows] = [softmax(step.mean), counted(step, i + 1)];
       const best = probabilities.indexOf(Math.max(...probabilities));
       const line = row([i + 1, data.classes[best], percent(probabilities[best]), exactly(totalOf(rows, "ac")), joules(energyOf(rows))]);
       if (i + 1 === state.step) line.setAttribute("aria-current", "step");
@@ -321,6 +313,7 @@ function mapButton(node, [channels, height, width]) {
     state.layer = node;
     drawLayer();
     $("layer").showModal();
+    $("layer").scrollTop = 0;
   };
   return button;
 }
@@ -343,7 +336,7 @@ function drawMaps(spikes) {
 
 /** Write how many SynOps every shortcut and link makes at this step. */
 function drawWires() {
-  const at = (step) => new Map(state.run[step - 1]?.rows.map(({ name, operations }) => [name, operations.ac ?? 0]));
+  const at = (step) => new Map(state.run[step - 1]?.rows.map(({ name, acs }) => [name, acs]));
   const [now, before] = [at(state.step), at(state.step - 1)];
   for (const number of $("map").querySelectorAll("[data-row]")) {
     const { row } = number.dataset;
@@ -368,8 +361,10 @@ function drawLayer() {
   $("channels").style.width = `${across * w * Math.max(1, Math.floor(480 / (across * w)))}px`;
   const neurons = Math.min(RASTER_NEURONS, train.length);
   $("raster-neurons").textContent = neurons;
+  // spread over all channels
+  const every = train.length / neurons;
   const trains = state.run.map((step) => step.spikes.get(state.layer));
-  paint($("raster"), trains.length, neurons, (i) => heat(trains[i % trains.length][Math.floor(i / trains.length)]));
+  paint($("raster"), trains.length, neurons, (i) => heat(trains[i % trains.length][Math.floor(Math.floor(i / trains.length) * every)]));
   $("raster").style.height = `${neurons}px`;
 }
 
@@ -382,7 +377,7 @@ function drawEnergy(rows) {
     ? `${joules(whole)} after step ${state.step}: ${count(spikes)} spikes, ${count(acs)} SynOps, ${count(macs)} MACs`
     : `${count(spikes)} spikes, ${count(acs)} SynOps, ${count(macs)} MACs; ${device.name} has no price for ${unpriced(rows, device).join(", ")}`;
   const band = whole && whole[0] !== whole[2] ? ` The prices give ${joules(whole, 0)} to ${joules(whole, 2)}.` : "";
-  $("device-note").textContent = `${device.note}${band}`;
+  $("device-note").textContent = `${conventionNow().explanation} ${device.note}${band}`;
   drawParts(rows, device);
   $("rows").tBodies[0].replaceChildren(
     ...rows.map(({ name, operations }) => {
@@ -416,18 +411,31 @@ function drawParts(rows, { prices }) {
 
 /** Run every network of the same kind of picture, and write what it says beside its name. */
 async function compare() {
+  const { pixels, network: chosen } = state;
+  const turn = state.turn;
+  const tags = new Map(state.page.models.map(({ name, tag }) => [name, tag]));
   $("compare").disabled = true;
-  for (const line of $("networks").tBodies[0].rows) {
-    const network = await load(line.dataset.name);
-    const { record } = network;
-    if (record.data.tag !== state.network.record.data.tag) continue;
-    const { mean, rows } = (await runSteps(state.pixels, network)).at(-1);
-    const probabilities = softmax(mean);
-    const best = probabilities.indexOf(Math.max(...probabilities));
-    const answer = `${record.data.classes[best]}, ${percent(probabilities[best])}`;
-    line.cells[6].textContent = `${answer}, ${joules(energyOf(rows)) || `${count(totalOf(rows, "ac"))} SynOps`}`;
+  try {
+    for (const line of $("networks").tBodies[0].rows) {
+      if (tags.get(line.dataset.name) !== chosen.record.data.tag) continue;
+      const network = await load(line.dataset.name);
+      const { record } = network;
+      const last = (await runSteps(network, pixels)).at(-1);
+      if (turn !== state.turn) return; // another picture came meanwhile
+      const rows = counted(last, record.steps);
+      const probabilities = softmax(last.mean);
+      const best = probabilities.indexOf(Math.max(...probabilities));
+      const answer = `${record.data.classes[best]}, ${percent(probabilities[best])}`;
+      line.cells[6].textContent = `${answer}, ${joules(energyOf(rows, record)) || `${count(totalOf(rows, "ac"))} SynOps`}`;
+    }
+  } finally {
+    $("compare").disabled = false;
   }
-  $("compare").disabled = false;
+}
+
+/** Forget what was said of another picture. */
+function clearCompared() {
+  for (const line of $("networks").tBodies[0].rows) line.cells[6].textContent = "";
 }
 
 /** The table of all networks, which sorts by a column, and their accuracy against energy. */
@@ -499,20 +507,30 @@ function pick(name) {
 
 // -- numbers
 
+/** The operations of each row by the convention chosen, after so many steps. */
+const counted = ({ rows }, step) => rows.map((row) => ({ name: row.name, operations: operations(conventionNow(), row, step) }));
+const conventionNow = () => state.page.conventions.find(({ name }) => name === $("convention").value);
+
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const totalOf = (rows, kind) => sum(rows.map(({ operations }) => operations[kind] ?? 0));
-const deviceNow = () => state.page.devices.find(({ name }) => name === $("device").value);
+/** The device chosen, with what an access to each memory of a network costs on it. */
+function deviceNow({ accesses } = state.network.record) {
+  const device = state.page.devices.find(({ name }) => name === $("device").value);
+  return { ...device, prices: { ...device.prices, ...accesses[device.name] } };
+}
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
 /** Low, typical and high picojoules of all rows; null where an operation has no price. */
-function energyOf(rows) {
-  const prices = rows.map(({ operations }) => price(operations, deviceNow().prices));
+function energyOf(rows, record) {
+  const device = deviceNow(record);
+  const prices = rows.map(({ operations }) => price(operations, device.prices));
   return prices.every(Boolean) ? [0, 1, 2].map((i) => sum(prices.map((each) => each[i]))) : null;
 }
 
 function unpriced(rows, { prices }) {
   const kinds = new Set(rows.flatMap(({ operations }) => Object.keys(operations)));
-  return [...kinds].filter((kind) => !prices[kind]).map((kind) => KINDS[kind] ?? kind);
+  const words = [...kinds].filter((kind) => !prices[kind]).map((kind) => KINDS[kind.split(":")[0]] ?? kind);
+  return [...new Set(words)];
 }
 
 function joules(picojoules, which = 1) {
@@ -600,11 +618,13 @@ function stopPlaying() {
   clearInterval(playing);
   playing = 0;
   $("play").textContent = "▶";
+  $("play").setAttribute("aria-label", "Play the steps");
 }
 
 function play() {
   if (playing) return stopPlaying();
   $("play").textContent = "❚❚";
+  $("play").setAttribute("aria-label", "Stop playing");
   const next = () => {
     state.step = (state.step % state.run.length) + 1;
     draw();
@@ -626,7 +646,10 @@ function guard(action) {
 }
 
 $("model").onchange = guard(() => pick($("model").value));
-$("device").onchange = () => draw();
+$("device").onchange = $("convention").onchange = () => {
+  clearCompared();
+  draw();
+};
 $("step").oninput = () => {
   stopPlaying();
   state.step = Math.min(Number($("step").value), state.run.length);
@@ -638,7 +661,7 @@ $("compare").onclick = guard(compare);
 $("file").onchange = guard(() => $("file").files.length && open($("file").files[0]));
 document.onpaste = guard((event) => {
   const file = [...event.clipboardData.files][0];
-  if (file) return open(file);
+  if (file && state.network) return open(file);
 });
 for (const kind of ["dragover", "dragleave", "drop"])
   document.addEventListener(kind, (event) => {

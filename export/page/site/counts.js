@@ -1,14 +1,18 @@
 /**
- * Exact operation counts of a network, step by step, from its structure and its spikes.
+ * Exact counts of a network, step by step, from its structure and its spikes.
  *
- * The rules are those of export/energy/counting/count.py by the convention `exact`: an accumulate
- * for every event and connection that exists, biases, sums and updates of neurons, each once a step,
- * or once for an image where they depend on a still image alone.
+ * The rules are those of export/energy/counting/count.py: an accumulate for every event and
+ * connection that exists, sums and updates of neurons, each once a step, or once for an image where
+ * they depend on a still image alone. conventions.js makes operations of them.
  *
  * Maps are flat arrays in the order [C, H, W].
  */
 
-/** @typedef {{name: string, kind: string, operations: Object<string, number>}} Row */
+/**
+ * A row of the report. `runs` is how often it was computed; all else are sums over the steps so far.
+ * @typedef {{name: string, kind: string, runs: number, acs: number, events: number, adds: number,
+ *   spikes: number, updates: number, reached: number}} Row
+ */
 
 const size = ([channels, height, width]) => channels * height * width;
 const total = (values) => values.reduce((sum, value) => sum + value, 0);
@@ -32,23 +36,23 @@ export class Counter {
   /**
    * Count one more step.
    * @param {Map<string, ArrayLike<number>>} spikes what every source of events sends at this step
-   * @returns {Row[]} the operations of each row over all steps so far
+   * @returns {Row[]} the rows over all steps so far
    */
   step(spikes) {
     const step = new Step(this, spikes);
     for (const node of this.nodes) {
       if (node.terms.length > 1) this.#add(`${node.name}_sum`, "sum", step.ofSum(node));
-      const operations = step.of(node);
-      if (operations) this.#add(node.name, node.kind, operations);
+      const counts = step.of(node);
+      if (counts) this.#add(node.name, node.kind, counts);
     }
     this.steps += 1;
     return [...this.rows.values()];
   }
 
-  #add(name, kind, operations) {
-    const row = this.rows.get(name) ?? { name, kind, operations: {} };
-    for (const [kind, n] of Object.entries(operations))
-      if (n) row.operations[kind] = (row.operations[kind] ?? 0) + n;
+  #add(name, kind, counts) {
+    const none = { runs: 0, acs: 0, events: 0, adds: 0, spikes: 0, updates: 0, reached: 0 };
+    const row = this.rows.get(name) ?? { name, kind, ...none };
+    for (const [key, n] of Object.entries(counts)) row[key] += n;
     this.rows.set(name, row);
   }
 }
@@ -63,44 +67,35 @@ class Step {
     this.reached = new Map();
   }
 
-  /** Whether a layer is computed at this step: one that a still image feeds, only at the first. */
+  /** How often a layer is computed at this step: one that a still image feeds, only at the first. */
   runs(node) {
-    return !node.static || this.first;
+    return !node.static || this.first ? 1 : 0;
   }
 
   ofSum(node) {
-    const terms = node.terms.slice(1);
-    if (node.readsSpikes) return { add: total(terms.map((term) => total(this.elements(term)))) };
-    return { add: this.runs(node) ? size(node.in) * terms.length : 0 };
+    const [terms, runs] = [node.terms.slice(1), this.runs(node)];
+    const events = () => total(terms.map((term) => total(this.elements(term))));
+    return { runs, adds: node.readsSpikes ? events() : runs * size(node.in) * terms.length };
   }
 
   of(node) {
-    const runs = this.runs(node) ? 1 : 0;
+    const runs = this.runs(node);
     const fan = this.counter.fans.get(node.name);
+    const events = () => total(this.elements(node.sources));
     switch (node.kind) {
       case "conv":
-      case "linear": {
-        const work = node.readsSpikes
-          ? { ac: fan.connectionsOf(this.elements(node.sources)) }
-          : { mac: runs * node.connections };
-        return { ...work, add: runs * node.biases };
-      }
+      case "linear":
+        if (!node.readsSpikes) return { runs };
+        return { runs, acs: fan.connectionsOf(this.elements(node.sources)), events: events() };
       case "pool":
-        return {
-          add: node.readsSpikes
-            ? total(fan.pooled(this.elements(node.sources)))
-            : runs * (node.connections - size(node.out)),
-        };
-      case "scale": {
-        const work = node.readsSpikes
-          ? { ac: total(this.elements(node.sources)) }
-          : { multiply: runs * node.factors };
-        return { ...work, add: runs * node.biases };
-      }
+        if (!node.readsSpikes) return { runs, adds: runs * (node.connections - size(node.out)) };
+        return { runs, adds: total(fan.pooled(this.elements(node.sources))), events: node.bound === 1 ? events() : 0 };
+      case "scale":
+        return node.readsSpikes ? { runs, acs: events(), events: events() } : { runs };
       case "neuron": {
-        const neurons = size(node.out);
-        const reached = node.driven ? neurons : this.arrivals(node.sources).count(neurons);
-        return { update: reached, idle_update: neurons - reached, add: node.biases };
+        const updates = size(node.out);
+        const reached = node.driven ? updates : this.arrivals(node.sources).count(updates);
+        return { runs: 1, updates, reached, spikes: total(this.spikes.get(node.name)) };
       }
       default:
         return null;
@@ -319,19 +314,4 @@ function unravel(index, shape) {
     index = Math.floor(index / length);
   }
   return [index, ...places];
-}
-
-/**
- * What operations cost on a device, in picojoules.
- * @param {Object<string, number>} operations
- * @param {Object<string, number[]>} prices low, typical and high of each kind that has a price
- * @returns {number[] | null} null where one of them has no price
- */
-export function price(operations, prices) {
-  const sum = [0, 0, 0];
-  for (const [kind, n] of Object.entries(operations)) {
-    if (!prices[kind]) return null;
-    prices[kind].forEach((each, i) => (sum[i] += n * each));
-  }
-  return sum;
 }

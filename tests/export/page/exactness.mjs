@@ -10,8 +10,8 @@ const at = (path) => pathToFileURL(`${folder}/${path}`).href;
 const json = (path) => JSON.parse(readFileSync(`${folder}/${path}`, "utf8"));
 
 const { Network } = await import(at("network.js"));
-const { Counter } = await import(at("counts.js"));
-const { toInputs } = await import(at("picture.js"));
+const { operations } = await import(at("conventions.js"));
+const { places, runSteps } = await import(at("run.js"));
 
 const record = json(`models/${name}.json`);
 const pictures = json(`samples/${record.data.tag}.json`);
@@ -22,18 +22,15 @@ globalThis.fetch = async (path) => new Response(readFileSync(`${folder}/${path}`
 const network = await Network.load(record, () => {});
 
 const pixels = Uint8Array.from(Buffer.from(pictures.pixels[record.recorded.picture], "base64"));
-const counter = new Counter(record.plan);
-const entry = record.plan.find((node) => node.kind !== "neuron" && node.sendsEvents);
-const spikes = [];
-const logits = new Array(record.data.classes.length).fill(0);
-let rows;
-for (const input of toInputs(pixels, record.data, record.steps)) {
-  const output = await network.step(input);
-  output.logits.forEach((value, i) => (logits[i] += value / record.steps));
-  const sent = entry ? new Map([...output.spikes, [entry.name, input]]) : output.spikes;
-  rows = counter.step(sent);
-  spikes.push(
-    Object.fromEntries(record.neurons.map(({ node, output: path }) => [path, output.spikes.get(node).reduce((a, b) => a + b, 0)])),
-  );
-}
-console.log(JSON.stringify({ spikes, logits, rows }));
+const steps = await runSteps(network, pixels);
+const spikes = steps.map((step) =>
+  Object.fromEntries(record.neurons.map(({ node, output }) => [output, places(step.spikes.get(node))])),
+);
+const { mean: logits, rows } = steps.at(-1);
+const counted = Object.fromEntries(
+  json("page.json").conventions.map((convention) => [
+    convention.name,
+    rows.map((row) => [row.name, operations(convention, row, record.steps)]),
+  ]),
+);
+console.log(JSON.stringify({ spikes, logits, counted }));
