@@ -204,7 +204,7 @@ WRONG = [
     ),
     (
         "classify danet20-t4 array.npy",
-        "array.npy is not an image that can be read (unknown format; valid are JPEG, PNG",
+        "array.npy: .npy files are recordings of events, and a model of Fashion-MNIST takes",
     ),
     ("classify absent.onnx", "absent.onnx does not exist"),
     ("classify text.onnx", "text.onnx is not an ONNX file"),

@@ -79,6 +79,6 @@ def test_a_network_of_images_takes_no_recording(
 ) -> None:
     path = write_events(tmp_path / "events.npy", random_events(100))
     assert main(["classify", "danet20-t4.fmnist", str(path)]) == 2
-    assert "is a recording of events: a model of Fashion-MNIST takes images" in (
+    assert "files are recordings of events, and a model of Fashion-MNIST takes images" in (
         capsys.readouterr().err
     )

@@ -100,7 +100,9 @@ def test_times_far_apart(tmp_path: Path) -> None:
     assert read_recording(path, SACCADES, STEPS).sum() == 2  # the last is in no bin
     with pytest.raises(InputError, match=r"has no event in 4,\d+.* frames of 1000 microseconds"):
         sum(1 for _ in Recording.open(path, SACCADES).windows(1000))
-    with pytest.raises(InputError, match="recording of events: a model of Fashion-MNIST takes im"):
+    with pytest.raises(
+        InputError, match="recordings of events, and a model of Fashion-MNIST takes"
+    ):
         Recording.open(path, STILL)
 
 
@@ -296,7 +298,9 @@ def test_what_is_no_recording_is_refused_in_one_line(name: str, tmp_path: Path) 
 
 def test_what_fits_no_network_is_refused(tmp_path: Path) -> None:
     path = write_events(tmp_path / "events.npy", random_events(100, side=28))
-    with pytest.raises(InputError, match="recording of events: a model of Fashion-MNIST takes im"):
+    with pytest.raises(
+        InputError, match="recordings of events, and a model of Fashion-MNIST takes"
+    ):
         Transform(STILL)(path)
     with pytest.raises(InputError, match=r"takes recordings of events, files \.npy, .* and no im"):
         Transform(GESTURE, STEPS)(np.zeros((128, 128), np.uint8))

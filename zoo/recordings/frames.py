@@ -195,10 +195,13 @@ def read_recording(
 
 def _opened(path: Path, data: DatasetSpec) -> EventFile | Array:
     """Open a file for a network of events. Raises `InputError`."""
-    if not data.events:
-        raise InputError(f"{path} is a recording of events: a model of {data.title} takes images")
     if not path.is_file():
         raise InputError(f"{path} does not exist" if not path.exists() else f"{path} is no file")
+    if not data.events:
+        raise InputError(
+            f"{path}: {path.suffix} files are recordings of events, and a model of {data.title} "
+            "takes images"
+        )
     with _damage_of(path):
         return open_file(path)
 
