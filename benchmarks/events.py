@@ -1,4 +1,4 @@
-"""What events buy: a network of simulated saccades beside one of still images.
+"""Measure what events buy: a network of simulated saccades beside one of still images.
 
     python benchmarks/events.py [--events NAME] [--still NAME] [--data FOLDER]
 

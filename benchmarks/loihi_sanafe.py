@@ -68,7 +68,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Account:
-    """What a layer does for all images, and costs for one, as one of the two says it."""
+    """An account of what a layer does for all images, and costs for one, by one of the two."""
 
     synaptic_events: int
     updates: int  # of neurons that do more than idle

@@ -68,7 +68,7 @@ def test_a_camera_is_scaled_to_the_network(tmp_path: Path) -> None:
 
 
 def test_the_square_centre_is_what_counts(tmp_path: Path) -> None:
-    """Of a wide camera both sides are left out, and of a file that says its size no size is due."""
+    """Both sides of a wide camera are left out; a file that says its size needs no other."""
     events = random_events(2000)
     wide = events.copy()
     wide["x"] += 40

@@ -9,6 +9,7 @@ Shapes: `T` steps, two polarities, `H` and `W` pixels of the network.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -111,24 +112,25 @@ class Recording:
         """
         if steps < 1:
             raise InputError(f"T = {steps}: a recording has one frame or more")
-        first = last = None
-        for piece in self.events():
-            first, last = piece["t"][0] if first is None else first, piece["t"][-1]
-        if first is None or last is None:
+        if self.span is None:
             raise InputError(f"{self.path} is empty: it holds no events")
         with _damage_of(self.path):
-            bins = equal_bins(first, last, steps)
+            bins = equal_bins(*self.span, steps)
         counts = np.zeros((steps, 2, self.data.size, self.data.size), np.int64)
         for piece in self.events():
             counts += count_events(piece, self.data, self.sensor, bins)
         return as_frames(counts, self.data)
 
-    def seconds(self) -> float:
-        """Return the time from the first event to the last, which is 0 if there is none."""
-        first = last = 0
-        for number, piece in enumerate(self.events()):
-            first, last = int(piece["t"][0]) if number == 0 else first, int(piece["t"][-1])
-        return (last - first) / MICROSECONDS
+    @cached_property
+    def span(self) -> tuple[int, int] | None:
+        """The times of the first and the last event in microseconds; None where there is none.
+
+        The whole file is read for it, once. Raises `InputError` as `events` does.
+        """
+        span = None
+        for piece in self.events():
+            span = int(piece["t"][0]) if span is None else span[0], int(piece["t"][-1])
+        return span
 
     def windows(self, microseconds: int) -> Iterator[Array]:
         """Yield a frame uint8 `[2, H, W]` for each time of so many microseconds, one by one.
@@ -189,7 +191,9 @@ def read_recording(
     if min(recording.sensor) != data.size:
         made.append(f"scaled from {recording.sensor}")
     frames = recording.frames(steps)
-    made.append(f"events of {recording.seconds():g} s in {steps} frames")
+    if recording.span is not None:
+        first, last = recording.span
+        made.append(f"events of {(last - first) / MICROSECONDS:g} s in {steps} frames")
     return frames
 
 

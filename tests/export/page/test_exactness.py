@@ -41,7 +41,7 @@ def picture(model: DANet, folder: Path, index: int) -> torch.Tensor:
 
 
 def ran(model: DANet, folder: Path) -> dict[str, Any]:
-    """What the scripts of a page make of its recorded picture."""
+    """Return what the scripts of a page make of its recorded picture."""
     write_page([model], folder)
     node = shutil.which("node")
     assert node, "this test needs Node.js, Debian's package nodejs"
