@@ -15,7 +15,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PAGE = Path(__file__).parent / "export" / "page"
-MARK = "version.txt"  # written last: without it, a fetch was interrupted
+LIST = "runtime.json"  # its copy is written last: without it, a fetch was interrupted
 
 
 class RuntimeHook(BuildHookInterface[Any]):
@@ -25,15 +25,15 @@ class RuntimeHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Fetch the files, unless they are there."""
-        wanted = json.loads((PAGE / "runtime.json").read_text(encoding="utf-8"))
-        mark = PAGE / "runtime" / MARK
-        if not mark.is_file() or mark.read_text(encoding="utf-8") != wanted["version"]:
+        wanted = (PAGE / LIST).read_text(encoding="utf-8")
+        there = PAGE / "runtime" / LIST
+        if not there.is_file() or there.read_text(encoding="utf-8") != wanted:
             npm = shutil.which("npm")
             if npm is None:
                 self.app.display_warning("npm is missing: `zoo page` will have no runtime")
                 return
             try:
-                _fetch(npm, wanted)
+                _fetch(npm, json.loads(wanted))
             except (OSError, subprocess.CalledProcessError) as error:
                 self.app.display_warning(f"`zoo page` will have no runtime: {error}")
                 return
@@ -58,4 +58,4 @@ def _fetch(npm: str, wanted: dict[str, Any]) -> None:
     folder.mkdir()
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    (folder / MARK).write_text(wanted["version"], encoding="utf-8")
+    shutil.copyfile(PAGE / LIST, folder / LIST)

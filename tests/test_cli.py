@@ -452,7 +452,8 @@ def test_evaluate_reads_the_split(capsys: pytest.CaptureFixture[str], tmp_path: 
     expected = [p["prediction"] == p["label"] for p in json.loads(predictions)["predictions"][:50]]
     values = json.loads(out)
     assert status == 0
-    assert values.pop("top1") == pytest.approx(np.mean(expected))
+    assert values["top1_by_step"][-1] == values.pop("top1") == pytest.approx(np.mean(expected))
+    assert len(values.pop("top1_by_step")) == 4
     assert values.pop("images_per_second") > 0 and values.pop("processor")
     assert values == {
         "model": MODEL,

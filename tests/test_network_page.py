@@ -15,7 +15,7 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
-from support.browser import CONTRAST, CUT, WIDTHS, open_browser, show
+from support.browser import CONTRAST, CUT, SOFTWARE_GRAPHICS, WIDTHS, open_browser, show
 from support.networks import lively
 from torch import Tensor
 
@@ -307,6 +307,75 @@ def test_nothing_leaves_and_nothing_complains(browser: webdriver.Chrome, address
     own = [url for url in urls if url.startswith((address, "data:", f"blob:{address}"))]
     assert len(urls) > 8 and own == urls
     assert browser.get_log("browser") == []
+
+
+def test_back_returns_to_the_network_before(browser: webdriver.Chrome, address: str) -> None:
+    opened(browser, address)
+    choose(browser, EVENTS)
+    assert browser.current_url == f"{address}#{EVENTS}"
+    browser.back()
+    wait(browser, f"document.getElementById('about').textContent.startsWith('{NETWORK}')")
+    assert browser.find_element(By.ID, "model").get_attribute("value") == NETWORK
+
+
+def providers(browser: webdriver.Chrome) -> Select:
+    return Select(browser.find_element(By.ID, "provider"))
+
+
+def test_without_a_graphics_processor_none_is_offered(
+    browser: webdriver.Chrome, address: str
+) -> None:
+    opened(browser, address)
+    assert [option.get_attribute("value") for option in providers(browser).options] == ["wasm"]
+
+
+@pytest.fixture(scope="module")
+def with_graphics() -> Iterator[webdriver.Chrome]:
+    with open_browser(SOFTWARE_GRAPHICS) as chrome:
+        yield chrome
+
+
+def choose_graphics(browser: webdriver.Chrome, address: str) -> None:
+    opened(browser, address)
+    wait(browser, "document.getElementById('provider').options.length == 2")
+    script: Any = "document.getElementById('proof').textContent = ''"
+    browser.execute_script(script)
+    providers(browser).select_by_value("webgpu")
+    wait(browser, "document.getElementById('proof').textContent")
+
+
+def test_webgpu_computes_the_same_spikes(with_graphics: webdriver.Chrome, address: str) -> None:
+    choose_graphics(with_graphics, address)
+    assert text(with_graphics, "proof").startswith("0 of 19 layers differ from the spikes")
+    assert text(with_graphics, "provider-note") == ""
+    assert providers(with_graphics).first_selected_option.get_attribute("value") == "webgpu"
+    wait(with_graphics, READY.format(title="Fashion-MNIST"))
+    model = zoo.load(NETWORK)
+    assert cells(with_graphics) == counted(model, first_picture(model))
+
+
+@pytest.mark.parametrize("fault", ["a file is missing", "a spike differs"])
+def test_where_webgpu_fails_the_processor_computes(
+    fault: str, with_graphics: webdriver.Chrome, address: str, folder: Path
+) -> None:
+    missing = fault == "a file is missing"
+    file = "runtime/ort.webgpu.bundle.min.mjs" if missing else f"models/{NETWORK}.json"
+    whole = (folder / file).read_bytes()
+    if missing:
+        (folder / file).unlink()
+    else:
+        record = json.loads(whole)
+        next(iter(record["recorded"]["spikes"][0].values()))[0] += 1
+        (folder / file).write_text(json.dumps(record))
+    try:
+        choose_graphics(with_graphics, f"{address}?{fault[2:6]}")
+    finally:
+        (folder / file).write_bytes(whole)
+    reason = "Failed to fetch" if missing else "1 of 19 layers differ"
+    note = text(with_graphics, "provider-note")
+    assert note.startswith("The processor computes: ") and reason in note
+    assert providers(with_graphics).first_selected_option.get_attribute("value") == "wasm"
+    wait(with_graphics, READY.format(title="Fashion-MNIST"))
 
 
 def test_the_command_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

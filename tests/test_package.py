@@ -51,8 +51,8 @@ def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: P
     ):
         assert file in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    # 3.7 MB of it are onnxruntime-web, packed
-    assert wheel.stat().st_size < 8_000_000
+    # 10.3 MB of it are onnxruntime-web, packed
+    assert wheel.stat().st_size < 16_000_000
 
 
 def test_installed_it_loads_and_classifies(wheel: Path, tmp_path: Path) -> None:

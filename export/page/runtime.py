@@ -16,9 +16,9 @@ FOLDER = HERE / "runtime"
 
 def runtime_files() -> list[Path]:
     """Return the files and their licence. Raises `ExportError` where an installation lacks them."""
-    wanted = json.loads((HERE / "runtime.json").read_text(encoding="utf-8"))
-    mark = FOLDER / "version.txt"
-    if not mark.is_file() or mark.read_text(encoding="utf-8") != wanted["version"]:
+    text = (HERE / "runtime.json").read_text(encoding="utf-8")
+    wanted, there = json.loads(text), FOLDER / "runtime.json"
+    if not there.is_file() or there.read_text(encoding="utf-8") != text:
         raise ExportError(
             f"this installation was built without {wanted['package']} {wanted['version']}, which "
             "runs a page: install npm (Node.js), then install danet-zoo again"

@@ -48,6 +48,7 @@ __all__ = ["write_page"]
 SITE = Path(__file__).parent / "site"
 MAX_SAMPLES = 24
 MARGINS = (1e-6, 3e-6, 1e-5)  # shares of a threshold; float32 rounds to 1e-7 at each addition
+ACCURACY = ("top1", "images", "split", "top1_by_step")
 PRICED = tuple(kind for kind in OPERATIONS if kind not in ("hop", "access"))
 
 
@@ -216,7 +217,7 @@ def _published(source: Source) -> dict[str, Any]:
     if entry is None or source.weights_sha256 not in {file.sha256 for file in files}:
         return {"accuracy": None, "energy": None}
     return {
-        "accuracy": {key: entry.metrics[key] for key in ("top1", "images", "split")},
+        "accuracy": {key: entry.metrics.get(key) for key in ACCURACY},
         "energy": entry.energy
         and {
             "device": entry.energy["profile"],

@@ -1,21 +1,28 @@
 """Pages in a real browser: Debian's Chromium, headless."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-__all__ = ["CONTRAST", "CUT", "WIDTHS", "open_browser", "show"]
+__all__ = ["CONTRAST", "CUT", "SOFTWARE_GRAPHICS", "WIDTHS", "open_browser", "show"]
 
 WIDTHS = (390, 768, 1280)
 BROWSER = (
     "--headless=new",
     "--no-sandbox",
-    "--disable-gpu",
     "--hide-scrollbars",
     "--disable-dev-shm-usage",  # a container may have little shared memory
+)
+
+NO_GRAPHICS = ("--disable-gpu",)
+SOFTWARE_GRAPHICS = (  # SwiftShader computes WebGPU on the processor
+    "--enable-unsafe-webgpu",
+    "--enable-features=Vulkan,WebGPU",
+    "--use-webgpu-adapter=swiftshader",
+    "--use-angle=swiftshader",
 )
 
 # Elements with text of their own that lie outside of the window, or are narrower than their text.
@@ -62,12 +69,12 @@ return least;
 
 
 @contextmanager
-def open_browser() -> Iterator[webdriver.Chrome]:
+def open_browser(graphics: Sequence[str] = NO_GRAPHICS) -> Iterator[webdriver.Chrome]:
     """Start a browser, and end it after the block."""
     driver = shutil.which("chromedriver")
     assert driver, "these tests need Debian's packages chromium and chromium-driver"
     options = webdriver.ChromeOptions()
-    for argument in BROWSER:
+    for argument in (*BROWSER, *graphics):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(driver))

@@ -46,9 +46,9 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(options: EvaluateOptions) -> int:
-    """Print the top-1 accuracy on a whole split, and how fast it was measured."""
+    """Print the top-1 accuracy on a whole split, after each step too, and how fast it was."""
     from zoo.processor import processor
-    from zoo.training.evaluate import count_correct
+    from zoo.training.evaluate import count_correct, count_correct_by_step
     from zoo.training.run import held_out_share, load_for_evaluation
 
     network = load_predictor(options.model, options)
@@ -63,7 +63,12 @@ def run(options: EvaluateOptions) -> int:
     start = time.perf_counter()
     with terminal.progress() as bar:
         advance = terminal.advance(bar, "images")
-        correct, images = count_correct(network.predict, split, data, progress=advance)
+        if network.per_step:
+            by_step, images = count_correct_by_step(network.per_step, split, data, progress=advance)
+            correct = by_step[-1]
+        else:
+            correct, images = count_correct(network.predict, split, data, progress=advance)
+            by_step = []
     images_per_second = images / (time.perf_counter() - start)
     silent = network.warn_if_silent()
     held_out = options.split == "test" and options.data and held_out_share(data, options.data)
@@ -76,6 +81,7 @@ def run(options: EvaluateOptions) -> int:
                 "split": split_name,
                 "images": images,
                 "top1": correct / images,
+                "top1_by_step": [right / images for right in by_step] or None,
                 "silent": silent,
                 "skipped": split.skipped,
                 "images_per_second": images_per_second,
@@ -87,4 +93,7 @@ def run(options: EvaluateOptions) -> int:
         f"{network.name}: top-1 {correct / images:.2%} on the {images:,} {split_name} images of "
         f"{data.title}{skipped}, {images_per_second:,.0f} a second"
     )
+    if len(by_step) > 1:
+        shares = ", ".join(f"{100 * right / images:.2f}" for right in by_step)
+        print(f"after 1 to {len(by_step)} steps: {shares} %")
     return 0

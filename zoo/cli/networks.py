@@ -77,6 +77,8 @@ class Predictor:
     steps: int  # T
     # normalised images [B, C, H, W] or frames [T, B, C, H, W] -> logits [B, K]
     predict: "Callable[[Tensor], Tensor]"
+    # the logits of each step, [T, B, K]; None for an .onnx file, which gives their mean
+    per_step: "Callable[[Tensor], Tensor] | None"
     # whether a neuron has fired so far; None for an .onnx file that does not give its spikes
     has_fired: Callable[[], bool | None]
 
@@ -106,7 +108,8 @@ def _torch_predictor(name: str) -> Predictor:
 
     model, full_name = load_model(name)
     has_fired, predict = watch_spikes(model), torch.inference_mode()(model)
-    return Predictor(full_name, model.known_origin.data, model.config.steps, predict, has_fired)
+    data, steps = model.known_origin.data, model.config.steps
+    return Predictor(full_name, data, steps, predict, model.per_step, has_fired)
 
 
 def _onnx_predictor(name: str, runtime: "Runtime | None") -> Predictor:
@@ -127,7 +130,7 @@ def _onnx_predictor(name: str, runtime: "Runtime | None") -> Predictor:
         return torch.from_numpy(output.logits)
 
     title = f"{about.name} ({exported.runtime})"
-    return Predictor(title, about.data, about.steps, predict, lambda: fired)
+    return Predictor(title, about.data, about.steps, predict, None, lambda: fired)
 
 
 def requested_runtime(options: RuntimeOptions, *names: str) -> "Runtime | None":

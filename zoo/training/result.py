@@ -12,7 +12,7 @@ from zoo.files import read_json, write_text
 from zoo.processor import processor
 from zoo.training import lineage
 from zoo.training.data import Split
-from zoo.training.evaluate import count_correct
+from zoo.training.evaluate import count_correct, count_correct_by_step
 from zoo.training.train import TrainingRun
 from zoo.weights import read_model, write_model
 
@@ -29,14 +29,16 @@ def write_result(model: DANet, run: TrainingRun, accelerator: "Accelerator") -> 
     folder = run.folder / "model"
     test = run.test.to(accelerator.device)
     exact, _ = count_correct(model, test, model.known_origin.data)
-    correct, images, weights_format = _write_weights(folder, model, test, exact, accelerator.device)
+    by_step, images, weights_format = _write_weights(folder, model, test, exact, accelerator.device)
+    top1_by_step = [correct / images for correct in by_step]
     lines = (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     kind = "average" if run.recipe.ema else "weights"
     metrics = {
-        "top1": correct / images,
+        "top1": top1_by_step[-1],
         "split": run.recipe.evaluated,
         "images": images,
         "weights": f"{kind} of the last step, stored as {weights_format}",
+        "top1_by_step": top1_by_step,
         "top1_float32": exact / images,
         **lineage.cost([json.loads(line) for line in lines], run.init),
         "trained_on": hardware(accelerator),
@@ -47,25 +49,27 @@ def write_result(model: DANet, run: TrainingRun, accelerator: "Accelerator") -> 
     record = _published(read_json(run.folder / "recipe.json"))
     write_text(folder / "recipe.json", json.dumps(record, indent=2) + "\n")
     name, split = model.known_origin.name, run.recipe.evaluated
-    return f"{name}: top-1 {correct / images:.2%} on {images:,} {split} images"
+    return f"{name}: top-1 {top1_by_step[-1]:.2%} on {images:,} {split} images"
 
 
 def _write_weights(
     folder: Path, model: DANet, test: Split, exact: int, device: torch.device
-) -> tuple[int, int, str]:
+) -> tuple[list[int], int, str]:
     """Write the weights as float16, or as float32 if that costs more than `MAX_ACCURACY_LOSS`.
 
     `exact` is the number of test images that the model classifies correctly before it is stored.
-    Return that number for the stored weights, the number of test images, and the format.
+    Return that number for the stored weights after each step, the number of test images, and the
+    format.
     """
     name, data = model.known_origin.name, model.known_origin.data
     for weights_format in ("float16", "float32"):
         half = weights_format == "float16"
         write_model(folder, model.cpu(), name=name, data=data, half=half)
-        correct, images = count_correct(read_model(folder).to(device), test, data)
-        if exact - correct <= MAX_ACCURACY_LOSS * images:
+        stored = read_model(folder).to(device)
+        by_step, images = count_correct_by_step(stored.per_step, test, data)
+        if exact - by_step[-1] <= MAX_ACCURACY_LOSS * images:
             break
-    return correct, images, weights_format
+    return by_step, images, weights_format
 
 
 def _published(record: dict[str, Any]) -> dict[str, Any]:

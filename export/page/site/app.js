@@ -15,9 +15,9 @@ const KINDS = { access: "memory", mac: "MACs", ac: "SynOps", add: "additions", u
 
 const state = {
   page: null, // page.json
-  networks: new Map(), // name -> loaded Network
+  networks: { wasm: new Map(), webgpu: new Map() }, // name -> Network, loaded and proved
   network: null,
-  pictures: null, // samples/TAG.json
+  pictures: new Map(), // tag -> samples/TAG.json
   pixels: null,
   title: "", // of the picture
   sample: -1, // which of the bundled pictures it is
@@ -40,9 +40,21 @@ async function start() {
   fill($("convention"), state.page.conventions.map(({ name }) => [name, name]));
   $("gallery").hidden = names.length < 2;
   drawGallery();
-  const asked = location.hash.slice(1);
-  $("model").value = names.includes(asked) ? asked : names[0];
-  await choose($("model").value);
+  offerGraphics();
+  await choose(asked());
+}
+
+/** The network that the address names, else the first. */
+function asked() {
+  const names = state.page.models.map(({ name }) => name);
+  const name = decodeURIComponent(location.hash.slice(1));
+  return names.includes(name) ? name : names[0];
+}
+
+/** Offer the graphics processor where the browser has one that it lets a page use. */
+async function offerGraphics() {
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  if (adapter) $("provider").append(new Option("the graphics processor (WebGPU)", "webgpu"));
 }
 
 async function json(path) {
@@ -51,31 +63,56 @@ async function json(path) {
   return response.json();
 }
 
-/** Return a network, loaded once, with a bar while its file comes. */
+/** Return a network, loaded and proved once, by the processor chosen; by WebAssembly if that one fails or differs. */
 async function load(name) {
-  if (!state.networks.has(name)) {
+  const provider = $("provider").value;
+  if (provider === "wasm") return loadOn("wasm", name);
+  try {
+    const network = await loadOn(provider, name);
+    if (!network.proof.differs) return network;
+    useProcessor(network.proof.text);
+  } catch (error) {
+    useProcessor(error.message);
+  }
+  return loadOn("wasm", name);
+}
+
+function useProcessor(reason) {
+  $("provider").value = "wasm";
+  $("provider-note").textContent = `The processor computes: the graphics processor does not do it exactly here (${reason}).`;
+}
+
+/** Return a network that one provider computes, with a bar while its file comes. */
+async function loadOn(provider, name) {
+  const networks = state.networks[provider];
+  if (!networks.has(name)) {
     const record = await json(`models/${name}.json`);
     $("loading").hidden = false;
     const megabytes = (record.bytes / 1e6).toFixed(1);
     $("loading-text").textContent = `Loading ${name}, ${megabytes} MB, and onnxruntime-web`;
     const { Network } = await import("./network.js");
-    const network = await Network.load(record, (share) => ($("progress").value = share));
-    state.networks.set(name, network);
+    const network = await Network.load(record, provider, (share) => ($("progress").value = share));
+    network.proof = await prove(network, await picturesOf(record.data.tag));
+    networks.set(name, network);
     $("loading").hidden = true;
   }
-  return state.networks.get(name);
+  return networks.get(name);
+}
+
+async function picturesOf(tag) {
+  if (!state.pictures.has(tag)) state.pictures.set(tag, await json(`samples/${tag}.json`));
+  return state.pictures.get(tag);
 }
 
 async function choose(name) {
   const turn = ++state.turn;
+  $("model").value = name;
   const network = await load(name);
-  const { record } = network;
-  const { data } = record;
-  const pictures = state.pictures?.tag === data.tag ? state.pictures : await json(`samples/${data.tag}.json`);
-  const proof = await prove(network, pictures);
   if (turn !== state.turn) return; // another choice came meanwhile
-  const other = state.pictures !== pictures;
-  Object.assign(state, { network, pictures: { ...pictures, tag: data.tag }, run: [] });
+  const { record, proof } = network;
+  const { data } = record;
+  const other = state.network?.record.data.tag !== data.tag;
+  Object.assign(state, { network, run: [] });
   $("main").hidden = false;
   $("steps").textContent = record.steps;
   $("step").max = record.steps;
@@ -138,11 +175,12 @@ function decodePixels(base64) {
   return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 }
 
-const samplePixels = (index) => decodePixels(state.pictures.pixels[index]);
+const picturesNow = () => state.pictures.get(state.network.record.data.tag);
+const samplePixels = (index) => decodePixels(picturesNow().pixels[index]);
 
 function sampleTitle(index) {
-  const { classes } = state.network.record.data;
-  return `${classes[state.pictures.labels[index]]}, of the ${state.pictures.source}`;
+  const { labels, source } = picturesNow();
+  return `${state.network.record.data.classes[labels[index]]}, of the ${source}`;
 }
 
 async function open(blob) {
@@ -210,9 +248,10 @@ function drawFrame(input) {
 }
 
 function drawSamples() {
-  const [channels, height, width] = state.pictures.shape;
+  const { shape, pixels: all } = picturesNow();
+  const [channels, height, width] = shape;
   $("samples").replaceChildren(
-    ...state.pictures.pixels.map((_, index) => {
+    ...all.map((_, index) => {
       const [button, canvas, pixels] = [element("button"), element("canvas"), samplePixels(index)];
       button.type = "button";
       button.setAttribute("aria-label", sampleTitle(index));
@@ -234,12 +273,15 @@ function drawClasses({ data }, probabilities, order) {
   );
 }
 
-function drawBuys({ data }) {
+function drawBuys({ data, accuracy }) {
+  const known = accuracy?.top1_by_step;
+  $("buys-right").textContent = known ? `right of ${accuracy.images.toLocaleString("en")}` : "";
   $("buys").tBodies[0].replaceChildren(
     ...state.run.map((step, i) => {
       const [probabilities, rows] = [softmax(step.mean), counted(step, i + 1)];
       const best = probabilities.indexOf(Math.max(...probabilities));
-      const line = row([i + 1, data.classes[best], percent(probabilities[best]), exactly(totalOf(rows, "ac")), joules(energyOf(rows))]);
+      const counts = [exactly(totalOf(rows, "ac")), joules(energyOf(rows)) || "no price"];
+      const line = row([i + 1, data.classes[best], percent(probabilities[best]), ...counts, known ? percent(known[i]) : ""]);
       if (i + 1 === state.step) line.setAttribute("aria-current", "step");
       return line;
     }),
@@ -383,7 +425,7 @@ function drawEnergy(rows) {
     ...rows.map(({ name, operations }) => {
       const updates = (operations.update ?? 0) + (operations.idle_update ?? 0);
       const numbers = [operations.mac, operations.ac, operations.add, updates].map((n) => (n ? exactly(n) : ""));
-      return row([name, ...numbers, joules(price(operations, device.prices))]);
+      return row([name, ...numbers, joules(price(operations, device.prices)) || "no price"]);
     }),
   );
 }
@@ -444,8 +486,8 @@ function drawGallery() {
     const { name, title, steps, parameters, accuracy, energy } = model;
     const choice = element("button", name, "link");
     choice.type = "button";
-    choice.onclick = guard(() => pick(name));
-    const figures = [accuracy ? percent(accuracy.top1) : "", energy ? `${energy.microjoules.toFixed(1)} µJ` : ""];
+    choice.onclick = () => pick(name);
+    const figures = [accuracy ? percent(accuracy.top1) : "not measured", energy ? `${energy.microjoules.toFixed(1)} µJ` : "not measured"];
     const line = row([choice, title, steps, count(parameters), ...figures, ""]);
     line.dataset.name = name;
     const keys = [name, title, steps, parameters, accuracy?.top1 ?? -1, energy?.microjoules ?? Infinity];
@@ -480,6 +522,8 @@ function drawPlot() {
   const most = 1.15 * Math.max(...xs);
   const [low, high] = [Math.min(...ys) - 0.02, Math.max(...ys) + 0.02];
   const device = [...new Set(models.map(({ energy }) => energy.device))].join(", ");
+  const across = ticks(0, most).map((value) => tick("x", (100 * value) / most, value));
+  const up = ticks(100 * low, 100 * high).map((value) => tick("y", (value - 100 * low) / (high - low), `${value} %`));
   const points = models.map(({ name, accuracy, energy }) => {
     const point = element("a", "", "point");
     point.href = `#${name}`;
@@ -487,22 +531,31 @@ function drawPlot() {
     point.style.bottom = `${(100 * (accuracy.top1 - low)) / (high - low)}%`;
     if (energy.microjoules > most / 2) point.classList.add("late");
     point.append(element("span", `${name}: ${percent(accuracy.top1)}, ${energy.microjoules.toFixed(1)} µJ`));
-    point.onclick = guard((event) => {
-      event.preventDefault();
-      return pick(name);
-    });
     return point;
   });
-  $("points").replaceChildren(...points);
-  $("plot-text").textContent =
-    `Top-1 from ${percent(low)} to ${percent(high)}, against the energy of an image from 0 to ${most.toFixed(0)} µJ on ${device}. ` +
-    "Networks of different data are no rivals.";
+  $("points").replaceChildren(...across, ...up, ...points);
+  $("plot-text").textContent = `Top-1 against the energy of an image in µJ, on ${device}. Networks of different data are no rivals.`;
 }
 
+/** About five round numbers between two values. */
+function ticks(low, high) {
+  const rough = (high - low) / 5;
+  const decade = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * decade).find((size) => size >= rough);
+  const first = Math.ceil(low / step);
+  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+}
+
+/** A mark of an axis, at a share of its length in percent. */
+function tick(axis, place, text) {
+  const mark = element("span", text, `tick ${axis}`);
+  mark.style[axis === "x" ? "left" : "bottom"] = `${place}%`;
+  return mark;
+}
+
+/** Go to a network; the browser's Back returns from it. */
 function pick(name) {
-  $("model").value = name;
-  history.replaceState(null, "", `#${name}`);
-  return choose(name);
+  location.hash = name;
 }
 
 // -- numbers
@@ -645,7 +698,12 @@ function guard(action) {
   };
 }
 
-$("model").onchange = guard(() => pick($("model").value));
+window.onhashchange = guard(() => choose(asked()));
+$("model").onchange = () => pick($("model").value);
+$("provider").onchange = guard(() => {
+  $("provider-note").textContent = "";
+  return choose($("model").value);
+});
 $("device").onchange = $("convention").onchange = () => {
   clearCompared();
   draw();

@@ -1,10 +1,10 @@
 /** A network as its exported ONNX file, one time step a call, in onnxruntime-web. */
 
-import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
-
-ort.env.wasm.wasmPaths = { wasm: new URL("./runtime/ort-wasm-simd-threaded.wasm", import.meta.url).href };
-ort.env.wasm.numThreads = 1; // threads need headers that a static host does not send
-
+/** The script and the WebAssembly of each build: of the processor, and of the graphics processor. */
+const BUILDS = {
+  wasm: ["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"],
+  webgpu: ["ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm"],
+};
 const STATE = ".membrane";
 const NEXT = ".membrane.next";
 
@@ -12,15 +12,18 @@ export class Network {
   /**
    * Load a network.
    * @param {Object} record models/NAME.json
+   * @param {"wasm" | "webgpu"} provider what computes it
    * @param {(share: number) => void} progress told the share of the file that is there
    */
-  static async load(record, progress) {
+  static async load(record, provider, progress) {
+    const ort = await runtime(provider);
     const file = await fetchWhole(`models/${record.name}.onnx`, record.bytes, progress);
-    const session = await ort.InferenceSession.create(file, { executionProviders: ["wasm"] });
-    return new Network(record, session);
+    const session = await ort.InferenceSession.create(file, { executionProviders: [provider] });
+    return new Network(record, session, ort.Tensor);
   }
 
-  constructor(record, session) {
+  constructor(record, session, Tensor) {
+    this.Tensor = Tensor; // of the build that the session is of
     this.record = record;
     this.session = session;
     this.reset();
@@ -33,7 +36,7 @@ export class Network {
       if (!name.endsWith(STATE)) continue;
       const dims = shape.map((size) => (typeof size === "number" ? size : 1));
       const zeros = new Float32Array(dims.reduce((product, size) => product * size, 1));
-      this.states.set(name, new ort.Tensor("float32", zeros, dims));
+      this.states.set(name, new this.Tensor("float32", zeros, dims));
     }
   }
 
@@ -45,13 +48,22 @@ export class Network {
    */
   async step(input) {
     const { shape } = this.session.inputMetadata.find(({ name }) => name === "images");
-    const images = new ort.Tensor("float32", input, [1, ...shape.slice(1)]);
+    const images = new this.Tensor("float32", input, [1, ...shape.slice(1)]);
     const outputs = await this.session.run({ images, ...Object.fromEntries(this.states) });
     for (const name of this.states.keys())
       this.states.set(name, outputs[name.replace(STATE, NEXT)]);
     const spikes = this.record.neurons.map(({ node, output }) => [node, outputs[output].data]);
     return { logits: outputs.logits.data, spikes: new Map(spikes) };
   }
+}
+
+/** A build of onnxruntime-web, fetched once. */
+async function runtime(provider) {
+  const [script, wasm] = BUILDS[provider];
+  const ort = await import(`./runtime/${script}`);
+  ort.env.wasm.wasmPaths = { wasm: new URL(`./runtime/${wasm}`, import.meta.url).href };
+  ort.env.wasm.numThreads = 1; // threads need headers that a static host does not send
+  return ort;
 }
 
 /** The bytes of a file, with progress; throws a sentence where it cannot be had. */

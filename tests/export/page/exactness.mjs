@@ -19,7 +19,7 @@ const pictures = json(`samples/${record.data.tag}.json`);
 const ort = await import(at("runtime/ort.wasm.bundle.min.mjs"));
 ort.env.wasm.wasmBinary = readFileSync(`${folder}/runtime/ort-wasm-simd-threaded.wasm`);
 globalThis.fetch = async (path) => new Response(readFileSync(`${folder}/${path}`));
-const network = await Network.load(record, () => {});
+const network = await Network.load(record, "wasm", () => {});
 
 const pixels = Uint8Array.from(Buffer.from(pictures.pixels[record.recorded.picture], "base64"));
 const steps = await runSteps(network, pixels);

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from zoo.datasets import DATASETS
 from zoo.training.data import Images
-from zoo.training.evaluate import count_correct
+from zoo.training.evaluate import count_correct, count_correct_by_step
 
 FMNIST = DATASETS["fmnist"]
 
@@ -40,6 +40,17 @@ def test_every_image_counts_once(n: int, sizes: list[int]) -> None:
     ) == (n - wrong, n)
     assert seen == sizes
     assert shown == [(min(250 * i, n), n) for i in range(1, len(sizes) + 1)]
+
+
+def test_every_step_is_counted_by_the_mean_of_the_logits_so_far() -> None:
+    images = coded(253)
+
+    def per_step(x: Tensor) -> Tensor:
+        right = read_label(x)
+        return torch.stack([-right, 3 * right, -right])  # the mean is wrong, right, right
+
+    assert count_correct_by_step(per_step, images, FMNIST) == ([0, 253, 253], 253)
+    assert count_correct_by_step(lambda x: per_step(x)[1:2], images, FMNIST) == ([253], 253)
 
 
 def test_no_gradient_is_kept() -> None:
