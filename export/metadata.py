@@ -38,10 +38,20 @@ if TYPE_CHECKING:
 
     from zoo.danet import DANet
 
-__all__ = ["CURRENTS", "EVENTS", "MEAN_OVER_STEPS", "STILL_IMAGE", "Form", "Metadata"]
+__all__ = [
+    "BINARY_EVENTS",
+    "CURRENTS",
+    "EVENTS",
+    "MEAN_OVER_STEPS",
+    "STILL_IMAGE",
+    "Form",
+    "Metadata",
+]
 
-# The kinds of input: one image at every step, counts of events, and real-valued currents.
+# The kinds of input: one image at every step; counts of events, which may be bounded by 1; and
+# real-valued currents.
 STILL_IMAGE, EVENTS, CURRENTS = "still image, every step", "events", "currents"
+BINARY_EVENTS = "binary events"
 MEAN_OVER_STEPS = "mean over steps"  # the readout of every network of the zoo
 DIALECTS = ("portable", "native", "subtract")
 Form = Literal["sequence", "step"]  # all time steps in one ONNX graph, or one
@@ -101,7 +111,7 @@ class Metadata:
                 "steps": model.config.steps,
                 "dialect": dialect,
                 "sums": sums,
-                "input": EVENTS if origin.data.events else STILL_IMAGE,
+                "input": _input_kind(origin.data),
                 "readout": MEAN_OVER_STEPS,
                 "modules": json.dumps(dict(modules)),
             }
@@ -291,6 +301,12 @@ class Metadata:
                 "write it with `zoo export NAME --to onnx`"
             )
         return self.entries[key]
+
+
+def _input_kind(data: DatasetSpec) -> str:
+    if not data.events:
+        return STILL_IMAGE
+    return BINARY_EVENTS if data.max_count == 1 else EVENTS
 
 
 def _dataset(text: Any) -> DatasetSpec:

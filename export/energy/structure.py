@@ -34,7 +34,7 @@ import numpy as np
 
 from export.energy.counting.fanout import FanOut, fan_out
 from export.energy.counting.windows import windows
-from export.metadata import EVENTS, STILL_IMAGE, Metadata
+from export.metadata import BINARY_EVENTS, EVENTS, STILL_IMAGE, Metadata
 from export.nir.cycles import cycles
 from export.nir.graph import CheckedGraph, check_graph, find_recurrent_nodes
 from export.nir.nodes import (
@@ -58,6 +58,7 @@ COUNTED = (*PASSING, *WEIGHTED, nir.Scale, *POOLS, *SPIKING_NEURONS)
 MEMBRANES = tuple(node for node in SPIKING_NEURONS if len(NODE_KINDS[node].integrators) == 1)
 INVISIBLE_LEAK = 2.0**-24  # share of a membrane whose loss a float32 does not show
 MAX_EVENTS = 255  # of a pixel and step: frames of events are bytes
+INPUT_BOUNDS = {EVENTS: MAX_EVENTS, BINARY_EVENTS: 1}
 FLOAT_BYTES, INT8_BYTES = 4, 1
 
 Terms = tuple[tuple[str, ...], ...]
@@ -215,8 +216,8 @@ class _Builder:
             modules=self.modules.get(name, ()),
         )
         if isinstance(node, nir.Input):
-            events = self.input == EVENTS
-            return replace(layer, out_bound=MAX_EVENTS if events else None, currents=not events)
+            bound = INPUT_BOUNDS.get(self.input or "")
+            return replace(layer, out_bound=bound, currents=bound is None)
         return layer
 
 

@@ -2,9 +2,18 @@ import nir
 import numpy as np
 import pytest
 import torch
+from support.networks import lively
 from torch.nn import functional as F
 
-from export.energy import COUNTS, Spikes, TorchExecutor, count, read_structure, trains_needed
+from export.energy import (
+    COUNTS,
+    Spikes,
+    TorchExecutor,
+    count,
+    estimate,
+    read_structure,
+    trains_needed,
+)
 from export.energy.counting.windows import windows
 from export.nir.exporter import to_nir
 from export.nir.nodes import prepared
@@ -234,6 +243,17 @@ def test_sums_over_very_many_channels():
     spikes.add("input", frames, keep=True)
     assert spikes.pixels["input"].item() == 255 * 70_000 - 1 > 2**24
     assert spikes.active["input"].item() == 70_000
+
+
+def test_the_first_layer_of_simulated_saccades_reads_spikes():
+    model = lively("danet20-t2.i2e-fmnist", 12, widths=(4, 6, 8))
+    frames = (torch.rand(2, 3, 2, 12, 12) < 0.2).float()
+    stem = estimate(model, frames).layers[0]
+    assert (stem.input_kind, stem.input_bound) == ("binary", 1)
+    with pytest.raises(InputError, match="2 channels of at most 1 give 0 to 2"):
+        estimate(model, 2 * frames)
+    counts = estimate(lively("danet20-t2.nmnist", 12, widths=(4, 6, 8)), 2 * frames).layers[0]
+    assert (counts.input_kind, counts.input_bound) == ("integer", 255)
 
 
 def test_half_precision_sums_are_exact():
