@@ -94,7 +94,7 @@ class Comparison:
     hops: int
     spikes: int  # of our neurons
     differing: int  # neurons and steps at which only one of the two fires
-    unpriced: tuple[str, ...]  # operations that our device has no price for
+    left_out: tuple[str, ...]  # operations left out, as no source prices them on Loihi
 
     @property
     def is_equal(self) -> bool:
@@ -227,19 +227,20 @@ def simulate(layer: dict[str, Array], python: Path) -> dict[str, Any]:
 
 
 def our_account(report: EnergyReport, pair: Pair) -> tuple[Account, tuple[str, ...]]:
-    """Return our account of a layer, and the operations that our device has no price for."""
+    """Return our account of a layer, and the operations left out, as no source prices them on Loihi."""
     device = find_devices([DEVICE])[DEVICE]
     names = [row.name for row in report.layers]
     conv, neurons = names.index(pair.conv.name), names.index(pair.neurons)
     by_layer = report.operations["exact"].by_layer
-    nanojoules, unpriced = [], []
+    nanojoules, left_out = [], []
     for layer in (conv, neurons):
         total = 0.0
         for operation, n in by_layer[layer].items():
-            if band := device.price(operation):
+            band = device.price(operation)
+            if band and operation.kind != "add":  # which our device derives
                 total += n * band.typ * PICO * NANO / report.images
             else:
-                unpriced.append(operation.kind)
+                left_out.append(operation.kind)
         nanojoules.append(total)
     account = Account(
         synaptic_events=report.layers[conv].counts["acs"],
@@ -247,7 +248,7 @@ def our_account(report: EnergyReport, pair: Pair) -> tuple[Account, tuple[str, .
         synapses=nanojoules[0],
         neurons=nanojoules[1],
     )
-    return account, tuple(dict.fromkeys(unpriced))
+    return account, tuple(dict.fromkeys(left_out))
 
 
 def their_account(images: list[dict[str, Any]]) -> Account:
@@ -297,7 +298,7 @@ def compare(
     for pair in chosen:
         layer = recording(pair, spikes.trains, placement)
         found = simulate(layer, python)
-        ours, unpriced = our_account(report, pair)
+        ours, left_out = our_account(report, pair)
         fired = spikes.trains[pair.neurons]
         compared.append(
             Comparison(
@@ -309,7 +310,7 @@ def compare(
                 hops=sum(image["hops"] for image in found["images"]),
                 spikes=int(fired.sum()),
                 differing=differing_spikes(fired, found["images"]),
-                unpriced=unpriced,
+                left_out=left_out,
             )
         )
     source = executor.source
@@ -343,7 +344,7 @@ def _energies(c: Comparison) -> Iterator[list[str]]:
     for who, account in ((DEVICE, c.ours), ("SANA-FE", c.theirs)):
         parts = (account.synapses, account.neurons, account.messages, account.total)
         cells = ["" if part is None else f"{part:,.1f}" for part in parts]
-        yield [c.layer, who, *cells, ", ".join(c.unpriced) if account is c.ours else ""]
+        yield [c.layer, who, *cells, ", ".join(c.left_out) if account is c.ours else ""]
 
 
 def _print_table(header: list[str], rows: Iterable[list[str]]) -> None:
