@@ -227,7 +227,7 @@ def simulate(layer: dict[str, Array], python: Path) -> dict[str, Any]:
 
 
 def our_account(report: EnergyReport, pair: Pair) -> tuple[Account, tuple[str, ...]]:
-    """Return our account of a layer, and the operations left out, as no source prices them on Loihi."""
+    """Return our account of a layer, and the operations that it leaves out."""
     device = find_devices([DEVICE])[DEVICE]
     names = [row.name for row in report.layers]
     conv, neurons = names.index(pair.conv.name), names.index(pair.neurons)
