@@ -210,6 +210,7 @@ WRONG = [
     ("classify text.onnx", "text.onnx is not an ONNX file"),
     ("energy danet20-t4 --images text.png", "text.png is not an image"),
     ("energy danet20-t4 --out text.png", "text.png is a file: --out names a folder"),
+    ("page danet20-t4 --out text.png/sub", "text.png is a file: --out names a folder"),
     ("energy text.onnx --out out", "text.onnx is not an ONNX file"),
     ("energy text.nir --out out", "text.nir"),
     ("energy danet20-t4 absent.nir --first 1 --out out", "absent.nir"),

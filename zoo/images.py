@@ -40,12 +40,20 @@ class Transform:
     data: DatasetSpec
     steps: int = 1
 
-    def __call__(self, pictures: Picture | list[Picture] | tuple[Picture, ...]) -> Tensor:
-        """Return the input for a picture or a batch of pictures."""
+    def __call__(
+        self,
+        pictures: Picture | list[Picture] | tuple[Picture, ...],
+        *,
+        sensor: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Return the input for a picture or a batch of pictures.
+
+        `sensor` is the width and height of the camera of recordings that do not say it.
+        """
         if isinstance(pictures, np.ndarray | Tensor) and pictures.ndim == 4:
             pictures = list(pictures)
         batch = pictures if isinstance(pictures, list | tuple) else [pictures]
-        pixels = [read_pixels(picture, self.data, self.steps) for picture in batch]
+        pixels = [read_pixels(picture, self.data, self.steps, sensor=sensor) for picture in batch]
         if not pixels:
             raise InputError("there are no pictures to transform: give at least one")
         return to_input(torch.stack(pixels), self.data)

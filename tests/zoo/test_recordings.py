@@ -65,6 +65,8 @@ def test_a_camera_is_scaled_to_the_network(tmp_path: Path) -> None:
     expected = counted(events, STEPS, 112, 28)[:, ::-1].clip(0, 1)
     assert (frames == expected).all()
     assert changes[0] == "scaled from 112x112" and changes[1].startswith("events of 0.09")
+    x = Transform(SACCADES, STEPS)(path, sensor=(112, 112))
+    assert (x[:, 0].numpy() == frames).all()
 
 
 def test_the_square_centre_is_what_counts(tmp_path: Path) -> None:
@@ -119,8 +121,9 @@ def test_windows_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for index, frame in enumerate(windows):
         assert frame.sum() == (starts == index).sum()
     assert sum(not frame.any() for frame in windows) >= 2
-    with pytest.raises(InputError, match="frames of 0 microseconds: they last 1 or more"):
-        next(recording.windows(0))
+    for wrong in (0, 1.5):
+        with pytest.raises(InputError, match=f"frames of {wrong} microseconds: give a whole numb"):
+            next(recording.windows(wrong))  # type: ignore[arg-type]
 
 
 def test_frames_of_a_file_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -306,6 +309,12 @@ def test_what_fits_no_network_is_refused(tmp_path: Path) -> None:
         Transform(GESTURE, STEPS)(np.zeros((128, 128), np.uint8))
     with pytest.raises(InputError, match="camera of 20x40 pixels is smaller than the 28x28 of a m"):
         read_recording(path, SACCADES, STEPS, sensor=Sensor(20, 40))
+    for wrong in ((28,), (28, 28, 28), (28.5, 28), (0, 28)):
+        with pytest.raises(InputError, match=r"a camera of \(.*\): give its width and height in"):
+            read_recording(path, SACCADES, STEPS, sensor=wrong)  # type: ignore[arg-type]
+    (tmp_path / "ragged.txt").write_text("1 2 3 1  # the first\n2 2 3\n")
+    with pytest.raises(InputError, match=r"read \(3 numbers in a line for t, x, y, p\)"):
+        read_recording(tmp_path / "ragged.txt", SACCADES, STEPS)
     with pytest.raises(InputError, match=r"absent\.npy does not exist"):
         read_recording(tmp_path / "absent.npy", SACCADES, STEPS)
     with pytest.raises(InputError, match=r"events\.png is no recording: those are files \.npy, "):

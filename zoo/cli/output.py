@@ -23,8 +23,9 @@ def print_json(value: Any) -> int:
 
 def check_output_folder(option: str, path: Path | None) -> None:
     """Raise `InputError` if a file lies where `option` names a folder to write to."""
-    if path is not None and path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file: {option} names a folder")
+    for place in (path, *path.parents) if path else ():
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{place} is a file: {option} names a folder")
 
 
 def check_output_page(option: str, path: Path | None) -> None:

@@ -77,6 +77,13 @@ class Sensor(NamedTuple):
     width: int
     height: int
 
+    @classmethod
+    def of(cls, size: tuple[int, int]) -> "Sensor":
+        """Return the sensor of a width and height. Raises `InputError` unless they are such."""
+        if len(size) != 2 or any(side != int(side) or side < 1 for side in size):
+            raise InputError(f"a camera of {size}: give its width and height in pixels")
+        return cls(*map(int, size))
+
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
 
@@ -233,20 +240,25 @@ def _text_pieces(path: Path) -> Iterator[Array]:
         names = [*COLUMNS]
         if first and not _is_number(words[0]):
             names, first = [_column(word) for word in words], next(lines, "")
-            words = first.split(comma)
             if sorted(names) != sorted(COLUMNS):
                 found = "".join(filter(str.isprintable, ", ".join(names)))
                 raise ValueError(f"columns {found[:80]}, where t, x, y and p are needed")
-        if first and len(words) != len(names):
-            raise ValueError(f"{len(words)} numbers in a line for {', '.join(names)}")
-        in_seconds = bool(first) and "." in words[names.index("t")]
+        in_seconds = bool(first) and "." in _words(first, comma, names)[names.index("t")]
         rows = chain([first] if first else [], lines)
         while piece := list(islice(rows, PIECE)):
+            for line in piece:
+                _words(line, comma, names)
             values = np.loadtxt(piece, delimiter=comma, ndmin=2)
-            if values.shape[1] != len(names):
-                raise ValueError(f"{values.shape[1]} numbers in a line for {', '.join(names)}")
             columns = dict(zip(names, values.T, strict=True))
             yield _as_events(columns, in_seconds=in_seconds)
+
+
+def _words(line: str, comma: str | None, names: list[str]) -> list[str]:
+    """Return the words of a line. Raises `ValueError` unless there is one for each name."""
+    words = line.partition("#")[0].split(comma)
+    if len(words) != len(names):
+        raise ValueError(f"{len(words)} numbers in a line for {', '.join(names)}")
+    return words
 
 
 def _is_number(word: str) -> bool:

@@ -62,7 +62,7 @@ class Recording:
     def _of(
         cls, path: Path, data: DatasetSpec, file: EventFile, sensor: tuple[int, int] | None
     ) -> "Recording":
-        sensor = Sensor(*sensor) if sensor else None
+        sensor = Sensor.of(sensor) if sensor else None
         if sensor and file.sensor and sensor != file.sensor:
             raise InputError(f"{path} says {file.sensor} itself: leave the camera's size away")
         size = sensor or file.sensor or Sensor(data.size, data.size)
@@ -139,8 +139,9 @@ class Recording:
         as `events` does, for times that are not above 0, and for a silence of more than
         `MAX_SILENT_WINDOWS` frames, which is a clock that jumped.
         """
-        if microseconds < 1:
-            raise InputError(f"frames of {microseconds} microseconds: they last 1 or more")
+        if microseconds < 1 or microseconds != int(microseconds):
+            raise InputError(f"frames of {microseconds} microseconds: give a whole number above 0")
+        microseconds = int(microseconds)
         begin = None
         counts = np.zeros((1, 2, self.data.size, self.data.size), np.int64)
         for piece in self.events():
