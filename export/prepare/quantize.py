@@ -10,12 +10,11 @@ from export.prepare.trace import Call, trace
 from zoo.blocks import SamePool
 from zoo.danet import DANet, Repeat
 from zoo.errors import ConfigError
+from zoo.levels import round_to_levels
 from zoo.neurons import Lif
 from zoo.provenance import WEIGHT_FORMATS, WeightFormat
 
 __all__ = ["as_weight_format", "keep_scale", "quantize_weights", "weight_scales"]
-
-LEVELS = 127  # on either side of zero
 
 
 def as_weight_format(word: str) -> WeightFormat:
@@ -45,20 +44,20 @@ def quantize_weights(model: DANet, weight_format: WeightFormat = "int8") -> DANe
             match call.module:
                 case nn.Conv2d() | nn.Linear() as layer if weight_format == "int8":
                     largest = layer.weight.abs().flatten(1).amax(1)
-                    keep_scale(layer, _round(layer.weight, largest))
+                    keep_scale(layer, round_to_levels(layer.weight, largest))
                 case nn.Conv2d() | nn.Linear() as layer:
                     parts = _pooled(calls, call)  # n
                     largest = layer.weight.abs().amax()
                     if layer.bias is not None:
                         largest = torch.maximum(largest, parts * layer.bias.abs().amax())
-                        _round(layer.bias, largest / parts)
-                    scale = _round(layer.weight, largest)
+                        round_to_levels(layer.bias, largest / parts)
+                    scale = round_to_levels(layer.weight, largest)
                     keep_scale(layer, scale.expand(len(layer.weight)).clone())
                     for reader in calls:
                         # A neuron that reads a sum has a threshold in steps of no single layer.
                         reads = _source(calls, reader.inputs[0])
                         if isinstance(reader.module, Lif) and reads == call.path:
-                            _round(reader.module.neuron.threshold, largest / parts)
+                            round_to_levels(reader.module.neuron.threshold, largest / parts)
     model.origin = replace(model.known_origin, weight_format=weight_format)
     return model
 
@@ -75,17 +74,6 @@ def weight_scales(model: nn.Module) -> dict[str, Tensor]:
         for name, scale in model.named_buffers()
         if name.endswith(".weight_scale")
     }
-
-
-def _round(numbers: Tensor, largest: Tensor) -> Tensor:
-    """Round to whole multiples of `largest / 127`, in place, and return that scale.
-
-    `largest` is one number, or one for each row.
-    """
-    scale = largest.clamp_min(torch.finfo(largest.dtype).tiny) / LEVELS
-    step = scale.view(-1, *[1] * (numbers.dim() - 1))
-    numbers.copy_(((numbers / step).round() * step).view_as(numbers))
-    return scale
 
 
 def _pooled(calls: list[Call], call: Call) -> int:

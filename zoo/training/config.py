@@ -91,6 +91,18 @@ class Recipe(CheckedRecord):
     distill: Share = 0.5  # share of the teacher in the loss, where there is one
     temperature: Positive = 4.0  # of teacher and student
 
+    # what makes the network smaller
+    prune: Annotated[float, between(0, 0.999)] = 0.0  # share of zeros behind the stem at the end
+    prune_method: Literal["magnitude", "gradr"] = "magnitude"
+    # [from, to]: the epochs between which the share grows; none: the first two thirds
+    prune_epochs: tuple[Number, ...] = ()
+    # what the least weights are chosen among: all, those of a layer, or all by size and SynOps
+    prune_scope: Literal["global", "layer", "synops"] = "global"
+    weight_bits: Literal[0, 1, 8] = 0  # of the weights that are computed with; 0: all
+    # weight in the loss of the SynOps, or of the spikes, as shares of those that could be
+    synops_weight: Number = 0.0
+    spikes_weight: Number = 0.0
+
     # the computation
     # parts of the network that keep their initial weights, as stem or stage1.block0
     freeze: tuple[str, ...] = ()
@@ -107,6 +119,13 @@ class Recipe(CheckedRecord):
         for key, holds, what in self._conditions():
             if not holds:
                 raise ConfigError(f"{key} = {shown(getattr(self, key))} must be {what}")
+        if self.prune_epochs and not self.prune:
+            raise ConfigError("prune_epochs is for a share of zeros: set prune too, as 0.9")
+        if self.checkpointing and (self.synops_weight or self.spikes_weight):
+            raise ConfigError(
+                "checkpointing keeps no spikes that a loss could pay for: set it to false, or "
+                "synops_weight and spikes_weight to 0"
+            )
         if self.flip and self.flip_alternating:
             raise ConfigError(
                 "flip and flip_alternating exclude each other: "
@@ -128,6 +147,14 @@ class Recipe(CheckedRecord):
                 yield "rand_augment", valid, "[operations, magnitude from 0 to 30]"
             case _:
                 yield "rand_augment", False, "[operations, magnitude from 0 to 30]"
+        match self.prune_epochs:
+            case () | (float() | int(), float() | int()):
+                first, last = self.pruned_epochs
+                valid = first < last <= self.epochs
+                what = f"[from, to], two epochs of the {self.epochs} of the training"
+                yield "prune_epochs", valid, what
+            case _:
+                yield "prune_epochs", False, "[from, to], two epochs of the training"
         for key, what in (("t_schedule", "T"), ("sizes", "pixels")):
             pairs = getattr(self, key)
             starts = [epoch for epoch, _ in pairs]
@@ -176,6 +203,12 @@ class Recipe(CheckedRecord):
     def evaluated(self) -> str:
         """Return what the accuracy is measured on: `test`, or the `validation` share of `train`."""
         return "validation" if self.validation else "test"
+
+    @property
+    def pruned_epochs(self) -> tuple[float, float]:
+        """Return the epochs between which the share of zeros grows."""
+        first, last = self.prune_epochs or (0.0, 2 * self.epochs / 3)
+        return first, last
 
     def steps_at(self, epoch: int, steps: int) -> int:
         """Return the time steps T in an epoch, for a network of `steps` time steps."""

@@ -54,11 +54,13 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
         for module in model.modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and recipe.norm_bias_rate != 1
     }
+    # Grad R's prior takes the place of decay (zoo.training.pruning).
+    decay = 0.0 if recipe.prune and recipe.prune_method == "gradr" else recipe.weight_decay
     weights = [p for p in parameters if p.dim() > 1]
     vectors = [p for p in parameters if p.dim() <= 1 and id(p) not in norm_biases]
     biases = [p for p in parameters if id(p) in norm_biases]
     groups = [
-        {"params": weights, "weight_decay": recipe.weight_decay, "factor": 1.0},
+        {"params": weights, "weight_decay": decay, "factor": 1.0},
         {"params": vectors, "weight_decay": 0.0, "factor": 1.0},
         {"params": biases, "weight_decay": 0.0, "factor": recipe.norm_bias_rate},
     ]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from zoo.blocks import Block
 from zoo.danet import DANet, set_steps
 from zoo.datasets import DATASETS, DatasetSpec
-from zoo.errors import ZooError
+from zoo.errors import ConfigError, ZooError
 from zoo.images import normalise
 from zoo.processor import has_bfloat16
 from zoo.training import checkpoint, parallel
@@ -35,8 +35,11 @@ from zoo.training.lineage import Init
 from zoo.training.losses import compute_loss
 from zoo.training.metrics import FiringRates, MetricsLogger, record_firing_rates
 from zoo.training.optimizer import Optimizer, learning_rate
+from zoo.training.pruning import Pruning
 from zoo.training.sampler import BatchSampler, generator
+from zoo.training.synops import Events, SpikeShares, read_events
 from zoo.training.transforms import Augmentation, check_augmentation
+from zoo.training.weight_forms import WeightForms
 from zoo.training.whitening import images_needed, whiten
 
 __all__ = ["DEFAULT", "Progress", "RunOptions", "Teacher", "Trainer", "TrainingRun", "train"]
@@ -147,6 +150,10 @@ class Trainer:
         )
         self.optimizer = Optimizer(self.net, self.recipe)
         self.average = ModelEma(self.net, self.recipe.ema)
+        self._check_processes()
+        self.pruning = Pruning(self.net, self.recipe, self.sampler.per_epoch)
+        self.forms = WeightForms(self.net, self.pruning, self.recipe.weight_bits)
+        self.shares = SpikeShares(self.net)
 
         self.step = 0
         # The epoch's loss, correct answers, images, and seconds of processor time, so far.
@@ -210,10 +217,23 @@ class Trainer:
         batches = self.data.training(BatchSampler(images, needed, self.recipe.seed), 0)
         whiten(first, normalise(next(batches)[0], self.spec))
 
+    def _check_processes(self) -> None:
+        """Raise `ConfigError` for what needs whole weights, or all images, in each process."""
+        recipe = self.recipe
+        if self.run.options.shard and (recipe.prune or recipe.weight_bits):
+            raise ConfigError("prune and weight_bits need whole weights: leave out --shard")
+        if self.ranks > 1 and recipe.prune and recipe.prune_scope == "synops":
+            raise ConfigError(
+                'prune_scope = "synops" counts the images of one process: start one, or set '
+                "prune_scope=global"
+            )
+
     def _restore(self, saved: dict[str, Any]) -> None:
         """Go on from the state of a checkpoint."""
         parallel.load_full_state_dict(self.net, self.optimizer.sgd, self.average.values, saved)
         self.step = saved["step"]
+        if self.recipe.prune:
+            self.pruning.load(saved["pruning"])
         # Checkpoints of older versions have no seconds.
         self.epoch_began -= saved.get("seconds", 0.0)
         sums = torch.tensor([*saved["seen"], 0.0][:4], dtype=torch.float64, device=self.device)
@@ -270,22 +290,41 @@ class Trainer:
         random = generator(recipe.seed, self.step * self.ranks + self.rank)
         x, targets = self.augment(pixels, labels, self.step, random)
         recorded = self.net if self._records_firing() else nn.Identity()
-        with (
-            record_firing_rates(recorded) as rates,
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
-        ):
-            steps = self.net.head.readout.steps
-            logits = self.forward(x[:steps] if x.dim() == 5 else x)
-            teacher_logits = self._teacher_logits(x)
-        loss = compute_loss(recipe, logits, targets, teacher_logits)
+        counted = self.net if self._counts_synops() else None
         self.optimizer.sgd.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
+        with self.forms.applied():
+            with (
+                record_firing_rates(recorded) as rates,
+                read_events(counted) as events,
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
+            ):
+                steps = self.net.head.readout.steps
+                logits = self.forward(x[:steps] if x.dim() == 5 else x)
+                teacher_logits = self._teacher_logits(x)
+            loss = compute_loss(recipe, logits, targets, teacher_logits)
+            accelerator.backward(loss + self._price_of_spikes(events))
         if recipe.clip:
             accelerator.clip_grad_norm_(self.net.parameters(), recipe.clip)
         self.optimizer.sgd.step()
+        self.pruning.update(self.optimizer.sgd, self.step + 1, events)
         self.average.update(self.net, self.step)
         self._add_to_epoch(loss.detach(), logits, labels)
         return rates
+
+    def _counts_synops(self) -> bool:
+        """Return whether what the convolutions read is needed at this step."""
+        recipe = self.recipe
+        chooses = recipe.prune_scope == "synops" and self.pruning.chooses(self.step + 1)
+        return chooses or bool(recipe.synops_weight or recipe.spikes_weight)
+
+    def _price_of_spikes(self, events: dict[str, Events]) -> Tensor:
+        """Return what the loss pays for SynOps and spikes."""
+        price = torch.zeros((), device=self.device)
+        if self.recipe.synops_weight:
+            price = price + self.recipe.synops_weight * self.shares.synops(events)
+        if self.recipe.spikes_weight:
+            price = price + self.recipe.spikes_weight * self.shares.spikes(events)
+        return price
 
     def _records_firing(self) -> bool:
         """Return whether this process records the firing rates of this step."""
@@ -391,6 +430,7 @@ class Trainer:
         """Give the weights so far, or their average, to `model`, in eval mode."""
         values = self.average.values or self.net.state_dict()
         self.model.load_state_dict(parallel.full_tensors(values))
+        self.forms.settle(self.model)
         self.model.eval()
 
     def _save(self) -> None:
@@ -400,6 +440,8 @@ class Trainer:
         if self.accelerator.is_main_process:
             seconds = time.monotonic() - self.epoch_began
             state |= {"step": self.step, "seen": sums.tolist(), "seconds": seconds}
+            if self.recipe.prune:
+                state |= {"pruning": self.pruning.state()}
             checkpoint.save(self.run.folder, self.step, state)
 
 

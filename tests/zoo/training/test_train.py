@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from zoo.danet import DANet, DANetConfig
 from zoo.errors import ConfigError, WeightsError, ZooError
+from zoo.training import pruning
 from zoo.training import train as loop
 from zoo.training.config import Recipe
 from zoo.training.data import Images
@@ -109,6 +110,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "policies": {"auto_augment": "cifar10", "rand_augment": (2, 9)},
     "steps": {"loss": "tet", "t_schedule": ((0, 1), (1, 2))},
     "checkpointing": {"checkpointing": True},
+    "pruned": {"prune": 0.8, "prune_scope": "synops", "prune_epochs": (0.5, 2), "ema": 0.5},
+    "rewired": {"prune": 0.8, "prune_method": "gradr", "prune_epochs": (0, 1.7)},
+    "eight bits": {"weight_bits": 8, "ema": 0.5},
+    "one bit": {"weight_bits": 1, "prune": 0.5, "prune_scope": "layer"},
+    "paid": {"synops_weight": 2.0, "spikes_weight": 0.5},
     "fast": {
         "schedule": "linear",
         "whiten": True,
@@ -129,9 +135,13 @@ class Unbroken(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS.keys())
-def unbroken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
+def unbroken(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Unbroken]:
     recipe = replace(RECIPE, **request.param)
-    return Unbroken(recipe, *fit_tiny(tmp_path_factory.mktemp("unbroken"), recipe=recipe))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pruning, "STEPS_PER_MASK", 1)
+        yield Unbroken(recipe, *fit_tiny(tmp_path_factory.mktemp("unbroken"), recipe=recipe))
 
 
 @pytest.mark.parametrize("steps", [[1], [2], [4], [6], [3, 5]], ids=str)
