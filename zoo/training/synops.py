@@ -29,9 +29,9 @@ def pruned_convolutions(net: DANet) -> dict[str, nn.Conv2d]:
 
     Each of their weights that is zero spares SynOps.
     """
-    of_currents = ("stem.",)
+    of_currents = ["stem."]
     if net.config.shortcut_reads == "stream" and net.config.order not in SPIKING_STREAM:
-        of_currents += (".shortcut.",)
+        of_currents.append(".shortcut.")
     return {
         f"{path}.weight": module
         for path, module in net.named_modules()
