@@ -1,11 +1,15 @@
 """The grammar of model names. Imports no torch, so that `zoo list` is quick.
 
-    {family}{depth}[variant]-t{T}[.{dataset}]
+    {family}{depth}[variant]-t{T}[.{dataset}[-p{zeros}][-w{bits}][-s{SynOps}]]
 
 `zoo.families` has the families with their depths and variants: DANet's block order `a`-`d` (`a` is
 the default), or SEW's join `and`, `iand` (`add` is). Without a data set the name means the
 architecture's weights with the highest top-1, whatever the data, or `in1k` where nothing was
 trained yet.
+
+What follows the data set says how a network was made smaller in training: `-p90` that 90 % of its
+weights behind the stem are zero, `-w8` that its weights have 8 bits, `-s50` that a price in the
+loss left about 50 % of the SynOps of the network that it started from.
 """
 
 import os
@@ -30,7 +34,8 @@ VARIANTS = sorted(
 )
 GRAMMAR = re.compile(
     rf"(?P<family>{'|'.join(FAMILIES)})(?P<depth>[1-9]\d{{0,3}})(?P<variant>{'|'.join(VARIANTS)})?"
-    r"-t(?P<steps>0|[1-9]\d{0,3})(?:\.(?P<dataset>(?:i2e-)?[a-z0-9]+))?",
+    r"-t(?P<steps>0|[1-9]\d{0,3})(?:\.(?P<dataset>(?:i2e-)?[a-z0-9]+)"
+    r"(?P<smaller>(?:-p[1-9]\d?)?(?:-w[18])?(?:-s[1-9]\d?)?))?",
     re.ASCII,  # \d means 0 to 9
 )
 
@@ -44,6 +49,7 @@ class ModelSpec:
     variant: str  # "" for the default one
     steps: int
     dataset: str | None = None
+    smaller: str = ""  # how it was made smaller, as "-p90-w8"
 
     @classmethod
     def parse(cls, name: str, *, own_data: bool = False) -> "ModelSpec":
@@ -85,7 +91,7 @@ class ModelSpec:
                 "of your own images is loaded from its folder, and trained with "
                 "`zoo train NAME --data FOLDER`"
             )
-        return cls(match["family"], depth, variant, steps, dataset)
+        return cls(match["family"], depth, variant, steps, dataset, match["smaller"] or "")
 
     @property
     def architecture(self) -> str:
@@ -95,7 +101,28 @@ class ModelSpec:
     @property
     def name(self) -> str:
         """Return the shortest name that parses to this, with its data set if it has one."""
-        return f"{self.architecture}.{self.dataset}" if self.dataset else self.architecture
+        if not self.dataset:
+            return self.architecture
+        return f"{self.architecture}.{self.dataset}{self.smaller}"
+
+    @property
+    def zeros(self) -> float:
+        """Return the share of zeros that the name says, 0 if it says none."""
+        return int(self._smaller("p") or 0) / 100
+
+    @property
+    def weight_bits(self) -> int:
+        """Return the bits of the weights that the name says, 0 if it says none."""
+        return int(self._smaller("w") or 0)
+
+    @property
+    def fewer_synops(self) -> bool:
+        """Return whether the name says that a loss paid for SynOps."""
+        return bool(self._smaller("s"))
+
+    def _smaller(self, letter: str) -> str:
+        match = re.search(rf"-{letter}(\d+)", self.smaller)
+        return match[1] if match else ""
 
     @property
     def data(self) -> DatasetSpec:

@@ -56,11 +56,14 @@ class Origin:
     def with_classes(self, number: int) -> "Origin":
         """Return the origin of this model with a new last layer for `number` classes.
 
-        Where the number is another one, a name that ends in the tag of the data does so still.
+        Where the number is another one, a name that has the tag of the data does so still.
         """
         data = self.data.with_classes(number)
         name, dot, tag = self.name.rpartition(".")
-        name = f"{name}.{data.tag}" if dot and tag == self.data.tag else self.name
+        if dot and (tag == self.data.tag or tag.startswith(f"{self.data.tag}-")):
+            name = f"{name}.{data.tag}{tag.removeprefix(self.data.tag)}"
+        else:
+            name = self.name
         return replace(self, name=name, data=data, weights=())
 
 

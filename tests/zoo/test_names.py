@@ -47,6 +47,34 @@ def test_the_understood_variant_may_be_said(long: str, short: str) -> None:
     assert ModelSpec.parse(long).name == short
 
 
+@pytest.mark.parametrize(
+    ("smaller", "zeros", "bits", "fewer_synops"),
+    [
+        ("", 0, 0, False),
+        ("-p90", 0.9, 0, False),
+        ("-w8", 0, 8, False),
+        ("-s50", 0, 0, True),
+        ("-p5-w1-s30", 0.05, 1, True),
+    ],
+)
+@pytest.mark.parametrize("data", ["cifar10", "i2e-fmnist"])
+def test_a_name_says_how_a_network_was_made_smaller(
+    smaller: str, zeros: float, bits: int, fewer_synops: bool, data: str
+) -> None:
+    spec = ModelSpec.parse(f"danet20-t4.{data}{smaller}")
+    assert (spec.zeros, spec.weight_bits, spec.fewer_synops) == (zeros, bits, fewer_synops)
+    assert (spec.dataset, spec.name) == (data, f"danet20-t4.{data}{smaller}")
+    assert spec.config(spec.data) == ModelSpec.parse(f"danet20-t4.{data}").config(spec.data)
+
+
+@pytest.mark.parametrize("smaller", ["-p0", "-p100", "-w4", "-w8-p90", "-p", "-x5"])
+def test_no_other_words_follow_the_data(smaller: str) -> None:
+    with pytest.raises(UnknownName, match="unknown model"):
+        ModelSpec.parse(f"danet20-t4.fmnist{smaller}")
+    with pytest.raises(UnknownName, match="unknown model"):
+        ModelSpec.parse(f"danet20-t4{smaller}")
+
+
 @pytest.mark.parametrize(("family", "depth", "variant"), ALL)
 def test_every_name_means_a_network(family: str, depth: int, variant: str) -> None:
     for data in DATASETS.values():

@@ -64,12 +64,13 @@ def bundle(
 def best_datasets(weights: Mapping[str, WeightsSpec]) -> dict[str, str]:
     """Return the data set of each architecture's best weights, which a bare name means.
 
-    The best are those with the highest top-1.
+    The best are those with the highest top-1. Networks that were made smaller do not count.
     """
     best: dict[str, str] = {}
     for entry in sorted(weights.values(), key=lambda entry: float(entry.metrics.get("top1", 0))):
         spec = ModelSpec.parse(entry.name)
-        best[spec.architecture] = spec.dataset or ""  # a later one is better
+        if not spec.smaller:
+            best[spec.architecture] = spec.dataset or ""  # a later one is better
     return best
 
 

@@ -37,7 +37,8 @@ COLUMNS = (
     "top1_float32", "onnx_top1", "onnx_milliseconds", "training_hours", "trained_on",
     "initialised_from", "training_hours_total", "core_hours", "core_hours_total",
     "profile", "convention", "energy_uj", "energy_lo_uj", "energy_hi_uj",
-    "images_lo_uj", "images_hi_uj", "synops", "firing_rate", "repo", "revision",
+    "images_lo_uj", "images_hi_uj", "synops", "firing_rate", "zeros", "weight_bits", "repo",
+    "revision",
 )  # fmt: skip
 
 
@@ -65,8 +66,13 @@ def _row(entry: WeightsSpec) -> tuple[str, ...]:
     provenance = f"trained here, [recipe and log](weights/{entry.name})"
     if entry.provenance == "converted":
         provenance = f"converted: {entry.source}"
+    parameters = f"{entry.parameters:,}"
+    if "zeros" in metrics:
+        parameters += f", {metrics['zeros']:.0%} of those behind the stem zero"
+    if "weight_bits" in metrics:
+        parameters += f", of {metrics['weight_bits']} bits"
     return (
-        *(entry.name, entry.data.title + licence, str(_steps(entry)), f"{entry.parameters:,}"),
+        *(entry.name, entry.data.title + licence, str(_steps(entry)), parameters),
         *(top1 or "not measured", price or "not measured", synops, firing_rate),
         *(milliseconds, hours, provenance),
     )

@@ -50,6 +50,7 @@ class Init:
     grown: tuple[str, ...]
     # the network of the weights, the network which that one started from, and so on
     ancestry: tuple[Ancestor, ...]
+    weight_bits: Annotated[int, at_least(0)] = 0  # of the weights, where they were trained to be so
 
     @classmethod
     def read(cls, path: Path) -> "Init | None":
@@ -95,17 +96,24 @@ def start(model: DANet, source: str, run: Path) -> Init:
         adapted=warm.adapted,
         grown=warm.grown,
         ancestry=_ancestry(name, sha256, source),
+        weight_bits=_metrics(source).get("weight_bits", 0),
     )
 
 
 def _ancestry(name: str, sha256: str, source: str) -> tuple[Ancestor, ...]:
     """Return the network that `source` names with what it cost, and its own ancestors."""
-    recipe, metrics = (hub.find_record(source, file) for file in ("recipe.json", "metrics.json"))
-    values = read_json_if_whole(metrics) if metrics else {}
+    recipe, values = hub.find_record(source, "recipe.json"), _metrics(source)
     costs = {key: values[key] for key in COSTS if key in values}
-    ancestor = read_record(Ancestor, costs, str(metrics), name=name, weights_sha256=sha256)
+    where = f"{source}, metrics.json"
+    ancestor = read_record(Ancestor, costs, where, name=name, weights_sha256=sha256)
     init = Init.read(recipe) if recipe else None
     return ancestor, *(init.ancestry if init else ())
+
+
+def _metrics(source: str) -> dict[str, Any]:
+    """Return the metrics beside the weights that `source` names, empty where there are none."""
+    path = hub.find_record(source, "metrics.json")
+    return read_json_if_whole(path) if path else {}
 
 
 def _check_same_weights(recorded: Init, source: str, run: Path) -> None:

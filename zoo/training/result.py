@@ -13,6 +13,7 @@ from zoo.processor import processor
 from zoo.training import lineage
 from zoo.training.data import Split
 from zoo.training.evaluate import count_correct, count_correct_by_step
+from zoo.training.pruning import zeros
 from zoo.training.train import TrainingRun
 from zoo.weights import read_model, write_model
 
@@ -42,6 +43,7 @@ def write_result(model: DANet, run: TrainingRun, accelerator: "Accelerator") -> 
         "top1_float32": exact / images,
         **lineage.cost([json.loads(line) for line in lines], run.init),
         "trained_on": hardware(accelerator),
+        **_smaller(read_model(folder), run),
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     shutil.copyfile(run.folder / "metrics.jsonl", folder / "metrics.jsonl")
@@ -70,6 +72,12 @@ def _write_weights(
         if exact - by_step[-1] <= MAX_ACCURACY_LOSS * images:
             break
     return by_step, images, weights_format
+
+
+def _smaller(stored: DANet, run: TrainingRun) -> dict[str, Any]:
+    """Return the share of zeros and the bits of the weights as they are stored, where few."""
+    values = {"zeros": round(zeros(stored), 4), "weight_bits": run.recipe.weight_bits}
+    return {key: value for key, value in values.items() if value}
 
 
 def _published(record: dict[str, Any]) -> dict[str, Any]:

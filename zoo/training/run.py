@@ -77,6 +77,11 @@ def train_name(
         check_size(model.config, own.spec)
     record = None if init is None else lineage.start(model, init, folder)
     lineage.freeze(model, recipe.freeze, record)
+    if record and record.weight_bits not in (0, recipe.weight_bits) and recipe.prune:
+        raise ConfigError(
+            f"{record.name} has weights of {record.weight_bits} bits, which pruning would lose: "
+            f"set weight_bits={record.weight_bits} too, or start from other weights"
+        )
     dataset = model.known_origin.data
     distilled = load_teacher(teacher, dataset, accelerator.device) if teacher else None
     with accelerator.main_process_first():
@@ -144,6 +149,7 @@ def _recipe(
             f"source is given twice, by --data as {data!r} and by --set as "
             f"{overrides['source']!r}: give it once"
         )
+    overrides = overrides | _smaller(spec, overrides)
     if own:
         recipe = Recipe.own(fitting_recipe(own), overrides)
     else:
@@ -152,7 +158,23 @@ def _recipe(
         raise ConfigError(
             f"recipe: dataset = {recipe.dataset!r}, but {spec.name} is trained on {spec.dataset!r}"
         )
+    if spec.fewer_synops and not recipe.synops_weight:
+        raise ConfigError(
+            f"{spec.name} says fewer SynOps: give them a price, --set synops_weight=1"
+        )
     return replace(recipe, source=data or recipe.source)
+
+
+def _smaller(spec: ModelSpec, overrides: dict[str, str]) -> dict[str, str]:
+    """Return what a name says of a recipe. Raises `ConfigError` where `overrides` contradict it."""
+    said = {"prune": spec.zeros, "weight_bits": spec.weight_bits}
+    for key, value in said.items():
+        if value and key in overrides and parse_value(overrides[key]) != value:
+            raise ConfigError(
+                f"{spec.name} says {key} = {value:g}, and --set {key}={overrides[key]}: "
+                "leave it out, or give the run another name"
+            )
+    return {key: f"{value:g}" for key, value in said.items() if value}
 
 
 def _config_fields(values: dict[str, str]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from zoo.publishing.model_card import model_card
 from zoo.training import result
 from zoo.training import run as module
 from zoo.training.data import Images
+from zoo.training.pruning import zeros
 from zoo.training.run import train_name
 from zoo.training.teacher import load_teacher
 
@@ -53,6 +54,28 @@ def test_a_name_becomes_a_folder_that_loads(eight_images: None, tmp_path: Path) 
         "recipe.json",
         "metrics.jsonl",
     }
+
+
+def test_a_name_says_what_the_recipe_does(eight_images: None, tmp_path: Path) -> None:
+    name = "danet20-t1.fmnist-p50-w8"
+    train_name(name, run=tmp_path / "run", overrides=ONE_STEP)
+    metrics = json.loads((tmp_path / "run" / "model" / "metrics.json").read_text())
+    assert (metrics["zeros"], metrics["weight_bits"]) == (0.5, 8)
+    model = zoo.load(tmp_path / "run" / "model")
+    assert model.known_origin.name == name and zeros(model) == pytest.approx(0.5, abs=1e-3)
+    card = model_card(describe(tmp_path / "run" / "model"), steps=1)
+    assert "| zeros among the weights behind the stem | 50.0% |" in card
+    model.reset_classifier(3)
+    assert model.known_origin.name == "danet20-t1.own-p50-w8"
+    start = str(tmp_path / "run" / "model")
+    for name, overrides, words in (
+        ("danet20-t1.fmnist-p50", {"prune": "0.6"}, "says prune = 0.5, and --set prune=0.6: "),
+        ("danet20-t1.fmnist-s50", {}, "says fewer SynOps: give them a price, --set synops_weight"),
+        ("danet20-t1.fmnist-p90", {}, "has weights of 8 bits, which pruning would lose: set weig"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            train_name(name, run=tmp_path / "no", init=start, overrides=ONE_STEP | overrides)
+    train_name("danet20-t1.fmnist-p90-w8", run=tmp_path / "more", init=start, overrides=ONE_STEP)
 
 
 def test_a_published_recipe_names_no_folder_of_this_machine(
