@@ -7,8 +7,8 @@ The variants are of the fast recipe, or of ways to make a network smaller: their
 another run's model (`--init`, itself trained with `validation=0.1`), and their SynOps are counted
 on the bundled images of the data. Top-1 is measured on held-out training images, once for each
 seed. Every run is a `zoo train` with `validation=0.1`, a single thread, and a folder in
-`runs/ablation`, where it goes on if it was stopped. One runs on each core at a time. What is finished goes into `results/ablation.json`;
-without `--data` it is printed.
+`runs/ablation`, where it goes on if it was stopped. One runs on each core at a time. What is
+finished goes into `results/ablation.json`; without `--data` it is printed.
 """
 
 import argparse

@@ -99,6 +99,8 @@ class Recipe(CheckedRecord):
     # what the least weights are chosen among: all, those of a layer, or all by size and SynOps
     prune_scope: Literal["global", "layer", "synops"] = "global"
     weight_bits: Literal[0, 1, 8] = 0  # of the weights that are computed with; 0: all
+    # what a scale of 8 bits is of: an output channel, or a layer, as Speck wants it
+    weight_scale: Literal["channel", "layer"] = "channel"
     # weight in the loss of the SynOps, or of the spikes, as shares of those that could be
     synops_weight: Number = 0.0
     spikes_weight: Number = 0.0
@@ -121,6 +123,8 @@ class Recipe(CheckedRecord):
                 raise ConfigError(f"{key} = {shown(getattr(self, key))} must be {what}")
         if self.prune_epochs and not self.prune:
             raise ConfigError("prune_epochs is for a share of zeros: set prune too, as 0.9")
+        if self.weight_scale == "layer" and self.weight_bits != 8:
+            raise ConfigError('weight_scale = "layer" is for 8 bits: set weight_bits=8 too')
         if self.checkpointing and (self.synops_weight or self.spikes_weight):
             raise ConfigError(
                 "checkpointing keeps no spikes that a loss could pay for: set it to false, or "

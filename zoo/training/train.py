@@ -152,7 +152,7 @@ class Trainer:
         self.average = ModelEma(self.net, self.recipe.ema)
         self._check_processes()
         self.pruning = Pruning(self.net, self.recipe, self.sampler.per_epoch)
-        self.forms = WeightForms(self.net, self.pruning, self.recipe.weight_bits)
+        self.forms = WeightForms(self.net, self.pruning, self.recipe)
         self.shares = SpikeShares(self.net)
 
         self.step = 0

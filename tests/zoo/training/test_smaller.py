@@ -5,21 +5,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from small import data, network
 from support.networks import lively
 from torch import Tensor
 
 from export.energy import estimate
+from export.nir.exporter import to_nir
+from export.onnx.exporter import write_onnx
+from export.prepare.fold import fold
 from export.prepare.quantize import quantize_weights
 from zoo.danet import DANet
 from zoo.errors import ConfigError
+from zoo.provenance import WeightFormat
 from zoo.training import pruning
 from zoo.training.config import Recipe
 from zoo.training.pruning import Pruning, zeros
 from zoo.training.synops import SpikeShares, pruned_convolutions, read_events, weight_costs
 from zoo.training.train import TrainingRun, train
+from zoo.weights import read_model, write_model
 
 RECIPE = {"dataset": "fmnist", "epochs": 6, "batch_size": 8, "lr": 0.05, "bf16": False}
 
@@ -149,6 +156,32 @@ def test_grad_r_lets_weights_come_back(tmp_path: Path, monkeypatch: pytest.Monke
         assert ((conv.weight == 0) | (conv.weight.sign() == signs[name])).all()
 
 
+def test_zeros_survive_storage_and_every_export(tmp_path: Path) -> None:
+    model = lively("danet20-t2.fmnist", 20, widths=(4, 6, 8))
+    with torch.no_grad():
+        for conv in pruned_convolutions(model).values():
+            conv.weight[torch.rand_like(conv.weight) < 0.7] = 0
+    shares = {
+        name.removesuffix(".weight"): float((conv.weight == 0).float().mean())
+        for name, conv in pruned_convolutions(model).items()
+    }
+    write_model(tmp_path, model, name="danet20-t2.fmnist", data=model.known_origin.data)
+    stored = read_model(tmp_path)
+    assert zeros(stored) == zeros(fold(stored)) == zeros(model)
+    for form in ("int8", "int8-layer"):  # which rounds a few more to zero
+        assert zeros(quantize_weights(stored, form)) >= zeros(model)
+    graph = to_nir(stored)
+    for name, share in shares.items():
+        weight = graph.nodes[name.replace(".", "_")].weight
+        assert float((weight == 0).mean()) == pytest.approx(share)
+    write_onnx(stored, tmp_path / "model.onnx")
+    proto = onnx.load(tmp_path / "model.onnx").graph
+    values = {value.name: numpy_helper.to_array(value) for value in proto.initializer}
+    weights = [values[node.input[1]] for node in proto.node if node.op_type == "Conv"]
+    found = sorted(float((weight == 0).mean()) for weight in weights)
+    assert found[-len(shares) :] == pytest.approx(sorted(shares.values()))
+
+
 # -- few bits
 
 
@@ -158,18 +191,23 @@ def levels(weight: Tensor) -> Tensor:
     return rows / (rows.abs().amax(1, keepdim=True) / 127)
 
 
-def test_eight_bits_are_those_of_the_export(tmp_path: Path) -> None:
-    model = trained(tmp_path, weight_bits=8)
-    weights = {name: p for name, p in model.named_parameters() if p.dim() > 1}
-    for weight in weights.values():
-        assert (levels(weight) - levels(weight).round()).abs().max() < 1e-3
+@pytest.mark.parametrize(("scale", "form"), [("channel", "int8"), ("layer", "int8-layer")])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_eight_bits_are_those_of_the_export(
+    scale: str, form: WeightFormat, share: float, tmp_path: Path
+) -> None:
+    model = trained(tmp_path, weight_bits=8, weight_scale=scale, prune=share)
+    if scale == "channel":
+        for weight in (p for p in model.parameters() if p.dim() > 1):
+            assert (levels(weight) - levels(weight).round()).abs().max() < 1e-3
     origin = lively("danet20-t2.fmnist", 8, widths=(4, 6, 8)).known_origin
     classes = replace(origin.data, num_classes=5, classes=origin.data.classes[:5])
     model.origin = replace(origin, data=classes)
-    x = data().pixels.float() / 255
-    with torch.no_grad():
-        exported = quantize_weights(model)(x)
-        assert torch.allclose(exported, model(x), atol=1e-4)
+    exported, folded = quantize_weights(model, form), fold(model)
+    for name, weight in exported.named_parameters():
+        if weight.dim() > 1:
+            assert torch.allclose(weight, folded.get_parameter(name), atol=1e-5), name
+    assert zeros(exported) == zeros(folded) == zeros(model) >= share * 0.99
 
 
 def test_one_bit_is_a_sign_times_a_size(tmp_path: Path) -> None:
@@ -211,6 +249,7 @@ def test_the_parameters_behind_the_levels_learn(tmp_path: Path) -> None:
         ),
         ({"weight_bits": 3}, "weight_bits = 3 .* 0, 1, 8"),
         ({"synops_weight": 1.0, "checkpointing": True}, "checkpointing keeps no spikes"),
+        ({"weight_scale": "layer"}, "is for 8 bits: set weight_bits=8 too"),
         ({"prune_epochs": [0, 3]}, "prune_epochs is for a share of zeros"),
     ],
 )
