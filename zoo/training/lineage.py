@@ -17,7 +17,7 @@ from zoo.records import at_least, read_record
 from zoo.training import checkpoint
 from zoo.warmstart import warm_start
 
-__all__ = ["Ancestor", "Init", "cost", "freeze", "start"]
+__all__ = ["Ancestor", "Init", "check_bits", "cost", "freeze", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,6 @@ class Init:
     grown: tuple[str, ...]
     # the network of the weights, the network which that one started from, and so on
     ancestry: tuple[Ancestor, ...]
-    weight_bits: Annotated[int, at_least(0)] = 0  # of the weights, where they were trained to be so
 
     @classmethod
     def read(cls, path: Path) -> "Init | None":
@@ -96,7 +95,6 @@ def start(model: DANet, source: str, run: Path) -> Init:
         adapted=warm.adapted,
         grown=warm.grown,
         ancestry=_ancestry(name, sha256, source),
-        weight_bits=_metrics(source).get("weight_bits", 0),
     )
 
 
@@ -124,6 +122,16 @@ def _check_same_weights(recorded: Init, source: str, run: Path) -> None:
         raise ConfigError(
             f"--init {source} has weights of sha256 {sha256}, but the run in {run} started from "
             f"{recorded.weights_sha256}: put those back, or name a new folder with --run"
+        )
+
+
+def check_bits(record: Init, prune: float, weight_bits: int) -> None:
+    """Raise `ConfigError` where pruning would lose that the weights of `record` have few bits."""
+    bits = _metrics(record.source).get("weight_bits", 0)
+    if prune and bits not in (0, weight_bits):
+        raise ConfigError(
+            f"{record.name} has weights of {bits} bits, which pruning would lose: "
+            f"set weight_bits={bits} too, or start from other weights"
         )
 
 

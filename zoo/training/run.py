@@ -12,7 +12,7 @@ from zoo.danet import DANetConfig
 from zoo.datasets import DATASETS, DatasetSpec
 from zoo.errors import ConfigError, InputError, UnknownName, first_few
 from zoo.names import ModelSpec
-from zoo.training import lineage, parallel
+from zoo.training import checkpoint, lineage, parallel
 from zoo.training.config import Recipe, parse_value
 from zoo.training.data import Split, load_split
 from zoo.training.describe import ImageOptions, OwnData, check_size, check_unchanged, describe
@@ -77,11 +77,8 @@ def train_name(
         check_size(model.config, own.spec)
     record = None if init is None else lineage.start(model, init, folder)
     lineage.freeze(model, recipe.freeze, record)
-    if record and record.weight_bits not in (0, recipe.weight_bits) and recipe.prune:
-        raise ConfigError(
-            f"{record.name} has weights of {record.weight_bits} bits, which pruning would lose: "
-            f"set weight_bits={record.weight_bits} too, or start from other weights"
-        )
+    if record and not checkpoint.exists(folder):
+        lineage.check_bits(record, recipe.prune, recipe.weight_bits)
     dataset = model.known_origin.data
     distilled = load_teacher(teacher, dataset, accelerator.device) if teacher else None
     with accelerator.main_process_first():
