@@ -24,6 +24,7 @@ from typing import Any
 import zoo
 from export.energy import estimate
 from zoo.files import write_text
+from zoo.integrity import digest
 from zoo.processor import processor
 from zoo.samples import samples
 from zoo.training.pruning import zeros
@@ -95,6 +96,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.variants) - set(valid):
         parser.error(f"unknown variant {min(unknown)!r}; valid are {', '.join(valid)}")
+    if options.init and not held_out(Path(options.init)):
+        parser.error(f"--init {options.init} was not trained with validation=0.1")
     variants = options.variants or (SMALLER if options.init else VARIANTS)
     if options.data:
         runs = [(variant, seed) for seed in range(options.seeds) for variant in variants]
@@ -106,7 +109,9 @@ def main() -> None:
 def train(variant: str, seed: int, options: argparse.Namespace) -> None:
     """Run one variant to its end, and add it to the results."""
     title = " ".join([options.network, *options.config])
-    title += " from trained weights" if options.init else ""
+    if options.init:
+        origin = zoo.load(options.init).known_origin
+        title += f" from weights {digest(origin.weights)[:8]}"
     run = Path("runs/ablation") / f"{title}-{options.epochs}" / f"{variant}-{seed}"
     sets = [
         "validation=0.1",
@@ -153,6 +158,12 @@ def train(variant: str, seed: int, options: argparse.Namespace) -> None:
         results = read_results()
         results[f"{title}, {options.epochs} epochs: {variant}, seed {seed}"] = result
         write_text(RESULTS, json.dumps({"runs": results}, indent=2) + "\n")
+
+
+def held_out(folder: Path) -> bool:
+    """Tell whether a model has not seen the images that are held out."""
+    path = folder / "recipe.json"
+    return path.is_file() and json.loads(path.read_text())["recipe"]["validation"] == 0.1
 
 
 def counted(folder: Path) -> dict[str, float]:

@@ -3,9 +3,10 @@
     python benchmarks/smaller.py table [--data TAG=SOURCE ...]
     python benchmarks/smaller.py one-shot NAME [--zeros 0.5 0.9] [--data TAG=SOURCE]
 
-`table` prints the tables of docs/smaller.md in Markdown, and draws its picture: top-1 of the whole
-test split, operations and energy of an image on the first 1,000 of it. Loihi has no price for the
-multiplications of the stem, which reads pixels, so its energy is that of all layers behind it.
+`table` prints a table in Markdown of what weights/ holds, and draws a picture for docs/smaller.md:
+top-1 of the whole test split, operations and energy of an image on the first 1,000 of it. Loihi has
+no price for the multiplications of the stem, which reads pixels, so its energy is that of all
+layers behind it.
 `one-shot` sets the smallest weights of all convolutions behind the stem to zero, and trains
 nothing: the control.
 """
@@ -27,9 +28,9 @@ from zoo.names import ModelSpec
 from zoo.processor import processor
 from zoo.publishing.plot_style import COLOURS, label_points, new_figure
 from zoo.training.evaluate import count_correct
-from zoo.training.pruning import zeros
+from zoo.training.pruning import threshold, zeros
 from zoo.training.run import load_for_evaluation
-from zoo.training.synops import pruned_convolutions
+from zoo.training.synops import convolutions_of_spikes
 
 COUNTED_IMAGES, BATCH = 1_000, 250
 PICTURE = Path(__file__).parents[1] / "docs" / "smaller.png"
@@ -55,7 +56,8 @@ class Row:
     def picojoules(self, device: str) -> float:
         """The energy of an image, on the chip without that of the stem."""
         energy = self.report.energy(find_devices([device])[device])
-        if energy.total:
+        if device != CHIP:
+            assert energy.total
             return energy.total.typ
         bands = zip(self.report.layers, energy.layers, strict=True)
         behind = [band for layer, band in bands if not layer.name.startswith("stem")]
@@ -135,11 +137,10 @@ def draw(rows: list[Row]) -> None:
 def one_shot(name: str, share: float, source: str | None) -> str:
     """Return what is left of a network whose smallest weights are set to zero, as a line."""
     model = zoo.load(name)
-    weights = [conv.weight for conv in pruned_convolutions(model).values()]
-    sizes = torch.cat([weight.abs().flatten() for weight in weights])
-    threshold = sizes.kthvalue(max(1, round(share * len(sizes)))).values
+    weights = [conv.weight for conv in convolutions_of_spikes(model).values()]
+    smallest = threshold([weight.abs() for weight in weights], share)
     for weight in weights:
-        weight.mul_(weight.abs() > threshold)
+        weight.mul_(weight.abs() > smallest)
     data = model.known_origin.data
     split = load_for_evaluation(data, "test", model.config.steps, source=source)
     correct, images = count_correct(model, split, data)
@@ -147,25 +148,41 @@ def one_shot(name: str, share: float, source: str | None) -> str:
     return f"| {zeros(model):.0%} | {correct / images:.2%} | {synops / 1e6:.2f} M |"
 
 
+def source(text: str) -> tuple[str, str]:
+    """Split `TAG=SOURCE`."""
+    tag, equals, place = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not TAG=SOURCE, as cifar10=FOLDER")
+    return tag, place
+
+
 def main() -> None:
     """Run one of the two commands."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("command", choices=("table", "one-shot"))
-    parser.add_argument("name", nargs="?", help="one-shot: the network")
-    parser.add_argument("--zeros", nargs="+", type=float, default=[0.5, 0.9])
-    parser.add_argument("--data", nargs="*", default=[], metavar="TAG=SOURCE")
+    parser = argparse.ArgumentParser(description="Compare networks that were made smaller.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    tables = commands.add_parser("table", help="a table and a picture of what weights/ holds")
+    control = commands.add_parser("one-shot", help="zeros, and nothing trained")
+    control.add_argument("name", help="a trained network of the zoo")
+    control.add_argument("--zeros", nargs="+", type=float, default=[0.5, 0.9], help="shares")
+    for command in (tables, control):
+        text = "where the images of a data set lie"
+        command.add_argument(
+            "--data", nargs="*", default=[], type=source, metavar="TAG=SOURCE", help=text
+        )
     options = parser.parse_args()
-    sources = dict(pair.split("=", 1) for pair in options.data)
+    sources = dict(options.data)
     print(f"torch {torch.__version__}, {processor()}\n")
     if options.command == "table":
-        rows = [row(entry, sources) for entry in entries()]
+        if not (smaller := entries()):
+            parser.error("no network of weights/ was made smaller")
+        rows = [row(entry, sources) for entry in smaller]
         draw(rows)
         print(table(rows))
     else:
-        source = sources.get(ModelSpec.parse(options.name).dataset or "")
+        place = sources.get(ModelSpec.parse(options.name).dataset or "")
         print("| zeros | top-1 | SynOps |\n|---|---|---|")
         for share in options.zeros:
-            print(one_shot(options.name, share, source))
+            print(one_shot(options.name, share, place))
 
 
 if __name__ == "__main__":

@@ -171,7 +171,8 @@ def create(name: str, *, data: DatasetSpec | None = None, **overrides: Any) -> "
             "name other data, or build a DANet"
         )
     data = data.with_classes(config.num_classes)
-    spec = replace(spec, dataset=data.tag, steps=config.steps)
+    # random weights are as large as any
+    spec = replace(spec, dataset=data.tag, steps=config.steps, smaller="")
     model = DANet(config)
     model.origin = Origin(spec.name, data)
     return model

@@ -7,8 +7,8 @@ the default), or SEW's join `and`, `iand` (`add` is). Without a data set the nam
 architecture's weights with the highest top-1, whatever the data, or `in1k` where nothing was
 trained yet.
 
-What follows the data set says how a network was made smaller in training: `-p90` that 90 % of its
-weights behind the stem are zero, `-w8` that its weights have 8 bits, `-s50` that a price in the
+What follows the data set says how a network was made smaller in training: `-p90` that 90 % of the
+weights that spikes meet are zero, `-w8` that its weights have 8 bits, `-s50` that a price in the
 loss left about 50 % of the SynOps of the network that it started from.
 """
 

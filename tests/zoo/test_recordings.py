@@ -1,5 +1,6 @@
 """Recordings of event cameras: the frames hold the events that the files hold."""
 
+import math
 import struct
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def test_windows_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for index, frame in enumerate(windows):
         assert frame.sum() == (starts == index).sum()
     assert sum(not frame.any() for frame in windows) >= 2
-    for wrong in (0, 1.5):
+    for wrong in (0, 1.5, math.nan, math.inf):
         with pytest.raises(InputError, match=f"frames of {wrong} microseconds: give a whole numb"):
             next(recording.windows(wrong))  # type: ignore[arg-type]
 
@@ -309,8 +310,17 @@ def test_what_fits_no_network_is_refused(tmp_path: Path) -> None:
         Transform(GESTURE, STEPS)(np.zeros((128, 128), np.uint8))
     with pytest.raises(InputError, match="camera of 20x40 pixels is smaller than the 28x28 of a m"):
         read_recording(path, SACCADES, STEPS, sensor=Sensor(20, 40))
-    for wrong in ((28,), (28, 28, 28), (28.5, 28), (0, 28)):
-        with pytest.raises(InputError, match=r"a camera of \(.*\): give its width and height in"):
+    for wrong in (
+        (28,),
+        (28, 28, 28),
+        (28.5, 28),
+        (0, 28),
+        (math.nan, 3),
+        (math.inf, 3),
+        ("a", 3),
+        5,
+    ):
+        with pytest.raises(InputError, match=r"a camera of .*: give its width and height in"):
             read_recording(path, SACCADES, STEPS, sensor=wrong)  # type: ignore[arg-type]
     (tmp_path / "ragged.txt").write_text("1 2 3 1  # the first\n2 2 3\n")
     with pytest.raises(InputError, match=r"read \(3 numbers in a line for t, x, y, p\)"):

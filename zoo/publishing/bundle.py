@@ -25,6 +25,8 @@ from zoo.publishing.figures import energy_figures, exported_figures
 
 __all__ = ["best_datasets", "bundle", "main"]
 
+MAX_ZEROS_DIFFERENCE = 0.1  # weights of few bits have some zeros by rounding
+
 
 def bundle(
     folder: Path,
@@ -46,6 +48,7 @@ def bundle(
             f"{entry.data.tag} is no data set of the zoo: publish {entry.name} with "
             f"`zoo push {folder} --repo ORG/NAME`"
         )
+    _check_name(entry)
     figures = {}
     if report is not None:
         figures[ENERGY_FILE] = energy_figures(report)
@@ -59,6 +62,17 @@ def bundle(
     for file, values in figures.items():
         write_text(destination / file, json.dumps(values, indent=2) + "\n")
     return describe(destination)
+
+
+def _check_name(entry: WeightsSpec) -> None:
+    """Raise `WeightsError` for a name that says of zeros or bits what its metrics do not."""
+    spec = ModelSpec.parse(entry.name)
+    zeros, bits = entry.metrics.get("zeros", 0.0), entry.metrics.get("weight_bits", 0)
+    if abs(zeros - spec.zeros) > MAX_ZEROS_DIFFERENCE or bits != spec.weight_bits:
+        raise WeightsError(
+            f"{entry.name} has {zeros:.0%} zeros and {bits or 'all'} bits: give it the name that "
+            "says so, as danet20-t4.fmnist-p90-w8"
+        )
 
 
 def best_datasets(weights: Mapping[str, WeightsSpec]) -> dict[str, str]:

@@ -68,7 +68,7 @@ def _row(entry: WeightsSpec) -> tuple[str, ...]:
         provenance = f"converted: {entry.source}"
     parameters = f"{entry.parameters:,}"
     if "zeros" in metrics:
-        parameters += f", {metrics['zeros']:.0%} of those behind the stem zero"
+        parameters += f", {metrics['zeros']:.0%} of those that spikes meet zero"
     if "weight_bits" in metrics:
         parameters += f", of {metrics['weight_bits']} bits"
     return (

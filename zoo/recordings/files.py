@@ -80,9 +80,14 @@ class Sensor(NamedTuple):
     @classmethod
     def of(cls, size: tuple[int, int]) -> "Sensor":
         """Return the sensor of a width and height. Raises `InputError` unless they are such."""
-        if len(size) != 2 or any(side != int(side) or side < 1 for side in size):
-            raise InputError(f"a camera of {size}: give its width and height in pixels")
-        return cls(*map(int, size))
+        try:
+            width, height = map(int, size)
+            valid = (width, height) == tuple(size) and min(width, height) > 0
+        except (TypeError, ValueError, OverflowError):
+            valid = False
+        if not valid:
+            raise InputError(f"a camera of {size!r}: give its width and height in pixels")
+        return cls(width, height)
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"

@@ -139,7 +139,7 @@ class Recording:
         as `events` does, for times that are not above 0, and for a silence of more than
         `MAX_SILENT_WINDOWS` frames, which is a clock that jumped.
         """
-        if microseconds < 1 or microseconds != int(microseconds):
+        if not (microseconds >= 1 and microseconds % 1 == 0):
             raise InputError(f"frames of {microseconds} microseconds: give a whole number above 0")
         microseconds = int(microseconds)
         begin = None

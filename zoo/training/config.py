@@ -92,7 +92,7 @@ class Recipe(CheckedRecord):
     temperature: Positive = 4.0  # of teacher and student
 
     # what makes the network smaller
-    prune: Annotated[float, between(0, 0.999)] = 0.0  # share of zeros behind the stem at the end
+    prune: Annotated[float, between(0, 0.999)] = 0.0  # share of zeros at the end
     prune_method: Literal["magnitude", "gradr"] = "magnitude"
     # [from, to]: the epochs between which the share grows; none: the first two thirds
     prune_epochs: tuple[Number, ...] = ()
@@ -121,8 +121,11 @@ class Recipe(CheckedRecord):
         for key, holds, what in self._conditions():
             if not holds:
                 raise ConfigError(f"{key} = {shown(getattr(self, key))} must be {what}")
-        if self.prune_epochs and not self.prune:
-            raise ConfigError("prune_epochs is for a share of zeros: set prune too, as 0.9")
+        chosen = (self.prune_epochs, self.prune_method, self.prune_scope)
+        if not self.prune and chosen != ((), "magnitude", "global"):
+            raise ConfigError("prune_epochs, _method and _scope are of prune: set it too, as 0.9")
+        if self.prune_method == "gradr" and self.prune_scope == "synops":
+            raise ConfigError("Grad R chooses by theta alone: set prune_scope to global or layer")
         if self.weight_scale == "layer" and self.weight_bits != 8:
             raise ConfigError('weight_scale = "layer" is for 8 bits: set weight_bits=8 too')
         if self.checkpointing and (self.synops_weight or self.spikes_weight):
@@ -155,10 +158,10 @@ class Recipe(CheckedRecord):
             case () | (float() | int(), float() | int()):
                 first, last = self.pruned_epochs
                 valid = first < last <= self.epochs
-                what = f"[from, to], two epochs of the {self.epochs} of the training"
+                what = f"[from, to], rising, of the {self.epochs} epochs of the training"
                 yield "prune_epochs", valid, what
             case _:
-                yield "prune_epochs", False, "[from, to], two epochs of the training"
+                yield "prune_epochs", False, "[from, to], epochs of the training"
         for key, what in (("t_schedule", "T"), ("sizes", "pixels")):
             pairs = getattr(self, key)
             starts = [epoch for epoch, _ in pairs]

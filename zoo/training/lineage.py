@@ -15,6 +15,7 @@ from zoo.integrity import digest
 from zoo.layout import weight_files
 from zoo.records import at_least, read_record
 from zoo.training import checkpoint
+from zoo.training.config import Recipe
 from zoo.warmstart import warm_start
 
 __all__ = ["Ancestor", "Init", "check_bits", "cost", "freeze", "start"]
@@ -125,14 +126,20 @@ def _check_same_weights(recorded: Init, source: str, run: Path) -> None:
         )
 
 
-def check_bits(record: Init, prune: float, weight_bits: int) -> None:
-    """Raise `ConfigError` where pruning would lose that the weights of `record` have few bits."""
+def check_bits(record: Init, recipe: Recipe) -> None:
+    """Raise `ConfigError` where a run that makes a network smaller would lose its few bits.
+
+    Any other run that starts from weights of few bits says that its own have more.
+    """
     bits = _metrics(record.source).get("weight_bits", 0)
-    if prune and bits not in (0, weight_bits):
+    if bits in (0, recipe.weight_bits):
+        return
+    if recipe.prune or recipe.synops_weight or recipe.spikes_weight:
         raise ConfigError(
-            f"{record.name} has weights of {bits} bits, which pruning would lose: "
+            f"{record.name} has weights of {bits} bits, which this run would lose: "
             f"set weight_bits={bits} too, or start from other weights"
         )
+    log.info("%s has weights of %d bits, this run has not: weight_bits=%d", record.name, bits, bits)
 
 
 def freeze(model: DANet, parts: Sequence[str], init: Init | None) -> None:

@@ -76,8 +76,13 @@ def _write_weights(
 
 def _smaller(stored: DANet, run: TrainingRun) -> dict[str, Any]:
     """Return the share of zeros and the bits of the weights as they are stored, where few."""
-    values = {"zeros": round(zeros(stored), 4), "weight_bits": run.recipe.weight_bits}
-    return {key: value for key, value in values.items() if value}
+    recipe = run.recipe
+    values: dict[str, Any] = {}
+    if recipe.prune or recipe.weight_bits:
+        values["zeros"] = round(zeros(stored), 4)
+    if recipe.weight_bits:
+        values["weight_bits"] = recipe.weight_bits
+    return values | ({"weight_scale": recipe.weight_scale} if recipe.weight_bits == 8 else {})
 
 
 def _published(record: dict[str, Any]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def train_name(
     record = None if init is None else lineage.start(model, init, folder)
     lineage.freeze(model, recipe.freeze, record)
     if record and not checkpoint.exists(folder):
-        lineage.check_bits(record, recipe.prune, recipe.weight_bits)
+        lineage.check_bits(record, recipe)
     dataset = model.known_origin.data
     distilled = load_teacher(teacher, dataset, accelerator.device) if teacher else None
     with accelerator.main_process_first():
@@ -106,7 +106,7 @@ def train_name(
     trained_on = dataset.stored_as(test.encoding)
     if own and not own.splits:
         trained_on = replace(trained_on, held_out=recipe.validation, held_out_of=own.images)
-    model.origin = replace(model.known_origin, data=trained_on)
+    model.origin = replace(model.known_origin, name=spec.name, data=trained_on)
     result = write_result(model, training, accelerator)
     skipped = f" ({images.skipped} unreadable training images left out)" if images.skipped else ""
     return f"{result}{skipped}; load it with zoo.load({str(folder / 'model')!r})"

@@ -21,21 +21,28 @@ from zoo.activity import forward_hooks
 from zoo.blocks import SPIKING_STREAM, SamePool
 from zoo.danet import DANet
 
-__all__ = ["Events", "SpikeShares", "pruned_convolutions", "read_events", "weight_costs"]
+__all__ = [
+    "Events",
+    "convolutions_of_spikes",
+    "read_events",
+    "spikes_share",
+    "synops_share",
+    "weight_costs",
+]
 
 
-def pruned_convolutions(net: DANet) -> dict[str, nn.Conv2d]:
-    """Return the convolutions behind the stem that read spikes, by the names of their weights.
+def convolutions_of_spikes(net: DANet) -> dict[str, nn.Conv2d]:
+    """Return the convolutions that read spikes, by path: those behind the stem.
 
-    Each of their weights that is zero spares SynOps.
+    The shortcuts of a network whose shortcuts read the stream of currents are none.
     """
-    of_currents = ["stem."]
-    if net.config.shortcut_reads == "stream" and net.config.order not in SPIKING_STREAM:
-        of_currents.append(".shortcut.")
+    reads_stream = net.config.shortcut_reads == "stream" and net.config.order not in SPIKING_STREAM
     return {
-        f"{path}.weight": module
+        path: module
         for path, module in net.named_modules()
-        if isinstance(module, nn.Conv2d) and not any(part in path for part in of_currents)
+        if isinstance(module, nn.Conv2d)
+        and not path.startswith("stem.")
+        and not (reads_stream and ".shortcut." in path)
     }
 
 
@@ -47,31 +54,25 @@ class Events(NamedTuple):
 
 
 @contextmanager
-def read_events(net: DANet | None) -> Iterator[dict[str, Events]]:
-    """Give a table of what each of `pruned_convolutions` reads in the block.
-
-    It is empty for None.
-    """
+def read_events(net: DANet) -> Iterator[dict[str, Events]]:
+    """Give a table of what each convolution of spikes reads in the block, by its path."""
     events: dict[str, Events] = {}
-    if net is None:
-        yield events
-        return
     windows = {
-        f"{path}.conv.weight": pool.window**2
+        f"{path}.conv": pool.window**2
         for path, module in net.named_modules()
         if isinstance(pool := getattr(module, "pool", None), SamePool)
     }
 
-    def record(name: str) -> Callable[..., None]:
-        n = windows.get(name, 1)
+    def record(path: str) -> Callable[..., None]:
+        n = windows.get(path, 1)
 
         def hook(_: nn.Module, args: tuple[Tensor]) -> None:
             # a pool gives the average
-            events[name] = Events(args[0] * n if n > 1 else args[0], n)
+            events[path] = Events(args[0] * n if n > 1 else args[0], n)
 
         return hook
 
-    with forward_hooks(pruned_convolutions(net), record, before=True):
+    with forward_hooks(convolutions_of_spikes(net), record, before=True):
         yield events
 
 
@@ -90,8 +91,9 @@ def weight_costs(conv: nn.Conv2d, events: Events) -> Tensor:
     return costs
 
 
-def _fan_out(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def _fan_out(conv: nn.Module, x: Tensor) -> Tensor:
     """Return how many weights that are not zero an event at each place meets, `[1, C, H, W]`."""
+    assert isinstance(conv, nn.Conv2d)
     connected = (conv.weight.detach() != 0).float()
     fan_out: Tensor = conv2d_input(  # type: ignore[no-untyped-call]
         (1, *x.shape[1:]), connected, _one_output(conv, x), conv.stride, conv.padding
@@ -109,23 +111,25 @@ def _one_output(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return torch.ones(shape, device=x.device)
 
 
-class SpikeShares:
-    """Shares of all spikes that could be, from 0 to 1, which a loss may pay for."""
+def synops_share(net: DANet, events: dict[str, Events]) -> Tensor:
+    """Return the SynOps over those of one spike at every place and step, a number to pay for.
 
-    def __init__(self, net: DANet) -> None:
-        self.convolutions = pruned_convolutions(net)
+    It is 1 where every neuron fires at every step, and more than 1 where the stream carries sums
+    of spikes (order c).
+    """
+    made: list[Tensor] = []
+    possible: list[Tensor] = []
+    for path, (x, summed) in events.items():
+        fan_out = _fan_out(net.get_submodule(path), x)
+        made.append((x.sum(0, dtype=torch.float32) * fan_out[0]).sum())
+        possible.append(summed * len(x) * fan_out.sum())
+    return torch.stack(made).sum() / torch.stack(possible).sum()
 
-    def synops(self, events: dict[str, Events]) -> Tensor:
-        """Return the SynOps over those of a network in which every neuron fires at every step."""
-        made: list[Tensor] = []
-        possible: list[Tensor] = []
-        for name, (x, summed) in events.items():
-            fan_out = _fan_out(self.convolutions[name], x)
-            made.append((x.sum(0, dtype=torch.float32) * fan_out[0]).sum())
-            possible.append(summed * len(x) * fan_out.sum())
-        return torch.stack(made).sum() / torch.stack(possible).sum()
 
-    def spikes(self, events: dict[str, Events]) -> Tensor:
-        """Return the spikes over those of a network in which every neuron fires at every step."""
-        made = torch.stack([x.sum(dtype=torch.float32) for x, _ in events.values()])
-        return made.sum() / sum(summed * x.numel() for x, summed in events.values())
+def spikes_share(events: dict[str, Events]) -> Tensor:
+    """Return the spikes that convolutions read over one at every place and step.
+
+    Each counts alike, whatever it costs.
+    """
+    made = torch.stack([x.sum(dtype=torch.float32) for x, _ in events.values()])
+    return made.sum() / sum(summed * x.numel() for x, summed in events.values())

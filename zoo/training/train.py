@@ -11,7 +11,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -37,7 +37,7 @@ from zoo.training.metrics import FiringRates, MetricsLogger, record_firing_rates
 from zoo.training.optimizer import Optimizer, learning_rate
 from zoo.training.pruning import Pruning
 from zoo.training.sampler import BatchSampler, generator
-from zoo.training.synops import Events, SpikeShares, read_events
+from zoo.training.synops import Events, read_events, spikes_share, synops_share
 from zoo.training.transforms import Augmentation, check_augmentation
 from zoo.training.weight_forms import WeightForms
 from zoo.training.whitening import images_needed, whiten
@@ -124,6 +124,7 @@ class Trainer:
         self.spec = run.spec or DATASETS[self.recipe.dataset]
         self.accelerator = parallel.accelerator(shard=run.options.shard)
         self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
+        self._check_processes()
         self.device: torch.device = self.accelerator.device
         bf16 = self.recipe.bf16
         self.bf16 = bf16 is True or (bf16 == "auto" and has_bfloat16(self.device))
@@ -150,16 +151,16 @@ class Trainer:
         )
         self.optimizer = Optimizer(self.net, self.recipe)
         self.average = ModelEma(self.net, self.recipe.ema)
-        self._check_processes()
-        self.pruning = Pruning(self.net, self.recipe, self.sampler.per_epoch)
+        grown = run.init.grown if run.init else ()
+        self.pruning = Pruning(self.net, self.recipe, self.sampler.per_epoch, grown)
         self.forms = WeightForms(self.net, self.pruning, self.recipe)
-        self.shares = SpikeShares(self.net)
 
         self.step = 0
         # The epoch's loss, correct answers, images, and seconds of processor time, so far.
         self.epoch_sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         self.epoch_began = time.monotonic()  # earlier, where other processes began the epoch
         self.failed_step = torch.full((), -1, device=self.device)  # the first without a finite loss
+        self.paid_for: dict[str, Tensor] = {}  # shares of SynOps and spikes at the last step
         if saved:
             self._restore(saved)
         self.metrics = (
@@ -220,8 +221,9 @@ class Trainer:
     def _check_processes(self) -> None:
         """Raise `ConfigError` for what needs whole weights, or all images, in each process."""
         recipe = self.recipe
-        if self.run.options.shard and (recipe.prune or recipe.weight_bits):
-            raise ConfigError("prune and weight_bits need whole weights: leave out --shard")
+        keys = ("prune", "weight_bits", "synops_weight")
+        if self.run.options.shard and any(getattr(recipe, key) for key in keys):
+            raise ConfigError(f"{', '.join(keys)} need whole weights: leave out --shard")
         if self.ranks > 1 and recipe.prune and recipe.prune_scope == "synops":
             raise ConfigError(
                 'prune_scope = "synops" counts the images of one process: start one, or set '
@@ -290,25 +292,31 @@ class Trainer:
         random = generator(recipe.seed, self.step * self.ranks + self.rank)
         x, targets = self.augment(pixels, labels, self.step, random)
         recorded = self.net if self._records_firing() else nn.Identity()
-        counted = self.net if self._counts_synops() else None
+        counts: AbstractContextManager[dict[str, Events]] = nullcontext({})
+        if self._counts_synops():
+            counts = read_events(self.net)
         self.optimizer.sgd.zero_grad(set_to_none=True)
         with self.forms.applied():
             with (
                 record_firing_rates(recorded) as rates,
-                read_events(counted) as events,
+                counts as events,
                 torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
             ):
                 steps = self.net.head.readout.steps
                 logits = self.forward(x[:steps] if x.dim() == 5 else x)
                 teacher_logits = self._teacher_logits(x)
             loss = compute_loss(recipe, logits, targets, teacher_logits)
-            accelerator.backward(loss + self._price_of_spikes(events))
+            paid = loss + self._price_of_spikes(events)
+            accelerator.backward(paid)
         if recipe.clip:
             accelerator.clip_grad_norm_(self.net.parameters(), recipe.clip)
         self.optimizer.sgd.step()
         self.pruning.update(self.optimizer.sgd, self.step + 1, events)
         self.average.update(self.net, self.step)
         self._add_to_epoch(loss.detach(), logits, labels)
+        self.failed_step = torch.where(
+            (self.failed_step < 0) & ~paid.detach().isfinite(), self.step, self.failed_step
+        )
         return rates
 
     def _counts_synops(self) -> bool:
@@ -321,10 +329,21 @@ class Trainer:
         """Return what the loss pays for SynOps and spikes."""
         price = torch.zeros((), device=self.device)
         if self.recipe.synops_weight:
-            price = price + self.recipe.synops_weight * self.shares.synops(events)
+            share = synops_share(self.net, events)
+            self.paid_for["synops_share"] = share.detach()
+            price = price + self.recipe.synops_weight * share
         if self.recipe.spikes_weight:
-            price = price + self.recipe.spikes_weight * self.shares.spikes(events)
+            share = spikes_share(events)
+            self.paid_for["spikes_share"] = share.detach()
+            price = price + self.recipe.spikes_weight * share
         return price
+
+    def _smaller(self) -> dict[str, float]:
+        """Return how small the network is so far: zeros, and what the last step paid for."""
+        values = {key: round(float(value), 5) for key, value in self.paid_for.items()}
+        if self.recipe.prune:
+            values["zeros"] = round(self.pruning.share(), 5)
+        return values
 
     def _records_firing(self) -> bool:
         """Return whether this process records the firing rates of this step."""
@@ -343,8 +362,6 @@ class Trainer:
         images = correct.new_full((), len(labels))
         sums = [loss.double() * len(labels), correct.double(), images.double()]
         self.epoch_sums[:3] += torch.stack(sums)
-        fails = (self.failed_step < 0) & ~loss.isfinite()
-        self.failed_step = torch.where(fails, self.step, self.failed_step)
 
     def _check_loss(self) -> None:
         """Raise `ZooError` if the loss of a step was not finite."""
@@ -369,6 +386,7 @@ class Trainer:
             self.run.options.progress(self.step, self.total_steps, shown)
         if self.metrics and (rates or self.step % STEPS_PER_FIRING == 0):
             values = {"train/loss": loss, "train/top1": top1, "images_per_second": speed}
+            values |= {f"train/{key}": value for key, value in self._smaller().items()}
             self.metrics.log_step(self.step, values | {"lr": self.optimizer.lr}, rates)
 
     def _speed_in_words(self, images: int, seconds: float, steps: int) -> str:
@@ -408,6 +426,7 @@ class Trainer:
         seconds = time.monotonic() - self.epoch_began
         line |= {"images": int(images), "seconds": round(seconds, 1)}
         line |= {"core_seconds": round(core_seconds, 1), "precision": self.precision}
+        line |= self._smaller()
         if self.data.skipped:
             line |= {"skipped": self.data.skipped}
         if self.metrics:

@@ -47,7 +47,7 @@ async function start() {
 /** The network that the address names, else the first. */
 function asked() {
   const names = state.page.models.map(({ name }) => name);
-  const name = decodeURIComponent(location.hash.slice(1));
+  const name = location.hash.slice(1);
   return names.includes(name) ? name : names[0];
 }
 
@@ -65,19 +65,20 @@ async function json(path) {
 
 /** Return a network, loaded and proved once, by the processor chosen; by WebAssembly if that one fails or differs. */
 async function load(name) {
-  const provider = $("provider").value;
+  const [provider, turn] = [$("provider").value, state.turn];
   if (provider === "wasm") return loadOn("wasm", name);
   try {
     const network = await loadOn(provider, name);
     if (!network.proof.differs) return network;
-    useProcessor(network.proof.text);
+    useProcessor(network.proof.text, turn);
   } catch (error) {
-    useProcessor(error.message);
+    useProcessor(error.message, turn);
   }
   return loadOn("wasm", name);
 }
 
-function useProcessor(reason) {
+function useProcessor(reason, turn) {
+  if (turn !== state.turn) return; // the visitor chose again meanwhile
   $("provider").value = "wasm";
   $("provider-note").textContent = `The processor computes: the graphics processor does not do it exactly here (${reason}).`;
 }
@@ -87,14 +88,17 @@ async function loadOn(provider, name) {
   const networks = state.networks[provider];
   if (!networks.has(name)) {
     const record = await json(`models/${name}.json`);
-    $("loading").hidden = false;
     const megabytes = (record.bytes / 1e6).toFixed(1);
     $("loading-text").textContent = `Loading ${name}, ${megabytes} MB, and onnxruntime-web`;
-    const { Network } = await import("./network.js");
-    const network = await Network.load(record, provider, (share) => ($("progress").value = share));
-    network.proof = await prove(network, await picturesOf(record.data.tag));
-    networks.set(name, network);
-    $("loading").hidden = true;
+    $("loading").hidden = false;
+    try {
+      const { Network } = await import("./network.js");
+      const network = await Network.load(record, provider, (share) => ($("progress").value = share));
+      network.proof = await prove(network, await picturesOf(record.data.tag));
+      networks.set(name, network);
+    } finally {
+      $("loading").hidden = true;
+    }
   }
   return networks.get(name);
 }

@@ -116,7 +116,7 @@ def test_every_constant():
     for name in found.keys() - {"45nm-fp32", "45nm-fp16", "45nm-int8"}:
         expected = next((key for key, names in EVIDENCE.items() if name in names), "unstated")
         evidence = {key: term.evidence for key, term in found[name].terms.items()}
-        if name in {"loihi1", "spinnaker1"}:  # a spike that is added is a synaptic operation
+        if name in {"loihi1", "spinnaker1"}:  # an addition is a synaptic operation at most
             assert evidence.pop("add") == "derived"
         assert set(evidence.values()) <= {expected}, name
 

@@ -81,6 +81,7 @@ def test_a_run_killed_at_any_step_ends_with_the_same_weights(
             {"freeze": ["stem", "stage1", "stage2.block0"], "ema": 0.9, "norm_bias_rate": 4.0},
         ),
         (["--shard"], {"freeze": ["stage2"], "checkpointing": True, "clip": 1.0}),
+        ([], {"prune": 0.5, "synops_weight": 1.0, "ema": 0.9}),
     ],
     ids=[
         "ddp",
@@ -90,6 +91,7 @@ def test_a_run_killed_at_any_step_ends_with_the_same_weights(
         "ddp frozen",
         "fsdp2 frozen",
         "fsdp2 frozen behind",
+        "ddp smaller",
     ],
 )
 def test_two_processes_are_one_with_both_their_batches(
@@ -138,6 +140,12 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
         AssertionError, match="batch_size = 5 cannot be shared evenly by 2 processes"
     ):
         run(tmp_path, processes=2, batch_size=5)
+
+
+def test_whole_weights_are_not_sharded(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="need whole weights: leave out --shard"):
+        run(tmp_path / "run", "--shard", processes=2, prune=0.5)
+    assert not (tmp_path / "run" / "recipe.json").exists()
 
 
 def test_sharding_needs_company(tmp_path: Path) -> None:

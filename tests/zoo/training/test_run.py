@@ -64,14 +64,14 @@ def test_a_name_says_what_the_recipe_does(eight_images: None, tmp_path: Path) ->
     model = zoo.load(tmp_path / "run" / "model")
     assert model.known_origin.name == name and zeros(model) == pytest.approx(0.5, abs=1e-3)
     card = model_card(describe(tmp_path / "run" / "model"), steps=1)
-    assert "| zeros among the weights behind the stem | 50.0% |" in card
+    assert "| zeros among the weights that spikes meet | 50.0% |" in card
     model.reset_classifier(3)
     assert model.known_origin.name == "danet20-t1.own-p50-w8"
     start = str(tmp_path / "run" / "model")
     for name, overrides, words in (
         ("danet20-t1.fmnist-p50", {"prune": "0.6"}, "says prune = 0.5, and --set prune=0.6: "),
         ("danet20-t1.fmnist-s50", {}, "says fewer SynOps: give them a price, --set synops_weight"),
-        ("danet20-t1.fmnist-p90", {}, "has weights of 8 bits, which pruning would lose: set weig"),
+        ("danet20-t1.fmnist-p90", {}, "has weights of 8 bits, which this run would lose: set wei"),
     ):
         with pytest.raises(ConfigError, match=words):
             train_name(name, run=tmp_path / "no", init=start, overrides=ONE_STEP | overrides)

@@ -140,7 +140,7 @@ def unbroken(
 ) -> Iterator[Unbroken]:
     recipe = replace(RECIPE, **request.param)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pruning, "STEPS_PER_MASK", 1)
+        patch.setattr(pruning, "STEPS_PER_CHOICE", 1)
         yield Unbroken(recipe, *fit_tiny(tmp_path_factory.mktemp("unbroken"), recipe=recipe))
 
 
