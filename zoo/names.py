@@ -67,6 +67,11 @@ class ModelSpec:
             hub = f"; a model on the Hub is hf:{name}" if re.fullmatch(REPO, name) else ""
             raise UnknownName(f"{name!r}: there is no such model folder{hub}")
         if match is None:
+            if re.search(r"\.[a-z0-9-]*-[pws]\d*(-|$)", name):
+                raise UnknownName(
+                    f"{name!r}: after the data come -p1 to -p99 (zeros), -w1 or -w8 (bits) and "
+                    "-s1 to -s99 (SynOps), in this order"
+                )
             architecture, _, word = name.partition(".")
             if own_data and word and GRAMMAR.fullmatch(architecture):
                 raise UnknownName(

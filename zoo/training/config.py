@@ -123,7 +123,9 @@ class Recipe(CheckedRecord):
                 raise ConfigError(f"{key} = {shown(getattr(self, key))} must be {what}")
         chosen = (self.prune_epochs, self.prune_method, self.prune_scope)
         if not self.prune and chosen != ((), "magnitude", "global"):
-            raise ConfigError("prune_epochs, _method and _scope are of prune: set it too, as 0.9")
+            raise ConfigError(
+                "prune_epochs, prune_method and prune_scope need prune: set it too, as 0.9"
+            )
         if self.prune_method == "gradr" and self.prune_scope == "synops":
             raise ConfigError("Grad R chooses by theta alone: set prune_scope to global or layer")
         if self.weight_scale == "layer" and self.weight_bits != 8:

@@ -139,7 +139,8 @@ def check_bits(record: Init, recipe: Recipe) -> None:
             f"{record.name} has weights of {bits} bits, which this run would lose: "
             f"set weight_bits={bits} too, or start from other weights"
         )
-    log.info("%s has weights of %d bits, this run has not: weight_bits=%d", record.name, bits, bits)
+    message = "the weights of %s have few bits, which this run does not keep: weight_bits=%d does"
+    log.info(message, record.name, bits)
 
 
 def freeze(model: DANet, parts: Sequence[str], init: Init | None) -> None:

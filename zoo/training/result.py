@@ -30,7 +30,9 @@ def write_result(model: DANet, run: TrainingRun, accelerator: "Accelerator") -> 
     folder = run.folder / "model"
     test = run.test.to(accelerator.device)
     exact, _ = count_correct(model, test, model.known_origin.data)
-    by_step, images, weights_format = _write_weights(folder, model, test, exact, accelerator.device)
+    by_step, images, weights_format = _write_weights(
+        folder, model, test, exact, accelerator.device, run.recipe.weight_bits
+    )
     top1_by_step = [correct / images for correct in by_step]
     lines = (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     kind = "average" if run.recipe.ema else "weights"
@@ -55,16 +57,18 @@ def write_result(model: DANet, run: TrainingRun, accelerator: "Accelerator") -> 
 
 
 def _write_weights(
-    folder: Path, model: DANet, test: Split, exact: int, device: torch.device
+    folder: Path, model: DANet, test: Split, exact: int, device: torch.device, bits: int
 ) -> tuple[list[int], int, str]:
     """Write the weights as float16, or as float32 if that costs more than `MAX_ACCURACY_LOSS`.
+
+    Weights of few bits are float32, as float16 would move them off their levels.
 
     `exact` is the number of test images that the model classifies correctly before it is stored.
     Return that number for the stored weights after each step, the number of test images, and the
     format.
     """
     name, data = model.known_origin.name, model.known_origin.data
-    for weights_format in ("float16", "float32"):
+    for weights_format in ("float32",) if bits else ("float16", "float32"):
         half = weights_format == "float16"
         write_model(folder, model.cpu(), name=name, data=data, half=half)
         stored = read_model(folder).to(device)

@@ -80,7 +80,7 @@ async function load(name) {
 function useProcessor(reason, turn) {
   if (turn !== state.turn) return; // the visitor chose again meanwhile
   $("provider").value = "wasm";
-  $("provider-note").textContent = `The processor computes: the graphics processor does not do it exactly here (${reason}).`;
+  $("provider-note").textContent = `The processor computes, as the graphics processor could not do it exactly (${reason}).`;
 }
 
 /** Return a network that one provider computes, with a bar while its file comes. */

@@ -11,21 +11,34 @@ import { toInputs } from "./picture.js";
  * @returns {Promise<Step[]>}
  */
 export async function runSteps(network, pixels, seen = () => true) {
+  // A session computes one picture at a time: an older run gives up at its next step.
+  const before = network.running;
+  let end;
+  network.running = new Promise((resolve) => (end = resolve));
+  await before;
+  try {
+    return await run(network, pixels, seen);
+  } finally {
+    end();
+  }
+}
+
+async function run(network, pixels, seen) {
   const { record } = network;
   const counter = new Counter(record.plan);
   const total = new Float64Array(record.data.classes.length);
   const entry = record.plan.find((node) => node.kind !== "neuron" && node.sendsEvents);
-  const run = [];
+  const made = [];
   network.reset();
   for (const input of toInputs(pixels, record.data, record.steps)) {
     const { logits, spikes } = await network.step(input);
     logits.forEach((value, i) => (total[i] += value));
     const sent = entry ? new Map([...spikes, [entry.name, input]]) : spikes;
     const rows = counter.step(sent).map((row) => ({ ...row, ...record.facts[row.name] }));
-    run.push({ input, mean: [...total].map((value) => value / (run.length + 1)), spikes, rows });
-    if (!seen(run)) break;
+    made.push({ input, mean: [...total].map((value) => value / (made.length + 1)), spikes, rows });
+    if (!seen(made)) break;
   }
-  return run;
+  return made;
 }
 
 /** How many spikes there are, the sum of their places, and that of their squares. */

@@ -318,10 +318,10 @@ def test_the_parameters_behind_the_levels_learn(tmp_path: Path) -> None:
         ),
         ({"weight_bits": 3}, "weight_bits = 3 .* 0, 1, 8"),
         ({"synops_weight": 1.0, "checkpointing": True}, "checkpointing keeps no spikes"),
-        ({"prune_method": "gradr"}, "prune_epochs, _method and _scope are of prune"),
+        ({"prune_method": "gradr"}, "prune_epochs, prune_method and prune_scope need"),
         ({"prune": 0.5, "prune_method": "gradr", "prune_scope": "synops"}, "chooses by theta al"),
         ({"weight_scale": "layer"}, "is for 8 bits: set weight_bits=8 too"),
-        ({"prune_epochs": [0, 3]}, "prune_epochs, _method and _scope are of prune"),
+        ({"prune_epochs": [0, 3]}, "prune_epochs, prune_method and prune_scope need"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(values: dict[str, Any], message: str) -> None:
