@@ -41,6 +41,19 @@ def test_no_name_and_no_column_is_cut(
     assert "x" * 70 in out and "[/b]" in out and "\x1b" not in out
 
 
+def test_no_cell_is_cut_beside_a_column_that_is_left_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    table = terminal.table("layer", "empty", "share", "so far")
+    for column in table.columns:
+        column.no_wrap = True
+    terminal.add_row(table, "stem", "", "16.0 %", "100.0 %")
+    terminal.show(table, terminal.console())
+    out = capsys.readouterr().out
+    assert "16.0 %" in out and "100.0 %" in out and "empty" not in out
+
+
 def test_a_table_too_wide_for_a_terminal_is_a_paragraph_for_each_row(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

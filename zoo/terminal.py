@@ -151,6 +151,8 @@ def show(table: "Table", console: "Console") -> None:
 
     if table.row_count:
         table.columns = [column for column in table.columns if any(column.cells)]
+        for index, column in enumerate(table.columns):
+            column._index = index  # by which rich finds the padding of the last one
     options = console.options.update(max_width=MAX_TABLE_COLUMNS)
     narrowest: list[int] = []  # width of each column whose longest word fits on a line
     widest: list[int] = []  # width of each column whose longest cell fits on a line

@@ -122,8 +122,10 @@ def test_windows_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for index, frame in enumerate(windows):
         assert frame.sum() == (starts == index).sum()
     assert sum(not frame.any() for frame in windows) >= 2
-    for wrong in (0, 1.5, math.nan, math.inf):
-        with pytest.raises(InputError, match=f"frames of {wrong} microseconds: give a whole numb"):
+    for wrong in (0, 1.5, math.nan, math.inf, "10", None, True):
+        with pytest.raises(
+            InputError, match=f"frames of {wrong!r} microseconds: give a whole numb"
+        ):
             next(recording.windows(wrong))  # type: ignore[arg-type]
 
 

@@ -301,7 +301,13 @@ def _measure_on_bundled(models: "Mapping[str, DANet]") -> _Accuracies:
 
     first = next(iter(models.values()))
     data, steps = first.known_origin.data, first.config.steps
-    pixels, labels = samples(data.images.tag)
+    try:
+        pixels, labels = samples(data.images.tag)
+    except InputError:
+        raise InputError(
+            f"what rounding costs is measured on images, and none of {data.title} are bundled: "
+            "give their source, --data FOLDER"
+        ) from None
     images = to_input(with_saccades(pixels, data, steps), data)
     with torch.inference_mode():
         top1 = {

@@ -62,7 +62,7 @@ class Recording:
     def _of(
         cls, path: Path, data: DatasetSpec, file: EventFile, sensor: tuple[int, int] | None
     ) -> "Recording":
-        sensor = Sensor.of(sensor) if sensor else None
+        sensor = Sensor.of(sensor) if sensor is not None else None
         if sensor and file.sensor and sensor != file.sensor:
             raise InputError(f"{path} says {file.sensor} itself: leave the camera's size away")
         size = sensor or file.sensor or Sensor(data.size, data.size)
@@ -110,8 +110,7 @@ class Recording:
         Raises `InputError` as `events` does, for a recording that is empty or too short, and for
         fewer steps than one.
         """
-        if steps < 1:
-            raise InputError(f"T = {steps}: a recording has one frame or more")
+        steps = _whole(steps, "T = {!r} frames of a recording")
         if self.span is None:
             raise InputError(f"{self.path} is empty: it holds no events")
         with _damage_of(self.path):
@@ -139,9 +138,7 @@ class Recording:
         as `events` does, for times that are not above 0, and for a silence of more than
         `MAX_SILENT_WINDOWS` frames, which is a clock that jumped.
         """
-        if not (microseconds >= 1 and microseconds % 1 == 0):
-            raise InputError(f"frames of {microseconds} microseconds: give a whole number above 0")
-        microseconds = int(microseconds)
+        microseconds = _whole(microseconds, "frames of {!r} microseconds")
         begin = None
         counts = np.zeros((1, 2, self.data.size, self.data.size), np.int64)
         for piece in self.events():
@@ -185,7 +182,7 @@ def read_recording(
     opened = _opened(path, data)
     made = [] if changes is None else changes
     if not isinstance(opened, EventFile):
-        if sensor:
+        if sensor is not None:
             raise InputError(f"{path} holds frames: the camera's size is for events")
         return _checked_frames(path, opened, data, steps, made)
     recording = Recording._of(path, data, opened, sensor)
@@ -196,6 +193,16 @@ def read_recording(
         first, last = recording.span
         made.append(f"events of {(last - first) / MICROSECONDS:g} s in {steps} frames")
     return frames
+
+
+def _whole(number: float, what: str) -> int:
+    """Return a whole number above 0. Raises `InputError` for anything else, which `what` names."""
+    try:
+        if not isinstance(number, bool) and number >= 1 and number % 1 == 0:
+            return int(number)
+    except TypeError:
+        pass
+    raise InputError(f"{what.format(number)}: give a whole number above 0")
 
 
 def _opened(path: Path, data: DatasetSpec) -> EventFile | Array:

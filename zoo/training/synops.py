@@ -47,7 +47,7 @@ def convolutions_of_spikes(net: DANet) -> dict[str, nn.Conv2d]:
 
 
 class Events(NamedTuple):
-    """What a convolution reads: spikes, or behind a pool the sums of so many of them."""
+    """The events that a convolution reads: spikes, or behind a pool the sums of so many of them."""
 
     values: Tensor  # [N, C, H, W]
     summed: int  # spikes in a value, at most

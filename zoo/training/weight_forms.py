@@ -1,4 +1,4 @@
-"""What a network computes with in training, where that is not its parameters themselves.
+"""The weights that a network computes with in training, where they are not its parameters.
 
 Weights of few bits lie on their levels, and those that Grad R prunes are zero, while the optimiser
 goes on with the parameters behind them: it takes the gradient of what was computed with (the

@@ -289,7 +289,7 @@ def test_one_bit_is_a_sign_times_a_size(tmp_path: Path) -> None:
 
 
 def test_the_parameters_behind_the_levels_learn(tmp_path: Path) -> None:
-    """Of a rate so small that no weight leaves its level, the parameters move all the same."""
+    """The parameters move even at a rate so small that no weight leaves its level."""
     state = torch.load
     model = trained(tmp_path, weight_bits=8, lr=1e-6, weight_decay=0.0)
     saved = state(tmp_path / "checkpoint-000000030.pt", weights_only=True)["model"]
