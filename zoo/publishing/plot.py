@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from zoo.manifest import Manifest
+from zoo.manifest import Manifest, WeightsSpec
+from zoo.names import ModelSpec
 from zoo.publishing.plot_style import COLOURS, label_points, new_figure
 
 __all__ = ["plot"]
@@ -33,9 +34,15 @@ def plot(manifest: Manifest, path: Path) -> None:
         axes.xaxis.set_minor_formatter("")
         axes.set_xticks(_marks(*axes.get_xlim()))
         axes.set_xlabel("energy of an image, µJ (45 nm, exact counts)")
-        label_points(axes, [(e["typ"], y, entry.name.partition(".")[0]) for entry, e, y in rows])
+        label_points(axes, [(e["typ"], y, _label(entry)) for entry, e, y in rows])
     panels[0].set_ylabel("top-1, %")
     figure.savefig(path, metadata={"Software": None})
+
+
+def _label(entry: WeightsSpec) -> str:
+    """Return the name without its data set, which is the panel's title."""
+    spec = ModelSpec.parse(entry.name)
+    return f"{spec.architecture}{spec.smaller}"
 
 
 def _marks(low: float, high: float) -> list[float]:

@@ -69,7 +69,10 @@ async function load(name) {
   if (provider === "wasm") return loadOn("wasm", name);
   try {
     const network = await loadOn(provider, name);
-    if (!network.proof.differs) return network;
+    if (!network.proof.differs) {
+      $("provider-note").textContent = "The graphics processor computes: its spikes are those of the export.";
+      return network;
+    }
     useProcessor(network.proof.text, turn);
   } catch (error) {
     useProcessor(error.message, turn);
@@ -560,6 +563,7 @@ function tick(axis, place, text) {
 /** Go to a network; the browser's Back returns from it. */
 function pick(name) {
   location.hash = name;
+  scrollTo(0, 0); // where its picture and answer are
 }
 
 // -- numbers
@@ -705,7 +709,8 @@ function guard(action) {
 window.onhashchange = guard(() => choose(asked()));
 $("model").onchange = () => pick($("model").value);
 $("provider").onchange = guard(() => {
-  $("provider-note").textContent = "";
+  const tried = $("provider").value === "webgpu";
+  $("provider-note").textContent = tried ? "The graphics processor is tried: 27 MB of onnxruntime-web are loaded first." : "";
   return choose($("model").value);
 });
 $("device").onchange = $("convention").onchange = () => {
