@@ -12,6 +12,7 @@ nothing: the control.
 """
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from export.energy import EnergyReport, estimate
 from export.energy.devices import find_devices
 from export.units import joules
 from zoo.danet import DANet
+from zoo.errors import ZooError
 from zoo.images import to_input
 from zoo.manifest import WeightsSpec, read_manifest
 from zoo.names import ModelSpec
@@ -186,4 +188,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ZooError as error:
+        sys.exit(f"smaller.py: {error}")
