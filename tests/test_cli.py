@@ -286,7 +286,7 @@ WRONG = [
         "train danet20-t4.fmnist --set epoch=1",
         "unknown key 'epoch'; did you mean epochs? valid are dataset",
     ),
-    ("energy danet20-t4.cifar10", "no bundled images of 'cifar10', only of fmnist: give"),
+    ("energy danet20-t4.cifar10", "no bundled test images of 'cifar10', only of fmnist: give"),
     ("train danet20-t4.fmnist --data .", ". holds no images in a valid layout: train/CLASS/IMAGE"),
     ("train danet20-t4.fmnist --teacher danet99-t4", "unknown model 'danet99-t4'"),
     ("train danet20-t4.fmnist --teacher absent:build", "teacher 'absent:build' cannot be imported"),

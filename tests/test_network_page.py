@@ -320,6 +320,16 @@ def test_back_returns_to_the_network_before(browser: webdriver.Chrome, address: 
     assert browser.find_element(By.ID, "model").get_attribute("value") == NETWORK
 
 
+def test_an_unknown_network_is_said_and_the_first_is_shown(
+    browser: webdriver.Chrome, address: str
+) -> None:
+    show(browser, "about:blank", 1280)
+    show(browser, f"{address}#danet99", 1280)
+    wait(browser, "!document.getElementById('problem').hidden")
+    assert text(browser, "problem").startswith("“danet99” is no network of this page")
+    wait(browser, f"document.getElementById('about').textContent.startsWith('{NETWORK}')")
+
+
 def providers(browser: webdriver.Chrome) -> Select:
     return Select(browser.find_element(By.ID, "provider"))
 

@@ -53,6 +53,9 @@ class Transform:
         if isinstance(pictures, np.ndarray | Tensor) and pictures.ndim == 4:
             pictures = list(pictures)
         batch = pictures if isinstance(pictures, list | tuple) else [pictures]
+        files = [Path(one) for one in batch if isinstance(one, str | os.PathLike)]
+        if sensor and not any(map(is_recording, files)):
+            raise InputError("a sensor is of a recording of events, and none is given")
         pixels = [read_pixels(picture, self.data, self.steps, sensor=sensor) for picture in batch]
         if not pixels:
             raise InputError("there are no pictures to transform: give at least one")

@@ -86,7 +86,7 @@ def _networks(
     }
     bits = math.ceil(math.log2(steps + 1))
     skipping = "no MAC for an input of zero: a neuron that never fires"
-    accumulates = f"{bits} accumulates for each weight: one for each bit"
+    accumulates = "an accumulate for each bit and weight"
     return [
         ("dense ANN", "every weight meets its input once", {"mac": real + dense, **fixed}),
         ("zero-skipping ANN", skipping, {"mac": real + active, **fixed}),

@@ -4,7 +4,7 @@
     runtime/                        onnxruntime-web
     page.json                       the networks, and the prices of every device
     models/NAME.onnx, NAME.json     a network, one step a call, with spike trains; and its record
-    samples/TAG.json                bundled pictures of its data
+    samples/TAG-SIZE.json           pictures that networks of these data and this size read
 
 Nothing else is needed: any static host serves the folder.
 """
@@ -13,7 +13,8 @@ import base64
 import copy
 import json
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
 from zoo.errors import ExportError, InputError
 from zoo.files import write_text
-from zoo.images import to_input
+from zoo.images import read_image, to_input
 from zoo.manifest import read_manifest
 from zoo.neurons import Lif
 from zoo.saccades import MOVES, with_saccades
@@ -47,53 +48,107 @@ __all__ = ["write_page"]
 
 SITE = Path(__file__).parent / "site"
 MAX_SAMPLES = 24
-MARGINS = (1e-6, 3e-6, 1e-5)  # shares of a threshold; float32 rounds to 1e-7 at each addition
+MARGINS = (1e-5, 3e-6, 1e-6)  # shares of a threshold; float32 rounds to 1e-7 at each addition
 ACCURACY = ("top1", "images", "split", "top1_by_step")
 PRICED = tuple(kind for kind in OPERATIONS if kind not in ("hop", "access"))
 
 
 def write_page(
-    models: Sequence[DANet], folder: Path, *, progress: Callable[[str], None] = lambda name: None
+    models: Sequence[DANet],
+    folder: Path,
+    *,
+    pictures: Sequence[Path] = (),
+    progress: Callable[[str], None] = lambda name: None,
 ) -> None:
     """Write a page of `models` to `folder`. `progress` is told the name of each before its export.
 
+    The page shows `pictures`, image files, or without them the bundled ones of each network's data;
+    they become part of it. A page that lies in the folder is replaced.
+
     Raises `ExportError` for a network that a page cannot run or count, or whose data has no
-    bundled pictures, and where the installation lacks onnxruntime-web.
+    bundled pictures, and where the installation lacks onnxruntime-web; `InputError` for a file that
+    is no image.
     """
-    runtime = runtime_files()
-    names = [model.known_origin.name for model in models]
+    runtime_files()
+    names = [_name(model) for model in models]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise ExportError(f"{twice} is given twice: give each network once")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "page.json").is_file():
         raise ExportError(f"{folder} holds files that are no page: give a new or an empty folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # beside the folder, so that a page that fails half way leaves the one before as it is
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        made = Path(scratch)
+        _write_files(models, names, made, pictures, progress)
+        for file in sorted(made.rglob("*"), reverse=True):
+            if file.is_file():
+                target = folder / file.relative_to(made)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(target)
+    _remove_others(folder / "models", names)
+    _remove_others(folder / "samples", {_pictures_name(model) for model in models})
+
+
+def _write_files(
+    models: Sequence[DANet],
+    names: Sequence[str],
+    folder: Path,
+    pictures: Sequence[Path],
+    progress: Callable[[str], None],
+) -> None:
     for sub in ("runtime", "models", "samples"):
-        (folder / sub).mkdir(parents=True, exist_ok=True)
+        (folder / sub).mkdir()
     summaries = []
     for model, name in zip(models, names, strict=True):
         progress(name)
-        summaries.append(_write_model(model, name, folder))
+        summaries.append(_write_model(model, name, folder, pictures))
+    runtime = runtime_files()
     for file in runtime:
         shutil.copyfile(file, folder / "runtime" / file.name)
     for file in SITE.iterdir():
         shutil.copyfile(file, folder / file.name)
     devices = [_device(device) for device in find_devices([]).values()]
     conventions = [asdict(convention) for convention in CONVENTIONS.values()]
-    values = {"models": summaries, "devices": devices, "conventions": conventions}
+    values = {
+        "models": summaries,
+        "devices": devices,
+        "conventions": conventions,
+        "runtime": {file.name: file.stat().st_size for file in runtime},
+    }
     _write_json(folder / "page.json", values)
 
 
-def _write_model(model: DANet, name: str, folder: Path) -> dict[str, Any]:
-    """Write a network's file, its record, and the pictures of its data; return a summary of it."""
+def _name(model: DANet) -> str:
+    """Return a network's name, with the format of its weights where they are rounded."""
+    origin = model.known_origin
+    return origin.name + ("" if origin.weight_format == "float32" else f".{origin.weight_format}")
+
+
+def _pictures_name(model: DANet) -> str:
+    """Return the name of the pictures that a network reads: of its data, in its size."""
     data = model.known_origin.data
-    pixels, labels, source = _pictures(data)
+    return f"{data.images.tag}-{data.size}"
+
+
+def _remove_others(folder: Path, names: Collection[str]) -> None:
+    """Remove the files that an earlier page left beside those of `names`."""
+    for file in folder.iterdir():
+        if file.suffix in (".json", ".onnx") and file.stem not in names:
+            file.unlink()
+
+
+def _write_model(model: DANet, name: str, folder: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """Write a network's file, its record, and the pictures it reads; return a summary of it."""
+    data = model.known_origin.data
+    pixels, titles = _own_pictures(files, data) if files else _bundled_pictures(data)
     path = folder / "models" / f"{name}.onnx"
     verification = write_onnx(model, path, form="step", outputs="trains")
     executor = TorchExecutor(model)
     summary = {
         "name": name,
         "title": data.title,
-        "tag": data.images.tag,
+        "pictures": _pictures_name(model),
         "steps": model.config.steps,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "weights": model.known_origin.weight_format,
@@ -115,16 +170,23 @@ def _write_model(model: DANet, name: str, folder: Path) -> dict[str, Any]:
     }
     _write_json(folder / "models" / f"{name}.json", record)
     pictures = {
-        "source": source,
+        "titles": titles,
         "shape": list(pixels.shape[1:]),
-        "labels": labels.tolist(),
         "pixels": [base64.b64encode(picture.numpy().tobytes()).decode() for picture in pixels],
     }
-    _write_json(folder / "samples" / f"{data.images.tag}.json", pictures)
+    _write_json(folder / "samples" / f"{summary['pictures']}.json", pictures)
     return summary
 
 
-def _pictures(data: DatasetSpec) -> tuple[Tensor, Tensor, str]:
+def _own_pictures(files: Sequence[Path], data: DatasetSpec) -> tuple[Tensor, list[str]]:
+    """Return image files as a network reads them, bytes `[N, C, H, W]`, and their names."""
+    if data.events and not data.still:
+        raise ExportError(f"a page shows pictures, and networks of {data.title} take recordings")
+    pixels = [read_image(file, data.images) for file in files]
+    return torch.stack(pixels), [file.name for file in files]
+
+
+def _bundled_pictures(data: DatasetSpec) -> tuple[Tensor, list[str]]:
     """Return bundled pictures of a network's data, one of each class first, and what they are."""
     images = data.images
     drawn = drawings(images.tag)
@@ -132,13 +194,15 @@ def _pictures(data: DatasetSpec) -> tuple[Tensor, Tensor, str]:
         pixels, labels = drawn or samples(images.tag)
     except InputError:
         raise ExportError(
-            f"a page needs bundled pictures of {data.title}: there are none"
+            f"a page shows pictures, and none of {data.title} are bundled: give some of yours, "
+            "--images FILE ..."
         ) from None
     firsts = [int((labels == label).nonzero()[0]) for label in sorted({*labels.tolist()})]
     others = [i for i in range(len(labels)) if i not in firsts]
     chosen = torch.tensor([*firsts, *others][:MAX_SAMPLES])
     source = "drawings in the public domain" if drawn else f"test images of {images.title}"
-    return pixels[chosen], labels[chosen], source
+    titles = [f"{data.label(label)}, of the {source}" for label in labels[chosen].tolist()]
+    return pixels[chosen], titles
 
 
 def _recorded(model: DANet, path: Path, pixels: Tensor) -> dict[str, Any]:
@@ -146,19 +210,18 @@ def _recorded(model: DANet, path: Path, pixels: Tensor) -> dict[str, Any]:
 
     onnxruntime computes them from the file that the page runs. A browser adds up in another order,
     which decides where a membrane lies at its threshold, so a picture is taken whose membranes keep
-    away from it (`_margins`).
+    away from it (`_steadiest`).
     """
     data, steps = model.known_origin.data, model.config.steps
     x = to_input(with_saccades(pixels, data, steps), data)
-    margins = _margins(model, x)
-    picture = margins.index(max(margins))
+    picture, margin = _steadiest(model, x)
     one = x.narrow(1 if data.events else 0, picture, 1).numpy()
     session, spikes = StreamingSession(path), []
     for step in range(steps):
         output = session.step(one[step] if data.events else one)
         spikes.append({layer: _places(train) for layer, train in output.spikes.items()})
     logits = session.logits[0].tolist()
-    return {"picture": picture, "margin": margins[picture], "spikes": spikes, "logits": logits}
+    return {"picture": picture, "margin": margin, "spikes": spikes, "logits": logits}
 
 
 def _places(train: Array) -> list[int]:
@@ -170,10 +233,11 @@ def _places(train: Array) -> list[int]:
     return [len(places), int(places.sum()), int((places**2).sum())]
 
 
-def _margins(model: DANet, x: Tensor) -> list[float]:
-    """Return the largest of `MARGINS` by which thresholds may move and all spikes stay.
+def _steadiest(model: DANet, x: Tensor) -> tuple[int, float]:
+    """Return the picture that keeps all its spikes while thresholds move most, and by how much.
 
-    It is 0 for a picture of which even the least changes a spike. `x` is a batch of pictures.
+    That is one of `MARGINS`, or 0 where even the least changes a spike of every picture. `x` is a
+    batch of pictures.
     """
 
     def spikes(factor: float) -> list[Tensor]:
@@ -184,21 +248,19 @@ def _margins(model: DANet, x: Tensor) -> list[float]:
         return [layer.spikes for layer in layer_spikes(moved, x.double(), "*").values()]
 
     exact = spikes(1.0)
-    margins = [0.0] * exact[0].shape[1]
     for margin in MARGINS:
         lower, upper = spikes(1 - margin), spikes(1 + margin)
         layers = [*zip(exact, lower, strict=True), *zip(exact, upper, strict=True)]
-        for picture in range(len(margins)):
+        for picture in range(exact[0].shape[1]):
             if all(torch.equal(one[:, picture], two[:, picture]) for one, two in layers):
-                margins[picture] = margin
-    return margins
+                return picture, margin
+    return 0, 0.0
 
 
 def _data(data: DatasetSpec) -> dict[str, Any]:
     """Return how pictures become the network's input."""
     images = data.images
     return {
-        "tag": images.tag,
         "title": data.title,
         "size": data.size,
         "channels": images.channels,

@@ -125,7 +125,7 @@ def test_bundled_samples_fit_their_data_set() -> None:
     assert pixels.dtype == torch.uint8 and pixels.shape[1:] == (data.channels, data.size, data.size)
     assert len(labels) == len(pixels) and set(labels.tolist()) == set(range(data.num_classes))
     for tag in ("in1k", "cifar10"):
-        with pytest.raises(InputError, match=f"no bundled images of '{tag}', only of fmnist:"):
+        with pytest.raises(InputError, match=f"no bundled test images of '{tag}', only of fmnist:"):
             samples(tag)
 
 

@@ -68,6 +68,8 @@ def test_a_camera_is_scaled_to_the_network(tmp_path: Path) -> None:
     assert changes[0] == "scaled from 112x112" and changes[1].startswith("events of 0.09")
     x = Transform(SACCADES, STEPS)(path, sensor=(112, 112))
     assert (x[:, 0].numpy() == frames).all()
+    with pytest.raises(InputError, match="a sensor is of a recording of events, and none is given"):
+        Transform(SACCADES, STEPS)(np.zeros((28, 28), np.uint8), sensor=(112, 112))
 
 
 def test_the_square_centre_is_what_counts(tmp_path: Path) -> None:

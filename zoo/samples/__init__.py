@@ -26,8 +26,8 @@ def samples(tag: str) -> tuple[Tensor, Tensor]:
     tags = sorted(file.stem for file in FOLDER.glob("*.safetensors") if DRAWINGS not in file.name)
     if tag not in tags:
         raise InputError(
-            f"no bundled images of {tag!r}, only of {', '.join(tags)}: give image files, or a data "
-            "set (--images FILE ... or --data SOURCE)"
+            f"no bundled test images of {tag!r}, only of {', '.join(tags)}: give image files, or a "
+            "data set (--images FILE ... or --data SOURCE)"
         )
     return _read(FOLDER / f"{tag}.safetensors")
 

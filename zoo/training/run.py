@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 
 SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
 MAX_SHOWN = 10  # names of classes in a message
+# What is said of a recipe for data of one's own, where it is set.
+ANNOUNCED = (
+    *("epochs", "batch_size", "lr", "crop_padding", "resized_crop", "flip_alternating"),
+    *("prune", "weight_bits", "synops_weight", "spikes_weight"),
+)
 # The fields of a network that --config cannot change, and what they follow from.
 FIXED = {
     "steps": "T of the name",
@@ -198,8 +203,7 @@ def _announce(data: DatasetSpec, recipe: Recipe, images: Split, test: Split) -> 
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (data.mean, data.std))
     size = f"{data.size} x {data.size}"
     log.info("%s pixels, %s, mean %s, std %s", size, colours, mean, std)
-    keys = ("epochs", "batch_size", "lr", "crop_padding", "resized_crop", "flip_alternating")
-    values = {key: getattr(recipe, key) for key in keys}
+    values = {key: getattr(recipe, key) for key in ANNOUNCED}
     chosen = ", ".join(f"{key} = {value}" for key, value in values.items() if value)
     log.info("recipe: %s; --set changes it", chosen)
 

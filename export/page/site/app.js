@@ -17,7 +17,7 @@ const state = {
   page: null, // page.json
   networks: { wasm: new Map(), webgpu: new Map() }, // name -> Network, loaded and proved
   network: null,
-  pictures: new Map(), // tag -> samples/TAG.json
+  pictures: new Map(), // TAG-SIZE -> samples/TAG-SIZE.json
   pixels: null,
   title: "", // of the picture
   sample: -1, // which of the bundled pictures it is
@@ -41,14 +41,20 @@ async function start() {
   $("gallery").hidden = names.length < 2;
   drawGallery();
   offerGraphics();
-  await choose(asked());
+  try {
+    await choose(asked());
+  } catch (error) {
+    await choose(state.page.models[0].name);
+    throw error;
+  }
 }
 
-/** The network that the address names, else the first. */
+/** The network that the address names; without a name the first. */
 function asked() {
   const names = state.page.models.map(({ name }) => name);
-  const name = location.hash.slice(1);
-  return names.includes(name) ? name : names[0];
+  const name = decodeURIComponent(location.hash.slice(1)) || names[0];
+  if (names.includes(name)) return name;
+  throw new Error(`“${name}” is no network of this page: choose one above.`);
 }
 
 /** Offer the graphics processor where the browser has one that it lets a page use. */
@@ -90,14 +96,14 @@ function useProcessor(reason, turn) {
 async function loadOn(provider, name) {
   const networks = state.networks[provider];
   if (!networks.has(name)) {
-    const record = await json(`models/${name}.json`);
+    const record = { ...(await json(`models/${name}.json`)), runtime: state.page.runtime };
     const megabytes = (record.bytes / 1e6).toFixed(1);
     $("loading-text").textContent = `Loading ${name}, ${megabytes} MB, and onnxruntime-web`;
     $("loading").hidden = false;
     try {
       const { Network } = await import("./network.js");
       const network = await Network.load(record, provider, (share) => ($("progress").value = share));
-      network.proof = await prove(network, await picturesOf(record.data.tag));
+      network.proof = await prove(network, await picturesOf(record.pictures));
       networks.set(name, network);
     } finally {
       $("loading").hidden = true;
@@ -106,9 +112,9 @@ async function loadOn(provider, name) {
   return networks.get(name);
 }
 
-async function picturesOf(tag) {
-  if (!state.pictures.has(tag)) state.pictures.set(tag, await json(`samples/${tag}.json`));
-  return state.pictures.get(tag);
+async function picturesOf(name) {
+  if (!state.pictures.has(name)) state.pictures.set(name, await json(`samples/${name}.json`));
+  return state.pictures.get(name);
 }
 
 async function choose(name) {
@@ -118,7 +124,7 @@ async function choose(name) {
   if (turn !== state.turn) return; // another choice came meanwhile
   const { record, proof } = network;
   const { data } = record;
-  const other = state.network?.record.data.tag !== data.tag;
+  const other = state.network?.record.pictures !== record.pictures;
   Object.assign(state, { network, run: [] });
   $("main").hidden = false;
   $("steps").textContent = record.steps;
@@ -182,13 +188,9 @@ function decodePixels(base64) {
   return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 }
 
-const picturesNow = () => state.pictures.get(state.network.record.data.tag);
+const picturesNow = () => state.pictures.get(state.network.record.pictures);
 const samplePixels = (index) => decodePixels(picturesNow().pixels[index]);
-
-function sampleTitle(index) {
-  const { labels, source } = picturesNow();
-  return `${state.network.record.data.classes[labels[index]]}, of the ${source}`;
-}
+const sampleTitle = (index) => picturesNow().titles[index];
 
 async function open(blob) {
   try {
@@ -415,6 +417,7 @@ function drawLayer() {
   const trains = state.run.map((step) => step.spikes.get(state.layer));
   paint($("raster"), trains.length, neurons, (i) => heat(trains[i % trains.length][Math.floor(Math.floor(i / trains.length) * every)]));
   $("raster").style.height = `${neurons}px`;
+  $("raster-steps").replaceChildren(...trains.map((_, i) => element("span", String(i + 1))));
 }
 
 function drawEnergy(rows) {
@@ -462,11 +465,11 @@ function drawParts(rows, { prices }) {
 async function compare() {
   const { pixels, network: chosen } = state;
   const turn = state.turn;
-  const tags = new Map(state.page.models.map(({ name, tag }) => [name, tag]));
+  const kinds = new Map(state.page.models.map(({ name, pictures }) => [name, pictures]));
   $("compare").disabled = true;
   try {
     for (const line of $("networks").tBodies[0].rows) {
-      if (tags.get(line.dataset.name) !== chosen.record.data.tag) continue;
+      if (kinds.get(line.dataset.name) !== chosen.record.pictures) continue;
       const network = await load(line.dataset.name);
       const { record } = network;
       const last = (await runSteps(network, pixels)).at(-1);

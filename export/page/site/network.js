@@ -11,13 +11,16 @@ const NEXT = ".membrane.next";
 export class Network {
   /**
    * Load a network.
-   * @param {Object} record models/NAME.json
+   * @param {Object} record models/NAME.json, and the bytes of each file of the runtime
    * @param {"wasm" | "webgpu"} provider what computes it
-   * @param {(share: number) => void} progress told the share of the file that is there
+   * @param {(share: number) => void} progress told the share of the files that is there
    */
   static async load(record, provider, progress) {
-    const ort = await runtime(provider);
-    const file = await fetchWhole(`models/${record.name}.onnx`, record.bytes, progress);
+    const [, wasm] = BUILDS[provider];
+    const total = record.bytes + record.runtime[wasm];
+    const seen = (before) => (bytes) => progress((before + bytes) / total);
+    const ort = await runtime(provider, record.runtime[wasm], seen(0));
+    const file = await fetchWhole(`models/${record.name}.onnx`, record.bytes, seen(record.runtime[wasm]));
     const session = await ort.InferenceSession.create(file, { executionProviders: [provider] });
     return new Network(record, session, ort.Tensor);
   }
@@ -58,10 +61,10 @@ export class Network {
 }
 
 /** A build of onnxruntime-web, fetched once. */
-async function runtime(provider) {
+async function runtime(provider, bytes, progress) {
   const [script, wasm] = BUILDS[provider];
   const ort = await import(`./runtime/${script}`);
-  ort.env.wasm.wasmPaths = { wasm: new URL(`./runtime/${wasm}`, import.meta.url).href };
+  ort.env.wasm.wasmBinary ??= (await fetchWhole(`runtime/${wasm}`, bytes, progress)).buffer;
   ort.env.wasm.numThreads = 1; // threads need headers that a static host does not send
   return ort;
 }
@@ -78,7 +81,7 @@ async function fetchWhole(path, bytes, progress) {
     if (done + value.length > bytes) throw new Error(`${path} is longer than the ${bytes} bytes that were exported`);
     whole.set(value, done);
     done += value.length;
-    progress(done / bytes);
+    progress(done);
   }
   if (done < bytes) throw new Error(`${path} has ${done} of the ${bytes} bytes that were exported`);
   return whole;

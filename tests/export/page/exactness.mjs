@@ -13,11 +13,9 @@ const { Network } = await import(at("network.js"));
 const { operations } = await import(at("conventions.js"));
 const { places, runSteps } = await import(at("run.js"));
 
-const record = json(`models/${name}.json`);
-const pictures = json(`samples/${record.data.tag}.json`);
+const record = { ...json(`models/${name}.json`), runtime: json("page.json").runtime };
+const pictures = json(`samples/${record.pictures}.json`);
 // What a browser would fetch from the server.
-const ort = await import(at("runtime/ort.wasm.bundle.min.mjs"));
-ort.env.wasm.wasmBinary = readFileSync(`${folder}/runtime/ort-wasm-simd-threaded.wasm`);
 globalThis.fetch = async (path) => new Response(readFileSync(`${folder}/${path}`));
 const network = await Network.load(record, "wasm", () => {});
 

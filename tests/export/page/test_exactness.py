@@ -16,6 +16,7 @@ from torch import nn
 from export.energy import estimate
 from export.energy.operations import Operation
 from export.page import write_page
+from export.prepare.quantize import quantize_weights
 from zoo.danet import DANet
 from zoo.images import to_input
 from zoo.saccades import with_saccades
@@ -34,10 +35,16 @@ NETWORKS = {
 def picture(model: DANet, folder: Path, index: int) -> torch.Tensor:
     """One of the pictures of a page, as the network takes it."""
     data = model.known_origin.data
-    about = json.loads((folder / "samples" / f"{data.images.tag}.json").read_text())
+    about = json.loads((folder / "samples" / f"{data.images.tag}-{data.size}.json").read_text())
     raw = bytearray(base64.b64decode(about["pixels"][index]))
     pixels = torch.frombuffer(raw, dtype=torch.uint8).view(1, *about["shape"])
     return to_input(with_saccades(pixels, data, model.config.steps), data)
+
+
+def page_name(model: DANet) -> str:
+    """A network's name in a page, with the format of rounded weights."""
+    origin = model.known_origin
+    return origin.name + ("" if origin.weight_format == "float32" else f".{origin.weight_format}")
 
 
 def ran(model: DANet, folder: Path) -> dict[str, Any]:
@@ -45,7 +52,7 @@ def ran(model: DANet, folder: Path) -> dict[str, Any]:
     write_page([model], folder)
     node = shutil.which("node")
     assert node, "this test needs Node.js, Debian's package nodejs"
-    command = [node, str(SCRIPT), str(folder), model.known_origin.name]
+    command = [node, str(SCRIPT), str(folder), page_name(model)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
@@ -55,7 +62,7 @@ def ran(model: DANet, folder: Path) -> dict[str, Any]:
 def check(model: DANet, folder: Path) -> None:
     """Compare the spikes of every layer, the logits, and what each row does by every convention."""
     result = ran(model, folder)
-    record = json.loads((folder / "models" / f"{model.known_origin.name}.json").read_text())
+    record = json.loads((folder / "models" / f"{page_name(model)}.json").read_text())
     x = picture(model, folder, record["recorded"]["picture"])
     assert result["spikes"] == record["recorded"]["spikes"]
     assert sum(places[0] for step in result["spikes"] for places in step.values()) > 100
@@ -81,6 +88,11 @@ def key(operation: Operation) -> str:
 def test_a_page_computes_and_counts_what_python_does(name: str, tmp_path: Path) -> None:
     size = 32 if "cifar10" in name else 28
     check(lively(name, size, **NETWORKS[name]), tmp_path)
+
+
+@pytest.mark.slow
+def test_rounded_weights_run_as_they_are_exported(tmp_path: Path) -> None:
+    check(quantize_weights(lively("danet20-t2.fmnist", 28, widths=(4, 6, 8)), "int8"), tmp_path)
 
 
 @pytest.mark.slow

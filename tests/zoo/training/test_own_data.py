@@ -148,7 +148,7 @@ def test_a_model_is_classified_with_by_class_names(
     assert row["prediction"] in CLASSES
     assert run("classify", trained / "run" / "model") == 2
     assert capsys.readouterr().err.endswith(
-        "no bundled images of 'pets', only of fmnist: give image files, or a data set "
+        "no bundled test images of 'pets', only of fmnist: give image files, or a data set "
         "(--images FILE ... or --data SOURCE)\n"
     )
     assert run("evaluate", trained / "run" / "model") == 2

@@ -1,0 +1,45 @@
+"""The folder of a page: its pictures, and what an earlier page left in it."""
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.networks import lively
+
+from export.page import write_page
+from zoo.errors import ExportError, InputError
+from zoo.images import read_image
+
+SMALL = {"widths": (4, 6, 8)}
+
+
+def test_pictures_of_ones_own_stand_in_for_bundled_ones(tmp_path: Path) -> None:
+    model = lively("danet20-t2.tin200", 24, **SMALL)
+    with pytest.raises(ExportError, match=r"none of Tiny-ImageNet are bundled: .* --images FILE"):
+        write_page([model], tmp_path / "page")
+    files = [tmp_path / f"{name}.png" for name in ("cat", "dog")]
+    for seed, file in enumerate(files):
+        pixels = np.random.default_rng(seed).integers(0, 256, (50, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(file)
+    write_page([model], tmp_path / "page", pictures=files)
+    pictures = json.loads((tmp_path / "page" / "samples" / "tin200-24.json").read_text())
+    assert pictures["titles"] == ["cat.png", "dog.png"] and pictures["shape"] == [3, 24, 24]
+    first = base64.b64decode(pictures["pixels"][0])
+    assert first == read_image(files[0], model.known_origin.data).numpy().tobytes()
+    (tmp_path / "notes.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"notes\.png is not an image that can be read"):
+        write_page([model], tmp_path / "page", pictures=[tmp_path / "notes.png"])
+    with pytest.raises(ExportError, match="networks of N-MNIST take recordings"):
+        write_page([lively("danet20-t2.nmnist", 34, **SMALL)], tmp_path / "other", pictures=files)
+
+
+def test_a_page_replaces_the_one_before(tmp_path: Path) -> None:
+    for name in ("danet20-t1.fmnist", "danet20b-t1.fmnist"):
+        write_page([lively(name, 28, **SMALL)], tmp_path)
+    (tmp_path / "models" / "notes.txt").write_text("of somebody")
+    write_page([lively("danet20b-t1.fmnist", 28, **SMALL)], tmp_path)
+    found = sorted(path.name for path in (tmp_path / "models").iterdir())
+    assert found == ["danet20b-t1.fmnist.json", "danet20b-t1.fmnist.onnx", "notes.txt"]
