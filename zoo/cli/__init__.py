@@ -18,6 +18,7 @@ from contextlib import suppress
 import zoo
 from zoo import terminal
 from zoo.cli import (
+    attack,
     check,
     classify,
     convert,
@@ -48,6 +49,7 @@ COMMANDS = (
     verify,
     check,
     energy,
+    attack,
     page,
     train,
     stages,
