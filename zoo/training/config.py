@@ -91,6 +91,10 @@ class Recipe(CheckedRecord):
     distill: Share = 0.5  # share of the teacher in the loss, where there is one
     temperature: Positive = 4.0  # of teacher and student
 
+    # learn from the worst picture whose pixels differ by at most so many steps of 1/255
+    adversarial_eps: Annotated[float, between(0, 127)] = 0.0
+    adversarial_steps: Annotated[int, between(1, 100)] = 1  # of the search: FGSM, or more: PGD
+
     # the neurons in training: as they are, or as an ANN's of so many levels, which become spikes
     activation: Literal["spikes", "qcfs"] = "spikes"
     levels: Annotated[int, between(1, 255)] = 4
@@ -130,6 +134,8 @@ class Recipe(CheckedRecord):
             raise ConfigError(
                 "prune_epochs, prune_method and prune_scope need prune: set it too, as 0.9"
             )
+        if not self.adversarial_eps and self.adversarial_steps != 1:
+            raise ConfigError("adversarial_steps need adversarial_eps: set it too, as 4")
         if self.activation == "spikes" and self.levels != 4:
             raise ConfigError('levels are of activation = "qcfs": set that too')
         if self.activation == "qcfs" and self.t_schedule:

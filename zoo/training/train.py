@@ -27,6 +27,7 @@ from zoo.errors import ConfigError, ZooError
 from zoo.images import normalise
 from zoo.processor import has_bfloat16
 from zoo.training import checkpoint, parallel
+from zoo.training.adversarial import worst_near
 from zoo.training.config import Recipe
 from zoo.training.data import Split
 from zoo.training.ema import ModelEma
@@ -126,7 +127,7 @@ class Trainer:
         self.accelerator = parallel.accelerator(shard=run.options.shard)
         self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
         self._check_processes()
-        self._check_ann()
+        self._check_images()
         self.device: torch.device = self.accelerator.device
         bf16 = self.recipe.bf16
         self.bf16 = bf16 is True or (bf16 == "auto" and has_bfloat16(self.device))
@@ -225,16 +226,11 @@ class Trainer:
     def _check_processes(self) -> None:
         """Raise `ConfigError` for what needs whole weights, or all images, in each process."""
         recipe = self.recipe
-        kinds = (
-            recipe.prune,
-            recipe.weight_bits,
-            recipe.synops_weight,
-            recipe.activation == "qcfs",
-        )
-        if self.run.options.shard and any(kinds):
+        keys = ("prune", "weight_bits", "synops_weight", "adversarial_eps")
+        whole = recipe.activation == "qcfs" or any(getattr(recipe, key) for key in keys)
+        if self.run.options.shard and whole:
             raise ConfigError(
-                "prune, weight_bits, synops_weight and activation need whole weights: "
-                "leave out --shard"
+                f"{', '.join(keys)} and activation need whole weights: leave out --shard"
             )
         if self.ranks > 1 and recipe.prune and recipe.prune_scope == "synops":
             raise ConfigError(
@@ -242,13 +238,13 @@ class Trainer:
                 "prune_scope=global"
             )
 
-    def _check_ann(self) -> None:
-        """Raise `ConfigError` for what no ANN stands for."""
-        if self.recipe.activation != "qcfs":
-            return
-        check_config(self.model)
-        if self.spec.events:
-            raise ConfigError("activation = 'qcfs' is for still images, not for events")
+    def _check_images(self) -> None:
+        """Raise `ConfigError` for what is for still images alone, or for other neurons."""
+        recipe = self.recipe
+        if self.spec.events and (recipe.activation == "qcfs" or recipe.adversarial_eps):
+            raise ConfigError("activation and adversarial_eps are for still images, not for events")
+        if recipe.activation == "qcfs":
+            check_config(self.model)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         """Go on from the state of a checkpoint."""
@@ -317,6 +313,8 @@ class Trainer:
             counts = read_events(self.net)
         self.optimizer.sgd.zero_grad(set_to_none=True)
         with self.forms.applied():
+            if recipe.adversarial_eps:
+                x = worst_near(self.net, x, targets, recipe, self.spec, random)
             with (
                 record_firing_rates(recorded) as rates,
                 counts as events,

@@ -114,6 +114,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rewired": {"prune": 0.8, "prune_method": "gradr", "prune_epochs": (0, 1.7)},
     "eight bits": {"weight_bits": 8, "ema": 0.5},
     "one bit": {"weight_bits": 1, "prune": 0.5, "prune_scope": "layer"},
+    "attacked": {"adversarial_eps": 8.0, "adversarial_steps": 2},
     "paid": {"synops_weight": 2.0, "spikes_weight": 0.5},
     "fast": {
         "schedule": "linear",
@@ -580,6 +581,28 @@ def test_a_teacher_is_followed(fit: Any) -> None:
     _, taught = fit("taught", recipe, teacher=teacher)
     assert set(asked) == {(8, 1, 8, 8)} and len(asked) == 24
     assert taught["test_top1"] == pytest.approx(2 / 11)  # of eleven images, those of class 3
+
+
+def test_a_teacher_s_whole_share_needs_no_labels(
+    tiny: Callable[..., DANet], tmp_path: Path
+) -> None:
+    """Permuted labels give the same weights, bit for bit (S2-BNN, Shen et al. 2021)."""
+    recipe = replace(RECIPE, distill=1.0, label_smoothing=0.1, mixup=0.0, cutmix=0.0)
+    given = images(24)
+    results = []
+    for name, labels in (("right", given.labels), ("permuted", given.labels.flip(0))):
+        torch.manual_seed(7)
+        model = tiny(widths=(8, 8))
+        split = Images(given.pixels, labels)
+        train(
+            model,
+            TrainingRun(
+                recipe, split, images(11), tmp_path / name, teacher=lambda x: x.flatten(1)[:, :5]
+            ),
+        )
+        results.append(model.state_dict())
+    right, permuted = results
+    assert all(torch.equal(right[key], permuted[key]) for key in right)
 
 
 def test_the_number_of_steps_follows_its_schedule(
