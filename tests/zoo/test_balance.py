@@ -1,13 +1,11 @@
 """An ANN's ResNet fires, in many steps, as often as its ReLUs say."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from support.anns import ResNet, lively_ann
 
 import zoo
 from zoo.balance import balance
@@ -20,67 +18,9 @@ from zoo.neurons import Lif
 ARCH = "spiking-resnet20-t8.cifar10"
 
 
-class BasicBlock(nn.Module):
-    """As torchvision's, with its names."""
-
-    def __init__(self, cin: int, cout: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(cin, cout, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(cout)
-        self.conv2 = nn.Conv2d(cout, cout, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(cout)
-        self.downsample: nn.Module | None = None
-        if stride != 1:
-            conv = nn.Conv2d(cin, cout, 1, stride, bias=False)
-            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(cout))
-
-    def forward(self, x: Tensor) -> Tensor:
-        branch = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        total: Tensor = branch + shortcut
-        return total.relu()
-
-
-class ResNet(nn.Module):
-    """An ANN for 32 pixels, with the names of torchvision's and timm's."""
-
-    def __init__(self, blocks: Sequence[int] = (3, 3, 3), widths: Sequence[int] = (16, 32, 64)):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        before = widths[0]
-        for stage, (number, width) in enumerate(zip(blocks, widths, strict=True), 1):
-            layers = []
-            for index in range(number):
-                layers.append(BasicBlock(before, width, 2 if index == 0 and stage > 1 else 1))
-                before = width
-            self.add_module(f"layer{stage}", nn.Sequential(*layers))
-        self.stages = len(blocks)
-        self.fc = nn.Linear(before, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.bn1(self.conv1(x)).relu()
-        for stage in range(1, self.stages + 1):
-            x = self.get_submodule(f"layer{stage}")(x)
-        logits: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
-        return logits
-
-
-def lively(ann: ResNet) -> ResNet:
-    """Give random weights the statistics that images leave in their BatchNorms."""
-    for module in ann.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.uniform_(module.bias, -0.3, 0.3)
-            module.momentum = None  # the mean of all batches
-    with torch.no_grad():
-        ann.train()(torch.randn(64, 3, 32, 32))
-    return ann.eval()
-
-
 @pytest.fixture
 def ann() -> ResNet:
-    return lively(ResNet())
+    return lively_ann(ResNet())
 
 
 def saved(ann: ResNet, path: Path) -> Path:
@@ -90,7 +30,7 @@ def saved(ann: ResNet, path: Path) -> Path:
 
 def test_rates_come_to_what_the_relus_give() -> None:
     """The more steps, the nearer: rates of a few blocks, as errors of many add up."""
-    ann = lively(ResNet((1, 2, 1), (8, 16, 32)))
+    ann = lively_ann(ResNet((1, 2, 1), (8, 16, 32)))
     x = torch.randn(8, 3, 32, 32)
     errors = []
     for steps in (4, 32, 256):
