@@ -1,6 +1,7 @@
-"""A small training run in a process of its own, which prints each step.
+"""Small training runs, one after the other, in a process of their own, which prints each step.
 
-It is started as `python small.py RUN [--shard] [RECIPE as JSON]`; torchrun starts several of them.
+It is started as `python small.py FOLDER [--shard] [RECIPE as JSON] ...`, and the runs lie in
+FOLDER/0, FOLDER/1, ...; torchrun starts several of them.
 """
 
 import json
@@ -58,6 +59,7 @@ def main(run: Path, shard: bool, recipe: Recipe) -> None:
 
 
 if __name__ == "__main__":
-    arguments = [word for word in sys.argv[1:] if word != "--shard"]
-    overrides = json.loads(arguments[1]) if len(arguments) > 1 else {}
-    main(Path(arguments[0]), "--shard" in sys.argv, Recipe.from_dict(RECIPE | overrides))
+    folder, *recipes = [word for word in sys.argv[1:] if word != "--shard"]
+    for number, text in enumerate(recipes or ["{}"]):
+        recipe = Recipe.from_dict(RECIPE | json.loads(text))
+        main(Path(folder) / str(number), "--shard" in sys.argv, recipe)
