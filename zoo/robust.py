@@ -43,6 +43,7 @@ ALPHAS = (0.5, 1.0, 2.0, 4.0)  # of the surrogates; those above are sharp
 PLAIN = 2.0  # snnTorch's own, for what is checked through one surrogate
 PGD_STEPS, MORE_STEPS = 20, 50
 RESTARTS = 2  # of PGD for images that one start left right
+APGD_STEPS = 100
 QUERIES = 1000  # of Square for each image
 HUGE = 0.5  # a change of pixels that leaves nothing of a picture
 SLACK = 0.01  # share of the images by which a check may be off
@@ -295,7 +296,7 @@ class _Batch:
             self.net, version="custom", attacks=kinds, eps=self.eps, seed=0, device=x.device
         )
         attack.verbose = False
-        attack.apgd.n_restarts = 1
+        attack.apgd.n_restarts, attack.apgd.n_iter = 1, APGD_STEPS
         attack.square.n_queries = QUERIES
         changed, _ = attack.run_standard_evaluation(x, labels, batch_size=BATCH)
         return _is_right(self.net, changed, labels)

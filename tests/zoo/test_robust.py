@@ -71,6 +71,7 @@ def test_an_image_is_robust_where_every_attack_leaves_it_right(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(robust, "ALPHAS", (1.0, 2.0))
+    monkeypatch.setattr(robust, "APGD_STEPS", 5)
     monkeypatch.setattr(robust, "QUERIES", 5)
     monkeypatch.setattr(robust, "PGD_STEPS", 4)
     monkeypatch.setattr(robust, "MORE_STEPS", 6)

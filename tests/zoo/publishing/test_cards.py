@@ -54,7 +54,7 @@ def test_writing_them_again_repairs_a_drift(
         ROOT / "weights" / "results.csv"
     ).read_text()
     with Image.open(tmp_path / cards.PLOT) as plot:
-        assert plot.size == (1620, 480) and len(plot.convert("RGB").getcolors(2**16) or []) > 10
+        assert plot.size == (2160, 480) and len(plot.convert("RGB").getcolors(2**16) or []) > 10
 
 
 @pytest.mark.parametrize("page", ["no place for a table", cards.BEGIN, cards.END])
