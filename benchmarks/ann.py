@@ -65,9 +65,8 @@ def main() -> None:
         recipe = Recipe.from_dict(recipe.to_dict() | {"source": options.data})
     split = load_data(data, recipe, "test", model.config.steps)
     ann = 100 * lines(options.run)[-1]["ann_top1"]
-    print(
-        f"{model.known_origin.name}, {recipe.levels} levels; torch {torch.__version__}, {processor()}"
-    )
+    name = model.known_origin.name
+    print(f"{name}, {recipe.levels} levels; torch {torch.__version__}, {processor()}")
     print(f"| T | top-1, {recipe.evaluated} | below its ANN ({ann:.2f} %) |\n|---|---|---|")
     for steps in options.steps:
         fire_for(model, steps)
