@@ -26,7 +26,7 @@ test: .venv/tools .venv/interop
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 -m "not slow"
-	$(BIN)/pytest -n 2 -m slow
+	$(BIN)/pytest -n 3 -m slow # which wait for processes of their own
 
 interop: .venv/interop
 	$(BIN)/pytest -n 2 tests/interop
