@@ -1,15 +1,20 @@
 """Networks that were trained as ANNs (QCFS): how near their spikes come, at several T.
 
-    python benchmarks/ann.py RUN [--data SOURCE] [--steps 2 4 8 16] [--against RUN]
+    python benchmarks/ann.py RUN [--data SOURCE] [--steps 2 4 8 16]
+    python benchmarks/ann.py speed [NAME ...]
 
 `RUN` is the folder of a run with `activation = "qcfs"`. Its network fires for each T, with half a
 threshold over that T, on the whole split that the run evaluates; the ANN's accuracy is the run's.
-`--against` is a run that trained the spikes themselves: what an image cost there and here.
+`speed` times steps of training as an ANN and of the spikes themselves, by the neurons of the name,
+which take turns: medians of processor time, one thread.
 """
 
 import argparse
 import json
+import statistics
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +27,13 @@ from zoo.files import read_json
 from zoo.neurons import Lif
 from zoo.processor import processor
 from zoo.training.config import Recipe
+from zoo.training.data import Images
 from zoo.training.evaluate import count_correct
 from zoo.training.qcfs import norms_before
 from zoo.training.run import load_data
+from zoo.training.train import Trainer, TrainingRun
+
+ROUNDS, BATCH = 9, 64
 
 
 @torch.no_grad()
@@ -43,19 +52,48 @@ def lines(run: Path) -> list[dict[str, Any]]:
     return list(map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()))
 
 
-def milliseconds(run: Path) -> float:
-    """Return the processor time of a training image."""
-    log = lines(run)
-    return 1000 * sum(line["core_seconds"] for line in log) / sum(line["images"] for line in log)
+def speed(names: list[str]) -> None:
+    """Print what a training image costs as an ANN, and of spikes at the T of the name."""
+    torch.set_num_threads(1)
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            trainers = [_trainer(name, kind, Path(folder) / kind) for kind in ("qcfs", "spikes")]
+            seconds: list[list[float]] = [[], []]
+            for number in range(1 + ROUNDS):
+                for trainer, times in zip(trainers, seconds, strict=True):
+                    pixels, labels = next(trainer.data.training(trainer.sampler, number))
+                    began = time.process_time()
+                    trainer._update(pixels, labels)
+                    times.append(time.process_time() - began)
+                    trainer.step += 1
+        ann, spikes = (1000 * statistics.median(times[1:]) / BATCH for times in seconds)
+        said = f"{ann:.2f} ms an image as an ANN, {spikes:.2f} ms of spikes: {ann / spikes:.0%}"
+        print(f"{name}: {said}")
+
+
+def _trainer(name: str, activation: str, folder: Path) -> Trainer:
+    model = zoo.create(name, **({"beta": 1.0, "reset": "subtract"} if activation == "qcfs" else {}))
+    data = model.known_origin.data
+    values = {"dataset": data.tag, "epochs": 1, "batch_size": BATCH, "activation": activation}
+    shape = (BATCH * (ROUNDS + 1), data.channels, data.size, data.size)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
+    images = Images(pixels, torch.arange(len(pixels)) % data.num_classes)
+    recipe = Recipe.from_dict(values)
+    trainer = Trainer(model, TrainingRun(recipe, images, images, folder))
+    set_steps(trainer.net, recipe.steps_at(0, model.config.steps))
+    return trainer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, help="a run's folder, or the word speed")
+    parser.add_argument("names", nargs="*", default=["spiking-resnet20-t4.fmnist"])
     parser.add_argument("--data")
     parser.add_argument("--steps", nargs="+", type=int, default=[1, 2, 4, 8, 16])
-    parser.add_argument("--against", type=Path)
     options = parser.parse_args()
+    if options.run == Path("speed"):
+        speed(options.names)
+        return
     recipe = Recipe.from_dict(read_json(options.run / "recipe.json")["recipe"])
     if recipe.activation != "qcfs":
         raise ConfigError(f"{options.run} trained spikes: a run with activation=qcfs is needed")
@@ -74,9 +112,6 @@ def main() -> None:
             correct, images = count_correct(model, split, data)
         top1 = 100 * correct / images
         print(f"| {steps} | {top1:.2f} % | {ann - top1:.2f} |", flush=True)
-    if options.against:
-        here, there = milliseconds(options.run), milliseconds(options.against)
-        print(f"{here:.2f} ms of a core for a training image, {here / there:.0%} of {there:.2f}")
 
 
 if __name__ == "__main__":
