@@ -242,7 +242,7 @@ def _steadiest(model: DANet, x: Tensor) -> tuple[int, float]:
     """
     axis = 1 if model.known_origin.data.events else 0
     best, seen = (0, 0.0), 0
-    for part in x.double().split(CANDIDATES, axis):
+    for part in torch.split(x.double(), CANDIDATES, axis):
         picture, margin = _steadiest_of(model, part)
         if margin > best[1]:
             best = seen + picture, margin

@@ -1,6 +1,7 @@
 """Take a model folder into `weights/` and the manifest, with what was measured of it.
 
     python -m zoo.publishing.bundle FOLDER [--energy REPORT.json] [--onnx EVALUATION.json]
+        [--attack ATTACK.json]
 
 For maintainers, in a checkout; `make adopt` exports, verifies and measures a model first.
 """
@@ -21,7 +22,7 @@ from zoo.names import ModelSpec
 from zoo.provenance import ENERGY_FILE, METRICS_FILE, UNKNOWN
 from zoo.publishing import cards
 from zoo.publishing.entry import describe, no_record
-from zoo.publishing.figures import energy_figures, exported_figures
+from zoo.publishing.figures import attacked_figures, energy_figures, exported_figures
 
 __all__ = ["best_datasets", "bundle", "main"]
 
@@ -33,12 +34,14 @@ def bundle(
     target: Path,
     report: dict[str, Any] | None = None,
     evaluation: dict[str, Any] | None = None,
+    attacked: dict[str, Any] | None = None,
 ) -> WeightsSpec:
     """Copy the model in `folder` to `target/NAME` and return its manifest entry.
 
-    The entry has the energy of `report` and the accuracy of the exported file in `evaluation`,
-    where there are such. Raises `WeightsError`, and copies nothing, for data that are not the
-    zoo's, weights of unknown training, and figures that do not belong to the model.
+    The entry has the energy of `report`, the accuracy of the exported file in `evaluation` and that
+    under attack in `attacked`, where there are such. Raises `WeightsError`, and copies nothing, for
+    data that are not the zoo's, weights of unknown training, and figures that do not belong to the
+    model.
     """
     entry = describe(folder)
     if entry.provenance == UNKNOWN:
@@ -52,8 +55,11 @@ def bundle(
     figures = {}
     if report is not None:
         figures[ENERGY_FILE] = energy_figures(report)
+    metrics = entry.metrics
     if evaluation is not None:
-        figures[METRICS_FILE] = exported_figures(entry.metrics, evaluation)
+        metrics = figures[METRICS_FILE] = exported_figures(metrics, evaluation)
+    if attacked is not None:
+        figures[METRICS_FILE] = attacked_figures(entry.name, metrics, attacked)
     destination = target / entry.name
     destination.mkdir(parents=True, exist_ok=True)
     for file in entry.files:
@@ -91,13 +97,14 @@ def best_datasets(weights: Mapping[str, WeightsSpec]) -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command: take the folder in, write the manifest, then every page that repeats it."""
     args = _parser().parse_args(arguments)
-    report, evaluation = (
-        None if path is None else read_json(path, WeightsError) for path in (args.energy, args.onnx)
+    report, evaluation, attacked = (
+        None if path is None else read_json(path, WeightsError)
+        for path in (args.energy, args.onnx, args.attack)
     )
     target = weights_folder()
     path = target / "manifest.json"
     before = Manifest.read(path)
-    entry = bundle(args.folder, target, report, evaluation)
+    entry = bundle(args.folder, target, report, evaluation, attacked)
     weights = before.weights | {entry.name: entry}
     Manifest(weights, best_datasets(weights)).write(path)
     read_manifest.cache_clear()
@@ -132,6 +139,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="EVALUATION.json",
         help="the accuracy and speed of its export: what `zoo evaluate FILE.onnx --json` prints",
+    )
+    parser.add_argument(
+        "--attack",
+        type=Path,
+        metavar="ATTACK.json",
+        help="its accuracy under attack: what `zoo attack NAME --json` prints",
     )
     return parser
 

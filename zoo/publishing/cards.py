@@ -18,7 +18,7 @@ from zoo.errors import ConfigError, ZooError
 from zoo.files import write_text
 from zoo.manifest import Manifest, WeightsSpec, read_manifest, weights_folder
 from zoo.names import ModelSpec
-from zoo.publishing.figures import microjoules, training_hours
+from zoo.publishing.figures import microjoules, training_hours, under_attack
 from zoo.publishing.model_card import model_card
 from zoo.publishing.plot import plot
 
@@ -34,7 +34,8 @@ HEADINGS = (
 )
 COLUMNS = (
     "name", "data", "provenance", "licence", "steps", "parameters", "top1", "split", "images",
-    "top1_float32", "onnx_top1", "onnx_milliseconds", "training_hours", "trained_on",
+    "top1_float32", "robust_top1", "robust_eps", "robust_images",
+    "onnx_top1", "onnx_milliseconds", "training_hours", "trained_on",
     "initialised_from", "training_hours_total", "core_hours", "core_hours_total",
     "profile", "convention", "energy_uj", "energy_lo_uj", "energy_hi_uj",
     "images_lo_uj", "images_hi_uj", "synops", "firing_rate", "zeros", "weight_bits", "repo",
@@ -55,6 +56,8 @@ def _row(entry: WeightsSpec) -> tuple[str, ...]:
     top1 = milliseconds = hours = synops = firing_rate = ""
     if "top1" in metrics:
         top1 = f"{metrics['top1']:.2%} on {metrics['images']:,} {metrics['split']} images"
+    if "robust_top1" in metrics:
+        top1 += f"; under attack {under_attack(metrics)}"
     if energy:
         synops, firing_rate = f"{energy['synops'] / 1e6:.2f} M", f"{energy['firing_rate']:.1%}"
     if "onnx_milliseconds" in metrics:

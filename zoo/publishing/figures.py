@@ -4,7 +4,14 @@ from typing import Any
 
 from zoo.errors import WeightsError
 
-__all__ = ["energy_figures", "exported_figures", "microjoules", "training_hours"]
+__all__ = [
+    "attacked_figures",
+    "energy_figures",
+    "exported_figures",
+    "microjoules",
+    "training_hours",
+    "under_attack",
+]
 
 # How far the accuracies of the weights and of the exported file may lie apart: images near a
 # decision boundary may fall on its other side.
@@ -12,6 +19,7 @@ MAX_ACCURACY_DIFFERENCE = 0.001
 
 REPORT_KEYS = {"profiles", "images", "accuracy", "convention", "counts", "firing_rate"}
 METRICS_KEYS = {"top1", "images"}
+ATTACKED_KEYS = {"model", "holds", "robust_top1", "eps", "images", "attacks"}
 EVALUATION_KEYS = {"model", "images", "top1", "images_per_second", "processor"}
 
 
@@ -76,6 +84,38 @@ def exported_figures(metrics: dict[str, Any], evaluation: dict[str, Any]) -> dic
         "onnx_milliseconds": round(1000 / evaluation["images_per_second"], 3),
         "onnx_on": f"{runtime}, {evaluation['processor']}",
     }
+
+
+def attacked_figures(
+    name: str, metrics: dict[str, Any], attacked: dict[str, Any]
+) -> dict[str, Any]:
+    """Return `metrics` with the accuracy under attack of the network called `name`.
+
+    `attacked` is what `zoo attack NAME --json` prints. Raises `WeightsError` for another network's,
+    and for a figure that cannot be trusted.
+    """
+    if missing := ATTACKED_KEYS - attacked.keys():
+        raise WeightsError(
+            f"the record of the attack lacks {min(missing)}: it is what `zoo attack ... --json` prints"
+        )
+    if attacked["model"] != name:
+        raise WeightsError(f"the attack was on {attacked['model']}, and not on {name}")
+    if not attacked["holds"]:
+        raise WeightsError(f"a check of the attack on {name} failed: its figure is too high")
+    return metrics | {
+        "robust_top1": attacked["robust_top1"],
+        "robust_eps": attacked["eps"],
+        "robust_images": attacked["images"],
+        "robust_attacks": attacked["attacks"],
+    }
+
+
+def under_attack(metrics: dict[str, Any]) -> str:
+    """Write out the accuracy under attack, as in `1.2% of 500 images at 8/255 (fgsm, pgd)`."""
+    return (
+        f"{metrics['robust_top1']:.1%} of {metrics['robust_images']:,} images at "
+        f"{metrics['robust_eps']:g}/255 ({', '.join(metrics['robust_attacks'])})"
+    )
 
 
 def microjoules(energy: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from zoo.datasets import PUBLISHED
 from zoo.manifest import REPO, FileSpec, WeightsSpec, read_manifest
 from zoo.names import GRAMMAR
 from zoo.provenance import UNKNOWN
-from zoo.publishing.figures import microjoules, training_hours
+from zoo.publishing.figures import microjoules, training_hours, under_attack
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -60,6 +60,7 @@ def model_card(entry: WeightsSpec, *, steps: int, repo: str | None = None) -> st
         own_data=published is None,
         data_reference=published.reference if published else "",
         microjoules=microjoules,
+        under_attack=under_attack,
         training_hours=training_hours,
     )
 

@@ -20,6 +20,7 @@ from zoo.publishing import cards
 from zoo.publishing.bundle import best_datasets, bundle, main
 from zoo.publishing.entry import describe
 from zoo.publishing.figures import energy_figures, exported_figures
+from zoo.publishing.model_card import model_card
 from zoo.weights import write_model
 
 
@@ -172,6 +173,34 @@ def test_what_the_exported_file_reached_goes_into_the_entry(finished: Path, tmp_
         )
     with pytest.raises(WeightsError, match=r"the folder's metrics\.json lacks top1"):
         exported_figures({"images": 1000}, EVALUATION)
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_withstood_attacks_goes_into_the_entry_and_its_card(
+    finished: Path, tmp_path: Path
+) -> None:
+    attacked = {
+        "model": describe(finished).name,
+        "holds": True,
+        "robust_top1": 0.034,
+        "eps": 8.0,
+        "images": 500,
+        "attacks": ["fgsm", "pgd"],
+        "clean": 460,
+    }
+    entry = bundle(finished, tmp_path / "weights", None, None, attacked)
+    assert (entry.metrics["robust_top1"], entry.metrics["robust_eps"]) == (0.034, 8.0)
+    said = "3.4% of 500 images at 8/255 (fgsm, pgd)"
+    assert f"| under attack | {said}: right under every one" in model_card(entry, steps=2)
+    assert f"; under attack {said} |" in cards.table(Manifest({entry.name: entry}, {}))
+    for change, words in (
+        ({"holds": False}, "its figure is too high"),
+        ({"model": "danet18-t4.fmnist"}, "the attack was on danet18-t4.fmnist, and not on"),
+    ):
+        with pytest.raises(WeightsError, match=words):
+            bundle(finished, tmp_path / "other", None, None, attacked | change)
+    with pytest.raises(WeightsError, match="the record of the attack lacks attacks"):
+        bundle(finished, tmp_path / "other", None, None, {"model": "x"})
     assert not (tmp_path / "other").exists()
 
 
