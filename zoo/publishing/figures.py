@@ -96,7 +96,8 @@ def attacked_figures(
     """
     if missing := ATTACKED_KEYS - attacked.keys():
         raise WeightsError(
-            f"the record of the attack lacks {min(missing)}: it is what `zoo attack ... --json` prints"
+            f"the record of the attack lacks {min(missing)}: it is what `zoo attack ... --json` "
+            "prints"
         )
     if attacked["model"] != name:
         raise WeightsError(f"the attack was on {attacked['model']}, and not on {name}")
