@@ -111,18 +111,23 @@ def norms_before(net: DANet) -> dict[str, str]:
 
 
 def as_ann(net: DANet, levels: int) -> None:
-    """Let the neurons of `net` compute as an ANN's, in place."""
+    """Let the neurons of `net` compute as an ANN does, in place; frozen parts learn no threshold."""
     shifted = norms_before(net)
+    frozen = tuple(f"{part}." for part in net.frozen)
     for path, module in [*net.named_modules()]:
         if isinstance(module, Lif):
             parent, _, name = path.rpartition(".")
-            shift = 0.5 if path in shifted else 0.0
-            setattr(net.get_submodule(parent), name, Qcfs(module, levels, shift))
+            layer = Qcfs(module, levels, 0.5 if path in shifted else 0.0)
+            layer.neuron.threshold.requires_grad_(not f"{path}.".startswith(frozen))
+            setattr(net.get_submodule(parent), name, layer)
 
 
 @torch.no_grad()
 def settle(model: DANet) -> None:
-    """Give `model`, whose weights are those of the ANN, half a threshold over its T steps."""
+    """Give `model`, whose weights are those of the ANN, half a threshold over its T steps.
+
+    That is an input, and no weight, of frozen parts too.
+    """
     for lif, norm in norms_before(model).items():
         neuron = model.get_submodule(lif)
         assert isinstance(neuron, Lif)

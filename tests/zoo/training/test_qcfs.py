@@ -107,6 +107,16 @@ def test_the_first_neurons_of_the_network_fire_as_the_ann_computes(name: str) ->
     assert 0.1 < float(rates.mean()) < 0.9
 
 
+def test_thresholds_of_frozen_parts_stay() -> None:
+    net = integrate_and_fire(order="post")
+    net.freeze("stage1")
+    as_ann(net, 4)
+    thresholds = {path: p for path, p in net.named_parameters() if path.endswith("threshold")}
+    frozen = {path for path, p in thresholds.items() if not p.requires_grad}
+    assert frozen == {path for path in thresholds if path.startswith("stage1.")}
+    assert 0 < len(frozen) < len(thresholds)
+
+
 def test_a_run_leaves_a_network_of_spikes_with_learnt_thresholds(tmp_path: Path) -> None:
     model = run(integrate_and_fire(order="post", steps=4), tmp_path)
     neurons = [module for module in model.modules() if isinstance(module, Lif)]
