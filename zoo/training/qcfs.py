@@ -111,7 +111,10 @@ def norms_before(net: DANet) -> dict[str, str]:
 
 
 def as_ann(net: DANet, levels: int) -> None:
-    """Let the neurons of `net` compute as an ANN does, in place; frozen parts learn no threshold."""
+    """Let the neurons of `net` compute as an ANN does, in place.
+
+    Frozen parts learn no threshold.
+    """
     shifted = norms_before(net)
     frozen = tuple(f"{part}." for part in net.frozen)
     for path, module in [*net.named_modules()]:
