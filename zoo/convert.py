@@ -1,15 +1,13 @@
-"""Checkpoints of published SEW, Spiking and MS ResNets, and of ANNs, become model folders of ours.
+"""Checkpoints of the published SEW, Spiking and MS ResNets become model folders of ours.
 
-Those saved by torch are pickles: nothing of them is run. A child process with limited memory and
-time (`zoo.sandbox`) reads the tensors with torch's restricted unpickler and sends each as
-safetensors. They are renamed, and must then fit the network key for key. The weights of an ANN are
-scaled for the neurons that take the place of its ReLUs (`zoo.balance`).
+They are pickles: nothing of them is run. A child process with limited memory and time
+(`zoo.sandbox`) reads the tensors with torch's restricted unpickler and sends each as safetensors;
+here they are renamed, and must then fit the network key for key.
 
 | family | keys of | in the form of |
 |---|---|---|
 | sew-resnet, spiking-resnet | github.com/fangwei123456/Spike-Element-Wise-ResNet | SpikingJelly's, of 2021 (`module.k`) and since |
 | ms-resnet | github.com/Ariande1/MS-ResNet | its own (`residual_function.k`) |
-| spiking-resnet of an ANN | torchvision, and timm's ResNets of the same form | `layer1.0.conv1.weight` |
 """  # noqa: E501 -- a table
 
 import argparse
@@ -24,11 +22,10 @@ import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 import zoo
 from zoo import sandbox
-from zoo.balance import balance
 from zoo.danet import DANet
 from zoo.errors import InputError, WeightsError, first_line
 from zoo.integrity import sha256
@@ -36,7 +33,7 @@ from zoo.names import ModelSpec
 from zoo.provenance import CONVERTED_FILE
 from zoo.weights import write_model
 
-__all__ = ["SAFE", "SOURCES", "convert", "rename"]
+__all__ = ["SOURCES", "convert", "rename"]
 
 _FANG = "Fang et al., NeurIPS 2021, github.com/fangwei123456/Spike-Element-Wise-ResNet"
 SOURCES = {  # who published checkpoints with these keys
@@ -44,10 +41,6 @@ SOURCES = {  # who published checkpoints with these keys
     "spiking-resnet": _FANG,
     "ms-resnet": "Hu et al. 2021, github.com/Ariande1/MS-ResNet",
 }
-
-ANN = "an ANN with the keys of torchvision's and timm's ResNets"
-
-SAFE = ".safetensors"  # of which no code can be run
 
 NO_CHECKPOINT = "it is not a checkpoint saved by torch.save"
 
@@ -97,28 +90,16 @@ def convert(
     *,
     source: str | None = None,
     licence: str = "unknown",
-    ann: bool = False,
-    average_pool: bool = False,
 ) -> DANet:
     """Write the model folder `out` from a published checkpoint, and return the model.
 
-    Raises `InputError` for an architecture without published checkpoints or an `out` that exists,
-    `WeightsError` for a file that is no such checkpoint; then there is no `out`.
-
-    Args:
-        checkpoint: A file saved by torch.save, or safetensors.
-        arch: A name of the zoo, as `sew-resnet18-t4`.
-        out: The model folder to write. The weights keep their precision.
-        source: Who trained the weights, if not the authors in `SOURCES`.
-        licence: An identifier of SPDX.
-        ann: The checkpoint is a ResNet with ReLUs, as torchvision and timm have them, for an `arch`
-            of the family spiking-resnet; safetensors always are. Its activations become rates,
-            which are rough in few time steps: train the model further with `activation = "qcfs"`.
-        average_pool: Take the average where the ANN's stem takes a maximum, which rates have not.
+    `arch` is a name of the zoo, as `sew-resnet18-t4`. `source` says who trained it, if not the
+    authors in `SOURCES`; `licence` is an identifier of SPDX. The weights are kept in the precision
+    they have. Raises `InputError` for an architecture without published checkpoints or an `out`
+    that exists, `WeightsError` for a file that is no such checkpoint; then there is no `out`.
     """
     checkpoint, out = Path(checkpoint), Path(out)
-    ann = ann or checkpoint.suffix == SAFE
-    model = _create(arch, average_pool=average_pool) if ann else zoo.create(arch)
+    model = zoo.create(arch)
     spec = ModelSpec.parse(model.known_origin.name)
     if spec.family not in SOURCES:
         raise InputError(
@@ -127,13 +108,8 @@ def convert(
     if out.exists():
         raise InputError(f"{out} exists already: name a folder that does not")
     if not checkpoint.is_file():
-        raise WeightsError(
-            f"{checkpoint} is not a file: expected a checkpoint saved by torch.save, or safetensors"
-        )
-    tensors = _load_safetensors if checkpoint.suffix == SAFE else _read_tensors
-    _fill(model, rename(tensors(checkpoint), spec), checkpoint)
-    if ann:
-        balance(model)
+        raise WeightsError(f"{checkpoint} is not a file: expected a checkpoint saved by torch.save")
+    _fill(model, rename(_read_tensors(checkpoint), spec), checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
         folder = Path(beside) / out.name
@@ -142,7 +118,7 @@ def convert(
         )
         provenance = {
             "provenance": "converted",
-            "source": source or (ANN if ann else SOURCES[spec.family]),
+            "source": source or SOURCES[spec.family],
             "licence": licence,
             "checkpoint": checkpoint.name,
             "sha256": sha256(checkpoint),
@@ -151,28 +127,6 @@ def convert(
         (folder / CONVERTED_FILE).write_text(text, encoding="utf-8")
         folder.rename(out)
     return model.eval()
-
-
-def _create(arch: str, *, average_pool: bool) -> DANet:
-    """Return the network for the weights of an ANN.
-
-    Raises `InputError` for one without the ANN's form.
-    """
-    spec = ModelSpec.parse(arch)
-    if spec.family != "spiking-resnet":
-        raise InputError(
-            f"{arch}: an ANN's ResNet becomes a spiking-resnet, as spiking-resnet50-t8"
-        )
-    model = zoo.create(arch, reset="subtract")
-    has_maximum = any(isinstance(module, nn.MaxPool2d) for module in model.modules())
-    if has_maximum and not average_pool:
-        raise InputError(
-            f"{arch}: rates of spikes have no maximum, which its stem takes: --average-pool takes "
-            "the average instead; train it further with `zoo train --init`"
-        )
-    if average_pool and not has_maximum:
-        raise InputError(f"{arch} takes no maximum: leave out --average-pool")
-    return zoo.create(arch, reset="subtract", stem="imagenet") if average_pool else model
 
 
 def rename(tensors: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
@@ -209,8 +163,6 @@ def _fill(model: DANet, tensors: dict[str, Tensor], checkpoint: Path) -> None:
     """
     state = model.state_dict()
     expected = {key for key in state if ".neuron." not in key}
-    # Older checkpoints do not count batches, which only a BatchNorm without momentum reads.
-    expected -= {key for key in expected - tensors.keys() if key.endswith(".num_batches_tracked")}
     for key in sorted(expected ^ tensors.keys()):
         if key in expected:
             wrong = f"{key} is missing in the checkpoint"
@@ -222,13 +174,6 @@ def _fill(model: DANet, tensors: dict[str, Tensor], checkpoint: Path) -> None:
             shape, valid = list(tensor.shape), list(state[key].shape)
             raise WeightsError(f"{checkpoint}: {key} has shape {shape}, expected {valid}")
     model.load_state_dict(state | tensors)
-
-
-def _load_safetensors(checkpoint: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(checkpoint)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{checkpoint} cannot be read: {first_line(error)}") from None
 
 
 def _read_tensors(checkpoint: Path) -> dict[str, Tensor]:

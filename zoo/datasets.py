@@ -5,6 +5,7 @@ listings, model cards and commands follow from them. `zoo.training.data` reads t
 set; recordings of event cameras also need their folders in `zoo.training.events`.
 """
 
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
@@ -16,6 +17,11 @@ __all__ = ["DATASETS", "DEFAULT_DATASET", "PUBLISHED", "DatasetSpec", "Published
 OWN_TAG = "own"  # of images in other classes than those of any data set that is known
 DEFAULT_DATASET = "in1k"  # what a model's name means that names no data and has no weights
 
+# A page and others name files by it.
+A_WORD = Rule(
+    "a word of letters, digits, '-', '_' and '.'",
+    lambda value: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value) is not None,
+)
 A_SHARE = Rule("a share of images, from 0 and below 1", lambda value: 0 <= value < 1)
 
 
@@ -23,7 +29,7 @@ A_SHARE = Rule("a share of images, from 0 and below 1", lambda value: 0 <= value
 class DatasetSpec(CheckedRecord):
     """The description of a model's data, which every model folder and export stores."""
 
-    tag: Line
+    tag: Annotated[str, A_WORD]
     title: Line
     size: Annotated[int, between(1, 65536)]  # pixels, height and width
     channels: Annotated[int, between(1, 4096)]

@@ -4,7 +4,7 @@
     runtime/                        onnxruntime-web
     page.json                       the networks, and the prices of every device
     models/NAME.onnx, NAME.json     a network, one step a call, with spike trains; and its record
-    samples/TAG-SIZE.json           pictures that networks of these data and this size read
+    samples/*.json                  pictures that networks of the same data and shape read
 
 Nothing else is needed: any static host serves the folder.
 """
@@ -47,6 +47,7 @@ from zoo.samples import drawings, samples
 __all__ = ["write_page"]
 
 SITE = Path(__file__).parent / "site"
+SCRATCH = ".page-"  # of a folder within, while a page is written
 MAX_SAMPLES = 24
 CANDIDATES = 6  # pictures that are looked at together for the one to record
 MARGINS = (1e-5, 3e-6, 1e-6)  # shares of a threshold; float32 rounds to 1e-7 at each addition
@@ -75,18 +76,19 @@ def write_page(
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise ExportError(f"{twice} is given twice: give each network once")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "page.json").is_file():
+    others = [file for file in folder.glob("*") if not file.name.startswith(SCRATCH)]
+    if others and not (folder / "page.json").is_file():
         raise ExportError(f"{folder} holds files that are no page: give a new or an empty folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # beside the folder, so that a page that fails half way leaves the one before as it is
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+    folder.mkdir(parents=True, exist_ok=True)
+    # Until all of it is there, the page before stays as it is.
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
         made = Path(scratch)
         _write_files(models, names, made, pictures, progress)
-        for file in sorted(made.rglob("*"), reverse=True):
-            if file.is_file():
-                target = folder / file.relative_to(made)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(target)
+        files = [file.relative_to(made) for file in made.rglob("*") if file.is_file()]
+        # that which names the others comes last
+        for file in sorted(files, key=lambda file: file.name == "page.json"):
+            (folder / file).parent.mkdir(exist_ok=True)
+            (made / file).replace(folder / file)
     _remove_others(folder / "models", names)
     _remove_others(folder / "samples", {_pictures_name(model) for model in models})
 
@@ -127,9 +129,9 @@ def _name(model: DANet) -> str:
 
 
 def _pictures_name(model: DANet) -> str:
-    """Return the name of the pictures that a network reads: of its data, in its size."""
+    """Return the name of the pictures that a network reads: of its data, in its shape."""
     data = model.known_origin.data
-    return f"{data.images.tag}-{data.size}"
+    return f"{data.images.tag}-{data.images.channels}x{data.size}x{data.size}"
 
 
 def _remove_others(folder: Path, names: Collection[str]) -> None:

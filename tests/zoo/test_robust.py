@@ -83,7 +83,8 @@ def test_an_image_is_robust_where_every_attack_leaves_it_right(
     assert (found.images, found.clean) == (4, 3) and 0 <= found.left <= 3
     alone = [row.left for row in found.rows if row.attack in ("fgsm", "pgd")]
     assert found.left <= min(alone) and len(alone) == 4
-    assert {row.attack for row in found.rows} == {"fgsm", "pgd", "pgd restarts", *ATTACKS}
+    pgd_rows = {"pgd restarts", "pgd, more steps", "pgd, half"}
+    assert {row.attack for row in found.rows} == {*ATTACKS, *pgd_rows}
     assert all(row.left <= row.of for row in found.rows)
     assert attack(model, pixels, labels, eps=1, attacks=["fgsm"]).left >= found.left
     again = attack(model, pixels, labels, eps=1)
@@ -118,8 +119,8 @@ def held() -> Held:
         (("square", None), 9, "an attack without a gradient finds no more"),
         (("gradient", None), 80, "every image that is right has a gradient"),
         (("pgd", 4.0), 78, "20 steps leave no more than one"),
-        (("pgd, half", None), 10, "fewer are left where pixels may move more"),
-        (("pgd, huge", None), 30, "a huge change leaves no more than chance"),
+        (("pgd, half", None), 17, "fewer are left where pixels may move more"),
+        (("pgd, huge", None), 9, "a change of half the range leaves none"),
         (("pgd, more steps", None), 5, "50 steps find no more than 20"),
     ],
 )
@@ -127,7 +128,7 @@ def test_every_sign_of_masking_is_seen(
     key: tuple[str, float | None], left: int, failing: str | None
 ) -> None:
     masks = held() | {key: torch.arange(100) < left}
-    failed = [check.what for check in robust._checks(masks, 8, 10) if not check.holds]
+    failed = [check.what for check in robust._checks(masks, 8) if not check.holds]
     assert failed == ([failing] if failing else [])
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AttackOptions", "add_parser", "run"]
 
-ATTACKS: "tuple[Attack, ...]" = ("fgsm", "pgd", "autoattack", "square")
+ATTACKS: "tuple[Attack, ...]" = ("fgsm", "pgd", "apgd", "square")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def add_parser(commands: Commands) -> None:
         nargs="+",
         choices=ATTACKS,
         default=[*ATTACKS],
-        help="those to make (default: all; autoattack and square need the extra robust)",
+        help="those to make (default: all; apgd and square need the extra robust)",
     )
 
 
@@ -85,7 +85,13 @@ def _images(model: "DANet", options: AttackOptions) -> "tuple[Tensor, Tensor]":
     if data.events:
         raise InputError(f"a model of {data.title} reads events: attacks change pixels")
     if options.data is None:
-        pixels, labels = samples(data.images.tag)
+        try:
+            pixels, labels = samples(data.images.tag)
+        except InputError:
+            raise InputError(
+                f"no test images of {data.title} are bundled: name their folder or hub id with "
+                "--data"
+            ) from None
         return pixels[: options.first], labels[: options.first]
     split = load_for_evaluation(data, "test", model.config.steps, source=options.data)
     return next(split.evaluation(options.first))

@@ -19,17 +19,15 @@ class ConvertOptions(Options):
     out: Path
     source: str | None  # who trained it; None: the authors of the architecture
     licence: str  # identifier of SPDX
-    ann: bool
-    average_pool: bool
     json: bool
 
 
 def add_parser(commands: Commands) -> None:
     """Add `zoo convert`."""
-    summary = "make a model folder of a checkpoint: a SEW-, Spiking- or MS-ResNet, or an ANN's"
+    summary = "make a model folder of a published SEW-, Spiking- or MS-ResNet checkpoint"
     parser = add_command(commands, "convert", summary, ConvertOptions, run)
     add_json(parser)
-    text = "file written by torch.save, of which no code is run, or .safetensors"
+    text = "file written by torch.save; no code of it is run"
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=text)
     text = "architecture, as in sew-resnet18-t4 (data: in1k) or ms-resnet34-t6.in1k"
     parser.add_argument("--arch", required=True, metavar="NAME", help=text)
@@ -37,19 +35,13 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help=text)
     text = "who trained the weights (default: the authors of the architecture)"
     parser.add_argument("--source", metavar="TEXT", help=text)
-    text = "the checkpoint is an ANN's, of torchvision or timm, as .safetensors always are"
-    parser.add_argument("--ann", action="store_true", help=text)
-    text = "of an ANN: take the average where its stem takes a maximum"
-    parser.add_argument("--average-pool", action="store_true", help=text)
     add_licence(parser, "unknown", default="unknown")
 
 
 def run(options: ConvertOptions) -> int:
     """Write the model folder of a published checkpoint."""
-    from zoo.convert import SAFE, convert
+    from zoo.convert import convert
 
-    if not options.ann and options.checkpoint.suffix != SAFE:
-        options.only_for("the checkpoint of an ANN: give --ann too", "average_pool")
     with terminal.status(f"reading {options.checkpoint}"):
         model = convert(
             options.checkpoint,
@@ -57,8 +49,6 @@ def run(options: ConvertOptions) -> int:
             options.out,
             source=options.source,
             licence=options.licence,
-            ann=options.ann,
-            average_pool=options.average_pool,
         )
     name, folder = model.known_origin.name, str(options.out)
     parameters = sum(p.numel() for p in model.parameters())

@@ -59,7 +59,7 @@ def bundle(
     if evaluation is not None:
         metrics = figures[METRICS_FILE] = exported_figures(metrics, evaluation)
     if attacked is not None:
-        figures[METRICS_FILE] = attacked_figures(entry.name, metrics, attacked)
+        figures[METRICS_FILE] = attacked_figures(entry, metrics, attacked)
     destination = target / entry.name
     destination.mkdir(parents=True, exist_ok=True)
     for file in entry.files:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from zoo.errors import WeightsError
+from zoo.manifest import WeightsSpec
 
 __all__ = [
     "attacked_figures",
@@ -19,7 +20,7 @@ MAX_ACCURACY_DIFFERENCE = 0.001
 
 REPORT_KEYS = {"profiles", "images", "accuracy", "convention", "counts", "firing_rate"}
 METRICS_KEYS = {"top1", "images"}
-ATTACKED_KEYS = {"model", "holds", "robust_top1", "eps", "images", "attacks"}
+ATTACKED_KEYS = {"model", "weights_sha256", "holds", "robust_top1", "eps", "images", "attacks"}
 EVALUATION_KEYS = {"model", "images", "top1", "images_per_second", "processor"}
 
 
@@ -87,22 +88,25 @@ def exported_figures(metrics: dict[str, Any], evaluation: dict[str, Any]) -> dic
 
 
 def attacked_figures(
-    name: str, metrics: dict[str, Any], attacked: dict[str, Any]
+    entry: WeightsSpec, metrics: dict[str, Any], attacked: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return `metrics` with the accuracy under attack of the network called `name`.
+    """Return `metrics` with the accuracy under attack of an entry's network.
 
-    `attacked` is what `zoo attack NAME --json` prints. Raises `WeightsError` for another network's,
-    and for a figure that cannot be trusted.
+    `attacked` is what `zoo attack NAME --json` prints. Raises `WeightsError` for that of other
+    weights, and for a figure that cannot be trusted.
     """
     if missing := ATTACKED_KEYS - attacked.keys():
         raise WeightsError(
             f"the record of the attack lacks {min(missing)}: it is what `zoo attack ... --json` "
             "prints"
         )
-    if attacked["model"] != name:
-        raise WeightsError(f"the attack was on {attacked['model']}, and not on {name}")
-    if not attacked["holds"]:
-        raise WeightsError(f"a check of the attack on {name} failed: its figure is too high")
+    if attacked["weights_sha256"] not in {file.sha256 for file in entry.files.values()}:
+        raise WeightsError(f"the attack was on other weights of {attacked['model']}")
+    if not attacked["holds"] or not {"pgd", "square"} <= {*attacked["attacks"]}:
+        raise WeightsError(
+            f"the figure of the attack on {entry.name} is too high: a check failed, or it lacks "
+            "pgd and square"
+        )
     return metrics | {
         "robust_top1": attacked["robust_top1"],
         "robust_eps": attacked["eps"],

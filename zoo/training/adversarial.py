@@ -37,6 +37,8 @@ def worst_near(
         at = at.detach().requires_grad_()
         loss = F.cross_entropy(net(at).float(), targets, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, at)
-        at = (at + stride * gradient.sign()).clamp(x - eps, x + eps).clamp(black, white)
+        # that of weights of NaN is none: the loss tells of them, and names the step
+        direction = gradient.nan_to_num().sign()
+        at = (at + stride * direction).clamp(x - eps, x + eps).clamp(black, white)
     net.train()
     return at.detach()

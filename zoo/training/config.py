@@ -95,10 +95,6 @@ class Recipe(CheckedRecord):
     adversarial_eps: Annotated[float, between(0, 127)] = 0.0
     adversarial_steps: Annotated[int, between(1, 100)] = 1  # of the search: FGSM, or more: PGD
 
-    # the neurons in training: as they are, or as an ANN's of so many levels, which become spikes
-    activation: Literal["spikes", "qcfs"] = "spikes"
-    levels: Annotated[int, between(1, 255)] = 4
-
     # what makes the network smaller
     prune: Annotated[float, between(0, 0.999)] = 0.0  # share of zeros at the end
     prune_method: Literal["magnitude", "gradr"] = "magnitude"
@@ -136,10 +132,6 @@ class Recipe(CheckedRecord):
             )
         if not self.adversarial_eps and self.adversarial_steps != 1:
             raise ConfigError("adversarial_steps need adversarial_eps: set it too, as 4")
-        if self.activation == "spikes" and self.levels != 4:
-            raise ConfigError('levels are of activation = "qcfs": set that too')
-        if self.activation == "qcfs" and self.t_schedule:
-            raise ConfigError("an ANN has one time step: leave out t_schedule, or activation")
         if self.prune_method == "gradr" and self.prune_scope == "synops":
             raise ConfigError("Grad R chooses by theta alone: set prune_scope to global or layer")
         if self.weight_scale == "layer" and self.weight_bits != 8:
@@ -235,8 +227,6 @@ class Recipe(CheckedRecord):
 
     def steps_at(self, epoch: int, steps: int) -> int:
         """Return the time steps T in an epoch, for a network of `steps` time steps."""
-        if self.activation == "qcfs":
-            return 1
         return _at(self.t_schedule, epoch, steps)
 
     def size_at(self, epoch: int, size: int) -> int:

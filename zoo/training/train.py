@@ -37,7 +37,6 @@ from zoo.training.losses import compute_loss
 from zoo.training.metrics import FiringRates, MetricsLogger, record_firing_rates
 from zoo.training.optimizer import Optimizer, learning_rate
 from zoo.training.pruning import Pruning
-from zoo.training.qcfs import as_ann, check_config, settle
 from zoo.training.sampler import BatchSampler, generator
 from zoo.training.synops import Events, read_events, spikes_share, synops_share
 from zoo.training.transforms import Augmentation, check_augmentation
@@ -127,7 +126,8 @@ class Trainer:
         self.accelerator = parallel.accelerator(shard=run.options.shard)
         self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
         self._check_processes()
-        self._check_images()
+        if self.recipe.adversarial_eps and self.spec.events:
+            raise ConfigError("adversarial_eps is for still images, and these are events")
         self.device: torch.device = self.accelerator.device
         bf16 = self.recipe.bf16
         self.bf16 = bf16 is True or (bf16 == "auto" and has_bfloat16(self.device))
@@ -210,8 +210,6 @@ class Trainer:
         for module in net.modules():
             if isinstance(module, Block):
                 module.checkpointing = self.recipe.checkpointing
-        if self.recipe.activation == "qcfs":
-            as_ann(net, self.recipe.levels)
         return net
 
     def _whiten(self) -> None:
@@ -227,24 +225,13 @@ class Trainer:
         """Raise `ConfigError` for what needs whole weights, or all images, in each process."""
         recipe = self.recipe
         keys = ("prune", "weight_bits", "synops_weight", "adversarial_eps")
-        whole = recipe.activation == "qcfs" or any(getattr(recipe, key) for key in keys)
-        if self.run.options.shard and whole:
-            raise ConfigError(
-                f"{', '.join(keys)} and activation need whole weights: leave out --shard"
-            )
+        if self.run.options.shard and any(getattr(recipe, key) for key in keys):
+            raise ConfigError(f"{', '.join(keys)} need whole weights: leave out --shard")
         if self.ranks > 1 and recipe.prune and recipe.prune_scope == "synops":
             raise ConfigError(
                 'prune_scope = "synops" counts the images of one process: start one, or set '
                 "prune_scope=global"
             )
-
-    def _check_images(self) -> None:
-        """Raise `ConfigError` for what is for still images alone, or for other neurons."""
-        recipe = self.recipe
-        if self.spec.events and (recipe.activation == "qcfs" or recipe.adversarial_eps):
-            raise ConfigError("activation and adversarial_eps are for still images, not for events")
-        if recipe.activation == "qcfs":
-            check_config(self.model)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         """Go on from the state of a checkpoint."""
@@ -444,23 +431,13 @@ class Trainer:
         seconds = time.monotonic() - self.epoch_began
         line |= {"images": int(images), "seconds": round(seconds, 1)}
         line |= {"core_seconds": round(core_seconds, 1), "precision": self.precision}
-        line |= self._smaller() | self._top1_of_ann(evaluated=bool(tested))
+        line |= self._smaller()
         if self.data.skipped:
             line |= {"skipped": self.data.skipped}
         if self.metrics:
             self.metrics.log_epoch(line)
             log.info("%s", self._epoch_in_words(line, seconds))
         return line
-
-    def _top1_of_ann(self, *, evaluated: bool) -> dict[str, float]:
-        """Return the accuracy of the ANN behind the network of spikes, where there is one."""
-        if self.recipe.activation != "qcfs" or not evaluated:
-            return {}
-        ann = copy.deepcopy(self.net).eval()
-        ann.load_state_dict(parallel.full_tensors(self.average.values or self.net.state_dict()))
-        self.forms.settle(ann)
-        correct, images = count_correct(ann, self.test, self.spec)
-        return {"ann_top1": correct / images}
 
     def _epoch_in_words(self, line: dict[str, Any], seconds: float) -> str:
         """Return what a person reads of an epoch; `metrics.jsonl` has the rest."""
@@ -478,8 +455,6 @@ class Trainer:
         values = self.average.values or self.net.state_dict()
         self.model.load_state_dict(parallel.full_tensors(values))
         self.forms.settle(self.model)
-        if self.recipe.activation == "qcfs":
-            settle(self.model)
         self.model.eval()
 
     def _save(self) -> None:

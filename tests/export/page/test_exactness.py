@@ -35,7 +35,7 @@ NETWORKS = {
 def picture(model: DANet, folder: Path, index: int) -> torch.Tensor:
     """One of the pictures of a page, as the network takes it."""
     data = model.known_origin.data
-    about = json.loads((folder / "samples" / f"{data.images.tag}-{data.size}.json").read_text())
+    about = json.loads((folder / "samples" / f"{json_name(model)}.json").read_text())
     raw = bytearray(base64.b64decode(about["pixels"][index]))
     pixels = torch.frombuffer(raw, dtype=torch.uint8).view(1, *about["shape"])
     return to_input(with_saccades(pixels, data, model.config.steps), data)
@@ -45,6 +45,12 @@ def page_name(model: DANet) -> str:
     """A network's name in a page, with the format of rounded weights."""
     origin = model.known_origin
     return origin.name + ("" if origin.weight_format == "float32" else f".{origin.weight_format}")
+
+
+def json_name(model: DANet) -> str:
+    """The name of the pictures that a network reads."""
+    data = model.known_origin.data
+    return f"{data.images.tag}-{data.images.channels}x{data.size}x{data.size}"
 
 
 def ran(model: DANet, folder: Path) -> dict[str, Any]:

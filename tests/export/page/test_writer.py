@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,14 @@ from PIL import Image
 from support.networks import lively
 
 from export.page import write_page
-from zoo.errors import ExportError, InputError
+from zoo.errors import ConfigError, ExportError, InputError
 from zoo.images import read_image
 
 SMALL = {"widths": (4, 6, 8)}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_pictures_of_ones_own_stand_in_for_bundled_ones(tmp_path: Path) -> None:
@@ -25,15 +30,25 @@ def test_pictures_of_ones_own_stand_in_for_bundled_ones(tmp_path: Path) -> None:
         pixels = np.random.default_rng(seed).integers(0, 256, (50, 40, 3), np.uint8)
         Image.fromarray(pixels).save(file)
     write_page([model], tmp_path / "page", pictures=files)
-    pictures = json.loads((tmp_path / "page" / "samples" / "tin200-24.json").read_text())
+    pictures = json.loads((tmp_path / "page" / "samples" / "tin200-3x24x24.json").read_text())
     assert pictures["titles"] == ["cat.png", "dog.png"] and pictures["shape"] == [3, 24, 24]
     first = base64.b64decode(pictures["pixels"][0])
     assert first == read_image(files[0], model.known_origin.data).numpy().tobytes()
+    before = contents(tmp_path / "page")
     (tmp_path / "notes.png").write_text("no picture")
     with pytest.raises(InputError, match=r"notes\.png is not an image that can be read"):
         write_page([model], tmp_path / "page", pictures=[tmp_path / "notes.png"])
+    events = lively("danet20-t2.nmnist", 34, **SMALL)
     with pytest.raises(ExportError, match="networks of N-MNIST take recordings"):
-        write_page([lively("danet20-t2.nmnist", 34, **SMALL)], tmp_path / "other", pictures=files)
+        write_page([model, events], tmp_path / "page", pictures=files[::-1])  # the second fails
+    assert contents(tmp_path / "page") == before
+
+
+def test_a_tag_of_a_stranger_names_no_file_elsewhere() -> None:
+    data = lively("danet20-t1.fmnist", 28, **SMALL).known_origin.data
+    for tag in ("../../x", "/etc/x", "a/b", "..", ""):
+        with pytest.raises(ConfigError, match=r"tag = .* must be a word of letters"):
+            replace(data, tag=tag)
 
 
 def test_a_page_replaces_the_one_before(tmp_path: Path) -> None:

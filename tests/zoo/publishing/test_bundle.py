@@ -185,17 +185,18 @@ def test_what_withstood_attacks_goes_into_the_entry_and_its_card(
         "robust_top1": 0.034,
         "eps": 8.0,
         "images": 500,
-        "attacks": ["fgsm", "pgd"],
-        "clean": 460,
+        "attacks": ["pgd", "square"],
+        "weights_sha256": describe(finished).files["model.safetensors"].sha256,
     }
     entry = bundle(finished, tmp_path / "weights", None, None, attacked)
     assert (entry.metrics["robust_top1"], entry.metrics["robust_eps"]) == (0.034, 8.0)
-    said = "3.4% of 500 images at 8/255 (fgsm, pgd)"
+    said = "3.4% of 500 images at 8/255 (pgd, square)"
     assert f"| under attack | {said}: right under every one" in model_card(entry, steps=2)
     assert f"; under attack {said} |" in cards.table(Manifest({entry.name: entry}, {}))
     for change, words in (
-        ({"holds": False}, "its figure is too high"),
-        ({"model": "danet18-t4.fmnist"}, "the attack was on danet18-t4.fmnist, and not on"),
+        ({"holds": False}, "is too high: a check failed"),
+        ({"attacks": ["fgsm"]}, "or it lacks pgd and square"),
+        ({"weights_sha256": "0" * 64}, "the attack was on other weights of danet18-t2.fmnist"),
     ):
         with pytest.raises(WeightsError, match=words):
             bundle(finished, tmp_path / "other", None, None, attacked | change)
