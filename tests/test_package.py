@@ -35,6 +35,7 @@ def test_the_wheel_carries_both_packages_the_small_weights_and_no_tests(wheel: P
         "zoo/weights/danet20-t4.fmnist/model.safetensors",
         "zoo/weights/danet20-t4.cifar10/model.safetensors",
         "zoo/weights/danet20-t8.i2e-fmnist/model.safetensors",
+        "zoo/weights/danet20-t4.fmnist-w8/model.safetensors",
         "zoo/weights/danet20-t4.fmnist-p50/model.safetensors",
         "zoo/weights/danet20-t4.fmnist-p90/model.safetensors",
         "zoo/weights/speck-danet8-t8.i2e-fmnist/model.safetensors",

@@ -14,7 +14,7 @@ import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from zoo.arrays import Array
 from zoo.danet import DANet
 from zoo.datasets import DatasetSpec
 from zoo.errors import ExportError, InputError
-from zoo.files import write_text
+from zoo.files import read_json_if_whole, write_text
 from zoo.images import read_image, to_input
 from zoo.manifest import read_manifest
 from zoo.neurons import Lif
@@ -76,8 +76,9 @@ def write_page(
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise ExportError(f"{twice} is given twice: give each network once")
+    earlier = _earlier(folder)
     others = [file for file in folder.glob("*") if not file.name.startswith(SCRATCH)]
-    if others and not (folder / "page.json").is_file():
+    if others and earlier is None:
         raise ExportError(f"{folder} holds files that are no page: give a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     # Until all of it is there, the page before stays as it is.
@@ -89,8 +90,28 @@ def write_page(
         for file in sorted(files, key=lambda file: file.name == "page.json"):
             (folder / file).parent.mkdir(exist_ok=True)
             (made / file).replace(folder / file)
-    _remove_others(folder / "models", names)
-    _remove_others(folder / "samples", {_pictures_name(model) for model in models})
+    kept = set().union(*map(_files, models))
+    for old in (earlier or set()) - kept:
+        (folder / old).unlink(missing_ok=True)
+
+
+def _files(model: DANet) -> set[str]:
+    """Return the files that a page has of a network alone, and of its pictures."""
+    name = _name(model)
+    return {f"models/{name}.onnx", f"models/{name}.json", f"samples/{_pictures_name(model)}.json"}
+
+
+def _earlier(folder: Path) -> set[str] | None:
+    """Return the files of the networks of the page that lies in a folder; None if none does."""
+    page = read_json_if_whole(folder / "page.json")
+    models = page.get("models")
+    if not isinstance(models, list) or "conventions" not in page:
+        return None
+    known = [model for model in models if isinstance(model, dict)]
+    files = {f"samples/{model.get('pictures')}.json" for model in known}
+    for model in known:
+        files |= {f"models/{model.get('name')}{suffix}" for suffix in (".onnx", ".json")}
+    return {file for file in files if file.count("/") == 1}  # no name leads elsewhere
 
 
 def _write_files(
@@ -132,13 +153,6 @@ def _pictures_name(model: DANet) -> str:
     """Return the name of the pictures that a network reads: of its data, in its shape."""
     data = model.known_origin.data
     return f"{data.images.tag}-{data.images.channels}x{data.size}x{data.size}"
-
-
-def _remove_others(folder: Path, names: Collection[str]) -> None:
-    """Remove the files that an earlier page left beside those of `names`."""
-    for file in folder.iterdir():
-        if file.suffix in (".json", ".onnx") and file.stem not in names:
-            file.unlink()
 
 
 def _write_model(model: DANet, name: str, folder: Path, files: Sequence[Path]) -> dict[str, Any]:

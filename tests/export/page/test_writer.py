@@ -54,7 +54,14 @@ def test_a_tag_of_a_stranger_names_no_file_elsewhere() -> None:
 def test_a_page_replaces_the_one_before(tmp_path: Path) -> None:
     for name in ("danet20-t1.fmnist", "danet20b-t1.fmnist"):
         write_page([lively(name, 28, **SMALL)], tmp_path)
-    (tmp_path / "models" / "notes.txt").write_text("of somebody")
+    (tmp_path / "models" / "own.onnx").write_text("of somebody")
     write_page([lively("danet20b-t1.fmnist", 28, **SMALL)], tmp_path)
     found = sorted(path.name for path in (tmp_path / "models").iterdir())
-    assert found == ["danet20b-t1.fmnist.json", "danet20b-t1.fmnist.onnx", "notes.txt"]
+    assert found == ["danet20b-t1.fmnist.json", "danet20b-t1.fmnist.onnx", "own.onnx"]
+
+
+def test_what_is_no_page_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "page.json").write_text('{"title": "my blog"}')
+    with pytest.raises(ExportError, match="holds files that are no page"):
+        write_page([lively("danet20-t1.fmnist", 28, **SMALL)], tmp_path)
+    assert contents(tmp_path).keys() == {str(tmp_path / "page.json")}
