@@ -80,16 +80,21 @@ def write_page(
     others = [file for file in folder.glob("*") if not file.name.startswith(SCRATCH)]
     if others and earlier is None:
         raise ExportError(f"{folder} holds files that are no page: give a new or an empty folder")
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    # Until all of it is there, the page before stays as it is.
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
-        made = Path(scratch)
-        _write_files(models, names, made, pictures, progress)
-        files = [file.relative_to(made) for file in made.rglob("*") if file.is_file()]
-        # that which names the others comes last
-        for file in sorted(files, key=lambda file: file.name == "page.json"):
-            (folder / file).parent.mkdir(exist_ok=True)
-            (made / file).replace(folder / file)
+    try:
+        # Until all of it is there, the page before stays as it is.
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
+            made = Path(scratch)
+            _write_files(models, names, made, pictures, progress)
+            files = [file.relative_to(made) for file in made.rglob("*") if file.is_file()]
+            # that which names the others comes last
+            for file in sorted(files, key=lambda file: file.name == "page.json"):
+                (folder / file).parent.mkdir(exist_ok=True)
+                (made / file).replace(folder / file)
+    finally:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
     kept = set().union(*map(_files, models))
     for old in (earlier or set()) - kept:
         (folder / old).unlink(missing_ok=True)

@@ -93,7 +93,7 @@ def test_an_image_is_robust_where_every_attack_leaves_it_right(
 
 
 def held() -> Held:
-    """What is left of 100 images by attacks on a network that masks nothing."""
+    """Return what attacks leave of 100 images on a network that masks nothing."""
 
     def first(count: int) -> Tensor:
         return torch.arange(100) < count

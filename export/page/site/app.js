@@ -17,7 +17,7 @@ const state = {
   page: null, // page.json
   networks: { wasm: new Map(), webgpu: new Map() }, // name -> Network, loaded and proved
   network: null,
-  pictures: new Map(), // TAG-SIZE -> samples/TAG-SIZE.json
+  pictures: new Map(), // name -> samples/NAME.json
   pixels: null,
   title: "", // of the picture
   sample: -1, // which of the bundled pictures it is

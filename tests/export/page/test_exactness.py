@@ -35,22 +35,16 @@ NETWORKS = {
 def picture(model: DANet, folder: Path, index: int) -> torch.Tensor:
     """One of the pictures of a page, as the network takes it."""
     data = model.known_origin.data
-    about = json.loads((folder / "samples" / f"{json_name(model)}.json").read_text())
+    about = json.loads((folder / "samples" / f"{summary(folder)['pictures']}.json").read_text())
     raw = bytearray(base64.b64decode(about["pixels"][index]))
     pixels = torch.frombuffer(raw, dtype=torch.uint8).view(1, *about["shape"])
     return to_input(with_saccades(pixels, data, model.config.steps), data)
 
 
-def page_name(model: DANet) -> str:
-    """A network's name in a page, with the format of rounded weights."""
-    origin = model.known_origin
-    return origin.name + ("" if origin.weight_format == "float32" else f".{origin.weight_format}")
-
-
-def json_name(model: DANet) -> str:
-    """The name of the pictures that a network reads."""
-    data = model.known_origin.data
-    return f"{data.images.tag}-{data.images.channels}x{data.size}x{data.size}"
+def summary(folder: Path) -> dict[str, Any]:
+    """What a page of one network says of it: its name, and that of its pictures."""
+    found: dict[str, Any] = json.loads((folder / "page.json").read_text())["models"][0]
+    return found
 
 
 def ran(model: DANet, folder: Path) -> dict[str, Any]:
@@ -58,7 +52,7 @@ def ran(model: DANet, folder: Path) -> dict[str, Any]:
     write_page([model], folder)
     node = shutil.which("node")
     assert node, "this test needs Node.js, Debian's package nodejs"
-    command = [node, str(SCRIPT), str(folder), page_name(model)]
+    command = [node, str(SCRIPT), str(folder), summary(folder)["name"]]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
@@ -68,7 +62,7 @@ def ran(model: DANet, folder: Path) -> dict[str, Any]:
 def check(model: DANet, folder: Path) -> None:
     """Compare the spikes of every layer, the logits, and what each row does by every convention."""
     result = ran(model, folder)
-    record = json.loads((folder / "models" / f"{page_name(model)}.json").read_text())
+    record = json.loads((folder / "models" / f"{summary(folder)['name']}.json").read_text())
     x = picture(model, folder, record["recorded"]["picture"])
     assert result["spikes"] == record["recorded"]["spikes"]
     assert sum(places[0] for step in result["spikes"] for places in step.values()) > 100

@@ -25,6 +25,7 @@ def test_pictures_of_ones_own_stand_in_for_bundled_ones(tmp_path: Path) -> None:
     model = lively("danet20-t2.tin200", 24, **SMALL)
     with pytest.raises(ExportError, match=r"none of Tiny-ImageNet are bundled: .* --images FILE"):
         write_page([model], tmp_path / "page")
+    assert not (tmp_path / "page").exists()
     files = [tmp_path / f"{name}.png" for name in ("cat", "dog")]
     for seed, file in enumerate(files):
         pixels = np.random.default_rng(seed).integers(0, 256, (50, 40, 3), np.uint8)

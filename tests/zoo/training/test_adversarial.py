@@ -43,7 +43,7 @@ def test_a_worse_picture_lies_within_eps_and_within_the_range(steps: int) -> Non
 
 
 def test_the_network_learns_from_the_worse_pictures(tmp_path: Path) -> None:
-    """What it is told to learn is the harder, the farther pixels may move."""
+    """The loss is the higher, the farther pixels may move."""
     losses = []
     for eps in (0.0, 8.0, 32.0):
         recipe = Recipe.from_dict(RECIPE | {"epochs": 6, "adversarial_eps": eps})
